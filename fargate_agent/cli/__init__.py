@@ -1,0 +1,1 @@
+"""The command line, `fargate`: what a person types."""

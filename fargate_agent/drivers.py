@@ -1,0 +1,267 @@
+"""The seams of the agent: what the task runner asks for, and nothing about how it is done.
+
+Two rules hold for every driver:
+
+* An `ensure`/`attach`/`start` that is repeated succeeds and changes nothing; so does a
+  `release`/`detach`/`stop` of something already gone. A restarted agent depends on it.
+* Only a `TaskError` leaves a driver. The error of the kernel or of containerd is its `__cause__`.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from fargate_agent.plan import ContainerPlan, DnsPlan, EniKind, EniPlan, TaskPlan
+
+
+class NetnsDriver(Protocol):
+    """Makes network namespaces and takes them away. `netns` is the path it is mounted on."""
+
+    async def ensure(self, netns: Path) -> None:
+        """Return when the namespace exists, `lo` is up, and instance metadata is black-holed.
+
+        Raises:
+            ResourceInitializationError: the kernel refused it.
+        """
+        ...
+
+    async def release(self, netns: Path) -> None:
+        """Take the namespace away; with it goes whatever interface is still inside."""
+        ...
+
+
+class EniDriver(Protocol):
+    """Puts one kind of ENI into a network namespace, and takes it out again.
+
+    Terms: `eni` is the plan of one interface; `netns` is the path of a namespace that exists.
+    """
+
+    async def attach(self, eni: EniPlan, netns: Path) -> None:
+        """Return when the interface is up, has its address, and the default route leads out.
+
+        Raises:
+            ResourceInitializationError: the parent is absent, or the kernel refused it.
+        """
+        ...
+
+    async def confirm(self, eni: EniPlan, netns: Path) -> None:
+        """Return if nobody else on the subnet has answered for the address since `attach`.
+
+        Does not wait: the later it is asked, the more it has heard.
+
+        Raises:
+            ResourceInitializationError: the address is in use.
+        """
+        ...
+
+    async def detach(self, eni: EniPlan, netns: Path) -> None:
+        """Remove the interface, and what only it needed on the host."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """What an image says about running it. Source: OCI image specification, config.md."""
+
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    """Each `NAME=value`."""
+    user: str = ""
+    working_directory: str = ""
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image that is there and unpacked."""
+
+    name: str
+    """Full reference, as containerd's image store names it."""
+    digest: str
+    """Of the manifest that was chosen for the platform, `sha256:…`."""
+    config_digest: str
+    """What Docker calls the image id."""
+    chain_id: str
+    """Name of the snapshot that holds the root file system."""
+    config: ImageConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    """How far one pull is."""
+
+    image: str
+    fetched_bytes: int
+    total_bytes: int
+    """Compressed size of what had to be fetched; 0 until the manifest is known."""
+    unpacked_layers: int
+    total_layers: int
+    done: bool = False
+
+
+class ImageStore(Protocol):
+    """Gets images, through a task's own network."""
+
+    async def ensure(
+        self, reference: str, task: TaskPlan, progress: Callable[[PullProgress], None]
+    ) -> Image:
+        """Return when the image is there, unpacked, and kept by the task's lease.
+
+        Raises:
+            CannotPullContainerError: it could not be resolved, fetched or unpacked.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitStatus:
+    """How a container ended."""
+
+    code: int
+    """128 and the signal's number if a signal ended it."""
+    at: datetime
+    oom_killed: bool = False
+    stop_failed: str | None = None
+    """Why the container could not be ended in the ordinary way, for the owner to read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerUsage:
+    """What a container uses at a moment. Byte and nanosecond counts since it started."""
+
+    read_at: datetime
+    cpu_total_ns: int
+    cpu_user_ns: int
+    cpu_kernel_ns: int
+    cpu_per_core_ns: tuple[int, ...]
+    """Empty with cgroup v2, which doesn't count per core."""
+    throttle_periods: int
+    throttled_periods: int
+    throttled_ns: int
+    memory_bytes: int
+    memory_max_bytes: int
+    memory_limit_bytes: int
+    memory_failures: int
+    memory_stats: Mapping[str, int]
+    """Named as in the cgroup's `memory.stat`."""
+    pids: int
+    pids_limit: int
+    """0 is unlimited."""
+    block_io: tuple[tuple[int, int, str, int], ...]
+    """Major, minor, operation (`read`, `write`), bytes."""
+    block_operations: tuple[tuple[int, int, str, int], ...]
+    """Major, minor, operation, count."""
+
+
+class Runtime(Protocol):
+    """Makes containers and ends them."""
+
+    async def prepare(self, task: TaskPlan) -> None:
+        """Return when the task's lease, cgroup, volumes and files exist.
+
+        Raises:
+            ResourceInitializationError: one of them can't be made.
+        """
+        ...
+
+    async def release(self, task: TaskPlan) -> None:
+        """Remove what `prepare` made."""
+        ...
+
+    async def exists(self, container: ContainerPlan) -> bool:
+        """Whether the container's first process was made, be it running or ended."""
+        ...
+
+    async def create(
+        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str
+    ) -> None:
+        """Return when the container stands, its logger runs, and only `start` is missing.
+
+        Raises:
+            CannotCreateContainerError: containerd or runC refused, e.g. an unknown user.
+            CannotStartContainerError: runC found no such program.
+            ContainerRuntimeTimeoutError: it took too long, e.g. a logger that never gets ready.
+        """
+        ...
+
+    async def start(self, container: ContainerPlan) -> None:
+        """Return when the first process of the container runs, or has run.
+
+        Raises:
+            CannotStartContainerError: it could not be started.
+        """
+        ...
+
+    async def wait(self, container: ContainerPlan) -> ExitStatus:
+        """Return when the container has ended. Has no deadline; outlives a lost containerd.
+
+        Raises:
+            ContainerRuntimeError: the container vanished and nobody knows how it ended.
+        """
+        ...
+
+    async def stop(self, container: ContainerPlan) -> ExitStatus | None:
+        """End the container and remove it; None if it never started.
+
+        Sends the image's stop signal, waits `stop_timeout_s`, then kills.
+
+        Raises:
+            CannotStopContainerError: it is still there.
+        """
+        ...
+
+    async def usage(self, containers: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
+        """Say what those of the containers that run use, by container id."""
+        ...
+
+
+class LogDriver(Protocol):
+    """Says where a container's output goes; the program that sends it is started by the shim."""
+
+    def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
+        """Return the log URI that containerd is given.
+
+        Raises:
+            ResourceInitializationError: an option is missing or wrong.
+        """
+        ...
+
+
+class MetadataEndpoint(Protocol):
+    """Answers inside a task's network namespace on 169.254.170.2."""
+
+    async def ensure(self, task: TaskPlan) -> None:
+        """Return when the endpoint answers.
+
+        Raises:
+            ResourceInitializationError: the address can't be listened on.
+        """
+        ...
+
+    async def release(self, task: TaskPlan) -> None:
+        """Stop answering, and hold nothing of the network namespace any more."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drivers:
+    """The drivers one agent runs with; chosen in `daemon.py`, nowhere else."""
+
+    netns: NetnsDriver
+    enis: Mapping[EniKind, EniDriver]
+    metadata: MetadataEndpoint
+    images: ImageStore
+    runtime: Runtime
+    logs: Mapping[str, LogDriver]
+    """By the name used in the task definition, e.g. `awslogs`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullNetwork:
+    """Where the sockets of a pull are opened, and who resolves names there."""
+
+    netns: Path
+    dns: DnsPlan

@@ -1,0 +1,1 @@
+"""Images: the registry protocol through a task's network, into containerd's stores."""

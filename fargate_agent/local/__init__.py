@@ -1,0 +1,1 @@
+"""The agent's local socket: logs, images and pull progress for the command line."""

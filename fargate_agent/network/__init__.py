@@ -1,0 +1,1 @@
+"""Network namespaces and interfaces by netlink, without a child process."""

@@ -1,0 +1,67 @@
+"""The only ways to wait for more than one thing."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterable
+from contextlib import asynccontextmanager
+from typing import Any
+
+
+async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run all side by side; the first failure cancels the others and is raised as it is.
+
+    Failures that come while the others are being cancelled are dropped: the first one is the cause.
+    """
+    failures: list[BaseException] = []
+
+    async def note_failure(coroutine: Coroutine[Any, Any, None]) -> None:
+        try:
+            await coroutine
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for coroutine in coroutines:
+                group.create_task(note_failure(coroutine))
+    except BaseExceptionGroup:
+        raise failures[0] from failures[0].__cause__
+
+
+async def first_of(*coroutines: Coroutine[Any, Any, None]) -> None:
+    """Return when the first of them returns; the others are cancelled. A failure is raised."""
+
+    class _Done(Exception):  # noqa: N818 - not an error: it carries "one has ended" out of the group
+        pass
+
+    async def end_group(coroutine: Coroutine[Any, Any, None]) -> None:
+        await coroutine
+        raise _Done
+
+    try:
+        await together(end_group(coroutine) for coroutine in coroutines)
+    except _Done:
+        return
+
+
+@asynccontextmanager
+async def until(stop: asyncio.Future[str]) -> AsyncIterator[None]:
+    """Run the body until it ends or `stop` is set, whichever comes first."""
+    loop = asyncio.get_running_loop()
+    scope = asyncio.timeout(None)
+
+    def expire(_: asyncio.Future[str]) -> None:
+        scope.reschedule(loop.time())
+
+    try:
+        async with scope:
+            stop.add_done_callback(expire)
+            try:
+                yield
+            finally:
+                stop.remove_done_callback(expire)
+    except TimeoutError:
+        if not scope.expired():
+            raise

@@ -1,0 +1,1 @@
+"""Containers: the OCI spec, cgroups, and their life in containerd."""

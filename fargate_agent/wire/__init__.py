@@ -1,0 +1,1 @@
+"""What crosses the boundary of a process, as pydantic models; nothing else uses pydantic."""

@@ -1,0 +1,55 @@
+"""State changes as the agent submits them to the control plane.
+
+Source: amazon-ecs-agent, ecs-agent/api/ecs/client/ecs_client.go; ECS API, SubmitTaskStateChange.
+"""
+
+from datetime import UTC, datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+Timestamp = Annotated[
+    datetime,
+    PlainSerializer(lambda moment: round(moment.astimezone(UTC).timestamp(), 3), return_type=float),
+]
+"""JSON 1.1 carries times as seconds since 1970 with milliseconds as the fraction."""
+
+
+class Change(BaseModel):
+    """Base of every outbound shape."""
+
+    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+
+
+class ContainerStateChange(Change):
+    """How one container stands."""
+
+    container_name: str
+    status: Literal["PENDING", "RUNNING", "STOPPED"]
+    exit_code: int | None = None
+    image_digest: str | None = None
+    reason: str | None = None
+    runtime_id: str | None = None
+
+
+class AttachmentStateChange(Change):
+    """How one ENI attachment stands."""
+
+    attachment_arn: str
+    status: Literal["ATTACHED"]
+
+
+class SubmitTaskStateChange(Change):
+    """How one task stands."""
+
+    cluster: str
+    task: str
+    status: Literal["PENDING", "RUNNING", "STOPPED"]
+    """What comes before RUNNING is PENDING."""
+    reason: str | None = None
+    containers: tuple[ContainerStateChange, ...] = ()
+    attachments: tuple[AttachmentStateChange, ...] = ()
+    pull_started_at: Timestamp | None = None
+    pull_stopped_at: Timestamp | None = None
+    execution_stopped_at: Timestamp | None = None
