@@ -159,6 +159,10 @@ class ContainerUsage:
 class Runtime(Protocol):
     """Makes containers and ends them."""
 
+    async def ready(self) -> None:
+        """Return when containers can be made and ended. No deadline; says once that it waits."""
+        ...
+
     async def prepare(self, task: TaskPlan) -> None:
         """Return when the task's lease, cgroup, volumes and files exist.
 

@@ -1,0 +1,80 @@
+"""The calls an agent makes to the control plane: JSON 1.1 over HTTP, signed with SigV4."""
+
+import json
+from typing import Any, Final
+
+import aiohttp
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
+"""Source: ECS service model, metadata.targetPrefix."""
+
+CALL_TIMEOUT_S: Final = 30
+"""Source: amazon-ecs-agent, ecs-agent/api/ecs/client, round trip limit."""
+
+
+class ControlPlaneError(Exception):
+    """The control plane answered with an error."""
+
+    def __init__(self, code: str, message: str) -> None:
+        """Keep the modelled name of the exception, e.g. `InvalidParameterException`."""
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+
+class ControlPlaneUnreachableError(Exception):
+    """No answer came, or none that makes sense."""
+
+
+class ControlPlane:
+    """The control plane, as one agent calls it."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, url: str, credentials: Credentials, region: str
+    ) -> None:
+        self._http = http
+        self._url = url.rstrip("/") + "/"
+        self._signer = SigV4Auth(credentials, "ecs", region)
+
+    async def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """Call one operation and return its answer.
+
+        Raises:
+            ControlPlaneError: the control plane refused.
+            ControlPlaneUnreachableError: it could not be asked.
+        """
+        body = json.dumps(request).encode()
+        headers = self.sign(
+            "POST",
+            self._url,
+            body,
+            {
+                "Content-Type": "application/x-amz-json-1.1",
+                "X-Amz-Target": f"{TARGET_PREFIX}.{operation}",
+            },
+        )
+        timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
+        try:
+            async with self._http.post(
+                self._url, data=body, headers=headers, timeout=timeout
+            ) as response:
+                answer = await response.json(content_type=None)
+                status = response.status
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            raise ControlPlaneUnreachableError(
+                f"{operation}: {self._url}: {str(error) or type(error).__name__}"
+            ) from error
+        if not isinstance(answer, dict):
+            raise ControlPlaneUnreachableError(f"{operation}: the answer is not an object")
+        if status != 200:
+            code = str(answer.get("__type", f"HTTP {status}")).rpartition("#")[2]
+            raise ControlPlaneError(code, str(answer.get("message", "")))
+        return answer
+
+    def sign(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
+        """Return the headers with those of SigV4 added."""
+        request = AWSRequest(method=method, url=url, data=body, headers=headers)
+        self._signer.add_auth(request)
+        return dict(request.headers.items())

@@ -1,0 +1,146 @@
+"""State changes on their way to the control plane: in order for each task, retried for ever."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from fargate_agent.acs.api import ControlPlaneError, ControlPlaneUnreachableError
+from fargate_agent.acs.backoff import backoff_delays_s
+from fargate_agent.errors import MAX_REASON_CHARS
+from fargate_agent.task.status import StateChange, TaskStatus
+from fargate_agent.wire.changes import (
+    AttachmentStateChange,
+    ContainerStateChange,
+    SubmitTaskStateChange,
+)
+
+log = logging.getLogger(__name__)
+
+MAX_IN_FLIGHT: Final = 10
+"""Calls at a time, of all tasks together. Source: amazon-ecs-agent, agent/eventhandler."""
+
+MAX_FIELD_CHARS: Final = 255
+"""Of an image digest or a runtime id. Source: as `MAX_REASON_CHARS`."""
+
+FINAL_ERRORS: Final = frozenset({"InvalidParameterException"})
+"""A change that is refused with these is dropped: repeating it can't help.
+
+Source: amazon-ecs-agent, agent/eventhandler/task_handler.go.
+"""
+
+
+class Submitter(Protocol):
+    """The part of the control plane that the reporter calls."""
+
+    async def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        """See `ControlPlane.call`."""
+        ...
+
+
+class Reporter:
+    """Sends state changes, one in flight for each task."""
+
+    def __init__(
+        self,
+        control_plane: Submitter,
+        acknowledged: Callable[[StateChange], Awaitable[None]],
+        *,
+        first_delay_s: float = 1,
+    ) -> None:
+        """`acknowledged` is awaited for each change that the control plane took, or refused."""
+        self._control_plane = control_plane
+        self._acknowledged = acknowledged
+        self._first_delay_s = first_delay_s
+        self._queues: dict[str, deque[StateChange]] = {}
+        self._sent: dict[str, StateChange] = {}
+        self._waiting: asyncio.Queue[str] = asyncio.Queue()
+        self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
+
+    def send(self, change: StateChange) -> None:
+        """Queue a change; one that says nothing new is dropped."""
+        queue = self._queues.get(change.task_arn)
+        last = queue[-1] if queue else self._sent.get(change.task_arn)
+        if last is not None and not _says_more(change, last):
+            return
+        if queue is None:
+            queue = self._queues[change.task_arn] = deque()
+            self._waiting.put_nowait(change.task_arn)
+        queue.append(change)
+
+    async def serve(self) -> None:
+        """Send what is queued, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                task_arn = await self._waiting.get()
+                group.create_task(self._send_queue(task_arn))
+
+    async def _send_queue(self, task_arn: str) -> None:
+        queue = self._queues[task_arn]
+        while queue:
+            change = queue[0]
+            await self._submit(change)
+            await self._acknowledged(change)
+            self._sent[task_arn] = queue.popleft()
+            if change.status is TaskStatus.STOPPED:
+                del self._sent[task_arn]
+        del self._queues[task_arn]
+
+    async def _submit(self, change: StateChange) -> None:
+        request = render_change(change)
+        delays_s = backoff_delays_s(self._first_delay_s, 30, 1.3, 0.2)
+        while True:
+            try:
+                async with self._in_flight:
+                    await self._control_plane.call("SubmitTaskStateChange", request)
+            except ControlPlaneError as error:
+                if error.code in FINAL_ERRORS:
+                    log.warning("the change of %s is refused: %s", change.task_arn, error)
+                    return
+                log.warning("the change of %s will be sent again: %s", change.task_arn, error)
+            except ControlPlaneUnreachableError as error:
+                log.warning("the change of %s will be sent again: %s", change.task_arn, error)
+            else:
+                return
+            await asyncio.sleep(next(delays_s))
+
+
+def render_change(change: StateChange) -> dict[str, Any]:
+    """Write a change as `SubmitTaskStateChange` wants it; pure."""
+    return SubmitTaskStateChange(
+        cluster=change.cluster_arn,
+        task=change.task_arn,
+        status=_accepted_status(change.status),
+        reason=change.reason[:MAX_REASON_CHARS] if change.reason else None,
+        containers=tuple(
+            ContainerStateChange(
+                container_name=container.name,
+                status=container.status.value,
+                exit_code=container.exit_code,
+                image_digest=container.image_digest and container.image_digest[:MAX_FIELD_CHARS],
+                reason=container.reason and container.reason[:MAX_REASON_CHARS],
+                runtime_id=container.runtime_id[:MAX_FIELD_CHARS],
+            )
+            for container in change.containers
+        ),
+        attachments=tuple(
+            AttachmentStateChange(attachment_arn=arn, status="ATTACHED") for arn in change.attached
+        ),
+        pull_started_at=change.pull_started_at,
+        pull_stopped_at=change.pull_stopped_at,
+        execution_stopped_at=change.execution_stopped_at,
+    ).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _accepted_status(status: TaskStatus) -> Any:  # noqa: ANN401 - a Literal mypy can't narrow to
+    return status.value if status in (TaskStatus.RUNNING, TaskStatus.STOPPED) else "PENDING"
+
+
+def _says_more(change: StateChange, last: StateChange) -> bool:
+    """Whether a change is worth a call: STOPPING and DEPROVISIONING are never submitted."""
+    if change.status in (TaskStatus.STOPPING, TaskStatus.DEPROVISIONING):
+        return False
+    return change.status.is_after(last.status) or (
+        change.status is last.status and change.containers != last.containers
+    )

@@ -1,0 +1,140 @@
+"""What the agent does about each message of the control plane.
+
+Source of the rules: amazon-ecs-agent, ecs-agent/acs/session, one file per responder.
+"""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from fargate_agent.task.status import StateChange, TaskStatus
+from fargate_agent.task.supervisor import Supervisor
+from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.messages import (
+    AckRequest,
+    ErrorMessage,
+    Frame,
+    HeartbeatAckRequest,
+    HeartbeatMessage,
+    PayloadMessage,
+    TaskIdentifier,
+    TaskManifestMessage,
+    TaskMessage,
+    TaskStopVerificationAck,
+    TaskStopVerificationMessage,
+)
+
+log = logging.getLogger(__name__)
+
+STATE_LOST = "InternalError: the agent has no record of the task; its state was lost"
+NOT_IN_MANIFEST = "the control plane no longer has the task"
+
+
+class Responder:
+    """Answers messages. It outlives connections: what a manifest asked is remembered."""
+
+    def __init__(self, supervisor: Supervisor, send: Callable[[StateChange], None]) -> None:
+        """`send` queues a change for the control plane."""
+        self._supervisor = supervisor
+        self._send = send
+        self._timeline = 0
+        self._manifest_id: str | None = None
+
+    async def answer(self, frame: Frame) -> list[Frame]:
+        """Do what a message asks and return the replies, in order."""
+        match frame:
+            case HeartbeatMessage():
+                return [HeartbeatAckRequest(message_id=frame.message_id)]
+            case PayloadMessage():
+                return await self._take_payload(frame)
+            case TaskManifestMessage():
+                return self._compare_manifest(frame)
+            case TaskStopVerificationAck():
+                await self._stop_verified(frame)
+            case ErrorMessage():
+                log.error("the control plane says: %s", frame.message)
+            case _:
+                log.info("a %s needs no answer", type(frame).__name__)
+        return []
+
+    async def _take_payload(self, payload: PayloadMessage) -> list[Frame]:
+        """Apply every task; acknowledge only if each could be read, so that it is sent again."""
+        readable: list[TaskMessage] = []
+        for raw in payload.tasks:
+            try:
+                readable.append(TaskMessage.model_validate(raw))
+            except ValidationError as error:
+                self._refuse(raw, error)
+        for task in sorted(readable, key=lambda task: task.desired_status != "STOPPED"):
+            await self._supervisor.apply(task)
+        if len(readable) < len(payload.tasks):
+            return []
+        return [_ack(payload)]
+
+    def _refuse(self, raw: dict[str, Any], error: ValidationError) -> None:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
+            for fault in error.errors(include_input=False, include_url=False)
+        )
+        arn = str(raw.get("arn"))
+        log.error("a task message can't be read: %s: %s", arn, faults)
+        try:
+            known = self._supervisor.knows(parse_task_arn(arn).task_id)
+        except ValueError:
+            return  # nobody to report about
+        if known:
+            return
+        # Source: amazon-ecs-agent, agent/acs/session/payload_responder.go; so misspelt there.
+        reason = f"UnrecogniedTaskError: Error loading task - {faults}"
+        self._report_stopped(arn, str(raw.get("taskClusterArn")), reason)
+
+    def _compare_manifest(self, manifest: TaskManifestMessage) -> list[Frame]:
+        """Ask about tasks that only the agent has; report those that only the manifest has."""
+        if manifest.timeline <= self._timeline:
+            return []
+        self._timeline, self._manifest_id = manifest.timeline, manifest.message_id
+        wanted = {task.task_arn for task in manifest.tasks if task.desired_status == "RUNNING"}
+        for task in manifest.tasks:
+            if not self._supervisor.knows(parse_task_arn(task.task_arn).task_id):
+                self._report_stopped(task.task_arn, task.task_cluster_arn, STATE_LOST)
+        candidates = tuple(
+            TaskIdentifier(task_arn=arn, task_cluster_arn=cluster_arn, desired_status="STOPPED")
+            for arn, cluster_arn in self._supervisor.running_arns().items()
+            if arn not in wanted
+        )
+        replies: list[Frame] = [_ack(manifest)]
+        if candidates:
+            replies.append(
+                TaskStopVerificationMessage(
+                    message_id=manifest.message_id, stop_candidates=candidates
+                )
+            )
+        return replies
+
+    async def _stop_verified(self, ack: TaskStopVerificationAck) -> None:
+        if ack.message_id != self._manifest_id:
+            log.warning("a stop verification for another manifest is ignored")
+            return
+        self._manifest_id = None
+        for task in ack.stop_tasks:
+            await self._supervisor.stop(parse_task_arn(task.task_arn).task_id, NOT_IN_MANIFEST)
+
+    def _report_stopped(self, task_arn: str, cluster_arn: str, reason: str) -> None:
+        self._send(
+            StateChange(
+                task_arn=task_arn,
+                cluster_arn=cluster_arn,
+                status=TaskStatus.STOPPED,
+                reason=reason,
+            )
+        )
+
+
+def _ack(frame: PayloadMessage | TaskManifestMessage) -> AckRequest:
+    return AckRequest(
+        message_id=frame.message_id,
+        cluster=frame.cluster_arn,
+        container_instance=frame.container_instance_arn,
+    )

@@ -1,0 +1,169 @@
+"""The agent's websocket to the control plane (ACS): register, connect, read, back off.
+
+Source of rules and numbers: amazon-ecs-agent, ecs-agent/acs/session/session.go.
+"""
+
+import asyncio
+import logging
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlencode
+
+import aiohttp
+
+from fargate_agent import __version__
+from fargate_agent.acs.api import ControlPlane, ControlPlaneError, ControlPlaneUnreachableError
+from fargate_agent.acs.backoff import backoff_delays_s
+from fargate_agent.acs.responder import Responder
+from fargate_agent.wire.messages import Frame, parse_frame, render_frame
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S: Final = 30
+"""For the dial and the handshake."""
+INACTIVITY_S: Final = 60
+INACTIVITY_JITTER_S: Final = 60
+"""Nothing heard for this long closes the connection."""
+MAX_AGE_S: Final = 30 * 60
+MAX_AGE_JITTER_S: Final = 5 * 60
+"""An older connection is made anew."""
+MOST_DELAY_S: Final = 15
+"""Longest wait before the next attempt. ACS has 2 min; a control plane near by returns sooner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registration:
+    """How this machine presents itself."""
+
+    cluster: str
+    cpu_units: int
+    memory_mib: int
+    arn_file: Path
+    """Keeps the container instance's ARN over restarts."""
+
+
+class Session:
+    """Keeps the agent connected, and hands each message to the responder."""
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        control_plane: ControlPlane,
+        registration: Registration,
+        responder: Responder,
+    ) -> None:
+        self._http = http
+        self._control_plane = control_plane
+        self._registration = registration
+        self._responder = responder
+        self._send_credentials = True
+        self.connected = False
+
+    async def serve(self) -> None:
+        """Stay connected, until cancelled."""
+        delays_s = backoff_delays_s(0.25, MOST_DELAY_S, 1.5, 0.2)
+        while True:
+            try:
+                await self._connect()
+            except (ControlPlaneError, ControlPlaneUnreachableError, aiohttp.ClientError) as error:
+                log.warning("not connected to the control plane: %s", error)
+            except (OSError, TimeoutError) as error:
+                log.warning("the connection to the control plane broke: %r", error)
+            else:
+                log.info("the connection to the control plane has ended")
+                delays_s = backoff_delays_s(0.25, MOST_DELAY_S, 1.5, 0.2)
+            await asyncio.sleep(next(delays_s))
+
+    async def _connect(self) -> None:
+        """Hold one connection until either side ends it."""
+        instance_arn = await self._register()
+        endpoint = await self._control_plane.call(
+            "DiscoverPollEndpoint",
+            {"cluster": self._registration.cluster, "containerInstance": instance_arn},
+        )
+        query = urlencode(
+            {
+                "agentHash": "none",
+                "agentVersion": __version__,
+                "clusterArn": self._registration.cluster,
+                "containerInstanceArn": instance_arn,
+                "dockerVersion": "containerd",
+                "protocolVersion": "2",
+                "seqNum": "1",
+                "sendCredentials": str(self._send_credentials).lower(),
+            }
+        )
+        url = f"{str(endpoint['endpoint']).rstrip('/')}/ws?{query}"
+        headers = self._control_plane.sign("GET", url, b"", {})
+        async with asyncio.timeout(CONNECT_TIMEOUT_S):
+            websocket = await self._http.ws_connect(url, headers=headers)
+        async with websocket:
+            self._send_credentials = False
+            self.connected = True
+            log.info("connected to the control plane as %s", instance_arn)
+            try:
+                await self._read(websocket)
+            finally:
+                self.connected = False
+
+    async def _read(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        inactivity_s = INACTIVITY_S + random.uniform(0, INACTIVITY_JITTER_S)  # noqa: S311 - no secret
+        age_s = MAX_AGE_S + random.uniform(0, MAX_AGE_JITTER_S)  # noqa: S311 - no secret
+        loop = asyncio.get_running_loop()
+        end_s = loop.time() + age_s
+        while loop.time() < end_s:
+            received = await websocket.receive(timeout=inactivity_s)
+            if received.type is not aiohttp.WSMsgType.TEXT:
+                return
+            frame = _parse(received.data)
+            if frame is None:
+                continue
+            for reply in await self._responder.answer(frame):
+                await websocket.send_str(render_frame(reply))
+        await websocket.close(message=b"ConnectionExpired: Reconnect to continue")
+
+    async def _register(self) -> str:
+        """Register once; the ARN is kept over restarts."""
+        registration = self._registration
+        known = await asyncio.to_thread(_read_text, registration.arn_file)
+        request = {
+            "cluster": registration.cluster,
+            "totalResources": [
+                {"name": "CPU", "type": "INTEGER", "integerValue": registration.cpu_units},
+                {"name": "MEMORY", "type": "INTEGER", "integerValue": registration.memory_mib},
+            ],
+            "versionInfo": {"agentVersion": __version__, "dockerVersion": "containerd"},
+            **({"containerInstanceArn": known} if known else {}),
+        }
+        answer = await self._control_plane.call("RegisterContainerInstance", request)
+        arn = str(answer["containerInstance"]["containerInstanceArn"])
+        if arn != known:
+            await asyncio.to_thread(_write_text, registration.arn_file, arn)
+        return arn
+
+
+def _parse(text: str) -> Frame | None:
+    try:
+        frame = parse_frame(text)
+    except ValueError as error:
+        log.error("a frame of the control plane can't be read: %s", error)
+        return None
+    if frame is None:
+        log.warning("a frame of an unknown type is ignored")
+    return frame
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".new")
+    draft.write_text(text)
+    draft.replace(path)

@@ -1,0 +1,96 @@
+"""Names of images: `nginx`, `host:5000/team/web:2`, `web@sha256:…`, and what each stands for.
+
+Source: the distribution project's reference grammar, and Docker's rule for short names: what has no
+registry is on `docker.io`, and what has one part there is an official image, `library/…`.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from fargate_agent.image.digest import is_digest
+
+DOCKER_HUB: Final = "docker.io"
+DOCKER_HUB_API: Final = "registry-1.docker.io"
+"""The host that serves what is named `docker.io`. Source: Docker Hub's registry API."""
+
+MAX_NAME_CHARS: Final = 255
+"""Longest registry and repository. Source: distribution, reference grammar."""
+
+_LABEL: Final = r"[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
+_REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?::[0-9]{{1,5}})?")
+_PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_REPOSITORY: Final = re.compile(rf"{_PART}(?:/{_PART})*")
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+
+
+class InvalidReferenceError(ValueError):
+    """A text names no image."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reference:
+    """A name of an image with nothing left out."""
+
+    registry: str
+    """Host, with the port if one was given."""
+    repository: str
+    tag: str | None
+    digest: str | None
+    """At least one of tag and digest is there; the digest wins."""
+
+    @property
+    def name(self) -> str:
+        """The name in containerd's image store."""
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.registry}/{self.repository}{tag}{digest}"
+
+    @property
+    def api_host(self) -> str:
+        """The host that answers for the registry."""
+        return DOCKER_HUB_API if self.registry == DOCKER_HUB else self.registry
+
+    @property
+    def selector(self) -> str:
+        """What the registry is asked for: the digest, or else the tag."""
+        return self.digest or self.tag or "latest"
+
+
+def parse_reference(text: str) -> Reference:
+    """Read a name as people write it.
+
+    Raises:
+        InvalidReferenceError: it names no image.
+    """
+    rest, _, digest = text.partition("@")
+    rest, tag = _split_tag(rest)
+    registry, repository = _split_registry(rest)
+    if not _REPOSITORY.fullmatch(repository) or not _REGISTRY.fullmatch(registry):
+        raise InvalidReferenceError("invalid reference format")
+    if len(registry) + len(repository) > MAX_NAME_CHARS:
+        raise InvalidReferenceError(f"repository name is longer than {MAX_NAME_CHARS} characters")
+    if (tag is not None and not _TAG.fullmatch(tag)) or ("@" in text and not is_digest(digest)):
+        raise InvalidReferenceError("invalid reference format")
+    if tag is None and not digest:
+        tag = "latest"
+    return Reference(registry=registry, repository=repository, tag=tag, digest=digest or None)
+
+
+def _split_tag(text: str) -> tuple[str, str | None]:
+    last = text.rpartition("/")[2]
+    if ":" not in last:
+        return text, None
+    head, _, tag = text.rpartition(":")
+    return head, tag
+
+
+def _split_registry(text: str) -> tuple[str, str]:
+    first, slash, rest = text.partition("/")
+    if slash and (first == "localhost" or any(char in first for char in ".:[")):
+        registry = DOCKER_HUB if first == "index.docker.io" else first
+    else:
+        registry, rest = DOCKER_HUB, text
+    if registry == DOCKER_HUB and "/" not in rest:
+        rest = f"library/{rest}"
+    return registry, rest

@@ -1,0 +1,90 @@
+"""What a task needs, decided before anything is touched.
+
+A plan is made once from a message and never changes. Every name in it (network namespace,
+container ids) follows from the task id alone, so an agent that restarts finds what its predecessor
+left behind by making the same plan again.
+"""
+
+from fargate_agent.plan.containers import plan_containers, render_runtime_id
+from fargate_agent.plan.enis import plan_enis
+from fargate_agent.plan.model import (
+    TMDS_ADDRESS,
+    Condition,
+    ContainerPlan,
+    DependencyPlan,
+    DnsPlan,
+    EniKind,
+    EniPlan,
+    LogPlan,
+    MountPlan,
+    Site,
+    TaskPlan,
+    TmpfsPlan,
+    UlimitPlan,
+)
+from fargate_agent.plan.support import refuse_unsupported
+from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.messages import TaskMessage
+
+__all__ = [
+    "TMDS_ADDRESS",
+    "Condition",
+    "ContainerPlan",
+    "DependencyPlan",
+    "DnsPlan",
+    "EniKind",
+    "EniPlan",
+    "LogPlan",
+    "MountPlan",
+    "Site",
+    "TaskPlan",
+    "TmpfsPlan",
+    "UlimitPlan",
+    "plan_task",
+    "render_runtime_id",
+]
+
+
+def plan_task(message: TaskMessage, site: Site) -> TaskPlan:
+    """Decide everything about a task.
+
+    Raises:
+        ResourceInitializationError: the task asks for what can't be done here.
+        TaskDependencyError: its containers wait for each other, or for one that isn't there.
+    """
+    arn = parse_task_arn(message.arn)
+    refuse_unsupported(message)
+    enis = plan_enis(message.elastic_network_interfaces, site.eni_ifname)
+    directory = site.tasks_dir / arn.task_id
+    volumes = {volume.name: directory / "volumes" / volume.name for volume in message.volumes}
+    primary = min(message.elastic_network_interfaces, key=lambda eni: eni.index)
+    return TaskPlan(
+        arn=message.arn,
+        id=arn.task_id,
+        cluster_arn=message.task_cluster_arn,
+        cluster=arn.cluster,
+        family=message.family,
+        revision=message.version,
+        cpu_units=round(message.cpu * 1024) if message.cpu else None,
+        memory_mib=message.memory,
+        architecture={"X86_64": "amd64", "ARM64": "arm64"}[message.cpu_architecture],
+        launch_type=message.launch_type,
+        group=message.group,
+        service_name=message.service_name,
+        zone=message.zone,
+        vpc_id=message.vpc_id,
+        ephemeral_storage_gib=message.ephemeral_storage_gib,
+        netns=site.netns_dir / f"fargate-{arn.task_id}",
+        directory=directory,
+        logs_dir=site.logs_dir / arn.task_id,
+        cgroup=f"/ecs/{arn.task_id}",
+        lease=f"fargate-{arn.task_id}",
+        enis=enis,
+        dns=DnsPlan(
+            servers=primary.domain_name_servers,
+            search=primary.domain_name,
+            hostname=primary.private_dns_name or f"ip-{str(enis[0].address.ip).replace('.', '-')}",
+        ),
+        volumes=tuple(volumes.values()),
+        containers=plan_containers(message, site, volumes),
+    )

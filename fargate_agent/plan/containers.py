@@ -1,0 +1,213 @@
+"""From the containers of a message to those of a plan; pure."""
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.errors import ResourceInitializationError, TaskDependencyError
+from fargate_agent.plan.model import (
+    TMDS_ADDRESS,
+    Condition,
+    ContainerPlan,
+    DependencyPlan,
+    LogPlan,
+    MountPlan,
+    Site,
+    TmpfsPlan,
+    UlimitPlan,
+)
+from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.messages import ContainerMessage, Dependency, TaskMessage
+
+DEFAULT_STOP_TIMEOUT_S: Final = 30
+"""Source: ECS API, ContainerDefinition.stopTimeout."""
+
+MAX_CPU_SHARES: Final = 262_144
+MIN_CPU_SHARES: Final = 2
+"""Source: amazon-ecs-agent, agent/api/task/task_linux.go, `minimumCPUShare`; Linux' own bounds."""
+
+DEFAULT_LOG_DRIVER: Final = "json-file"
+
+
+def plan_containers(
+    message: TaskMessage, site: Site, volumes: Mapping[str, Path]
+) -> tuple[ContainerPlan, ...]:
+    """Decide everything about every container; each comes after those it depends on.
+
+    Raises:
+        ResourceInitializationError: a volume is unknown.
+        TaskDependencyError: containers wait for each other, or for one that isn't there.
+    """
+    ordered = _order_containers(message.containers)
+    mounts = _plan_mounts(ordered, volumes)
+    return tuple(
+        _plan_container(container, message, site, mounts[container.name]) for container in ordered
+    )
+
+
+def render_runtime_id(task_id: str, container_name: str) -> str:
+    """Name a container as Fargate does: the task's id and ten digits, here made from the name."""
+    number = int.from_bytes(hashlib.sha256(f"{task_id}/{container_name}".encode()).digest()[:8])
+    return f"{task_id}-{number % 10**10:010d}"
+
+
+def _order_containers(containers: tuple[ContainerMessage, ...]) -> tuple[ContainerMessage, ...]:
+    waiting = {container.name: container for container in containers}
+    ordered: dict[str, ContainerMessage] = {}
+    while waiting:
+        free = [
+            container
+            for container in waiting.values()
+            if all(name in ordered for name in _names_before(container, waiting.keys() | ordered))
+        ]
+        if not free:
+            raise TaskDependencyError(
+                f"containers {', '.join(sorted(waiting))} wait for each other and never start"
+            )
+        for container in free:
+            ordered[container.name] = waiting.pop(container.name)
+    return tuple(ordered.values())
+
+
+def _names_before(container: ContainerMessage, known: set[str]) -> list[str]:
+    names = [dependency.container_name for dependency in container.depends_on]
+    names += [volume.source_container for volume in container.volumes_from]
+    for name in names:
+        if name not in known:
+            raise TaskDependencyError(
+                f"container '{container.name}' depends on container '{name}', which does not exist",
+                container=container.name,
+            )
+    return names
+
+
+def _plan_mounts(
+    ordered: tuple[ContainerMessage, ...], volumes: Mapping[str, Path]
+) -> dict[str, tuple[MountPlan, ...]]:
+    mounts: dict[str, tuple[MountPlan, ...]] = {}
+    for container in ordered:
+        own: list[MountPlan] = []
+        for point in container.mount_points:
+            if point.source_volume not in volumes:
+                raise ResourceInitializationError(
+                    f"container '{container.name}': unknown volume '{point.source_volume}'",
+                    container=container.name,
+                )
+            own.append(
+                MountPlan(
+                    source=volumes[point.source_volume],
+                    destination=point.container_path,
+                    read_only=point.read_only,
+                )
+            )
+        for other in container.volumes_from:
+            own += [
+                MountPlan(
+                    source=mount.source,
+                    destination=mount.destination,
+                    read_only=mount.read_only or other.read_only,
+                )
+                for mount in mounts[other.source_container]
+            ]
+        mounts[container.name] = tuple(own)
+    return mounts
+
+
+def _plan_container(
+    container: ContainerMessage, task: TaskMessage, site: Site, mounts: tuple[MountPlan, ...]
+) -> ContainerPlan:
+    arn = parse_task_arn(task.arn)
+    runtime_id = render_runtime_id(arn.task_id, container.name)
+    metadata_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{task.arn}/{container.name}"))
+    log = container.log_configuration
+    parameters = container.linux_parameters
+    return ContainerPlan(
+        name=container.name,
+        id=runtime_id,
+        arn=container.container_arn or f"{task.arn.replace(':task/', ':container/')}/{metadata_id}",
+        metadata_id=metadata_id,
+        image=container.image,
+        essential=container.essential,
+        entry_point=container.entry_point,
+        command=container.command,
+        environment=_plan_environment(container, metadata_id, site.region),
+        user=container.user,
+        working_directory=container.working_directory,
+        cgroup=f"/ecs/{arn.task_id}/{runtime_id}",
+        cpu_shares=min(max(container.cpu, MIN_CPU_SHARES), MAX_CPU_SHARES),
+        memory_mib=container.memory,
+        memory_reservation_mib=container.memory_reservation,
+        mounts=mounts,
+        tmpfs=tuple(
+            TmpfsPlan(destination=t.container_path, size_mib=t.size, options=t.mount_options)
+            for t in parameters.tmpfs
+        ),
+        ulimits=tuple(
+            UlimitPlan(name=u.name, soft=u.soft_limit, hard=u.hard_limit) for u in container.ulimits
+        ),
+        add_capabilities=parameters.capabilities.add,
+        drop_capabilities=parameters.capabilities.drop,
+        readonly_rootfs=container.readonly_root_filesystem,
+        terminal=container.pseudo_terminal,
+        labels={**container.docker_labels, **_ecs_labels(container.name, task)},
+        log=LogPlan(
+            driver=log.log_driver if log else DEFAULT_LOG_DRIVER, options=log.options if log else {}
+        ),
+        log_path=site.logs_dir / arn.task_id / f"{container.name}.log",
+        depends_on=tuple(_plan_dependency(container.name, d) for d in container.depends_on),
+        start_timeout_s=container.start_timeout,
+        stop_timeout_s=(
+            DEFAULT_STOP_TIMEOUT_S if container.stop_timeout is None else container.stop_timeout
+        ),
+        ports=tuple(
+            (port.container_port, port.protocol)
+            for port in container.port_mappings
+            if port.container_port is not None
+        ),
+    )
+
+
+def _plan_dependency(container: str, dependency: Dependency) -> DependencyPlan:
+    if dependency.condition == "HEALTHY":
+        raise TaskDependencyError(
+            f"container '{container}' waits for '{dependency.container_name}' to be HEALTHY, "
+            "and health checks are not supported here",
+            container=container,
+        )
+    return DependencyPlan(
+        container=dependency.container_name, condition=Condition(dependency.condition)
+    )
+
+
+def _plan_environment(
+    container: ContainerMessage, metadata_id: str, region: str
+) -> Mapping[str, str]:
+    """The definition's environment and what Fargate adds, which wins but for the region.
+
+    Source: amazon-ecs-agent, agent/api/task/task.go; features of Fargate 1.4.
+    """
+    own = container.environment
+    regions = {"AWS_REGION", "AWS_DEFAULT_REGION"}
+    base = f"http://{TMDS_ADDRESS}"
+    return {
+        **({} if regions & own.keys() else dict.fromkeys(sorted(regions), region)),
+        **own,
+        "ECS_CONTAINER_METADATA_URI": f"{base}/v3/{metadata_id}",
+        "ECS_CONTAINER_METADATA_URI_V4": f"{base}/v4/{metadata_id}",
+        "ECS_AGENT_URI": f"{base}/api/{metadata_id}",
+        "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
+    }
+
+
+def _ecs_labels(container: str, task: TaskMessage) -> dict[str, str]:
+    """Source: amazon-ecs-agent, agent/engine/docker_task_engine.go, `labelPrefix`."""
+    prefix = "com.amazonaws.ecs."
+    return {
+        f"{prefix}cluster": task.task_cluster_arn,
+        f"{prefix}container-name": container,
+        f"{prefix}task-arn": task.arn,
+        f"{prefix}task-definition-family": task.family,
+        f"{prefix}task-definition-version": task.version,
+    }

@@ -1,0 +1,192 @@
+"""The plan of a task as data: frozen, and with every name in it decided."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from pathlib import Path
+from typing import Final
+
+TMDS_ADDRESS: Final = IPv4Address("169.254.170.2")
+"""Where a task finds its metadata. Source: ECS developer guide, task metadata endpoint v4."""
+
+
+class EniKind(StrEnum):
+    """How an ENI comes into the network namespace."""
+
+    VETH = "veth"
+    MACVLAN = "macvlan"
+
+
+class Condition(StrEnum):
+    """What a dependency must have reached."""
+
+    START = "START"
+    COMPLETE = "COMPLETE"
+    SUCCESS = "SUCCESS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """What a plan has to know of the machine it is for; the same for every task of an agent."""
+
+    netns_dir: Path
+    """Network namespaces are bind-mounted here."""
+    tasks_dir: Path
+    """Each task has a directory here, for its files and volumes."""
+    logs_dir: Path
+    """Each task has a directory here, for the local copy of its output."""
+    eni_ifname: str = "eth1"
+    """Name of the first interface in a task. Source: amazon-ecs-agent, netlib, managed platform."""
+    region: str = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EniPlan:
+    """One interface inside the task's network namespace."""
+
+    kind: EniKind
+    id: str
+    """`eni-…`."""
+    attachment_arn: str
+    ifname: str
+    mac: str
+    address: IPv4Interface
+    gateway: IPv4Address
+    ipv6_address: IPv6Interface | None = None
+    ipv6_gateway: IPv6Address | None = None
+    mtu: int | None = None
+    """Bytes; None leaves the kernel's choice."""
+    parent: str | None = None
+    """NIC of the host that a macvlan hangs on."""
+    primary: bool = True
+    """The first interface: it carries the default route."""
+    private_dns_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsPlan:
+    """How names are resolved inside the task, and by the agent when it pulls for the task."""
+
+    servers: tuple[str, ...]
+    """Empty: those of the host."""
+    search: tuple[str, ...]
+    hostname: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPlan:
+    """Where a container's output goes."""
+
+    driver: str
+    options: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountPlan:
+    """A directory or file of the host, seen inside a container."""
+
+    source: Path
+    destination: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TmpfsPlan:
+    """A tmpfs inside a container; its pages count towards the container's memory."""
+
+    destination: str
+    size_mib: int
+    options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UlimitPlan:
+    """A resource limit; -1 is unlimited."""
+
+    name: str
+    """As in a task definition, e.g. `nofile`."""
+    soft: int
+    hard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependencyPlan:
+    """What another container of the task must have reached first."""
+
+    container: str
+    condition: Condition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerPlan:
+    """One container, with everything that doesn't depend on its image."""
+
+    name: str
+    id: str
+    """Id in containerd, and the `runtimeId` of ECS: `<task id>-<10 digits>`."""
+    arn: str
+    metadata_id: str
+    """What stands in the metadata URI of this container."""
+    image: str
+    essential: bool
+    entry_point: tuple[str, ...] | None
+    command: tuple[str, ...] | None
+    environment: Mapping[str, str]
+    user: str | None
+    working_directory: str | None
+    cgroup: str
+    cpu_shares: int
+    memory_mib: int | None
+    memory_reservation_mib: int | None
+    mounts: tuple[MountPlan, ...]
+    tmpfs: tuple[TmpfsPlan, ...]
+    ulimits: tuple[UlimitPlan, ...]
+    add_capabilities: tuple[str, ...]
+    drop_capabilities: tuple[str, ...]
+    readonly_rootfs: bool
+    terminal: bool
+    labels: Mapping[str, str]
+    log: LogPlan
+    log_path: Path
+    """Local copy of the output, whatever the driver."""
+    depends_on: tuple[DependencyPlan, ...]
+    start_timeout_s: int | None
+    stop_timeout_s: int
+    ports: tuple[tuple[int, str], ...] = ()
+    """Port and protocol, for the metadata only."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskPlan:
+    """One task; see the module's docstring."""
+
+    arn: str
+    id: str
+    cluster_arn: str
+    cluster: str
+    """Short name."""
+    family: str
+    revision: str
+    cpu_units: int | None
+    memory_mib: int | None
+    architecture: str
+    """As images name it: `amd64` or `arm64`."""
+    launch_type: str
+    group: str | None
+    service_name: str | None
+    zone: str | None
+    vpc_id: str | None
+    ephemeral_storage_gib: int
+    netns: Path
+    directory: Path
+    """Files and volumes of the task; gone when it has stopped."""
+    logs_dir: Path
+    cgroup: str
+    lease: str
+    """Keeps the images and snapshots of the task from containerd's garbage collector."""
+    enis: tuple[EniPlan, ...]
+    dns: DnsPlan
+    volumes: tuple[Path, ...]
+    containers: tuple[ContainerPlan, ...] = field(default=())
+    """In an order in which each comes after those it depends on."""

@@ -1,0 +1,171 @@
+"""The containers of one task: in which order they start, and what their end means."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+
+from fargate_agent.drivers import Drivers, ExitStatus, Image
+from fargate_agent.errors import (
+    ContainerRuntimeError,
+    OutOfMemoryError,
+    ResourceInitializationError,
+    TaskDependencyError,
+)
+from fargate_agent.parallel import together
+from fargate_agent.plan import Condition, ContainerPlan, DependencyPlan, TaskPlan
+from fargate_agent.task.status import ContainerStatus, TaskFacts, TaskStatus
+
+log = logging.getLogger(__name__)
+
+
+class _EssentialExitedError(Exception):
+    """An essential container has ended, so the task ends. Never leaves this module."""
+
+
+class _Life:
+    """What other containers wait for."""
+
+    def __init__(self) -> None:
+        self.started = asyncio.Event()
+        self.exited: asyncio.Future[ExitStatus] = asyncio.get_running_loop().create_future()
+
+
+class ContainerRuns:
+    """Starts, watches and stops the containers of one task, and notes the facts."""
+
+    def __init__(
+        self, plan: TaskPlan, facts: TaskFacts, images: Mapping[str, Image], drivers: Drivers
+    ) -> None:
+        self._plan = plan
+        self._facts = facts
+        self._images = images
+        self._drivers = drivers
+        self._lives = {container.name: _Life() for container in plan.containers}
+        self._log_uris: dict[str, str] = {}
+
+    def choose_loggers(self) -> None:
+        """Decide where the output of every container goes, before anything is made.
+
+        Raises:
+            ResourceInitializationError: a log driver is unknown here, or an option is wrong.
+        """
+        for container in self._plan.containers:
+            driver = self._drivers.logs.get(container.log.driver)
+            if driver is None:
+                raise ResourceInitializationError(
+                    "failed to initialize logging driver: "
+                    f"log driver '{container.log.driver}' is not supported here",
+                    container=container.name,
+                )
+            self._log_uris[container.name] = driver.uri(self._plan, container)
+
+    async def run(self, advance: Callable[[TaskStatus], Awaitable[None]]) -> None:
+        """Start every container when its dependencies allow; return when an essential one ended.
+
+        Raises:
+            TaskError: a container can't be created or started, or a dependency can't be met.
+        """
+        try:
+            await together(self._run_one(c, advance) for c in self._plan.containers)
+        except _EssentialExitedError:
+            return
+
+    async def start(self, container: ContainerPlan) -> None:
+        """Create and start one container; one that runs, or has run, is left as it is.
+
+        Raises:
+            TaskError: it can't be created or started.
+        """
+        facts = self._facts.containers[container.name]
+        runtime = self._drivers.runtime
+        exists = await runtime.exists(container)
+        if facts.started_at is not None and not exists:
+            raise ContainerRuntimeError(
+                f"container '{container.name}' vanished while no agent ran",
+                container=container.name,
+            )
+        if not exists:
+            facts.created_at = datetime.now(UTC)
+            await runtime.create(
+                self._plan,
+                container,
+                self._images[container.image],
+                self._log_uris[container.name],
+            )
+        for eni in self._plan.enis:
+            await self._drivers.enis[eni.kind].confirm(eni, self._plan.netns)
+        await runtime.start(container)
+        facts.started_at = facts.started_at or datetime.now(UTC)
+        if facts.status is ContainerStatus.PENDING:
+            facts.status = ContainerStatus.RUNNING
+
+    async def stop(self, container: ContainerPlan) -> None:
+        """End one container and remove it; its exit code is kept if it isn't known yet.
+
+        Raises:
+            CannotStopContainerError: it is still there.
+        """
+        status = await self._drivers.runtime.stop(container)
+        facts = self._facts.containers[container.name]
+        if status is not None and facts.exit_code is None:
+            self._note_exit(container, status)
+        facts.status = ContainerStatus.STOPPED
+
+    async def _run_one(
+        self, container: ContainerPlan, advance: Callable[[TaskStatus], Awaitable[None]]
+    ) -> None:
+        for dependency in container.depends_on:
+            await self._reach(container, dependency)
+        await self.start(container)
+        life = self._lives[container.name]
+        life.started.set()
+        if all(other.started.is_set() for other in self._lives.values()):
+            await advance(TaskStatus.RUNNING)
+        status = await self._drivers.runtime.wait(container)
+        self._note_exit(container, status)
+        life.exited.set_result(status)
+        if container.essential:
+            raise _EssentialExitedError
+        await advance(self._facts.status)
+
+    async def _reach(self, container: ContainerPlan, dependency: DependencyPlan) -> None:
+        """Wait until a dependency is as it should be.
+
+        Raises:
+            TaskDependencyError: it never will be, or not within its start timeout.
+        """
+        life = self._lives[dependency.container]
+        await life.started.wait()
+        if dependency.condition is Condition.START:
+            return
+        timeout_s = next(
+            c.start_timeout_s for c in self._plan.containers if c.name == dependency.container
+        )
+        try:
+            async with asyncio.timeout(timeout_s):
+                status = await asyncio.shield(life.exited)
+        except TimeoutError:
+            raise TaskDependencyError(
+                f"container '{container.name}' waited {timeout_s} s for container "
+                f"'{dependency.container}' to be {dependency.condition}",
+                container=container.name,
+            ) from None
+        if dependency.condition is Condition.SUCCESS and status.code != 0:
+            raise TaskDependencyError(
+                f"container '{container.name}' needs the SUCCESS of container "
+                f"'{dependency.container}', which ended with exit code {status.code}",
+                container=container.name,
+            )
+
+    def _note_exit(self, container: ContainerPlan, status: ExitStatus) -> None:
+        facts = self._facts.containers[container.name]
+        facts.status = ContainerStatus.STOPPED
+        facts.exit_code = status.code
+        facts.finished_at = status.at
+        if status.oom_killed:
+            # Source: ECS developer guide, stopped task error messages.
+            facts.reason = OutOfMemoryError("container killed due to memory usage").reason
+        log.info("container %s ended with exit code %d", container.name, status.code)
+        if container.essential and self._facts.execution_stopped_at is None:
+            self._facts.execution_stopped_at = status.at

@@ -1,0 +1,121 @@
+"""What is done to the machine for a task, each step with its undo."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from fargate_agent.drivers import Drivers
+from fargate_agent.parallel import together
+from fargate_agent.plan import ContainerPlan, TaskPlan
+
+log = logging.getLogger(__name__)
+
+UNDO_TIMEOUT_S: Final = 30
+"""How long one undo may take. Source: amazon-ecs-agent, netlib, CNI DEL limit."""
+
+STOP_MARGIN_S: Final = 40
+"""On top of a container's own stop timeout: SIGKILL, runC, and the 12 s that a shim gives its
+logger. Source: containerd, pkg/process, `binaryIOProcTermTimeout`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One thing done to the machine for a task."""
+
+    what: str
+    do: Callable[[], Coroutine[Any, Any, None]]
+    undo: Callable[[], Coroutine[Any, Any, None]]
+    undo_timeout_s: float = UNDO_TIMEOUT_S
+
+
+Wave = list[Step]
+"""Steps that are done side by side."""
+
+
+def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
+    """Make the network namespace and what containers need; put every ENI in; serve metadata."""
+    netns = Step(
+        what=f"netns {plan.netns.name}",
+        do=partial(drivers.netns.ensure, plan.netns),
+        undo=partial(drivers.netns.release, plan.netns),
+    )
+    ground = Step(
+        what=f"lease, cgroup and files of {plan.id}",
+        do=partial(drivers.runtime.prepare, plan),
+        undo=partial(drivers.runtime.release, plan),
+    )
+    enis = [
+        Step(
+            what=f"ENI {eni.id} {eni.address}",
+            do=partial(drivers.enis[eni.kind].attach, eni, plan.netns),
+            undo=partial(drivers.enis[eni.kind].detach, eni, plan.netns),
+        )
+        for eni in plan.enis
+    ]
+    metadata = Step(
+        what="metadata endpoint",
+        do=partial(drivers.metadata.ensure, plan),
+        undo=partial(drivers.metadata.release, plan),
+    )
+    return [[netns, ground], enis, [metadata]]
+
+
+def container_waves(
+    plan: TaskPlan,
+    start: Callable[[ContainerPlan], Coroutine[Any, Any, None]],
+    stop: Callable[[ContainerPlan], Coroutine[Any, Any, None]],
+) -> list[Wave]:
+    """One step for each container; a wave holds containers that depend on earlier waves only.
+
+    Undone from the last wave to the first, a container ends before those it depends on.
+    """
+    level: dict[str, int] = {}
+    waves: list[Wave] = []
+    for container in plan.containers:
+        before = [level[dependency.container] for dependency in container.depends_on]
+        level[container.name] = 1 + max(before, default=-1)
+        if level[container.name] == len(waves):
+            waves.append([])
+        waves[level[container.name]].append(
+            Step(
+                what=f"container {container.name}",
+                do=partial(start, container),
+                undo=partial(stop, container),
+                undo_timeout_s=container.stop_timeout_s + STOP_MARGIN_S,
+            )
+        )
+    return waves
+
+
+async def do(waves: Iterable[Wave]) -> None:
+    """Do every wave in order; the first failure ends it."""
+    for wave in waves:
+        await together(step.do() for step in wave)
+
+
+def undo_log(waves: Iterable[Wave]) -> AsyncExitStack:
+    """Return a stack that takes back every wave, the last one first, when it is closed.
+
+    It is complete before the first step is done, so a step that fails half-way is taken back too,
+    and a restarted agent takes down what its predecessor built.
+    """
+    stack = AsyncExitStack()
+    for wave in waves:
+        stack.push_async_callback(_undo_wave, wave)
+    return stack
+
+
+async def _undo_wave(wave: Wave) -> None:
+    await together(_undo(step) for step in wave)
+
+
+async def _undo(step: Step) -> None:
+    try:
+        async with asyncio.timeout(step.undo_timeout_s):
+            await step.undo()
+    except Exception:  # the other steps must still be undone
+        log.exception("could not undo %s; the sweep at the next start will", step.what)

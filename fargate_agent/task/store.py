@@ -1,0 +1,101 @@
+"""One file per task: the message and what has happened since.
+
+A record is there from before the message is acknowledged until the control plane has taken
+STOPPED. Secrets of a message are masked in it. The files outlive a reboot; `boot_id` tells a task
+whose containers still run from one that a reboot has killed.
+"""
+
+import asyncio
+import logging
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from pydantic import TypeAdapter, ValidationError
+
+from fargate_agent.task.status import TaskFacts
+from fargate_agent.wire.messages import TaskMessage
+
+log = logging.getLogger(__name__)
+
+BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
+"""Changes with every boot. Source: proc(5)."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskRecord:
+    """What is written of one task."""
+
+    message: TaskMessage
+    boot_id: str
+    facts: TaskFacts = field(default_factory=TaskFacts)
+    stop_reason: str | None = None
+    """Why the task is to end; None as long as it is to run."""
+
+
+_RECORD: Final = TypeAdapter(TaskRecord)
+
+
+class TaskStore:
+    """The records of an agent. A file is replaced as a whole, so it is old or new, never half."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def write(self, task_id: str, record: TaskRecord) -> None:
+        """Write the record; it outlives this process from now on, a power cut after `sync`."""
+        await asyncio.to_thread(self._write, task_id, _RECORD.dump_json(record))
+
+    async def sync(self, task_id: str) -> None:
+        """Return when the record outlives a power cut."""
+        await asyncio.to_thread(self._sync, task_id)
+
+    async def remove(self, task_id: str) -> None:
+        """Forget the task."""
+        await asyncio.to_thread(self._path(task_id).unlink, missing_ok=True)
+
+    async def read_all(self) -> dict[str, TaskRecord]:
+        """Read every record, by task id. One that can't be read is put aside and logged."""
+        return await asyncio.to_thread(self._read_all)
+
+    def _path(self, task_id: str) -> Path:
+        return self._directory / f"{task_id}.json"
+
+    def _write(self, task_id: str, text: bytes) -> None:
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft = self._directory / f".{task_id}.new"
+        draft.write_bytes(text)
+        draft.replace(self._path(task_id))
+
+    def _sync(self, task_id: str) -> None:
+        for path in (self._path(task_id), self._directory):
+            try:
+                descriptor = os.open(path, os.O_RDONLY)
+            except FileNotFoundError:  # the task has ended already, and everybody knows
+                continue
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+    def _read_all(self) -> dict[str, TaskRecord]:
+        records: dict[str, TaskRecord] = {}
+        for path in sorted(self._directory.glob("*.json")):
+            try:
+                records[path.stem] = _RECORD.validate_json(path.read_bytes())
+            except ValidationError as error:
+                aside = path.with_suffix(".unreadable")
+                path.replace(aside)
+                log.error(
+                    "record %s can't be read and was put aside as %s: %d faults",
+                    path,
+                    aside.name,
+                    error.error_count(),
+                )
+        return records
+
+
+def read_boot_id() -> str:
+    """Return what tells this boot of the machine from every other."""
+    return BOOT_ID_FILE.read_text().strip()

@@ -1,0 +1,175 @@
+"""Which tasks run: started and stopped by messages, adopted after a restart."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+
+from fargate_agent.drivers import Drivers
+from fargate_agent.errors import TaskError
+from fargate_agent.plan import Site, plan_task
+from fargate_agent.task.runner import TaskRun, run_task
+from fargate_agent.task.status import StateChange, TaskFacts, TaskStatus
+from fargate_agent.task.store import TaskRecord, TaskStore
+from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.messages import TaskMessage
+
+log = logging.getLogger(__name__)
+
+STOPPED_BY_USER = "Task stopped by user"
+"""Source: ECS developer guide, stopped task error messages."""
+
+REBOOTED = "the machine was restarted while the task ran"
+
+
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """A record, and the run of it; None if the task was refused before anything was made."""
+
+    record: TaskRecord
+    run: TaskRun | None
+    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Supervisor:
+    """Owns every task of this agent, from its message until STOPPED was acknowledged."""
+
+    def __init__(
+        self,
+        *,
+        site: Site,
+        drivers: Drivers,
+        store: TaskStore,
+        boot_id: str,
+        send: Callable[[StateChange], None],
+    ) -> None:
+        """`send` queues a change for the control plane and never blocks."""
+        self._site = site
+        self._drivers = drivers
+        self._store = store
+        self._boot_id = boot_id
+        self._send = send
+        self._entries: dict[str, _Entry] = {}
+        self._jobs: asyncio.TaskGroup | None = None
+
+    async def adopt(self) -> None:
+        """Take over the tasks that a predecessor left. Call it once, before anything else."""
+        for task_id, record in (await self._store.read_all()).items():
+            log.info("task %s is adopted; it was %s", task_id, record.facts.status)
+            if record.boot_id != self._boot_id and not record.facts.status.is_after(
+                TaskStatus.RUNNING
+            ):
+                record.facts.status = TaskStatus.STOPPING
+                record.facts.reason = record.stop_reason or f"InternalError: {REBOOTED}"
+            self._entries[task_id] = self._plan(record)
+
+    async def serve(self) -> None:
+        """Run the tasks, until cancelled; cancelled, it leaves them running for a successor."""
+        async with asyncio.TaskGroup() as jobs:
+            self._jobs = jobs
+            for entry in self._entries.values():
+                await self._begin(entry)
+            await asyncio.get_running_loop().create_future()
+
+    async def apply(self, message: TaskMessage) -> None:
+        """Make it so that the task has the status it should have. Returns when that is on disk."""
+        task_id = parse_task_arn(message.arn).task_id
+        entry = self._entries.get(task_id)
+        if entry is None:
+            record = TaskRecord(message=message, boot_id=self._boot_id)
+            if message.desired_status == "STOPPED":
+                record.facts.status = TaskStatus.STOPPING
+                record.stop_reason = record.facts.reason = STOPPED_BY_USER
+            entry = self._entries[task_id] = self._plan(record)
+            await self._store.write(task_id, record)
+            await self._begin(entry)
+            await self._store.sync(task_id)
+        elif message.desired_status == "STOPPED":
+            await self.stop(task_id, STOPPED_BY_USER)
+
+    async def stop(self, task_id: str, reason: str) -> None:
+        """Ask a task to end; the first reason counts. Unknown or ending tasks are left alone."""
+        entry = self._entries.get(task_id)
+        if entry is None or entry.run is None or entry.run.stop.done():
+            return
+        entry.record.stop_reason = reason
+        async with entry.writing:
+            await self._store.write(task_id, entry.record)
+        if not entry.run.stop.done():
+            entry.run.stop.set_result(reason)
+
+    async def drain(self, reason: str) -> list[str]:
+        """End every task; return the ARNs of those that were there when all have ended."""
+        runs = [entry.run for entry in self._entries.values() if entry.run is not None]
+        for run in runs:
+            await self.stop(run.plan.id, reason)
+        for run in runs:
+            await run.ended.wait()
+        return [run.plan.arn for run in runs]
+
+    def find(self, task_id: str) -> TaskRun | None:
+        """Return the run of a task that is here, be it only for its last report."""
+        entry = self._entries.get(task_id)
+        return entry.run if entry else None
+
+    def runs(self) -> Iterable[TaskRun]:
+        """Return the tasks that were planned."""
+        return [entry.run for entry in self._entries.values() if entry.run is not None]
+
+    def knows(self, task_id: str) -> bool:
+        """Whether this agent answers for the task."""
+        return task_id in self._entries
+
+    def running_arns(self) -> dict[str, str]:
+        """Return the cluster ARN of every task that is not asked to end, by task ARN."""
+        return {
+            entry.record.message.arn: entry.record.message.task_cluster_arn
+            for entry in self._entries.values()
+            if entry.run is not None
+            and not entry.run.stop.done()
+            and not entry.record.facts.status.is_after(TaskStatus.RUNNING)
+        }
+
+    async def note_acknowledged(self, change: StateChange) -> None:
+        """The control plane has taken a change; after STOPPED nothing of the task is kept."""
+        task_id = parse_task_arn(change.task_arn).task_id
+        if change.status is TaskStatus.STOPPED and task_id in self._entries:
+            await self._store.remove(task_id)
+            del self._entries[task_id]
+
+    def _plan(self, record: TaskRecord) -> _Entry:
+        try:
+            plan = plan_task(record.message, self._site)
+        except TaskError as error:
+            record.facts = TaskFacts(status=TaskStatus.STOPPED, reason=error.reason)
+            return _Entry(record=record, run=None)
+        stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        if record.stop_reason is not None:
+            stop.set_result(record.stop_reason)
+        return _Entry(record=record, run=TaskRun(plan=plan, stop=stop, facts=record.facts))
+
+    async def _begin(self, entry: _Entry) -> None:
+        if self._jobs is None:
+            return  # `serve` begins with what is there
+        if entry.run is not None:
+            self._jobs.create_task(
+                run_task(entry.run, self._drivers, self._report), name=entry.run.plan.id
+            )
+            return
+        message, facts = entry.record.message, entry.record.facts
+        log.warning("task %s is refused: %s", message.arn, facts.reason)
+        self._send(
+            StateChange(
+                task_arn=message.arn,
+                cluster_arn=message.task_cluster_arn,
+                status=TaskStatus.STOPPED,
+                reason=facts.reason,
+            )
+        )
+
+    async def _report(self, run: TaskRun) -> None:
+        entry = self._entries[run.plan.id]
+        change = run.change()
+        async with entry.writing:
+            await self._store.write(run.plan.id, entry.record)
+        self._send(change)
