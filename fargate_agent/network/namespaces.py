@@ -8,13 +8,12 @@ place, and the next agent adopts the tasks.
 
 import asyncio
 import ctypes
-import errno
 import io
 import logging
 import os
 import socket
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache, partial
 from pathlib import Path
 from typing import Final, NoReturn, ParamSpec, TypeVar
@@ -121,7 +120,7 @@ def inside(netns: Path) -> Iterator[None]:
         _return_to(home)
 
 
-def socket_in_netns(netns: Path, family: int, kind: int, protocol: int = 0) -> socket.socket:
+def socket_in_netns(netns: Path, family: int, type: int, proto: int = 0) -> socket.socket:
     """Open a socket inside the namespace; it stays there wherever it is used.
 
     Takes some 10 µs and needs no thread. The socket is not inherited by programs.
@@ -130,7 +129,7 @@ def socket_in_netns(netns: Path, family: int, kind: int, protocol: int = 0) -> s
         OSError: there is no such namespace, or the kernel refused the socket.
     """
     with inside(netns):
-        return socket.socket(family, kind, protocol)
+        return socket.socket(family, type, proto)
 
 
 @cache
@@ -144,9 +143,7 @@ def _home() -> int:
 
 
 def _mount(source: str, path: Path) -> None:
-    _check(
-        "mount", _libc().mount(source.encode(), os.fsencode(path), b"none", MS_BIND, None)
-    )
+    _check("mount", _libc().mount(source.encode(), os.fsencode(path), b"none", MS_BIND, None))
 
 
 def _return_to(home: int) -> None:

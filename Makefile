@@ -1,0 +1,66 @@
+# The commands that everyone runs. Each installs what it needs and may be repeated.
+#
+#   sudo make demo    a real task in real containers, from a registry of its own
+#   sudo make test    every tier of tests; as root it includes the machine
+#   make lint         style, types, import contracts
+#   sudo make bench   ratios against ctr, podman and docker where these start
+
+SHELL := /bin/bash
+PYTHON ?= /usr/bin/python3
+VENV := .venv
+
+RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc iproute2
+DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
+TEST_PACKAGES := $(DEMO_PACKAGES) nftables skopeo umoci util-linux \
+	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \
+	golang-github-containerd-cgroups-dev golang-github-containers-common
+BENCH_PACKAGES := $(DEMO_PACKAGES) podman
+
+# apt-get is only asked when something is missing, so that a second run needs no network.
+define install
+	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(1) 2>&1 \
+		| sed -n -e 's/^dpkg-query: no packages found matching //p' \
+		         -e '/install ok installed/!s/^\([^ ]*\) .*not-installed.*/\1/p'); \
+	if [ -n "$$missing" ]; then \
+		echo "installing" $$missing; \
+		export DEBIAN_FRONTEND=noninteractive; \
+		apt-get update -q >/dev/null && \
+		apt-get install -y -q --no-install-recommends $$missing >/dev/null; \
+	fi
+endef
+
+.PHONY: demo test lint bench packages-demo packages-test packages-bench clean
+
+demo: packages-demo $(VENV)/run.stamp
+	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
+
+test: packages-test $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest tests/lint
+
+bench: packages-bench $(VENV)/dev.stamp
+	$(VENV)/bin/python bench/run.py
+
+packages-demo:
+	$(call install,$(DEMO_PACKAGES))
+
+packages-test:
+	$(call install,$(TEST_PACKAGES))
+
+packages-bench:
+	$(call install,$(BENCH_PACKAGES))
+
+$(VENV)/run.stamp: pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/dev.stamp: pyproject.toml
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/run.stamp
+
+clean:
+	rm -rf $(VENV) build *.egg-info

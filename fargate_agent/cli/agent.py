@@ -1,0 +1,217 @@
+"""The agent's local socket: what only the agent on this machine knows."""
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Final, Self
+
+import aiohttp
+
+from fargate_agent.cli.failure import CliError, NotKnownError, UnreachableError
+
+CALL_TIMEOUT_S: Final = 30
+LOAD_TIMEOUT_S: Final = 3600
+"""An archive may be many GiB, and is unpacked before the answer comes."""
+CONNECT_TIMEOUT_S: Final = 5
+_LINE_BYTES: Final = 1 << 20
+"""Longest JSON line that is read; a container's line has at most 16 KiB before it is escaped."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """How far the pull of one image has come."""
+
+    container: str
+    image: str
+    fetched_bytes: int
+    total_bytes: int
+    """0 until the manifest is known."""
+    unpacked_layers: int
+    total_layers: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """One line that a container wrote."""
+
+    container: str
+    stream: str
+    """`stdout` or `stderr`."""
+    time: str
+    """RFC 3339, as the logger wrote it."""
+    text: str
+    """Without the line end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogQuery:
+    """Which lines of a task are wanted; None means all."""
+
+    container: str | None = None
+    follow: bool = False
+    tail: int | None = None
+    since: str | None = None
+    """RFC 3339."""
+
+
+class Agent:
+    """The agent behind one socket. Every failure is a `CliError` that names the socket."""
+
+    def __init__(self, socket: Path) -> None:
+        """Remember where; `async with` opens the session."""
+        self.socket = socket
+        self._session = aiohttp.ClientSession(
+            base_url="http://agent",
+            connector=aiohttp.UnixConnector(path=str(socket)),
+            read_bufsize=_LINE_BYTES,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._session.close()
+
+    async def health(self) -> dict[str, Any]:
+        """Versions, and whether the agent is connected to its control plane."""
+        return await self._call("GET", "/v1/health")
+
+    async def doctor(self) -> list[dict[str, str]]:
+        """What this host denies to tasks, and what that means for them."""
+        return list((await self._call("GET", "/v1/doctor"))["findings"])
+
+    async def images(self) -> list[dict[str, Any]]:
+        """Every image the agent has."""
+        return list((await self._call("GET", "/v1/images"))["images"])
+
+    async def load(self, archive: IO[bytes]) -> list[str]:
+        """Import an OCI or Docker archive, and return the names it brought."""
+        answer = await self._call("POST", "/v1/images/load", body=archive, timeout_s=LOAD_TIMEOUT_S)
+        return list(answer["loaded"])
+
+    async def remove(self, name: str) -> None:
+        """Forget an image."""
+        await self._call("DELETE", "/v1/images", params={"name": name})
+
+    async def prune(self) -> list[str]:
+        """Forget every image that no task uses, and return their names."""
+        answer = await self._call("POST", "/v1/images/prune", timeout_s=LOAD_TIMEOUT_S)
+        return list(answer["removed"])
+
+    async def drain(self, timeout_s: int) -> list[str]:
+        """Stop every task and take back what the agent made on the host."""
+        answer = await self._call(
+            "POST",
+            "/v1/drain",
+            body={"timeoutSeconds": timeout_s},
+            timeout_s=timeout_s + CALL_TIMEOUT_S,
+        )
+        return list(answer["stopped"])
+
+    async def progress(self, task: str) -> AsyncIterator[Pull]:
+        """How the pulls of a task go, until they are done or the task has stopped."""
+        async for line in self._lines(f"/v1/tasks/{task}/progress", {}):
+            yield Pull(
+                container=line["container"],
+                image=line["image"],
+                fetched_bytes=line["fetchedBytes"],
+                total_bytes=line["totalBytes"],
+                unpacked_layers=line["unpackedLayers"],
+                total_layers=line["totalLayers"],
+                done=line["done"],
+            )
+
+    async def logs(self, task: str, query: LogQuery) -> AsyncIterator[LogLine]:
+        """What the containers of a task wrote; with `follow`, until the task has stopped."""
+        wanted = {
+            "container": query.container,
+            "follow": str(int(query.follow)),
+            "tail": None if query.tail is None else str(query.tail),
+            "since": query.since,
+        }
+        params = {name: value for name, value in wanted.items() if value is not None}
+        async for line in self._lines(f"/v1/tasks/{task}/logs", params):
+            yield LogLine(
+                container=line["container"],
+                stream=line["stream"],
+                time=line["time"],
+                text=line["log"].removesuffix("\n"),
+            )
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | IO[bytes] | None = None,
+        timeout_s: float = CALL_TIMEOUT_S,
+    ) -> dict[str, Any]:
+        async with self._open(method, path, params, body, timeout_s) as response:
+            answer = await response.json()
+        if not isinstance(answer, dict):
+            raise CliError(f"agent at {self.socket}: {path}: the answer is not a JSON object")
+        return answer
+
+    async def _lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+        async with self._open("GET", path, params) as response:
+            async for line in response.content:
+                if line.strip():
+                    yield json.loads(line)
+
+    @asynccontextmanager
+    async def _open(
+        self,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None = None,
+        body: Mapping[str, object] | IO[bytes] | None = None,
+        timeout_s: float | None = None,
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)
+        content = {"json": body} if isinstance(body, Mapping) else {"data": body}
+        with self._trouble(path):
+            async with self._session.request(
+                method, path, params=params, timeout=timeout, **content
+            ) as response:
+                if response.status >= HTTPStatus.BAD_REQUEST:
+                    raise await _refusal(response)
+                yield response
+
+    @contextmanager
+    def _trouble(self, path: str) -> Iterator[None]:
+        try:
+            yield
+        except aiohttp.ClientConnectorError as error:
+            why = error.os_error.strerror or str(error.os_error)
+            raise UnreachableError(
+                f'no agent answers at {self.socket} ({why}): start one with "fargate up", or set'
+                " FARGATE_AGENT_SOCKET"
+            ) from error
+        except TimeoutError as error:
+            raise CliError(f"agent at {self.socket}: {path}: no answer in time") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise UnreachableError(
+                f"agent at {self.socket}: {path}: connection lost: {error}"
+            ) from error
+        except ValueError as error:
+            raise CliError(f"agent at {self.socket}: {path}: not JSON: {error}") from error
+
+
+async def _refusal(response: aiohttp.ClientResponse) -> CliError:
+    try:
+        text = (await response.json(content_type=None))["error"]
+    except (ValueError, LookupError, TypeError):
+        text = f"{response.status} {response.reason}"
+    kind = NotKnownError if response.status == HTTPStatus.NOT_FOUND else CliError
+    return kind(f"agent: {text}")

@@ -1,0 +1,111 @@
+"""One task, told to a person: everything that matters, and nothing that is empty."""
+
+import textwrap
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final, cast
+
+from fargate_agent.cli.output import render_moment, render_status
+from fargate_agent.cli.shapes import Container, Task, definition_name, task_id
+
+_LABEL_CHARS: Final = 13
+_MOMENTS: Final = (
+    ("createdAt", "created"),
+    ("pullStartedAt", "pull started"),
+    ("pullStoppedAt", "pull ended"),
+    ("startedAt", "started"),
+    ("stoppingAt", "stopping"),
+    ("executionStoppedAt", "essential end"),
+    ("stoppedAt", "stopped"),
+)
+_ENI_DETAILS: Final = (
+    "privateIPv4Address",
+    "ipv6Address",
+    "macAddress",
+    "networkInterfaceId",
+    "subnetId",
+    "privateDnsName",
+)
+
+
+def render_task(task: Task, width: int, now: datetime) -> list[str]:
+    """Lines that describe a task, then each of its containers."""
+    moments = [(label, render_moment(moment, now)) for label, moment in _moments(task)]
+    pairs = [*_identity(task), *_network(task), *moments]
+    lines = [line for pair in pairs for line in _render_pair(*pair, width)]
+    for container in task.get("containers", []):
+        lines += ["", *_render_container(container, width)]
+    return lines
+
+
+def render_end(task: Task) -> str:
+    """Why a task stopped, in one sentence."""
+    reason = task.get("stoppedReason", "no reason given")
+    code = task.get("stopCode")
+    return f"{reason} ({code})" if code else reason
+
+
+def _identity(task: Task) -> Iterator[tuple[str, str]]:
+    yield "task", task_id(task)
+    yield "arn", task["taskArn"]
+    yield "definition", definition_name(task)
+    status, desired = task.get("lastStatus", "-"), task.get("desiredStatus", "-")
+    wanted = "" if status == desired else f" (wanted: {desired})"
+    yield "status", render_status(status) + wanted
+    if status == "STOPPED":
+        yield "reason", render_end(task)
+    if task.get("healthStatus", "UNKNOWN") != "UNKNOWN":
+        yield "health", task["healthStatus"]
+    if "cpu" in task and "memory" in task:
+        yield "size", f"{int(task['cpu']) / 1024:g} vCPU, {task['memory']} MiB"
+    if "platformVersion" in task:
+        yield "platform", f"{task.get('launchType', 'FARGATE')} {task['platformVersion']}"
+    if task.get("startedBy"):
+        yield "started by", task["startedBy"]
+
+
+def _network(task: Task) -> Iterator[tuple[str, str]]:
+    for attachment in task.get("attachments", []):
+        if attachment.get("type") not in ("ElasticNetworkInterface", "eni"):
+            continue
+        details = {d.get("name"): d.get("value", "") for d in attachment.get("details", [])}
+        told = [details[name] for name in _ENI_DETAILS if details.get(name)]
+        yield "network", ", ".join([*told, attachment.get("status", "").lower()])
+
+
+def _moments(task: Task) -> Iterator[tuple[str, datetime]]:
+    facts = cast(dict[str, Any], task)
+    for name, label in _MOMENTS:
+        if facts.get(name) is not None:
+            yield label, facts[name]
+
+
+def _render_container(container: Container, width: int) -> list[str]:
+    status = render_status(container.get("lastStatus", "-"))
+    if "exitCode" in container:
+        status += f", exit code {container['exitCode']}"
+    pairs = [("container", container["name"]), ("status", status)]
+    facts = cast(dict[str, Any], container)
+    for name, label in (
+        ("reason", "reason"),
+        ("healthStatus", "health"),
+        ("image", "image"),
+        ("imageDigest", "digest"),
+        ("runtimeId", "runtime id"),
+    ):
+        if facts.get(name) not in (None, "", "UNKNOWN"):
+            pairs.append((label, facts[name]))
+    return [line for pair in pairs for line in _render_pair(*pair, width)]
+
+
+def _render_pair(label: str, text: str, width: int) -> list[str]:
+    """`label  text`, the text wrapped between words and hung below itself."""
+    indent = " " * _LABEL_CHARS + " "
+    return textwrap.wrap(
+        text,
+        width=max(width, 2 * len(indent)),
+        initial_indent=label.ljust(_LABEL_CHARS) + " ",
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,74 @@
+"""What goes to the screen: JSON for programs, text of the screen's width for people."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from typing import Final
+
+import click
+
+NO_LIMIT: Final = 1 << 16
+"""Width of what is not a terminal: a pipe gets whole lines."""
+_STATUS_COLOURS: Final = {"RUNNING": "green", "STOPPED": "bright_black"}
+
+
+def terminal_width() -> int:
+    """Columns of the terminal, or `COLUMNS` where it is set."""
+    return shutil.get_terminal_size((NO_LIMIT, 1)).columns
+
+
+def print_json(document: object) -> None:
+    """Print one JSON document; times as RFC 3339."""
+    click.echo(json.dumps(document, indent=2, default=_render_time))
+
+
+def print_json_line(document: object) -> None:
+    """Print one JSON document of a stream on one line."""
+    click.echo(json.dumps(document, default=_render_time))
+
+
+def render_status(status: str) -> str:
+    """Colour a status; `click.echo` drops the colour where it isn't a terminal."""
+    return click.style(status, fg=_STATUS_COLOURS.get(status, "yellow"))
+
+
+def render_age(moment: datetime | None, now: datetime) -> str:
+    """How long ago that was, roughly; `-` if it hasn't been.
+
+    Example:
+        >>> render_age(datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, 0, 2, tzinfo=UTC))
+        '2m ago'
+    """
+    if moment is None:
+        return "-"
+    seconds = max(0, int((now - moment).total_seconds()))
+    for unit_s, unit in ((86400, "d"), (3600, "h"), (60, "m")):
+        if seconds >= unit_s:
+            return f"{seconds // unit_s}{unit} ago"
+    return f"{seconds}s ago"
+
+
+def render_moment(moment: datetime, now: datetime) -> str:
+    """A point in time, and how long ago it was."""
+    text = moment.astimezone(UTC).isoformat(sep=" ", timespec="milliseconds")
+    return f"{text.replace('+00:00', 'Z')} ({render_age(moment, now)})"
+
+
+def render_bytes(count: float) -> str:
+    """A number of bytes for people, in powers of 1024.
+
+    Example:
+        >>> render_bytes(3 * 1024 * 1024)
+        '3.0 MiB'
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def _render_time(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    raise TypeError(f"{type(value).__name__} is not JSON")

@@ -1,0 +1,289 @@
+"""Processes of containers, which containerd calls tasks; a task of this agent is one of ECS.
+
+A container has a first process, made by `create` and set going by `start`, and perhaps others, made
+by `exec` and named by an `exec_id`. An ended process stays until it is deleted.
+"""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Final
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from fargate_agent.containerd.connection import Connection
+from fargate_agent.containerd.errors import UnavailableError
+from fargate_agent.containerd.metrics import CgroupMetrics, metrics_from_wire
+from fargate_agent.containerd.pb import process_pb2
+from fargate_agent.containerd.pb.runc_options_pb2 import Options
+from fargate_agent.containerd.pb.tasks_pb2 import (
+    CreateTaskRequest,
+    DeleteProcessRequest,
+    DeleteTaskRequest,
+    ExecProcessRequest,
+    GetRequest,
+    KillRequest,
+    ListPidsRequest,
+    ListTasksRequest,
+    MetricsRequest,
+    StartRequest,
+    WaitRequest,
+)
+from fargate_agent.containerd.pb.tasks_pb2_grpc import TasksStub
+from fargate_agent.containerd.types import Mount, mounts_to_wire, time_from_wire
+
+START_DEADLINE_S: Final = 60.0
+"""runC's start is 8 ms; on a machine that is out of CPU or disk it has been seen to take seconds."""
+
+DELETE_DEADLINE_S: Final = 30.0
+"""containerd waits 12 s for a logger that does not end, then kills it; the rest is for a slow host.
+
+Source: containerd, pkg/process/io.go, `binaryIOProcTermTimeout`.
+"""
+
+WAIT_PAUSE_S: Final = 0.2
+"""Between two attempts to wait, so that a containerd that comes and goes is not hammered."""
+
+_OPTIONS_TYPE_URL: Final = "containerd.runc.v1.Options"
+_PROCESS_TYPE_URL: Final = "types.containerd.io/opencontainers/runtime-spec/1/Process"
+"""Without a slash the one, with a host the other: the shim knows them by exactly these names."""
+
+
+class ProcessStatus(Enum):
+    """What a process is doing."""
+
+    UNKNOWN = process_pb2.UNKNOWN
+    CREATED = process_pb2.CREATED
+    RUNNING = process_pb2.RUNNING
+    STOPPED = process_pb2.STOPPED
+    PAUSED = process_pb2.PAUSED
+    PAUSING = process_pb2.PAUSING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuncOptions:
+    """How the shim calls runC; empty is its default."""
+
+    binary_name: str = ""
+    root: str = ""
+    """Where runC keeps its state."""
+    systemd_cgroup: bool = False
+    shim_cgroup: str = ""
+    """Cgroup that the shim and its logger go into."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Process:
+    """The first process of a container."""
+
+    id: str
+    """Of the container."""
+    pid: int
+    """0 if it could not be made."""
+    status: ProcessStatus
+    exit_code: int
+    """Means something if it is STOPPED only."""
+    exited_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExitResult:
+    """How a process ended."""
+
+    code: int
+    """128 and the signal's number if a signal ended it."""
+    at: datetime
+
+
+class Processes:
+    """The processes of a namespace's containers."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._stub = TasksStub(connection.channel)
+
+    async def create(
+        self,
+        container_id: str,
+        rootfs: Sequence[Mount],
+        *,
+        log_uri: str | None,
+        terminal: bool,
+        options: RuncOptions,
+        deadline_s: float,
+    ) -> int:
+        """Make the first process, its logger running, so that only `start` is missing.
+
+        Returns its process id. `log_uri` None throws its output away.
+
+        Raises:
+            AlreadyExistsError: it has been made.
+            DeadlineError: e.g. a logger that never gets ready. `force_delete` takes it back.
+            ContainerdError: runC refused; the text has its reason.
+        """
+        message = Options(
+            binary_name=options.binary_name,
+            root=options.root,
+            systemd_cgroup=options.systemd_cgroup,
+            shim_cgroup=options.shim_cgroup,
+        )
+        request = CreateTaskRequest(
+            container_id=container_id,
+            rootfs=mounts_to_wire(rootfs),
+            stdout=log_uri or "",
+            stderr="" if terminal else log_uri or "",
+            terminal=terminal,
+            options=Any(type_url=_OPTIONS_TYPE_URL, value=message.SerializeToString()),
+        )
+        answer = await self._connection.call(
+            f"create process of {container_id}", self._stub.Create, request, deadline_s
+        )
+        return answer.pid
+
+    async def exec(
+        self, container_id: str, exec_id: str, process: bytes, *, log_uri: str | None
+    ) -> None:
+        """Add a process to a running container; `process` is that part of an OCI spec, in JSON.
+
+        Raises:
+            AlreadyExistsError: the exec id is taken.
+            NotFoundError: the container has no first process.
+        """
+        request = ExecProcessRequest(
+            container_id=container_id,
+            exec_id=exec_id,
+            spec=Any(type_url=_PROCESS_TYPE_URL, value=process),
+            stdout=log_uri or "",
+            stderr=log_uri or "",
+        )
+        await self._connection.call(f"exec in {container_id}", self._stub.Exec, request)
+
+    async def start(
+        self, container_id: str, *, exec_id: str = "", deadline_s: float = START_DEADLINE_S
+    ) -> int:
+        """Set the process going and return its process id.
+
+        Raises:
+            NotFoundError: it was never made.
+            FailedPreconditionError: it was started before.
+            ContainerdError: there is no such program, or it may not be run.
+        """
+        answer = await self._connection.call(
+            f"start process of {container_id}",
+            self._stub.Start,
+            StartRequest(container_id=container_id, exec_id=exec_id),
+            deadline_s,
+        )
+        return answer.pid
+
+    async def get(self, container_id: str) -> Process:
+        """Return the first process of a container.
+
+        Raises:
+            NotFoundError: it was never made, or was deleted.
+        """
+        answer = await self._connection.call(
+            f"get process of {container_id}",
+            self._stub.Get,
+            GetRequest(container_id=container_id),
+        )
+        return _from_wire(answer.process)
+
+    async def list(self) -> tuple[Process, ...]:
+        """List the first processes of all containers of the namespace."""
+        answer = await self._connection.call("list processes", self._stub.List, ListTasksRequest())
+        return tuple(map(_from_wire, answer.tasks))
+
+    async def kill(
+        self, container_id: str, signal: int, *, exec_id: str = "", everyone: bool = False
+    ) -> None:
+        """Send a signal to the process, or with `everyone` to all processes of the container.
+
+        Raises:
+            NotFoundError: it has ended, or was never made.
+        """
+        await self._connection.call(
+            f"send signal {signal} to {container_id}",
+            self._stub.Kill,
+            KillRequest(container_id=container_id, exec_id=exec_id, signal=signal, all=everyone),
+        )
+
+    async def wait(self, container_id: str, *, exec_id: str = "") -> ExitResult:
+        """Return when the process has ended; at once if it has already. Has no deadline.
+
+        A containerd that goes away is waited for and asked again: its silence is no exit.
+
+        Raises:
+            NotFoundError: it was never made, or was deleted.
+        """
+        request = WaitRequest(container_id=container_id, exec_id=exec_id)
+        while True:
+            try:
+                answer = await self._connection.call(
+                    f"wait for {container_id}", self._stub.Wait, request, None
+                )
+            except UnavailableError:
+                await asyncio.sleep(WAIT_PAUSE_S)
+                continue
+            return _exit(answer.exit_status, answer.exited_at)
+
+    async def delete(
+        self, container_id: str, *, exec_id: str = "", deadline_s: float = DELETE_DEADLINE_S
+    ) -> ExitResult:
+        """Remove an ended process, its shim and logger, and say how it ended.
+
+        Raises:
+            NotFoundError: it was never made, or was deleted.
+            FailedPreconditionError: it still runs.
+        """
+        what = f"delete process of {container_id}"
+        if exec_id:
+            request = DeleteProcessRequest(container_id=container_id, exec_id=exec_id)
+            answer = await self._connection.call(
+                what, self._stub.DeleteProcess, request, deadline_s
+            )
+        else:
+            answer = await self._connection.call(
+                what, self._stub.Delete, DeleteTaskRequest(container_id=container_id), deadline_s
+            )
+        return _exit(answer.exit_status, answer.exited_at)
+
+    async def pids(self, container_id: str) -> tuple[int, ...]:
+        """List all processes of a container, by process id in the root namespace.
+
+        Raises:
+            NotFoundError: it has no first process.
+        """
+        answer = await self._connection.call(
+            f"list pids of {container_id}",
+            self._stub.ListPids,
+            ListPidsRequest(container_id=container_id),
+        )
+        return tuple(process.pid for process in answer.processes)
+
+    async def metrics(self, container_ids: Sequence[str]) -> Mapping[str, CgroupMetrics]:
+        """Say what these containers use, by id; one that does not run is left out."""
+        if not container_ids:
+            return {}
+        filters = [f"id=={container_id}" for container_id in container_ids]
+        answer = await self._connection.call(
+            "measure containers", self._stub.Metrics, MetricsRequest(filters=filters)
+        )
+        return {metric.id: metrics_from_wire(metric.data) for metric in answer.metrics}
+
+
+def _from_wire(process: process_pb2.Process) -> Process:
+    return Process(
+        id=process.container_id or process.id,
+        pid=process.pid,
+        status=ProcessStatus(process.status),
+        exit_code=process.exit_status,
+        exited_at=time_from_wire(process.exited_at),
+    )
+
+
+def _exit(code: int, at: Timestamp) -> ExitResult:
+    return ExitResult(code=code, at=time_from_wire(at) or datetime.now(UTC))

@@ -1,0 +1,32 @@
+"""What every operation is handed: the parts of the control plane, and the call itself."""
+
+from dataclasses import dataclass
+
+from fargate_agent.controlplane.acs import Sessions
+from fargate_agent.controlplane.auth import Caller
+from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.controlplane.store import Store
+from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.vpc import Vpc
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plane:
+    """The parts; there is one of each."""
+
+    settings: ControlPlaneSettings
+    arns: Arns
+    store: Store
+    vpc: Vpc
+    sessions: Sessions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One request that was authenticated, authorized, and has the right shape."""
+
+    request: Json
+    caller: Caller
+    host: str
+    """Host and port as the caller knows them."""

@@ -1,0 +1,151 @@
+"""Whether a request has the shape that ECS's own service model gives it.
+
+The model is botocore's; the walk over it is ours, because botocore's validator leaves out enums and
+maxima, takes booleans for integers, and quotes values that may be secret.
+"""
+
+import json
+from datetime import datetime
+from functools import cache
+from typing import Any, Final
+
+from botocore.loaders import Loader
+from botocore.model import ServiceModel
+
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter
+
+Json = dict[str, Any]
+"""A shape of the ECS API, as its model describes it; it has been checked against that."""
+
+TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
+
+_INTEGER_BITS: Final = {"integer": 32, "long": 64}
+_SCALARS: Final[dict[str, tuple[type, ...]]] = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    "long": (int,),
+    "float": (int, float),
+    "double": (int, float),
+    "timestamp": (int, float, str),
+    "list": (list,),
+    "structure": (dict,),
+    "map": (dict,),
+}
+
+
+@cache
+def service_model() -> Any:  # noqa: ANN401 - botocore ships no types
+    """Return ECS's service model."""
+    return ServiceModel(Loader().load_service_model("ecs", "service-2"))
+
+
+def parse_request(operation: str, body: bytes) -> Json:
+    """Read the body of a request; members that are null are left out, times become seconds.
+
+    Raises:
+        ApiError: it is not JSON, or a member is unknown, absent or of the wrong kind. The text has
+            the path of the member.
+    """
+    try:
+        value = json.loads(body or b"{}", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise _serialization("The request body is not valid JSON.") from None
+    shape = service_model().operation_model(operation).input_shape
+    checked: Json = check_shape(value, shape, "")
+    return checked
+
+
+def check_shape(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - any JSON, any shape
+    """Return `value` as `shape` wants it.
+
+    Raises:
+        ApiError: it is not of that shape.
+    """
+    kind = shape.type_name
+    is_bool = isinstance(value, bool)
+    if not isinstance(value, _SCALARS[kind]) or (is_bool and kind != "boolean"):
+        raise _serialization(f"{path or 'The request'} must be of type {kind}.")
+    match kind:
+        case "structure":
+            return _check_structure(value, shape, path)
+        case "list":
+            _check_bounds(len(value), shape, f"The length of {path}")
+            return [
+                check_shape(item, shape.member, f"{path}[{position}]")
+                for position, item in enumerate(value)
+            ]
+        case "map":
+            return {
+                check_shape(key, shape.key, f"{path} (key)"): check_shape(
+                    item, shape.value, f"{path}.{key}"
+                )
+                for key, item in value.items()
+            }
+        case _:
+            return _check_scalar(value, shape, path)
+
+
+def _check_structure(value: Json, shape: Any, path: str) -> Json:  # noqa: ANN401 - botocore ships no types
+    given = {name: member for name, member in value.items() if member is not None}
+    where = path or "input"
+    for name in given:
+        if name not in shape.members:
+            known = ", ".join(shape.members)
+            raise invalid_parameter(
+                f'Unknown parameter in {where}: "{name[:64]}", must be one of: {known}'
+            )
+    for name in shape.required_members:
+        if name not in given:
+            raise invalid_parameter(f'Missing required parameter in {where}: "{name}"')
+    return {
+        name: check_shape(member, shape.members[name], f"{path}.{name}".lstrip("."))
+        for name, member in given.items()
+    }
+
+
+def _check_scalar(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - any JSON, any shape
+    kind = shape.type_name
+    if kind == "timestamp":
+        return _parse_timestamp(value, path)
+    if kind == "string":
+        return _check_string(value, shape, path)
+    if bits := _INTEGER_BITS.get(kind):
+        if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
+            raise _serialization(f"{path} does not fit into a {kind}.")
+        _check_bounds(value, shape, path)
+    return value
+
+
+def _check_string(value: str, shape: Any, path: str) -> str:  # noqa: ANN401 - botocore ships no types
+    if "\0" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise _serialization(f"{path} holds a character that can't be in a string.")
+    _check_bounds(len(value), shape, f"The length of {path}")
+    if shape.enum and value not in shape.enum:
+        raise invalid_parameter(f"{path} must be one of: {', '.join(shape.enum)}")
+    return value
+
+
+def _check_bounds(amount: int, shape: Any, what: str) -> None:  # noqa: ANN401 - botocore ships no types
+    low, high = shape.metadata.get("min"), shape.metadata.get("max")
+    if low is not None and amount < low:
+        raise invalid_parameter(f"{what} must be at least {low}.")
+    if high is not None and amount > high:
+        raise invalid_parameter(f"{what} must be at most {high}.")
+
+
+def _parse_timestamp(value: float | str, path: str) -> float:
+    try:
+        if isinstance(value, str):
+            return datetime.fromisoformat(value).timestamp()
+        return float(value)
+    except (ValueError, OverflowError):
+        raise _serialization(f"{path} is not a time.") from None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _serialization(message: str) -> ApiError:
+    return ApiError("SerializationException", message)

@@ -1,0 +1,67 @@
+"""Credentials of registries, from a Docker `config.json`.
+
+Programs that keep credentials (`credHelpers`, `credsStore`) are not run: the agent starts none.
+Source: Docker CLI, "docker login", `config.json`.
+"""
+
+import base64
+import binascii
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
+from fargate_agent.image.reference import DOCKER_HUB
+
+_HUB_KEYS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+"""Names under which credentials of Docker Hub are kept."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a registry is shown."""
+
+    username: str
+    password: str = field(repr=False)
+
+    @property
+    def header(self) -> str:
+        """The HTTP header `Authorization`. Source: RFC 7617."""
+        pair = f"{self.username}:{self.password}".encode()
+        return f"Basic {base64.b64encode(pair).decode()}"
+
+
+def read_credentials(file: Path, registry: str) -> Credentials | None:
+    """Return what the file has for the registry; None if it, or the file, isn't there. Blocks.
+
+    Raises:
+        InvalidDocumentError: the file can't be read or isn't as it should be.
+    """
+    what = "the agent's file of registry credentials"
+    try:
+        document = parse_document(what, file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidDocumentError(f"{what} can't be read: {error.strerror}") from error
+    auths = document.child("auths")
+    for key in auths.keys:
+        if _host(key) == registry or (registry == DOCKER_HUB and _host(key) in _HUB_KEYS):
+            return _parse_entry(auths.child(key))
+    return None
+
+
+def _host(key: str) -> str:
+    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+
+
+def _parse_entry(entry: Document) -> Credentials | None:
+    username, password = entry.text("username", ""), entry.text("password", "")
+    if "auth" in entry:
+        try:
+            pair = base64.b64decode(entry.text("auth")).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            # Without the cause: it would show a part of the secret.
+            raise InvalidDocumentError(f"{entry.what}: 'auth' is not base64") from None
+        username, _, password = pair.partition(":")
+    return Credentials(username=username, password=password) if username else None

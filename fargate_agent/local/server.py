@@ -1,0 +1,271 @@
+"""HTTP on a unix socket for the command line on this machine.
+
+Who may open the socket (mode 0600) may read every task's output and end every task.
+"""
+
+import asyncio
+import json
+import logging
+import re
+import socket
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from fargate_agent import __version__
+from fargate_agent.findings import Findings
+from fargate_agent.image.admin import ImageAdmin
+from fargate_agent.image.archive import ImageArchiveError
+from fargate_agent.local.logs import read_logs
+from fargate_agent.task.runner import TaskRun
+from fargate_agent.task.status import TaskStatus
+from fargate_agent.task.supervisor import Supervisor
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES: Final = 1024 * 1024
+MAX_DRAIN_S: Final = 600
+DRAINED: Final = "the agent was told to drain"
+TASK_ID: Final = re.compile(r"[0-9a-f-]{32,36}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalServer:
+    """Answers the command line."""
+
+    supervisor: Supervisor
+    images: ImageAdmin
+    findings: Findings
+    logs_dir: Path
+    spool_dir: Path
+    """Archives are kept here while they are read."""
+    is_connected: Callable[[], bool]
+    """Whether the control plane is connected."""
+    containerd_version: Callable[[], str]
+
+    @asynccontextmanager
+    async def serve(self, path: Path) -> AsyncIterator[None]:
+        """Listen on the socket while the body runs.
+
+        Raises:
+            OSError: the socket can't be made there.
+        """
+        app = web.Application(client_max_size=0, middlewares=[_errors_as_json])
+        app.add_routes(
+            [
+                web.get("/v1/health", self._health),
+                web.get("/v1/doctor", self._doctor),
+                web.get("/v1/tasks/{id}/progress", self._progress),
+                web.get("/v1/tasks/{id}/logs", self._logs),
+                web.get("/v1/images", self._list_images),
+                web.delete("/v1/images", self._remove_image),
+                web.post("/v1/images/load", self._load_images),
+                web.post("/v1/images/prune", self._prune_images),
+                web.post("/v1/drain", self._drain),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        await runner.setup()
+        listener = _listen(path)
+        try:
+            await web.SockSite(runner, listener).start()
+            yield
+        finally:
+            await runner.cleanup()
+            path.unlink(missing_ok=True)
+
+    async def _health(self, _: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "version": __version__,
+                "containerd": self.containerd_version(),
+                "controlPlane": "connected" if self.is_connected() else "disconnected",
+                "tasks": len(list(self.supervisor.runs())),
+            }
+        )
+
+    async def _doctor(self, _: web.Request) -> web.Response:
+        findings = [{"what": found.what, "effect": found.effect} for found in self.findings]
+        return web.json_response({"findings": findings})
+
+    async def _progress(self, request: web.Request) -> web.StreamResponse:
+        run = self._find(request)
+        response = await _start_stream(request)
+        told: dict[str, dict[str, Any]] = {}
+        while True:
+            moved = run.moved
+            for line in _progress_lines(run):
+                if told.get(line["image"]) != line:
+                    told[line["image"]] = line
+                    await _write_line(response, line)
+            pulled = run.facts.pull_stopped_at is not None
+            if pulled or run.facts.status.is_after(TaskStatus.PENDING):
+                break
+            await moved.wait()
+        return response
+
+    async def _logs(self, request: web.Request) -> web.StreamResponse:
+        task_id = request.match_info["id"]
+        directory = self.logs_dir / task_id
+        run = self.supervisor.find(task_id)
+        if not TASK_ID.fullmatch(task_id) or (run is None and not directory.is_dir()):
+            raise _not_found(f"nothing is known of task {task_id}")
+        with _as_bad_request():
+            tail = int(request.query["tail"]) if "tail" in request.query else None
+            since = (
+                datetime.fromisoformat(request.query["since"]) if "since" in request.query else None
+            )
+        ended = run.ended if run is not None else _already_set()
+        response = await _start_stream(request)
+        async for line in read_logs(
+            directory,
+            [request.query["container"]] if request.query.get("container") else None,
+            since=since,
+            tail=tail,
+            follow=request.query.get("follow") == "1",
+            ended=ended,
+        ):
+            await _write_line(
+                response,
+                {
+                    "container": line.container,
+                    "stream": line.stream,
+                    "time": line.time,
+                    "log": line.log,
+                },
+            )
+        return response
+
+    async def _list_images(self, _: web.Request) -> web.Response:
+        images = [
+            {
+                "name": image.name,
+                "digest": image.digest,
+                "sizeBytes": image.size_bytes,
+                "createdAt": image.created_at.isoformat(),
+            }
+            for image in await self.images.list()
+        ]
+        return web.json_response({"images": images})
+
+    async def _remove_image(self, request: web.Request) -> web.Response:
+        name = request.query.get("name", "")
+        if not await self.images.remove(name):
+            raise _not_found(f"there is no image {name}")
+        return web.json_response({"removed": [name]})
+
+    async def _load_images(self, request: web.Request) -> web.Response:
+        self.spool_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.spool_dir, prefix="load-") as spool:
+            async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+                await asyncio.to_thread(spool.write, chunk)
+            spool.flush()
+            try:
+                names = await self.images.load(Path(spool.name))
+            except ImageArchiveError as error:
+                raise _bad_request(str(error)) from error
+        return web.json_response({"loaded": names})
+
+    async def _prune_images(self, _: web.Request) -> web.Response:
+        in_use = {
+            image.name for run in self.supervisor.runs() for image in run.images.values()
+        } | {container.image for run in self.supervisor.runs() for container in run.plan.containers}
+        return web.json_response({"removed": await self.images.prune(in_use)})
+
+    async def _drain(self, request: web.Request) -> web.Response:
+        with _as_bad_request():
+            body = await request.json() if request.can_read_body else {}
+            timeout_s = min(float(body.get("timeoutSeconds", 60)), MAX_DRAIN_S)
+        try:
+            async with asyncio.timeout(timeout_s):
+                stopped = await self.supervisor.drain(DRAINED)
+        except TimeoutError:
+            raise web.HTTPGatewayTimeout(
+                text=f"some tasks have not ended within {timeout_s:g} s"
+            ) from None
+        return web.json_response({"stopped": stopped})
+
+    def _find(self, request: web.Request) -> TaskRun:
+        task_id = request.match_info["id"]
+        run = self.supervisor.find(task_id)
+        if run is None:
+            raise _not_found(f"no task {task_id} is here")
+        return run
+
+
+@web.middleware
+async def _errors_as_json(
+    request: web.Request, handler: Callable[[web.Request], Any]
+) -> web.StreamResponse:
+    try:
+        answer = await handler(request)
+    except web.HTTPException as error:
+        return web.json_response({"error": error.text or error.reason}, status=error.status)
+    except ConnectionResetError:  # the reader went away; nobody is left to answer
+        return web.Response(status=499)
+    if not isinstance(answer, web.StreamResponse):
+        raise TypeError(f"{request.path} answered with {type(answer).__name__}")
+    return answer
+
+
+def _progress_lines(run: TaskRun) -> Iterator[dict[str, Any]]:
+    for container in run.plan.containers:
+        progress = run.progress.get(container.image)
+        if progress is not None:
+            yield {
+                "container": container.name,
+                "image": progress.image,
+                "fetchedBytes": progress.fetched_bytes,
+                "totalBytes": progress.total_bytes,
+                "unpackedLayers": progress.unpacked_layers,
+                "totalLayers": progress.total_layers,
+                "done": progress.done,
+            }
+
+
+async def _start_stream(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
+    await response.prepare(request)
+    return response
+
+
+async def _write_line(response: web.StreamResponse, line: dict[str, Any]) -> None:
+    await response.write(json.dumps(line).encode() + b"\n")
+
+
+def _listen(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(path))
+    path.chmod(0o600)  # before it listens
+    listener.listen()
+    return listener
+
+
+def _already_set() -> asyncio.Event:
+    event = asyncio.Event()
+    event.set()
+    return event
+
+
+@contextmanager
+def _as_bad_request() -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError) as error:
+        raise _bad_request(str(error)) from error
+
+
+def _bad_request(text: str) -> web.HTTPBadRequest:
+    return web.HTTPBadRequest(text=text)
+
+
+def _not_found(text: str) -> web.HTTPNotFound:
+    return web.HTTPNotFound(text=text)

@@ -1,0 +1,72 @@
+"""The network namespace of a task: made complete first, named last.
+
+A namespace gets its name in the file system when everything in it is in place. So one that has a
+name needs nothing more, and a crash before that leaves an empty file at most.
+"""
+
+from contextlib import suppress
+from ipaddress import IPv4Interface, IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.drivers import NetnsDriver
+from fargate_agent.network.names import instance_alias
+from fargate_agent.network.namespaces import (
+    in_thread,
+    inside,
+    is_netns,
+    make_netns,
+    mount_netns,
+    unmount_netns,
+)
+from fargate_agent.network.netlink import NO_IPV6, Netlink, NetlinkError
+from fargate_agent.network.reasons import setting_up
+from fargate_agent.plan import TMDS_ADDRESS
+
+IMDS_V4: Final = IPv4Network("169.254.169.254/32")
+IMDS_V6: Final = IPv6Network("fd00:ec2::254/128")
+"""Instance metadata, which no task may read. Source: amazon-ecs-cni-plugins, plugins/eni/engine."""
+
+
+class KernelNetns(NetnsDriver):
+    """Network namespaces of the kernel this agent runs on."""
+
+    def __init__(self, instance: str) -> None:
+        """`instance` tells this agent from others on the machine; short, and without a colon."""
+        self._instance = instance
+
+    async def ensure(self, netns: Path) -> None:
+        with setting_up("network namespace"):
+            if await in_thread(is_netns, netns):
+                return
+            with await in_thread(make_netns) as namespace:
+                unnamed = Path(f"/proc/self/fd/{namespace.fileno()}")
+                await in_thread(_ignore_router_advertisements, unnamed)
+                await self._furnish(unnamed)
+                await in_thread(mount_netns, namespace, netns)
+
+    async def release(self, netns: Path) -> None:
+        with setting_up("network namespace"):
+            await in_thread(unmount_netns, netns)
+
+    async def _furnish(self, netns: Path) -> None:
+        async with Netlink.open(netns) as netlink:
+            loopback = await netlink.get_link("lo")
+            await netlink.set_alias("lo", instance_alias(self._instance))
+            await netlink.set_up(loopback.index)
+            await netlink.add_address(
+                loopback.index, IPv4Interface((TMDS_ADDRESS, 32)), host_only=True
+            )
+            await netlink.blackhole(IMDS_V4)
+            try:
+                await netlink.blackhole(IMDS_V6)
+            except NetlinkError as error:
+                if error.code not in NO_IPV6:
+                    raise
+
+
+def _ignore_router_advertisements(netns: Path) -> None:
+    """Let no neighbour of a macvlan give the task addresses and routes that its ENI hasn't."""
+    with inside(netns), suppress(FileNotFoundError):  # no such file: the kernel has no IPv6
+        for scope in ("all", "default"):
+            Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_ra").write_text("0", encoding="ascii")

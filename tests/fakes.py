@@ -1,0 +1,177 @@
+"""Fakes of every driver. Each keeps a diary, so that a test reads as a list of what happened."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fargate_agent.drivers import (
+    ContainerUsage,
+    Drivers,
+    EniDriver,
+    ExitStatus,
+    Image,
+    ImageConfig,
+    ImageStore,
+    LogDriver,
+    MetadataEndpoint,
+    NetnsDriver,
+    PullProgress,
+    Runtime,
+)
+from fargate_agent.errors import ResourceInitializationError, TaskError
+from fargate_agent.plan import ContainerPlan, EniKind, EniPlan, TaskPlan
+
+MOMENT = datetime(2026, 1, 5, 10, 0, 7, tzinfo=UTC)
+
+
+@dataclass
+class Diary:
+    """What was asked of the drivers, in order; one entry of it fails if `fail_at` says so."""
+
+    fail_at: str | None = None
+    error: type[TaskError] = ResourceInitializationError
+    calls: list[str] = field(default_factory=list)
+
+    def write(self, call: str) -> None:
+        self.calls.append(call)
+        if call == self.fail_at:
+            raise self.error(f"refused: {call}")
+
+
+@dataclass
+class FakeNetns(NetnsDriver):
+    diary: Diary
+
+    async def ensure(self, netns: Path) -> None:
+        self.diary.write("ensure netns")
+
+    async def release(self, netns: Path) -> None:
+        self.diary.write("release netns")
+
+
+@dataclass
+class FakeEni(EniDriver):
+    diary: Diary
+    attached: dict[str, Path] = field(default_factory=dict)
+
+    async def attach(self, eni: EniPlan, netns: Path) -> None:
+        self.diary.write(f"attach {eni.ifname}")
+        self.attached[eni.mac] = netns
+
+    async def confirm(self, eni: EniPlan, netns: Path) -> None:
+        return
+
+    async def detach(self, eni: EniPlan, netns: Path) -> None:
+        self.diary.write(f"detach {eni.ifname}")
+        self.attached.pop(eni.mac, None)
+
+
+@dataclass
+class FakeMetadata(MetadataEndpoint):
+    diary: Diary
+
+    async def ensure(self, task: TaskPlan) -> None:
+        self.diary.write("listen")
+
+    async def release(self, task: TaskPlan) -> None:
+        self.diary.write("close")
+
+
+@dataclass
+class FakeImages(ImageStore):
+    diary: Diary
+
+    async def ensure(
+        self, reference: str, task: TaskPlan, progress: Callable[[PullProgress], None]
+    ) -> Image:
+        self.diary.write(f"pull {reference}")
+        return Image(
+            name=reference,
+            digest="sha256:" + "1" * 64,
+            config_digest="sha256:" + "2" * 64,
+            chain_id="sha256:" + "3" * 64,
+            config=ImageConfig(),
+        )
+
+
+@dataclass
+class FakeRuntime(Runtime):
+    diary: Diary
+    exits: Mapping[str, ExitStatus] = field(default_factory=dict)
+    """How containers end by themselves; one that isn't here runs until it is stopped."""
+    stopped_exit: ExitStatus = field(default_factory=lambda: ExitStatus(code=143, at=MOMENT))
+    created: set[str] = field(default_factory=set)
+    started: set[str] = field(default_factory=set)
+
+    async def ready(self) -> None:
+        return
+
+    async def prepare(self, task: TaskPlan) -> None:
+        self.diary.write("prepare")
+
+    async def release(self, task: TaskPlan) -> None:
+        self.diary.write("release")
+
+    async def exists(self, container: ContainerPlan) -> bool:
+        return container.name in self.created
+
+    async def create(
+        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str
+    ) -> None:
+        self.diary.write(f"create {container.name}")
+        self.created.add(container.name)
+
+    async def start(self, container: ContainerPlan) -> None:
+        self.diary.write(f"start {container.name}")
+        self.started.add(container.name)
+
+    async def wait(self, container: ContainerPlan) -> ExitStatus:
+        if container.name not in self.exits:
+            await asyncio.get_running_loop().create_future()
+        return self.exits[container.name]
+
+    async def stop(self, container: ContainerPlan) -> ExitStatus | None:
+        self.diary.write(f"stop {container.name}")
+        ran = container.name in self.started
+        self.created.discard(container.name)
+        self.started.discard(container.name)
+        return self.exits.get(container.name, self.stopped_exit) if ran else None
+
+    async def usage(self, containers: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
+        return {}
+
+
+class FakeLogs(LogDriver):
+    def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
+        return f"binary:///logger?--log-path={container.log_path}"
+
+
+@dataclass
+class FakeDrivers:
+    """Every fake, and the `Drivers` made of them."""
+
+    diary: Diary
+    runtime: FakeRuntime
+    all: Drivers
+
+
+def fake_drivers(
+    diary: Diary | None = None, exits: Mapping[str, ExitStatus] | None = None
+) -> FakeDrivers:
+    diary = diary or Diary()
+    runtime = FakeRuntime(diary, exits or {})
+    eni = FakeEni(diary)
+    return FakeDrivers(
+        diary=diary,
+        runtime=runtime,
+        all=Drivers(
+            netns=FakeNetns(diary),
+            enis=dict.fromkeys(EniKind, eni),
+            metadata=FakeMetadata(diary),
+            images=FakeImages(diary),
+            runtime=runtime,
+            logs={"json-file": FakeLogs()},
+        ),
+    )

@@ -1,0 +1,172 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from fargate_agent.errors import ResourceInitializationError, TaskDependencyError, TaskError
+from fargate_agent.plan import plan_task
+from tests.messages import TASK_ID, container_json, eni_json, site, task_message
+
+SITE = site(Path("/state"))
+
+
+def test_plan_names_everything_after_the_task() -> None:
+    plan = plan_task(task_message(), SITE)
+
+    assert plan.netns == Path(f"/state/netns/fargate-{TASK_ID}")
+    assert plan.cgroup == f"/ecs/{TASK_ID}"
+    assert plan.containers[0].id.startswith(f"{TASK_ID}-")
+    assert len(plan.containers[0].id) == len(TASK_ID) + 11
+    assert plan.containers[0].cgroup == f"/ecs/{TASK_ID}/{plan.containers[0].id}"
+
+
+def test_plan_is_the_same_when_it_is_made_again() -> None:
+    assert plan_task(task_message(), SITE) == plan_task(task_message(), SITE)
+
+
+def test_eni_has_the_prefix_of_its_gateway_and_the_name_fargate_gives() -> None:
+    (eni,) = plan_task(task_message(), SITE).enis
+
+    assert str(eni.address) == "10.213.0.5/24"
+    assert str(eni.gateway) == "10.213.0.1"
+    assert eni.ifname == "eth1"
+
+
+def test_containers_come_after_those_they_depend_on() -> None:
+    message = task_message(
+        container_json("c", dependsOn=[{"containerName": "b", "condition": "START"}]),
+        container_json("b", volumesFrom=[{"sourceContainer": "a"}]),
+        container_json("a"),
+    )
+
+    plan = plan_task(message, SITE)
+
+    assert [container.name for container in plan.containers] == ["a", "b", "c"]
+
+
+def test_volumes_are_shared_and_taken_over() -> None:
+    message = task_message(
+        container_json("a", mountPoints=[{"sourceVolume": "v", "containerPath": "/data"}]),
+        container_json("b", volumesFrom=[{"sourceContainer": "a", "readOnly": True}]),
+        volumes=[{"name": "v"}],
+    )
+
+    first, second = plan_task(message, SITE).containers
+
+    assert first.mounts[0].source == Path(f"/state/tasks/{TASK_ID}/volumes/v")
+    assert second.mounts[0].source == first.mounts[0].source
+    assert second.mounts[0].read_only
+
+
+def test_agent_variables_win_over_the_definition_but_for_the_region() -> None:
+    container = container_json(
+        environment={"ECS_AGENT_URI": "mine", "AWS_REGION": "eu-west-1", "A": "1"}
+    )
+
+    environment = plan_task(task_message(container), SITE).containers[0].environment
+
+    assert environment["ECS_AGENT_URI"].startswith("http://169.254.170.2/api/")
+    assert environment["AWS_REGION"] == "eu-west-1"
+    assert "AWS_DEFAULT_REGION" not in environment
+    assert environment["A"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "text"),
+    [
+        pytest.param(
+            {"elastic_network_interfaces": ()},
+            ResourceInitializationError,
+            "no network interface",
+            id="no ENI",
+        ),
+        pytest.param({"containers": ()}, ResourceInitializationError, "no containers", id="empty"),
+        pytest.param({"pid_mode": "task"}, ResourceInitializationError, "pidMode", id="pid mode"),
+    ],
+)
+def test_task_is_refused_when(
+    changes: dict[str, object], error: type[TaskError], text: str
+) -> None:
+    message = task_message().model_copy(update=changes)
+
+    with pytest.raises(error, match=text):
+        plan_task(message, SITE)
+
+
+@pytest.mark.parametrize(
+    ("container", "text"),
+    [
+        pytest.param(container_json(healthCheck={"command": ["CMD", "x"]}), "healthCheck", id="hc"),
+        pytest.param(container_json(secrets=[{"name": "A", "valueFrom": "b"}]), "secrets", id="s"),
+        pytest.param(
+            container_json(mountPoints=[{"sourceVolume": "nope", "containerPath": "/x"}]),
+            "unknown volume 'nope'",
+            id="unknown volume",
+        ),
+        pytest.param(
+            container_json(linuxParameters={"initProcessEnabled": True}),
+            "initProcessEnabled",
+            id="init process",
+        ),
+    ],
+)
+def test_what_is_not_supported_is_refused_by_name(container: dict[str, object], text: str) -> None:
+    with pytest.raises(ResourceInitializationError, match=text):
+        plan_task(task_message(container), SITE)
+
+
+@pytest.mark.parametrize(
+    ("containers", "text"),
+    [
+        pytest.param(
+            [
+                container_json("a", dependsOn=[{"containerName": "b", "condition": "START"}]),
+                container_json("b", dependsOn=[{"containerName": "a", "condition": "START"}]),
+            ],
+            "wait for each other",
+            id="circle",
+        ),
+        pytest.param(
+            [container_json("a", dependsOn=[{"containerName": "x", "condition": "START"}])],
+            "'x', which does not exist",
+            id="unknown",
+        ),
+    ],
+)
+def test_dependencies_that_cannot_be_met_are_refused(
+    containers: list[dict[str, object]], text: str
+) -> None:
+    with pytest.raises(TaskDependencyError, match=text):
+        plan_task(task_message(*containers), SITE)
+
+
+@pytest.mark.parametrize(
+    "eni",
+    [
+        pytest.param(eni_json(interfaceAssociationProtocol="vlan"), id="vlan"),
+        pytest.param(eni_json(interfaceAssociationProtocol="macvlan"), id="macvlan without parent"),
+        pytest.param(
+            eni_json(ipv4Addresses=[{"privateAddress": "10.213.0.5"}]), id="no primary address"
+        ),
+    ],
+)
+def test_eni_that_cannot_be_made_is_refused(eni: dict[str, object]) -> None:
+    with pytest.raises(ResourceInitializationError, match="eni-0123456789abcdef0"):
+        plan_task(task_message(elasticNetworkInterfaces=[eni]), SITE)
+
+
+@pytest.mark.parametrize(
+    "task_id",
+    [
+        pytest.param("../../../etc/passwd0000000000000", id="path"),
+        pytest.param("9f6a0c1b2d3e4f50617283940a5b6c7/", id="slash"),
+        pytest.param("9F6A0C1B2D3E4F50617283940A5B6C7D", id="upper case"),
+        pytest.param("short", id="too short"),
+        pytest.param("9f6a0c1b2d3e4f50617283940a5b6c7d\n", id="line end"),
+    ],
+)
+def test_task_id_with_other_characters_is_refused(task_id: str) -> None:
+    arn = f"arn:aws:ecs:us-east-1:000000000000:task/default/{task_id}"
+
+    with pytest.raises(ValidationError, match="not the ARN of a task"):
+        task_message(arn=arn)

@@ -1,0 +1,161 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fargate_agent.acs.api import ControlPlaneError, ControlPlaneUnreachableError
+from fargate_agent.acs.reporter import Reporter, render_change
+from fargate_agent.task.status import ContainerFacts, ContainerStatus, StateChange, TaskStatus
+from tests.fakes import MOMENT
+from tests.messages import CLUSTER_ARN, TASK_ARN, task_arn
+
+
+class Desk:
+    """A control plane that notes what it is sent, and fails as it is told."""
+
+    def __init__(self, failures: list[Exception] | None = None) -> None:
+        self.failures = failures or []
+        self.requests: list[dict[str, Any]] = []
+        self.acknowledged: list[StateChange] = []
+        self.moved = asyncio.Event()
+        self.hold = asyncio.Event()
+        self.hold.set()
+        self.in_flight: list[str] = []
+
+    async def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
+        assert operation == "SubmitTaskStateChange"
+        assert request["task"] not in self.in_flight, "two calls of one task at once"
+        self.in_flight.append(request["task"])
+        await self.hold.wait()
+        self.in_flight.remove(request["task"])
+        self.requests.append(request)
+        if self.failures:
+            raise self.failures.pop(0)
+        return {}
+
+    async def note(self, change: StateChange) -> None:
+        self.acknowledged.append(change)
+        self.moved.set()
+
+    async def wait_for(self, count: int) -> None:
+        async with asyncio.timeout(5):
+            while len(self.acknowledged) < count:
+                self.moved.clear()
+                await self.moved.wait()
+
+
+@asynccontextmanager
+async def serving(desk: Desk) -> AsyncIterator[Reporter]:
+    reporter = Reporter(desk, desk.note, first_delay_s=0.001)
+    job = asyncio.create_task(reporter.serve())
+    try:
+        yield reporter
+    finally:
+        job.cancel()
+        await asyncio.wait([job])
+
+
+def change(status: TaskStatus, arn: str = TASK_ARN, **facts: Any) -> StateChange:
+    return StateChange(task_arn=arn, cluster_arn=CLUSTER_ARN, status=status, **facts)
+
+
+async def test_changes_of_a_task_arrive_in_order() -> None:
+    desk = Desk()
+
+    async with serving(desk) as reporter:
+        for status in (TaskStatus.PENDING, TaskStatus.RUNNING, TaskStatus.STOPPED):
+            reporter.send(change(status))
+        await desk.wait_for(3)
+
+    assert [r["status"] for r in desk.requests] == ["PENDING", "RUNNING", "STOPPED"]
+
+
+async def test_failed_call_is_repeated_until_it_is_taken() -> None:
+    desk = Desk([ControlPlaneUnreachableError("down"), ControlPlaneError("ServerException", "no")])
+
+    async with serving(desk) as reporter:
+        reporter.send(change(TaskStatus.PENDING))
+        reporter.send(change(TaskStatus.STOPPED))
+        await desk.wait_for(2)
+
+    assert [r["status"] for r in desk.requests] == ["PENDING", "PENDING", "PENDING", "STOPPED"]
+
+
+async def test_refused_change_is_dropped_and_the_next_one_sent() -> None:
+    desk = Desk([ControlPlaneError("InvalidParameterException", "no such task")])
+
+    async with serving(desk) as reporter:
+        reporter.send(change(TaskStatus.PENDING))
+        reporter.send(change(TaskStatus.STOPPED))
+        await desk.wait_for(2)
+
+    assert [r["status"] for r in desk.requests] == ["PENDING", "STOPPED"]
+
+
+async def test_change_that_says_nothing_new_is_not_sent() -> None:
+    desk = Desk()
+
+    async with serving(desk) as reporter:
+        reporter.send(change(TaskStatus.RUNNING))
+        reporter.send(change(TaskStatus.RUNNING))
+        reporter.send(change(TaskStatus.PENDING))
+        reporter.send(change(TaskStatus.STOPPING))
+        reporter.send(change(TaskStatus.STOPPED))
+        await desk.wait_for(2)
+
+    assert [r["status"] for r in desk.requests] == ["RUNNING", "STOPPED"]
+
+
+async def test_one_slow_task_does_not_hold_up_another() -> None:
+    desk = Desk()
+    other = task_arn("1" * 32)
+
+    async with serving(desk) as reporter:
+        desk.hold.clear()
+        reporter.send(change(TaskStatus.PENDING))
+        reporter.send(change(TaskStatus.PENDING, other))
+        async with asyncio.timeout(5):
+            while len(desk.in_flight) < 2:
+                await asyncio.sleep(0)
+        desk.hold.set()
+        await desk.wait_for(2)
+
+    assert {r["task"] for r in desk.requests} == {TASK_ARN, other}
+
+
+def test_request_has_the_shape_of_the_api() -> None:
+    container = ContainerFacts(
+        name="web",
+        runtime_id="r-1",
+        status=ContainerStatus.STOPPED,
+        exit_code=7,
+        reason="x" * 2000,
+        image_digest="sha256:1",
+    )
+
+    request = render_change(
+        change(
+            TaskStatus.STOPPING,
+            containers=(container,),
+            attached=("arn:attachment",),
+            pull_started_at=MOMENT,
+        )
+    )
+
+    assert request == {
+        "cluster": CLUSTER_ARN,
+        "task": TASK_ARN,
+        "status": "PENDING",
+        "containers": [
+            {
+                "containerName": "web",
+                "status": "STOPPED",
+                "exitCode": 7,
+                "imageDigest": "sha256:1",
+                "reason": "x" * 1024,
+                "runtimeId": "r-1",
+            }
+        ],
+        "attachments": [{"attachmentArn": "arn:attachment", "status": "ATTACHED"}],
+        "pullStartedAt": MOMENT.timestamp(),
+    }

@@ -1,0 +1,168 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from fargate_agent.acs.responder import Responder
+from fargate_agent.task.status import StateChange, TaskStatus
+from fargate_agent.task.store import TaskStore
+from fargate_agent.task.supervisor import Supervisor
+from fargate_agent.wire.messages import (
+    AckRequest,
+    HeartbeatAckRequest,
+    HeartbeatMessage,
+    PayloadMessage,
+    TaskIdentifier,
+    TaskManifestMessage,
+    TaskStopVerificationAck,
+    TaskStopVerificationMessage,
+)
+from tests.fakes import fake_drivers
+from tests.messages import CLUSTER_ARN, TASK_ARN, TASK_ID, site, task_arn, task_json
+
+INSTANCE_ARN = "arn:aws:ecs:us-east-1:000000000000:container-instance/default/1"
+OTHER_ID = "1" * 32
+
+
+class Desk:
+    """A responder in front of a supervisor with fakes."""
+
+    def __init__(self, root: Path) -> None:
+        self.changes: list[StateChange] = []
+        self.supervisor = Supervisor(
+            site=site(root),
+            drivers=fake_drivers().all,
+            store=TaskStore(root / "records"),
+            boot_id="boot",
+            send=self.changes.append,
+        )
+        self.responder = Responder(self.supervisor, self.changes.append)
+
+
+@asynccontextmanager
+async def serving(root: Path) -> AsyncIterator[Desk]:
+    desk = Desk(root)
+    job = asyncio.create_task(desk.supervisor.serve())
+    await asyncio.sleep(0)
+    try:
+        yield desk
+    finally:
+        job.cancel()
+        await asyncio.wait([job])
+
+
+def payload(*tasks: dict[str, Any]) -> PayloadMessage:
+    return PayloadMessage(
+        message_id="m1",
+        cluster_arn=CLUSTER_ARN,
+        container_instance_arn=INSTANCE_ARN,
+        generated_at=1,
+        tasks=tasks,
+    )
+
+
+def manifest(*arns: str, timeline: int = 1) -> TaskManifestMessage:
+    return TaskManifestMessage(
+        message_id=f"manifest-{timeline}",
+        cluster_arn=CLUSTER_ARN,
+        container_instance_arn=INSTANCE_ARN,
+        generated_at=1,
+        timeline=timeline,
+        tasks=tuple(identifier(arn) for arn in arns),
+    )
+
+
+def identifier(arn: str) -> TaskIdentifier:
+    return TaskIdentifier(task_arn=arn, task_cluster_arn=CLUSTER_ARN, desired_status="RUNNING")
+
+
+async def test_payload_is_acknowledged_when_its_tasks_are_taken(tmp_path: Path) -> None:
+    async with serving(tmp_path) as desk:
+        (ack,) = await desk.responder.answer(payload(task_json()))
+
+        assert isinstance(ack, AckRequest)
+        assert ack.message_id == "m1"
+        assert desk.supervisor.knows(TASK_ID)
+
+
+async def test_bad_task_is_reported_and_the_good_one_taken_but_nothing_acknowledged(
+    tmp_path: Path,
+) -> None:
+    bad = task_json(arn=task_arn(OTHER_ID), containers="none")
+
+    async with serving(tmp_path) as desk:
+        replies = await desk.responder.answer(payload(bad, task_json()))
+
+        assert replies == []
+        assert desk.supervisor.knows(TASK_ID)
+        (change,) = [c for c in desk.changes if c.task_arn == task_arn(OTHER_ID)]
+        assert change.status is TaskStatus.STOPPED
+        assert change.reason is not None
+        assert change.reason.startswith("UnrecogniedTaskError: Error loading task - containers: ")
+
+
+async def test_task_with_a_path_for_an_id_is_not_taken(tmp_path: Path) -> None:
+    hostile = task_json(arn="arn:aws:ecs:us-east-1:000000000000:task/default/../../../etc")
+
+    async with serving(tmp_path) as desk:
+        replies = await desk.responder.answer(payload(hostile))
+
+        assert replies == []
+        assert not list(tmp_path.rglob("*etc*"))
+
+
+async def test_heartbeat_is_acknowledged(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+
+    (reply,) = await desk.responder.answer(HeartbeatMessage(message_id="h"))
+
+    assert reply == HeartbeatAckRequest(message_id="h")
+
+
+async def test_manifest_asks_about_tasks_it_lacks_and_stops_only_what_is_verified(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as desk:
+        await desk.responder.answer(payload(task_json(), task_json(arn=task_arn(OTHER_ID))))
+        _, question = await desk.responder.answer(manifest())
+        assert isinstance(question, TaskStopVerificationMessage)
+        assert {c.task_arn for c in question.stop_candidates} == {TASK_ARN, task_arn(OTHER_ID)}
+
+        ack = TaskStopVerificationAck(
+            message_id="manifest-1", stop_tasks=(identifier(task_arn(OTHER_ID)),)
+        )
+        await desk.responder.answer(ack)
+
+        assert set(desk.supervisor.running_arns()) == {TASK_ARN}
+
+
+async def test_verification_for_another_manifest_stops_nothing(tmp_path: Path) -> None:
+    async with serving(tmp_path) as desk:
+        await desk.responder.answer(payload(task_json()))
+        await desk.responder.answer(manifest())
+
+        await desk.responder.answer(
+            TaskStopVerificationAck(message_id="else", stop_tasks=(identifier(TASK_ARN),))
+        )
+
+        assert set(desk.supervisor.running_arns()) == {TASK_ARN}
+
+
+async def test_manifest_that_is_not_newer_is_ignored(tmp_path: Path) -> None:
+    async with serving(tmp_path) as desk:
+        await desk.responder.answer(manifest(timeline=2))
+
+        assert await desk.responder.answer(manifest(timeline=2)) == []
+
+
+async def test_task_that_only_the_manifest_has_is_reported_stopped(tmp_path: Path) -> None:
+    async with serving(tmp_path) as desk:
+        (ack,) = await desk.responder.answer(manifest(TASK_ARN))
+
+        assert isinstance(ack, AckRequest)
+        (change,) = desk.changes
+        assert change.status is TaskStatus.STOPPED
+        assert change.reason == (
+            "InternalError: the agent has no record of the task; its state was lost"
+        )

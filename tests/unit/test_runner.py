@@ -1,0 +1,258 @@
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.drivers import ExitStatus
+from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.plan import plan_task
+from fargate_agent.task.runner import TaskRun, run_task
+from fargate_agent.task.status import ContainerStatus, StateChange, TaskFacts, TaskStatus
+from tests.fakes import MOMENT, Diary, FakeDrivers, fake_drivers
+from tests.messages import container_json, site, task_message
+
+DO = [
+    "ensure netns",
+    "prepare",
+    "attach eth1",
+    "listen",
+    "pull web:1",
+    "pull log:1",
+    "create web",
+    "create log",
+    "start web",
+    "start log",
+]
+UNDO = ["stop web", "stop log", "close", "detach eth1", "release netns", "release"]
+EXITED = ExitStatus(code=0, at=MOMENT)
+
+
+def new_run(*containers: dict[str, object]) -> TaskRun:
+    message = task_message(*(containers or (container_json("web"), container_json("log"))))
+    return TaskRun(
+        plan=plan_task(message, site(Path("/nowhere"))),
+        stop=asyncio.get_running_loop().create_future(),
+    )
+
+
+async def finish(run: TaskRun, drivers: FakeDrivers) -> list[StateChange]:
+    changes: list[StateChange] = []
+
+    async def report(run: TaskRun) -> None:
+        changes.append(run.change())
+
+    async with asyncio.timeout(5):
+        await run_task(run, drivers.all, report)
+    return changes
+
+
+async def test_task_goes_through_every_status_when_its_essential_container_exits() -> None:
+    run, drivers = new_run(), fake_drivers(exits={"web": ExitStatus(code=7, at=MOMENT)})
+
+    changes = await finish(run, drivers)
+
+    assert [change.status for change in changes] == ["PENDING", "RUNNING", "STOPPING", "STOPPED"]
+    assert changes[-1].reason == "Essential container in task exited"
+    assert run.facts.containers["web"].exit_code == 7
+    assert run.facts.containers["log"].exit_code == 143
+    assert run.facts.execution_stopped_at == MOMENT
+    assert sorted(drivers.diary.calls) == sorted(DO + UNDO)
+
+
+@pytest.mark.parametrize("fail_at", DO + UNDO)
+async def test_whatever_fails_everything_is_taken_back(fail_at: str) -> None:
+    run = new_run()
+    drivers = fake_drivers(Diary(fail_at=fail_at), exits={"web": EXITED} if fail_at in UNDO else {})
+
+    changes = await finish(run, drivers)
+
+    assert sorted(call for call in drivers.diary.calls if call in UNDO) == sorted(UNDO)
+    assert changes[-1].status is TaskStatus.STOPPED
+    if fail_at in DO:
+        assert changes[-1].reason == f"ResourceInitializationError: refused: {fail_at}"
+
+
+async def test_network_is_taken_back_after_the_containers() -> None:
+    run, drivers = new_run(), fake_drivers(exits={"web": EXITED})
+
+    await finish(run, drivers)
+
+    undone = [call for call in drivers.diary.calls if call in UNDO]
+    assert set(undone[:2]) == {"stop web", "stop log"}
+    assert undone[2:4] == ["close", "detach eth1"]
+
+
+async def test_task_ends_with_the_reason_given_when_it_is_stopped_while_running() -> None:
+    run, drivers = new_run(), fake_drivers()
+
+    async def report(run: TaskRun) -> None:
+        if run.facts.status is TaskStatus.RUNNING and not run.stop.done():
+            run.stop.set_result("maintenance")
+
+    async with asyncio.timeout(5):
+        await run_task(run, drivers.all, report)
+
+    assert run.facts.status is TaskStatus.STOPPED
+    assert run.facts.reason == "maintenance"
+    assert run.facts.containers["web"].exit_code == 143
+
+
+async def test_nothing_is_pulled_when_the_stop_came_before_the_start() -> None:
+    run, drivers = new_run(), fake_drivers()
+    run.stop.set_result("changed my mind")
+
+    changes = await finish(run, drivers)
+
+    assert changes[-1].reason == "changed my mind"
+    assert not [call for call in drivers.diary.calls if call.startswith("start")]
+
+
+async def test_cancelled_run_leaves_everything_for_a_successor() -> None:
+    run, drivers = new_run(), fake_drivers()
+    running = asyncio.Event()
+
+    async def report(run: TaskRun) -> None:
+        if run.facts.status is TaskStatus.RUNNING:
+            running.set()
+
+    async with asyncio.timeout(5):
+        job = asyncio.create_task(run_task(run, drivers.all, report))
+        await running.wait()
+        job.cancel()
+        await asyncio.wait([job])
+
+    assert not [call for call in drivers.diary.calls if call in UNDO]
+    assert run.facts.status is TaskStatus.RUNNING
+
+
+async def test_adopted_task_pulls_and_creates_nothing_again() -> None:
+    first, drivers = new_run(), fake_drivers(exits={"web": ExitStatus(code=3, at=MOMENT)})
+    drivers.runtime.created = {"web", "log"}
+    drivers.runtime.started = {"web", "log"}
+    first.facts.status = TaskStatus.RUNNING
+
+    changes = await finish(first, drivers)
+
+    assert not [c for c in drivers.diary.calls if c.startswith(("pull", "create"))]
+    assert {change.status for change in changes} == {"RUNNING", "STOPPING", "STOPPED"}
+    assert first.facts.containers["web"].exit_code == 3
+
+
+async def test_adopted_task_that_was_stopping_is_only_taken_back() -> None:
+    run, drivers = new_run(), fake_drivers()
+    run.facts = TaskFacts(status=TaskStatus.STOPPING, reason="Task stopped by user")
+
+    changes = await finish(run, drivers)
+
+    assert set(drivers.diary.calls) == set(UNDO)
+    assert [change.status for change in changes] == ["STOPPED"]
+    assert changes[-1].reason == "Task stopped by user"
+
+
+async def test_container_that_vanished_while_no_agent_ran_is_not_started_again() -> None:
+    run, drivers = new_run(), fake_drivers()
+    await_facts = run.facts
+    await_facts.status = TaskStatus.RUNNING
+
+    async def report(run: TaskRun) -> None:
+        for container in run.facts.containers.values():
+            container.started_at = container.started_at or MOMENT
+
+    async with asyncio.timeout(5):
+        await run_task(run, drivers.all, report)
+
+    assert run.facts.reason is not None
+    assert "vanished while no agent ran" in run.facts.reason
+    assert not [call for call in drivers.diary.calls if call.startswith("create")]
+
+
+async def test_container_starts_after_the_success_of_the_one_it_depends_on() -> None:
+    run = new_run(
+        container_json("app", dependsOn=[{"containerName": "init", "condition": "SUCCESS"}]),
+        container_json("init", essential=False),
+    )
+    drivers = fake_drivers(exits={"init": EXITED, "app": EXITED})
+
+    changes = await finish(run, drivers)
+
+    calls = drivers.diary.calls
+    assert calls.index("start init") < calls.index("create app")
+    assert calls.index("stop app") < calls.index("stop init")
+    assert changes[-1].reason == "Essential container in task exited"
+
+
+async def test_task_ends_when_a_dependency_that_must_succeed_fails() -> None:
+    run = new_run(
+        container_json("app", dependsOn=[{"containerName": "init", "condition": "SUCCESS"}]),
+        container_json("init", essential=False),
+    )
+    drivers = fake_drivers(exits={"init": ExitStatus(code=2, at=MOMENT)})
+
+    changes = await finish(run, drivers)
+
+    assert "create app" not in drivers.diary.calls
+    assert changes[-1].reason is not None
+    assert changes[-1].reason.startswith("TaskDependencyError: ")
+    assert "exit code 2" in changes[-1].reason
+
+
+async def test_end_of_a_container_that_is_not_essential_is_reported_and_the_task_goes_on() -> None:
+    run = new_run(container_json("web"), container_json("job", essential=False))
+    drivers = fake_drivers(exits={"job": ExitStatus(code=5, at=MOMENT)})
+    changes: list[StateChange] = []
+
+    async def report(run: TaskRun) -> None:
+        changes.append(run.change())
+        if run.facts.containers["job"].exit_code == 5 and not run.stop.done():
+            run.stop.set_result("seen")
+
+    async with asyncio.timeout(5):
+        await run_task(run, drivers.all, report)
+
+    seen = next(c for c in changes if c.containers[1].status is ContainerStatus.STOPPED)
+    assert seen.status is TaskStatus.RUNNING
+    assert seen.containers[1].exit_code == 5
+
+
+async def test_log_driver_that_is_not_there_is_refused_before_anything_is_made() -> None:
+    run = new_run(container_json("web", logConfiguration={"logDriver": "awslogs"}))
+    drivers = fake_drivers()
+
+    changes = await finish(run, drivers)
+
+    assert changes[-1].reason == (
+        "ResourceInitializationError: failed to initialize logging driver: "
+        "log driver 'awslogs' is not supported here"
+    )
+    assert run.facts.containers["web"].reason == changes[-1].reason
+    assert set(drivers.diary.calls) == {c for c in UNDO if c != "stop log"}
+
+
+async def test_container_gets_the_reason_when_its_image_cannot_be_pulled() -> None:
+    run = new_run()
+    drivers = fake_drivers(Diary(fail_at="pull log:1", error=CannotPullContainerError))
+
+    changes = await finish(run, drivers)
+
+    assert changes[-1].reason == "CannotPullContainerError: refused: pull log:1"
+    assert run.facts.containers["log"].reason == changes[-1].reason
+    assert run.facts.containers["web"].exit_code is None
+
+
+async def test_oom_kill_becomes_the_reason_of_the_container() -> None:
+    run = new_run(container_json("web"))
+    drivers = fake_drivers(exits={"web": ExitStatus(code=137, at=MOMENT, oom_killed=True)})
+
+    await finish(run, drivers)
+
+    assert run.facts.containers["web"].reason == (
+        "OutOfMemoryError: container killed due to memory usage"
+    )
+
+
+@pytest.mark.parametrize("later", list(TaskStatus))
+@pytest.mark.parametrize("earlier", list(TaskStatus))
+def test_status_only_moves_to_the_right(earlier: TaskStatus, later: TaskStatus) -> None:
+    order = ["PROVISIONING", "PENDING", "RUNNING", "STOPPING", "DEPROVISIONING", "STOPPED"]
+
+    assert later.is_after(earlier) == (order.index(later) > order.index(earlier))

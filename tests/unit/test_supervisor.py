@@ -1,0 +1,191 @@
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.drivers import ExitStatus
+from fargate_agent.task.status import StateChange, TaskStatus
+from fargate_agent.task.store import TaskRecord, TaskStore
+from fargate_agent.task.supervisor import Supervisor
+from tests.fakes import MOMENT, FakeDrivers, fake_drivers
+from tests.messages import TASK_ARN, TASK_ID, container_json, site, task_message
+
+
+class Desk:
+    """A supervisor, and the changes it has sent."""
+
+    def __init__(self, root: Path, drivers: FakeDrivers, boot_id: str = "boot-1") -> None:
+        self.changes: list[StateChange] = []
+        self.changed = asyncio.Event()
+        self.store = TaskStore(root / "records")
+        self.drivers = drivers
+        self.supervisor = Supervisor(
+            site=site(root),
+            drivers=drivers.all,
+            store=self.store,
+            boot_id=boot_id,
+            send=self._note,
+        )
+
+    def _note(self, change: StateChange) -> None:
+        self.changes.append(change)
+        self.changed.set()
+
+    async def wait_for(self, status: TaskStatus) -> StateChange:
+        async with asyncio.timeout(5):
+            while True:
+                found = next((c for c in self.changes if c.status is status), None)
+                if found is not None:
+                    return found
+                self.changed.clear()
+                await self.changed.wait()
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[Supervisor]:
+        await self.supervisor.adopt()
+        job = asyncio.create_task(self.supervisor.serve())
+        await asyncio.sleep(0)
+        try:
+            yield self.supervisor
+        finally:
+            job.cancel()
+            await asyncio.wait([job])
+
+
+async def test_task_is_on_disk_when_apply_returns(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+
+        assert set(await desk.store.read_all()) == {TASK_ID}
+
+
+async def test_same_message_again_starts_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+        await supervisor.apply(task_message())
+        await asyncio.sleep(0)
+
+        assert desk.drivers.diary.calls.count("create web") == 1
+
+
+async def test_desired_stopped_ends_a_running_task(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+        await supervisor.apply(task_message(desiredStatus="STOPPED"))
+        change = await desk.wait_for(TaskStatus.STOPPED)
+
+    assert change.reason == "Task stopped by user"
+
+
+async def test_desired_stopped_of_an_unknown_task_is_answered_with_stopped(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message(desiredStatus="STOPPED"))
+        await desk.wait_for(TaskStatus.STOPPED)
+
+    assert "start web" not in desk.drivers.diary.calls
+
+
+async def test_task_that_cannot_be_planned_is_reported_and_kept_until_acknowledged(
+    tmp_path: Path,
+) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message(container_json(secrets=[{"name": "A"}])))
+        change = await desk.wait_for(TaskStatus.STOPPED)
+        assert change.reason is not None
+        assert "secrets is not supported" in change.reason
+        assert set(await desk.store.read_all()) == {TASK_ID}
+
+        await supervisor.note_acknowledged(change)
+
+        assert await desk.store.read_all() == {}
+
+
+async def test_running_task_is_adopted_by_the_next_agent_with_its_exit_code(tmp_path: Path) -> None:
+    drivers = fake_drivers()
+    first = Desk(tmp_path, drivers)
+    async with first.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await first.wait_for(TaskStatus.RUNNING)
+    drivers.runtime.exits = {"web": ExitStatus(code=9, at=MOMENT)}
+    drivers.diary.calls.clear()
+
+    second = Desk(tmp_path, drivers)
+    async with second.serving():
+        change = await second.wait_for(TaskStatus.STOPPED)
+
+    assert change.containers[0].exit_code == 9
+    assert "create web" not in drivers.diary.calls
+
+
+async def test_stop_that_an_agent_took_before_it_died_is_carried_out_by_the_next(
+    tmp_path: Path,
+) -> None:
+    store = TaskStore(tmp_path / "records")
+    record = TaskRecord(message=task_message(), boot_id="boot-1", stop_reason="scaled in")
+    await store.write(TASK_ID, record)
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving():
+        change = await desk.wait_for(TaskStatus.STOPPED)
+
+    assert change.reason == "scaled in"
+    assert "start web" not in desk.drivers.diary.calls
+
+
+async def test_task_of_an_earlier_boot_is_reported_stopped(tmp_path: Path) -> None:
+    drivers = fake_drivers()
+    first = Desk(tmp_path, drivers, boot_id="boot-1")
+    async with first.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await first.wait_for(TaskStatus.RUNNING)
+    drivers.diary.calls.clear()
+
+    second = Desk(tmp_path, drivers, boot_id="boot-2")
+    async with second.serving():
+        change = await second.wait_for(TaskStatus.STOPPED)
+
+    assert change.reason == "InternalError: the machine was restarted while the task ran"
+    assert "create web" not in drivers.diary.calls
+    assert "release netns" in drivers.diary.calls
+
+
+async def test_record_that_cannot_be_read_is_put_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = tmp_path / "records"
+    records.mkdir()
+    (records / f"{TASK_ID}.json").write_text('{"message": ')
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        assert not supervisor.knows(TASK_ID)
+
+    assert (records / f"{TASK_ID}.unreadable").exists()
+    assert "can't be read" in caplog.text
+
+
+async def test_drain_ends_every_task_and_names_them(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+        async with asyncio.timeout(5):
+            stopped = await supervisor.drain("going home")
+
+    assert stopped == [TASK_ARN]
+    assert desk.changes[-1].reason == "going home"
