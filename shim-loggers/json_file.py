@@ -1,6 +1,6 @@
 """Writes what a container prints to a file, one JSON object a line, and rotates the file.
 
-    json-file --log-path FILE [--max-size 10m] [--max-file 2] [--container-id …] [--container-name …]
+    json-file --log-path FILE [--max-size 10m] [--max-file 2] [--container-id ID] …
 
 containerd's shim starts it, once per container: fd 3 is the container's stdout, fd 4 its stderr,
 and a byte written to fd 5 says that the container may start. 0, 1 and 2 are /dev/null, and the
@@ -15,14 +15,14 @@ Only modules that every interpreter has loaded, or that are a few kB: each conta
 Source: containerd, pkg/process/io_util.go and runtime/v2/logging; moby, daemon/logger/jsonfilelog.
 """
 
+import _signal  # type: ignore[import-not-found]  # `signal` loads enum: 5 ms of each start
 import posix
 import select
 import sys
 import time
 
-import _signal  # type: ignore[import-not-found]  # `signal` loads enum: 5 ms of each start
-
 READY_FD = 5
+"""Source: containerd, runtime/v2/logging/logging_unix.go."""
 STREAMS = {3: "stdout", 4: "stderr"}
 READ_BYTES = 32 * 1024
 MAX_LINE_BYTES = 16 * 1024
@@ -157,20 +157,15 @@ class LogFile:
     def write(self, records: bytes) -> None:
         """Write records. Those that the disk doesn't take are counted, and reported when it does.
 
-        Waiting for space instead would stop the container.
+        Waiting for space instead would stop the container. Without records, it only reports.
         """
         if self.lost and not self.append(self.render_loss()):
             self.lost = 0
         self.lost += records.count(b"\n") if self.lost else self.append(records)
 
-    def close(self) -> None:
-        """Report what is still unreported, if possible."""
-        self.write(b"")
-        posix.close(self.fd)
-
     def render_loss(self) -> bytes:
         """The record that stands for those that are missing."""
-        return render_fault("%d lines lost: %s" % (self.lost, self.fault))
+        return render_fault(f"{self.lost} lines lost: {self.fault}")
 
     def append(self, records: bytes) -> int:
         """Write records, and return how many could not be written."""
@@ -204,7 +199,7 @@ class LogFile:
 
     def rotate(self) -> None:
         """Give every file the next number, drop the oldest, and begin a new one."""
-        names = [self.path] + ["%s.%d" % (self.path, n) for n in range(1, self.max_files)]
+        names = [self.path] + [f"{self.path}.{n}" for n in range(1, self.max_files)]
         for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
             if exists(newer):
                 posix.rename(newer, older)
@@ -285,5 +280,4 @@ def main() -> None:
     except BaseException as error:
         log.write(render_fault(repr(error)))
         raise
-    finally:
-        log.close()
+    log.write(b"")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.cli.failure import CliError
+from fargate_agent.cli.failure import CliError, NotKnownError
 
 DEFAULT_STATE_DIR: Final = Path("/var/lib/fargate")
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:51680"
@@ -41,15 +41,20 @@ def read_connection(
     """Find out where to speak to.
 
     Raises:
-        CliError: `state_dir` was named, and holds no stack that is ready.
+        CliError: `state_dir` was named, and holds no stack that is ready; or the settings of a
+            stack are there and can't be read.
     """
     if state_dir is not None:
         return _connection(read_env(state_dir))
+    endpoint = _endpoint(environ)
     try:
         stack = read_env(default_state_dir)
-    except CliError:
+    except NotKnownError:
         stack = {}
-    endpoint = _endpoint(environ)
+    except CliError:
+        if endpoint is None:
+            raise
+        stack = {}
     if endpoint is None and not stack:
         return _connection({"AWS_ENDPOINT_URL_ECS": DEFAULT_ENDPOINT, **environ})
     if endpoint is None:
@@ -64,13 +69,14 @@ def read_env(state_dir: Path) -> dict[str, str]:
     """Read the variables that `fargate up` wrote when it was ready.
 
     Raises:
-        CliError: there is no such file, or it can't be read.
+        NotKnownError: there is no such file.
+        CliError: it can't be read.
     """
     file = state_dir / "env"
     try:
         return parse_env(file.read_text())
-    except FileNotFoundError:
-        raise CliError(
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotKnownError(
             f"no stack is ready in {state_dir}: start one with"
             f' "fargate up{state_dir_option(state_dir)}"'
         ) from None

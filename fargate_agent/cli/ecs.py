@@ -155,8 +155,8 @@ def _call(operation: str, endpoint: str) -> Iterator[None]:
         raise CliError(f"{operation}: {_explain_invalid(str(error.kwargs['report']))}") from error
     except NoCredentialsError as error:
         raise CliError(
-            'no credentials: run eval "$(fargate env)", or set AWS_ACCESS_KEY_ID and'
-            " AWS_SECRET_ACCESS_KEY"
+            f'no credentials for {endpoint}: start a stack with "fargate up", or set'
+            " AWS_ENDPOINT_URL_ECS, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         ) from error
     except (EndpointConnectionError, ConnectionError, HTTPClientError) as error:
         raise UnreachableError(

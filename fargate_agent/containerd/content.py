@@ -1,9 +1,9 @@
 """The content store: blobs by their digest.
 
-A blob is written under a `ref`, which one writer holds at a time; what was written under a ref stays
-until commit or abort, so a broken transfer goes on where it stopped. containerd verifies the digest
-at commit. A blob that no lease, image record or `containerd.io/gc.ref.content.…` label names is
-garbage: labels that keep other content alive have to be on the commit.
+A blob is written under a `ref`, which one writer holds at a time. What was written under a ref
+stays until commit or abort, so a broken transfer goes on where it stopped. containerd verifies the
+digest at commit. A blob that no lease, image record or `containerd.io/gc.ref.content.…` label names
+is garbage: labels that keep other content alive have to be on the commit.
 """
 
 import asyncio

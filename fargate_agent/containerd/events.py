@@ -1,5 +1,6 @@
-"""What containerd tells of its own accord. The agent needs it for kills by the kernel only:
-exits come from `Processes.wait`, which loses none.
+"""What containerd tells of its own accord.
+
+The agent needs it for kills by the kernel only: exits come from `Processes.wait`, which loses none.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence

@@ -70,7 +70,6 @@ _V1_STAT_NAMES: Final = {
 Source: containerd cgroups, memory.go, `memoryStats`; Linux, mm/memcontrol-v1.c.
 """
 
-_V2_STAT_NAMES: Final = {"workingset_refault": "workingset_refault_file"}
 _V2_NOT_STATS: Final = frozenset({"usage", "usage_limit"})
 
 
@@ -135,7 +134,7 @@ def _from_v2(message: cgroups_v2_pb2.Metrics) -> CgroupMetrics:
         memory_failures=message.memory_events.max,
         oom_kills=message.memory_events.oom_kill,
         memory_stats={
-            _V2_STAT_NAMES.get(name, name): getattr(memory, name)
+            name: getattr(memory, name)
             for name in memory.DESCRIPTOR.fields_by_name
             if name not in _V2_NOT_STATS
         },

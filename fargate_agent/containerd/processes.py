@@ -36,7 +36,7 @@ from fargate_agent.containerd.pb.tasks_pb2_grpc import TasksStub
 from fargate_agent.containerd.types import Mount, mounts_to_wire, time_from_wire
 
 START_DEADLINE_S: Final = 60.0
-"""runC's start is 8 ms; on a machine that is out of CPU or disk it has been seen to take seconds."""
+"""runC starts a process in 8 ms; a machine that is out of CPU or memory takes seconds for it."""
 
 DELETE_DEADLINE_S: Final = 30.0
 """containerd waits 12 s for a logger that does not end, then kills it; the rest is for a slow host.

@@ -154,9 +154,7 @@ def _check_coverage(request: SignedRequest, signed: list[str]) -> None:
     """Refuse a signature that leaves out what decides the meaning of the request."""
     needed = {name for name in request.headers if name.startswith("x-amz-")}
     if missing := ({"host"} | needed) - set(signed):
-        raise _invalid(
-            f"'{sorted(missing)[0]}' must be a 'SignedHeader' in the AWS Authorization."
-        )
+        raise _invalid(f"'{sorted(missing)[0]}' must be a 'SignedHeader' in the AWS Authorization.")
     if any(name not in request.headers for name in signed):
         raise _mismatch()
     claimed = request.headers.get("x-amz-content-sha256")

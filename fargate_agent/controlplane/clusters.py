@@ -90,7 +90,7 @@ async def _render(
         .where(Task.cluster == cluster.name)
         .group_by(Task.last_status)
     )
-    counts = {status: count for status, count in rows.tuples()}
+    counts = dict(rows.tuples())
     shown: Json = {
         "clusterArn": plane.arns.cluster(cluster.name),
         "clusterName": cluster.name,

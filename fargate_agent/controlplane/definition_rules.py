@@ -6,7 +6,7 @@ Source: texts as measured on the ECS API; see the reference on task definitions.
 import re
 from typing import Any, Final
 
-from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.sizes import check_pair, parse_cpu, parse_memory
 from fargate_agent.controlplane.validate import Json
 
@@ -44,17 +44,13 @@ def check_definition(request: Json) -> None:
 
 
 def is_fargate_compatible(request: Json) -> bool:
-    """Whether tasks of a definition that was registered can run on Fargate."""
-    return (
-        request.get("networkMode") == "awsvpc"
-        and "cpu" in request
-        and "memory" in request
-        and (not request.get("requiresCompatibilities") or _requires_fargate(request))
-    )
-
-
-def _requires_fargate(request: Json) -> bool:
-    return "FARGATE" in request.get("requiresCompatibilities", [])
+    """Whether tasks of a definition that passed `check_definition` can run on Fargate."""
+    try:
+        _check_network_mode(request)
+        _check_fargate_size(request)
+    except ApiError:
+        return False
+    return True
 
 
 def _check_names(containers: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""Task definitions: registered, described, listed. A revision never changes and never comes back."""
+"""Task definitions: registered, described, listed. A revision never changes."""
 
 import time
 from typing import Any, Final

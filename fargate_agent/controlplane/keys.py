@@ -1,9 +1,9 @@
 """Who may call: the access keys, and what each principal is for.
 
-    [[key]]
-    access_key_id = "AKIA…"
-    secret_access_key = "…"
-    principal = "admin"      # or "agent"
+[[key]]
+access_key_id = "AKIA…"
+secret_access_key = "…"
+principal = "admin"      # or "agent"
 """
 
 import logging

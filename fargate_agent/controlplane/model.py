@@ -32,7 +32,7 @@ def is_after(status: str, other: str) -> bool:
 class Base(DeclarativeBase):
     """Base of every table."""
 
-    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}  # noqa: RUF012 - SQLAlchemy's own way to say it
+    type_annotation_map = {dict[str, Any]: JSON, list[Any]: JSON}
 
 
 class Cluster(Base):

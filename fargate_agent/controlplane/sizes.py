@@ -22,7 +22,9 @@ PAIRS: Final[dict[int, frozenset[int]]] = {
 }
 """Memory in MiB that goes with so many CPU units."""
 
-_CPU: Final = re.compile(r"\s*(?:(?P<units>\d{1,7})|(?P<vcpus>\d{0,4}(\.\d{1,6})?)\s*vcpu)\s*", re.I)
+_CPU: Final = re.compile(
+    r"\s*(?:(?P<units>\d{1,7})|(?P<vcpus>\d{0,4}(\.\d{1,6})?)\s*vcpu)\s*", re.I
+)
 _MEMORY: Final = re.compile(r"\s*(?:(?P<mib>\d{1,9})|(?P<gib>\d{0,6}(\.\d{1,6})?)\s*gb)\s*", re.I)
 _SEE_GUIDE: Final = (
     "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."

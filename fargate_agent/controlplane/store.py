@@ -52,7 +52,6 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
     Raises:
         StartError: it can't be opened, or is of another version.
     """
-    path.touch(mode=0o600)
     engine = create_async_engine(
         f"sqlite+aiosqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}
     )

@@ -20,7 +20,7 @@ Json = dict[str, Any]
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
 
 _INTEGER_BITS: Final = {"integer": 32, "long": 64}
-_SCALARS: Final[dict[str, tuple[type, ...]]] = {
+_TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,),
     "boolean": (bool,),
     "integer": (int,),
@@ -63,8 +63,7 @@ def check_shape(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - any
         ApiError: it is not of that shape.
     """
     kind = shape.type_name
-    is_bool = isinstance(value, bool)
-    if not isinstance(value, _SCALARS[kind]) or (is_bool and kind != "boolean"):
+    if not _is_of(value, kind):
         raise _serialization(f"{path or 'The request'} must be of type {kind}.")
     match kind:
         case "structure":
@@ -84,6 +83,12 @@ def check_shape(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - any
             }
         case _:
             return _check_scalar(value, shape, path)
+
+
+def _is_of(value: Any, kind: str) -> bool:  # noqa: ANN401 - any JSON
+    if isinstance(value, bool):
+        return kind == "boolean"
+    return isinstance(value, _TYPES[kind])
 
 
 def _check_structure(value: Json, shape: Any, path: str) -> Json:  # noqa: ANN401 - botocore ships no types

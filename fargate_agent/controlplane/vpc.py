@@ -60,9 +60,10 @@ class Vpc:
     """The subnets and security groups there are."""
 
     def __init__(self, settings: ControlPlaneSettings) -> None:
-        self.subnets = {
+        self._subnets = {
             subnet.id: _plan_subnet(subnet, settings.region) for subnet in settings.all_subnets
         }
+        self._region = settings.region
         self._security_groups = {DEFAULT_SECURITY_GROUP} | {
             group.id for group in settings.security_groups
         }
@@ -85,7 +86,7 @@ class Vpc:
         if len(security_groups) > MAX_SECURITY_GROUPS:
             raise invalid_parameter(f"securityGroups can have at most {MAX_SECURITY_GROUPS} items.")
         for subnet in subnets:
-            if subnet not in self.subnets:
+            if subnet not in self._subnets:
                 raise invalid_parameter(
                     f"Error retrieving subnet information for [{subnet}]: The subnet ID "
                     f"'{subnet}' does not exist (ErrorCode: InvalidSubnetID.NotFound)"
@@ -97,12 +98,17 @@ class Vpc:
                     f"group '{group}' does not exist (ErrorCode: InvalidGroup.NotFound)"
                 )
 
+    def zone(self, subnet_id: str) -> str:
+        """Return the availability zone of a subnet, which may since have left the settings."""
+        subnet = self._subnets.get(subnet_id)
+        return subnet.availability_zone if subnet else f"{self._region}a"
+
     async def provision(
         self, session: AsyncSession, task_id: str, subnets: Sequence[str]
     ) -> Eni | None:
         """Return a new ENI in the first of the subnets that has room; None if all are full."""
         for subnet_id in subnets:
-            subnet = self.subnets[subnet_id]
+            subnet = self._subnets[subnet_id]
             address = await self._free_address(session, subnet)
             if address is not None:
                 return Eni(
@@ -119,7 +125,7 @@ class Vpc:
 
     def render_message(self, eni: Eni, arns: Arns) -> EniMessage:
         """Return the ENI as the agent is told it."""
-        subnet = self.subnets[eni.subnet_id]
+        subnet = self._subnets[eni.subnet_id]
         return EniMessage(
             attachment_arn=arns.attachment(eni.attachment_id),
             ec2_id=eni.id,

@@ -11,7 +11,6 @@ Source: OCI distribution specification, "Pushing Manifests": registries should t
 """
 
 
-
 class InvalidDocumentError(ValueError):
     """A document isn't what it should be; the text says which and why."""
 

@@ -50,8 +50,7 @@ class PlatformError(InvalidDocumentError):
 
     def __init__(self, architecture: str) -> None:
         super().__init__(
-            "image Manifest does not contain descriptor matching platform "
-            f"'linux/{architecture}'"
+            f"image Manifest does not contain descriptor matching platform 'linux/{architecture}'"
         )
 
 

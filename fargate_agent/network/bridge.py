@@ -8,7 +8,7 @@ is read from the kernel each time, and put right where a crash or somebody else 
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Interface, IPv6Interface
 
 from fargate_agent.findings import Findings
@@ -24,11 +24,8 @@ from fargate_agent.network.names import (
 )
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.network.netlink import Interface, Link, Netlink, NetlinkError
+from fargate_agent.network.reasons import SubnetInUseError
 from fargate_agent.plan import EniPlan
-
-
-class SubnetInUseError(Exception):
-    """The host itself has an address in the subnet; a bridge would cut it off from there."""
 
 
 class Bridges:
@@ -59,28 +56,40 @@ class Bridges:
             await self._furnish(netlink, bridge, gateways)
             yield bridge
 
-    async def remove_unused(self, name: str | None = None) -> list[str]:
-        """Remove bridges that have no port, with their NAT; return their names.
-
-        Of all bridges, or of the one with that name. The NAT goes first, so that none is left
-        without its bridge.
+    async def release(self, eni: EniPlan) -> None:
+        """Remove the bridge of the ENI's subnet with its NAT, unless it has a port.
 
         Raises:
             NetlinkError: the kernel refused.
         """
-        prefix = name or f"{ours_prefix(self.instance)}b"
         async with Netlink.open() as netlink:
-            names = [link.name for link in await netlink.links() if link.name.startswith(prefix)]
+            await self._remove_if_unused(netlink, bridge_name(self.instance, _gateways(eni)[0]))
+
+    async def release_unused(self) -> list[str]:
+        """Remove every bridge that has no port, and NAT that has no bridge; return their names.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        prefix = f"{ours_prefix(self.instance)}b"
+        async with Netlink.open() as netlink:
+            names = {link.name for link in await netlink.links() if link.name.startswith(prefix)}
+            for table in await in_thread(nftables.read_tables):
+                if table.startswith(nat_table_name(prefix)):
+                    names.add(table.removeprefix(nat_table_name("")))
             return [name for name in names if await self._remove_if_unused(netlink, name)]
 
     async def _remove_if_unused(self, netlink: Netlink, name: str) -> bool:
         async with self._locks[name]:
             links = await netlink.links()
             bridge = next((link for link in links if link.name == name), None)
-            if bridge is None or any(link.master == bridge.index for link in links):
+            if bridge is not None and any(link.master == bridge.index for link in links):
                 return False
-            await self._remove_nat(name)
-            await in_thread(delete_link, None, bridge.index)
+            # The NAT goes first, so that a crash in between leaves a bridge, which is found again.
+            with suppress(NetlinkError):  # no packet filter, no NAT
+                await in_thread(nftables.delete_tables, nat_table_name(name))
+            if bridge is not None:
+                await in_thread(delete_link, None, bridge.index)
             return True
 
     async def _furnish(
@@ -106,3 +115,21 @@ class Bridges:
             nftables.ensure_masquerade(
                 nat_table_name(bridge), gateway.network, f"{ours_prefix(self.instance)}b"
             )
+
+
+def _gateways(eni: EniPlan) -> tuple[IPv4Interface, *tuple[IPv6Interface, ...]]:
+    """The addresses of the ENI's gateways, with the prefix length of the subnet."""
+    ipv4 = IPv4Interface((eni.gateway, eni.address.network.prefixlen))
+    if eni.ipv6_address is None or eni.ipv6_gateway is None:
+        return (ipv4,)
+    return ipv4, IPv6Interface((eni.ipv6_gateway, eni.ipv6_address.network.prefixlen))
+
+
+async def _refuse_own_subnets(netlink: Netlink, gateways: tuple[Interface, ...]) -> None:
+    for _, address in await netlink.addresses():
+        for gateway in gateways:
+            if address.version == gateway.version and address.ip in gateway.network:
+                raise SubnetInUseError(
+                    f"this machine has an address of its own, {address.ip}, in the subnet "
+                    f"{gateway.network}"
+                )

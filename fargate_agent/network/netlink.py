@@ -38,6 +38,8 @@ IFA_F_NODAD: Final = 0x02
 IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
 """Source: Linux, include/uapi/linux/if.h."""
+LOOPBACK_INDEX: Final = 1
+"""Source: Linux, include/net/net_namespace.h."""
 RT_SCOPE_HOST: Final = 254
 """Source: Linux, include/uapi/linux/rtnetlink.h."""
 
@@ -179,9 +181,11 @@ class Netlink:
             ),
         )
 
-    async def set_up(self, index: int) -> None:
-        """Switch an interface on."""
-        await self._ask("bring interface up", self._route.link("set", index=index, state="up"))
+    async def set_up(self, index: int, alias: str | None = None) -> None:
+        """Switch an interface on, and note on it whose it is."""
+        mark = {} if alias is None else {"ifalias": alias}
+        request = self._route.link("set", index=index, state="up", **mark)
+        await self._ask("bring interface up", request)
 
     async def set_master(self, name: str, bridge: int) -> None:
         """Make an interface a port of the bridge."""

@@ -5,6 +5,7 @@ name needs nothing more, and a crash before that leaves an empty file at most.
 """
 
 from contextlib import suppress
+from io import FileIO
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
@@ -19,8 +20,8 @@ from fargate_agent.network.namespaces import (
     mount_netns,
     unmount_netns,
 )
-from fargate_agent.network.netlink import NO_IPV6, Netlink, NetlinkError
-from fargate_agent.network.reasons import setting_up
+from fargate_agent.network.netlink import LOOPBACK_INDEX, NO_IPV6, Netlink, NetlinkError
+from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.plan import TMDS_ADDRESS
 
 IMDS_V4: Final = IPv4Network("169.254.169.254/32")
@@ -36,26 +37,22 @@ class KernelNetns(NetnsDriver):
         self._instance = instance
 
     async def ensure(self, netns: Path) -> None:
-        with setting_up("network namespace"):
-            if await in_thread(is_netns, netns):
+        with kernel_refusals("network namespace"):
+            if is_netns(netns):
                 return
-            with await in_thread(make_netns) as namespace:
-                unnamed = Path(f"/proc/self/fd/{namespace.fileno()}")
-                await in_thread(_ignore_router_advertisements, unnamed)
-                await self._furnish(unnamed)
+            with await in_thread(_make_quiet_netns) as namespace:
+                await self._furnish(Path(f"/proc/self/fd/{namespace.fileno()}"))
                 await in_thread(mount_netns, namespace, netns)
 
     async def release(self, netns: Path) -> None:
-        with setting_up("network namespace"):
+        with kernel_refusals("network namespace"):
             await in_thread(unmount_netns, netns)
 
     async def _furnish(self, netns: Path) -> None:
         async with Netlink.open(netns) as netlink:
-            loopback = await netlink.get_link("lo")
-            await netlink.set_alias("lo", instance_alias(self._instance))
-            await netlink.set_up(loopback.index)
+            await netlink.set_up(LOOPBACK_INDEX, instance_alias(self._instance))
             await netlink.add_address(
-                loopback.index, IPv4Interface((TMDS_ADDRESS, 32)), host_only=True
+                LOOPBACK_INDEX, IPv4Interface((TMDS_ADDRESS, 32)), host_only=True
             )
             await netlink.blackhole(IMDS_V4)
             try:
@@ -65,8 +62,13 @@ class KernelNetns(NetnsDriver):
                     raise
 
 
-def _ignore_router_advertisements(netns: Path) -> None:
+def _make_quiet_netns() -> FileIO:
     """Let no neighbour of a macvlan give the task addresses and routes that its ENI hasn't."""
-    with inside(netns), suppress(FileNotFoundError):  # no such file: the kernel has no IPv6
+    namespace = make_netns()
+    with (
+        inside(Path(f"/proc/self/fd/{namespace.fileno()}")),
+        suppress(FileNotFoundError),  # the kernel has no IPv6
+    ):
         for scope in ("all", "default"):
             Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_ra").write_text("0", encoding="ascii")
+    return namespace

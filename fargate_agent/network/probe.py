@@ -21,11 +21,13 @@ REPEAT_AFTER_S: Final = (0.02, 0.2, 1.0)
 wants three probes."""
 
 _ETH_P_ARP: Final = 0x0806
+_ETH_P_IP: Final = 0x0800
 """Source: Linux, include/uapi/linux/if_ether.h."""
 _PACKET: Final = struct.Struct("!6s6sHHHBBH6s4s6s4s")
 """Ethernet: destination, source, type. ARP: the two address kinds and sizes, operation, sender's
 MAC and address, target's MAC and address. Source: RFC 826."""
 _REQUEST: Final = 1
+_ETHERNET: Final = 1
 _BROADCAST: Final = b"\xff" * 6
 _NOBODY: Final = IPv4Address(0)
 
@@ -105,12 +107,13 @@ class _Probe:
     def close(self) -> None:
         for repeat in self._repeats:
             repeat.cancel()
-        self._socket.close()
+        # The kernel takes 5 to 15 ms (measured) to let go of a socket for packets.
+        self._closing = asyncio.get_running_loop().run_in_executor(None, self._socket.close)
 
     def _send(self, sender: IPv4Address) -> None:
         packet = _PACKET.pack(
             *(_BROADCAST, self._mac, _ETH_P_ARP),
-            *(1, socket.ntohs(socket.AF_INET) and 0x0800, 6, 4, _REQUEST),
+            *(_ETHERNET, _ETH_P_IP, len(self._mac), len(sender.packed), _REQUEST),
             *(self._mac, sender.packed, bytes(6), self._address.packed),
         )
         try:

@@ -9,8 +9,12 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.blocking import NetlinkError
 
 
+class SubnetInUseError(Exception):
+    """The host itself has an address in the subnet; a bridge would cut it off from there."""
+
+
 @contextmanager
-def setting_up(what: str) -> Iterator[None]:
+def kernel_refusals(what: str) -> Iterator[None]:
     """Raise the task error that stands for whatever refusal of the kernel the body meets.
 
     Raises:
@@ -18,7 +22,7 @@ def setting_up(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except NetlinkError as error:
+    except (NetlinkError, SubnetInUseError) as error:
         raise ResourceInitializationError(f"{what}: {error}") from error
     except OSError as error:  # its own text may hold a path
         said = os.strerror(error.errno or errno.EIO)

@@ -232,9 +232,7 @@ def _tmpfs(tmpfs: TmpfsPlan) -> JsonObject:
     overridden = {_OPPOSITES[option] for option in tmpfs.options if option in _OPPOSITES}
     defaults = [option for option in _TMPFS_DEFAULTS if option not in overridden]
     own = [option for option in tmpfs.options if option != "defaults"]
-    return _mount(
-        tmpfs.destination, "tmpfs", "tmpfs", [*defaults, *own, f"size={tmpfs.size_mib}m"]
-    )
+    return _mount(tmpfs.destination, "tmpfs", "tmpfs", [*defaults, *own, f"size={tmpfs.size_mib}m"])
 
 
 def _mount(destination: str, kind: str, source: str, options: list[str]) -> JsonObject:

@@ -1,0 +1,108 @@
+"""`fargate run`: register a definition, start tasks of it, and follow one if asked to."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import click
+
+from fargate_agent.cli.agent import Agent
+from fargate_agent.cli.connection import Connection
+from fargate_agent.cli.definition import parse_overrides, read_definition
+from fargate_agent.cli.ecs import Ecs
+from fargate_agent.cli.failure import CliError
+from fargate_agent.cli.follow import follow_task
+from fargate_agent.cli.output import print_json
+from fargate_agent.cli.screen import JsonScreen, LogPrinter, TextScreen
+from fargate_agent.cli.shapes import Definition, Failure, Task, TasksAnswer, task_id
+
+DEFAULT_SUBNET: Final = "subnet-default"
+DEFAULT_SECURITY_GROUP: Final = "sg-default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """What was asked for on the command line."""
+
+    file: str
+    cluster: str
+    subnets: Sequence[str]
+    security_groups: Sequence[str]
+    overrides: Sequence[str]
+    count: int
+    started_by: str | None
+    follow: bool
+    as_json: bool
+
+
+def run_file(connection: Connection, options: RunOptions) -> int:
+    """Start what the file describes, and return the exit code of the command.
+
+    Raises:
+        CliError: the file, an override or the control plane says no.
+    """
+    definition = read_definition(options.file)
+    overrides = parse_overrides(options.overrides)
+    ecs = Ecs(connection)
+    try:
+        arn = ecs.register(definition)
+    except CliError as error:
+        raise type(error)(f"{options.file}: {error}") from error
+    answer = ecs.run(_plan_request(arn, overrides, options))
+    _refuse_failures(answer["failures"], started=answer["tasks"])
+    if options.follow:
+        return asyncio.run(_follow(ecs, connection, answer["tasks"][0], definition, options))
+    _show_started(answer, as_json=options.as_json)
+    return 0
+
+
+def _plan_request(arn: str, overrides: dict[str, Any], options: RunOptions) -> dict[str, Any]:
+    network: dict[str, Any] = {"subnets": list(options.subnets) or [DEFAULT_SUBNET]}
+    groups = list(options.security_groups)
+    if not options.subnets and not groups:
+        groups = [DEFAULT_SECURITY_GROUP]
+    if groups:
+        network["securityGroups"] = groups
+    request: dict[str, Any] = {
+        "cluster": options.cluster,
+        "taskDefinition": arn,
+        "count": options.count,
+        "launchType": "FARGATE",
+        "networkConfiguration": {"awsvpcConfiguration": network},
+    }
+    if overrides:
+        request["overrides"] = overrides
+    if options.started_by:
+        request["startedBy"] = options.started_by
+    return request
+
+
+def _refuse_failures(failures: Sequence[Failure], started: Sequence[Task]) -> None:
+    if failures or not started:
+        reasons = {failure.get("reason", "no reason given") for failure in failures}
+        text = "RunTask: " + ("; ".join(sorted(reasons)) or "no task was started")
+        if started:
+            text += f" ({len(started)} started: {', '.join(map(task_id, started))})"
+        raise CliError(text)
+
+
+def _show_started(answer: TasksAnswer, *, as_json: bool) -> None:
+    if as_json:
+        print_json(answer)
+        return
+    for task in answer["tasks"]:
+        click.echo(task["taskArn"])
+
+
+async def _follow(
+    ecs: Ecs, connection: Connection, task: Task, definition: Definition, options: RunOptions
+) -> int:
+    essential = tuple(
+        container["name"]
+        for container in definition["containerDefinitions"]
+        if container.get("essential", True)
+    )
+    screen = JsonScreen() if options.as_json else TextScreen(LogPrinter())
+    async with Agent(connection.agent_socket) as agent:
+        return await follow_task(ecs, agent, screen, (options.cluster, task_id(task)), essential)

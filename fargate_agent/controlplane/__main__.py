@@ -1,0 +1,52 @@
+"""`fargate-control-plane`: arguments, logging, signals."""
+
+import argparse
+import asyncio
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.server import serve
+from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
+
+
+def main() -> None:
+    """Run until SIGTERM or SIGINT; what keeps it from starting is said in one line."""
+    arguments = _parse_arguments()
+    try:
+        settings = read_settings(arguments.config, arguments.listen)
+        logging.basicConfig(
+            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
+        )
+        asyncio.run(_run(settings))
+    except StartError as error:
+        sys.exit(f"fargate-control-plane: {error}")
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="fargate-control-plane",
+        description="Speaks the ECS API to clients, and hands their tasks to agents.",
+    )
+    parser.add_argument("--config", type=Path, metavar="FILE", help="settings file")
+    parser.add_argument("--listen", metavar="URL", help="http://HOST:PORT; port 0 takes a free one")
+    return parser.parse_args()
+
+
+async def _run(settings: ControlPlaneSettings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(settings, stop, _say_ready)
+
+
+def _say_ready(url: str) -> None:
+    sys.stdout.write(f"ready {url}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""The agents' websockets: tasks go out until they are acknowledged.
+
+One connection serves one container instance; a new one takes the place of the old one. What has to
+be sent follows from the database alone, so nothing is lost with a connection or with this process.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final
+
+from aiohttp import WSMsgType, web
+from sqlalchemy import Select, select
+
+from fargate_agent.controlplane import lifecycle
+from fargate_agent.controlplane.model import ContainerInstance, Task
+from fargate_agent.controlplane.names import Arns, new_uuid
+from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.controlplane.store import Store
+from fargate_agent.parallel import first_of
+from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.messages import (
+    AckRequest,
+    DesiredStatus,
+    ErrorMessage,
+    Frame,
+    HeartbeatMessage,
+    NackRequest,
+    PayloadMessage,
+    TaskIdentifier,
+    TaskManifestMessage,
+    TaskStopVerificationAck,
+    TaskStopVerificationMessage,
+    parse_frame,
+    render_frame,
+)
+
+log = logging.getLogger(__name__)
+
+SEND_TIMEOUT_S: Final = 30
+"""How long an agent may leave a frame unread before its connection is given up."""
+
+
+class Sessions:
+    """The connections there are, by container instance."""
+
+    def __init__(self, store: Store, arns: Arns, settings: ControlPlaneSettings) -> None:
+        self._store = store
+        self._arns = arns
+        self._settings = settings
+        self._open: dict[str, _Session] = {}
+        self._changed = asyncio.Condition()
+
+    def is_connected(self, instance_id: str) -> bool:
+        """Whether the agent can be reached now."""
+        return instance_id in self._open
+
+    async def wait_connected(self, instance_ids: Iterable[str], timeout_s: float) -> None:
+        """Return when one of the agents is connected, or the time is over."""
+        ids = set(instance_ids)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s), self._changed:
+                await self._changed.wait_for(lambda: ids & self._open.keys())
+
+    def wake(self, instance_id: str) -> None:
+        """Say that there is something new for an agent."""
+        if session := self._open.get(instance_id):
+            session.wake.set()
+
+    async def close(self) -> None:
+        """Return when every connection has ended."""
+        for session in self._open.values():
+            session.over.set()
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._open)
+
+    async def serve(self, socket: web.WebSocketResponse, instance: ContainerInstance) -> None:
+        """Talk to one agent until the connection ends."""
+        session = _Session(socket, instance, self._store, self._arns, self._settings)
+        if old := self._open.get(instance.id):
+            old.over.set()
+        self._open[instance.id] = session
+        log.info("agent %s: connected", instance.id)
+        try:
+            async with self._changed:
+                self._changed.notify_all()
+            await session.run()
+        except (ConnectionError, TimeoutError) as error:
+            log.info("agent %s: connection lost: %s", instance.id, str(error) or "it is silent")
+        finally:
+            if self._open.get(instance.id) is session:
+                del self._open[instance.id]
+            async with self._changed:
+                self._changed.notify_all()
+            log.info("agent %s: disconnected", instance.id)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    task_id: str
+    desired_status: str
+    at: float
+
+
+class _Session:
+    """One connection."""
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        instance: ContainerInstance,
+        store: Store,
+        arns: Arns,
+        settings: ControlPlaneSettings,
+    ) -> None:
+        self._socket = socket
+        self._instance_id = instance.id
+        self._cluster_arn = arns.cluster(instance.cluster)
+        self._instance_arn = arns.container_instance(instance.cluster, instance.id)
+        self._store = store
+        self._arns = arns
+        self._settings = settings
+        self._unacked: dict[str, _Sent] = {}
+        """By message id, which is the same whenever a message is sent again."""
+        self._stops_acked: set[str] = set()
+        """Tasks whose end this agent, on this connection, has taken over."""
+        self.wake = asyncio.Event()
+        self.over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Return when the agent has hung up, or another connection has taken over."""
+        await self._send_manifest()
+        await first_of(self._read(), self._deliver(), self._beat(), self._wait_over())
+
+    async def _wait_over(self) -> None:
+        await self.over.wait()
+
+    async def _send(self, frame: Frame) -> None:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await self._socket.send_str(render_frame(frame))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            await self._send(HeartbeatMessage(message_id=new_uuid()))
+
+    async def _send_manifest(self) -> None:
+        async with self._store.write() as session:
+            instance = await session.get_one(ContainerInstance, self._instance_id)
+            instance.timeline = max(instance.timeline + 1, time.time_ns() // 1_000_000)
+            tasks = (await session.scalars(_live_tasks(self._instance_id))).all()
+        await self._send(
+            TaskManifestMessage(
+                message_id=new_uuid(),
+                cluster_arn=self._cluster_arn,
+                container_instance_arn=self._instance_arn,
+                generated_at=time.time_ns() // 1_000_000,
+                timeline=instance.timeline,
+                tasks=tuple(self._identify(task) for task in tasks),
+            )
+        )
+
+    def _identify(self, task: Task) -> TaskIdentifier:
+        desired: DesiredStatus = "STOPPED" if task.desired_status == "STOPPED" else "RUNNING"
+        return TaskIdentifier(
+            task_arn=self._arns.task(task.cluster, task.id),
+            task_cluster_arn=self._arns.cluster(task.cluster),
+            desired_status=desired,
+        )
+
+    async def _deliver(self) -> None:
+        """Send what is due, again and again; what to end goes before what to start."""
+        while True:
+            self.wake.clear()
+            due = await self._take_due()
+            for task in sorted(due, key=lambda task: task.desired_status, reverse=True):
+                await self._send_task(task)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.resend_s):
+                    await self.wake.wait()
+
+    async def _take_due(self) -> list[Task]:
+        async with self._store.write() as session:
+            tasks = (await session.scalars(_live_tasks(self._instance_id))).all()
+            due = [task for task in tasks if self._is_due(task)]
+            for task in due:
+                lifecycle.note_sent(task)
+        return due
+
+    def _is_due(self, task: Task) -> bool:
+        sent = self._unacked.get(_message_id(task))
+        if sent is not None:
+            return time.monotonic() - sent.at >= self._settings.resend_s
+        if task.desired_status == "STOPPED":
+            return task.id not in self._stops_acked
+        return task.delivery != "ACKED"
+
+    async def _send_task(self, task: Task) -> None:
+        message_id = _message_id(task)
+        self._unacked[message_id] = _Sent(task.id, task.desired_status, time.monotonic())
+        await self._send(
+            PayloadMessage(
+                message_id=message_id,
+                cluster_arn=self._cluster_arn,
+                container_instance_arn=self._instance_arn,
+                generated_at=time.time_ns() // 1_000_000,
+                tasks=({**task.message, "desiredStatus": task.desired_status},),
+            )
+        )
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            if message.type is not WSMsgType.TEXT:
+                continue
+            try:
+                frame = parse_frame(message.data)
+            except (ValueError, RecursionError) as error:
+                log.warning("agent %s: unreadable frame: %s", self._instance_id, error)
+                await self._send(ErrorMessage(message="The frame could not be read."))
+                continue
+            await self._handle(frame)
+
+    async def _handle(self, frame: Frame | None) -> None:
+        match frame:
+            case AckRequest():
+                await self._note_ack(frame.message_id)
+            case TaskStopVerificationMessage():
+                await self._verify_stops(frame)
+            case NackRequest():
+                log.warning(
+                    "agent %s: refuses %s: %s", self._instance_id, frame.message_id, frame.reason
+                )
+            case _:
+                log.debug("agent %s: %s", self._instance_id, type(frame).__name__)
+
+    async def _note_ack(self, message_id: str) -> None:
+        sent = self._unacked.pop(message_id, None)
+        if sent is None:
+            return
+        async with self._store.write() as session:
+            task = await session.get(Task, sent.task_id)
+            if task is None:
+                return
+            if sent.desired_status == "STOPPED":
+                self._stops_acked.add(task.id)
+                lifecycle.note_stop_acked(task, round(time.time(), 3))
+            else:
+                lifecycle.note_start_acked(task)
+
+    async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:
+        async with self._store.read() as session:
+            live = {
+                self._arns.task(task.cluster, task.id)
+                for task in await session.scalars(_live_tasks(self._instance_id))
+                if task.desired_status == "RUNNING"
+            }
+        stop = tuple(
+            candidate for candidate in question.stop_candidates if candidate.task_arn not in live
+        )
+        for candidate in stop:
+            log.info("task %s: not wanted here", parse_task_arn(candidate.task_arn).task_id)
+        await self._send(
+            TaskStopVerificationAck(
+                message_id=question.message_id,
+                generated_at=time.time_ns() // 1_000_000,
+                stop_tasks=stop,
+            )
+        )
+
+
+def _live_tasks(instance_id: str) -> Select[Task]:
+    return (
+        select(Task)
+        .where(Task.instance_id == instance_id, Task.last_status != "STOPPED")
+        .order_by(Task.created_at)
+    )
+
+
+def _message_id(task: Task) -> str:
+    return f"{task.id}-{task.desired_status}"

@@ -1,0 +1,113 @@
+"""Composition root: puts the control plane together and serves it."""
+
+import asyncio
+import fcntl
+import logging
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+from fargate_agent.controlplane.acs import Sessions
+from fargate_agent.controlplane.api import Front
+from fargate_agent.controlplane.auth import Authenticator
+from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.keys import ensure_keys, write_private
+from fargate_agent.controlplane.model import Cluster
+from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.controlplane.store import open_store
+from fargate_agent.controlplane.task_queries import forget_stopped
+from fargate_agent.controlplane.validate import service_model
+from fargate_agent.controlplane.vpc import Vpc
+from fargate_agent.parallel import first_of
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_TIMEOUT_S: Final = 5
+"""How long requests that are being answered have when the control plane ends."""
+
+
+async def serve(
+    settings: ControlPlaneSettings, stop: asyncio.Event, ready: Callable[[str], None]
+) -> None:
+    """Serve until `stop` is set; `ready` is called with the URL.
+
+    Raises:
+        StartError: the state directory, the keys, the database or the port can't be had.
+    """
+    async with AsyncExitStack() as stack:
+        stack.enter_context(_hold(settings.state_dir))
+        keys = ensure_keys(settings.keys_path)
+        store = await stack.enter_async_context(open_store(settings.state_dir / "state.db"))
+        arns = Arns(settings.region, settings.account)
+        plane = Plane(
+            settings=settings,
+            arns=arns,
+            store=store,
+            vpc=Vpc(settings),
+            sessions=Sessions(store, arns, settings),
+        )
+        await _ensure_default_cluster(plane)
+        service_model()
+        front = Front(plane, Authenticator(keys, settings.region))
+        url = await stack.enter_async_context(_listen(front, plane))
+        write_private(settings.state_dir / "endpoint", f"{url}\n")
+        ready(url)
+        await first_of(_wait(stop), forget_stopped(plane))
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+@contextmanager
+def _hold(state_dir: Path) -> Iterator[None]:
+    """Keep a second control plane off the state directory."""
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StartError(f"state_dir {state_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StartError(f"state_dir {state_dir}: another control plane uses it") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _ensure_default_cluster(plane: Plane) -> None:
+    async with plane.store.write() as session:
+        if await session.get(Cluster, plane.settings.cluster) is None:
+            session.add(Cluster(name=plane.settings.cluster, status="ACTIVE", document={}))
+
+
+@asynccontextmanager
+async def _listen(front: Front, plane: Plane) -> AsyncIterator[str]:
+    async def close_sessions(_: web.Application) -> None:
+        await plane.sessions.close()
+
+    application = front.application()
+    application.on_shutdown.append(close_sessions)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    await runner.setup()
+    parts = urlsplit(plane.settings.listen)
+    host = parts.hostname or ""
+    try:
+        try:
+            await web.TCPSite(runner, host, parts.port).start()
+        except OSError as error:
+            raise StartError(f"listen {plane.settings.listen}: {error.strerror}") from error
+        port = runner.addresses[0][1]
+        yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    finally:
+        await runner.cleanup()

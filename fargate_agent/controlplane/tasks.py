@@ -1,0 +1,190 @@
+"""RunTask and StopTask.
+
+RunTask writes down the intent and provisions the ENIs in one transaction before it answers; handing
+the tasks to an agent follows from what is written, so it survives a crash at any point.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.clusters import find_cluster
+from fargate_agent.controlplane.definitions import find_definition
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter
+from fargate_agent.controlplane.instances import choose_instance, wait_for_agent
+from fargate_agent.controlplane.launch import Launch, check_runnable, plan_launch
+from fargate_agent.controlplane.lifecycle import request_stop
+from fargate_agent.controlplane.model import ClientToken, ContainerInstance, Eni, Task
+from fargate_agent.controlplane.names import new_id, new_uuid
+from fargate_agent.controlplane.payload import render_task as render_task_message
+from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.render import render_task
+from fargate_agent.controlplane.validate import Json
+
+log = logging.getLogger(__name__)
+
+TOKEN_LIFETIME_S: Final = 24 * 3600
+"""How long a client token is remembered. Source: ECS developer guide, "Idempotency"."""
+
+NO_CAPACITY: Final = (
+    "Capacity is unavailable at this time. Please try again later or in a different availability "
+    "zone"
+)
+NO_ADDRESS: Final = "RESOURCE:ENI"
+"""Source: ECS developer guide, "API failure reasons"."""
+
+
+async def run_task(plane: Plane, call: Call) -> Json:
+    """Make tasks; a request that is repeated with its client token is answered with the same."""
+    request = call.request
+    async with plane.store.read() as session:
+        cluster = await find_cluster(plane, session, request)
+        if (replay := await _find_replay(plane, session, cluster, request)) is not None:
+            return _answer(plane, replay, [])
+        found = await find_definition(plane, session, request["taskDefinition"])
+    launch = plan_launch(plane.vpc, cluster, check_runnable(found), request)
+    await wait_for_agent(plane, cluster)
+    async with plane.store.write() as session:
+        if (replay := await _find_replay(plane, session, cluster, request)) is not None:
+            return _answer(plane, replay, [])
+        tasks, failures = await _launch(plane, session, launch)
+        if tasks and "clientToken" in request:
+            await session.merge(
+                ClientToken(
+                    cluster=cluster,
+                    token=request["clientToken"],
+                    request_digest=_digest(request),
+                    task_ids=[task.id for task in tasks],
+                    created_at=time.time(),
+                )
+            )
+    answer = _answer(plane, tasks, failures)
+    for task in tasks:
+        log.info("task %s: %s:%s on %s", task.id, task.family, task.revision, task.eni.address)
+        plane.sessions.wake(task.instance_id)
+    return answer
+
+
+async def stop_task(plane: Plane, call: Call) -> Json:
+    """Want a task to end; to want it again changes nothing."""
+    async with plane.store.write() as session:
+        cluster = await find_cluster(plane, session, call.request)
+        task = await session.get(Task, plane.arns.parse_task(call.request["task"], cluster))
+        if task is None or task.cluster != cluster:
+            raise invalid_parameter("The referenced task was not found.")
+        request_stop(task, call.request.get("reason"), round(time.time(), 3))
+    plane.sessions.wake(task.instance_id)
+    return {"task": render_task(task, plane.arns, plane.vpc)}
+
+
+async def _find_replay(
+    plane: Plane, session: AsyncSession, cluster: str, request: Json
+) -> list[Task] | None:
+    if "clientToken" not in request:
+        return None
+    known = await session.get(ClientToken, (cluster, request["clientToken"]))
+    if known is None or known.created_at < time.time() - TOKEN_LIFETIME_S:
+        return None
+    if known.request_digest != _digest(request):
+        raise ApiError(
+            "ConflictException",
+            "The RunTask request could not be processed due to conflicts. The provided "
+            "clientToken is already in use with a different request.",
+            resourceIds=[plane.arns.task(cluster, task_id) for task_id in known.task_ids],
+        )
+    tasks = await session.scalars(select(Task).where(Task.id.in_(known.task_ids)))
+    return list(tasks)
+
+
+def _digest(request: Json) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+async def _launch(
+    plane: Plane, session: AsyncSession, launch: Launch
+) -> tuple[list[Task], list[Json]]:
+    tasks: list[Task] = []
+    failures: list[Json] = []
+    for _ in range(launch.count):
+        instance = await choose_instance(plane, session, launch.cluster, launch.size)
+        if instance is None:
+            failures.append({"reason": NO_CAPACITY})
+            continue
+        task_id = new_id()
+        eni = await plane.vpc.provision(session, task_id, launch.subnets)
+        if eni is None:
+            failures.append({"reason": NO_ADDRESS})
+            continue
+        task = _make_task(plane, launch, task_id, instance, eni)
+        session.add(task)
+        await session.flush()
+        tasks.append(task)
+    return tasks, failures
+
+
+def _make_task(
+    plane: Plane, launch: Launch, task_id: str, instance: ContainerInstance, eni: Eni
+) -> Task:
+    arn = plane.arns.task(launch.cluster, task_id)
+    containers = [
+        {**container, "containerArn": plane.arns.container(launch.cluster, task_id, new_uuid())}
+        for container in launch.containers
+    ]
+    return Task(
+        id=task_id,
+        cluster=launch.cluster,
+        family=launch.definition.family,
+        revision=launch.definition.revision,
+        instance_id=instance.id,
+        delivery="WAITING",
+        desired_status="RUNNING",
+        last_status="PROVISIONING",
+        version=1,
+        cpu_units=launch.size.cpu_units,
+        memory_mib=launch.size.memory_mib,
+        group=launch.group,
+        started_by=launch.started_by,
+        document=launch.document,
+        containers=[_render_new_container(container, arn) for container in containers],
+        essential=[c["name"] for c in containers if c["essential"]],
+        message=render_task_message(
+            arn=arn,
+            cluster_arn=plane.arns.cluster(launch.cluster),
+            definition=launch.definition.document,
+            containers=containers,
+            size=launch.size,
+            group=launch.group,
+            zone=plane.vpc.zone(eni.subnet_id),
+            eni=plane.vpc.render_message(eni, plane.arns),
+        ),
+        created_at=round(time.time(), 3),
+        eni=eni,
+    )
+
+
+def _render_new_container(container: Json, task_arn: str) -> Json:
+    sizes: Json = {
+        member: str(container[member])
+        for member in ("cpu", "memory", "memoryReservation")
+        if member in container
+    }
+    return {
+        "containerArn": container["containerArn"],
+        "taskArn": task_arn,
+        "name": container["name"],
+        "image": container["image"],
+        "lastStatus": "PENDING",
+        **sizes,
+    }
+
+
+def _answer(plane: Plane, tasks: list[Task], failures: list[Json]) -> Json:
+    return {
+        "tasks": [render_task(task, plane.arns, plane.vpc) for task in tasks],
+        "failures": failures,
+    }

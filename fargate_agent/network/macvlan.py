@@ -1,0 +1,73 @@
+"""ENIs as macvlan children of a NIC: the task is a machine of its own on that NIC's network.
+
+The gateway is whatever that network has. The host itself can't be reached through the parent; that
+is how macvlan works.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.drivers import EniDriver
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.network.blocking import delete_link
+from fargate_agent.network.interface import configure
+from fargate_agent.network.namespaces import in_thread, is_netns
+from fargate_agent.network.netlink import Link, Netlink
+from fargate_agent.network.probe import AddressProbes
+from fargate_agent.network.reasons import kernel_refusals
+from fargate_agent.plan import EniPlan
+
+KIND: Final = "macvlan"
+
+
+class MacvlanEni(EniDriver):
+    """Attaches ENIs to NICs of the host."""
+
+    def __init__(self) -> None:
+        self._probes = AddressProbes()
+
+    async def attach(self, eni: EniPlan, netns: Path) -> None:
+        with kernel_refusals(f"ENI {eni.id}"):
+            async with Netlink.open() as host, Netlink.open(netns) as task:
+                parent = await _ready_parent(host, eni)
+                interface = await task.find_link(eni.ifname)
+                if interface is None or not _is_of(interface, eni):
+                    # Where there is another of that name, the kernel refuses.
+                    with netns.open("rb") as namespace:
+                        await host.add_macvlan(
+                            parent.index,
+                            namespace.fileno(),
+                            {"ifname": eni.ifname, "address": eni.mac},
+                            eni.mtu,
+                        )
+                    interface = await task.get_link(eni.ifname)
+                if await configure(task, interface, eni):
+                    self._probes.start(eni, netns)
+
+    async def confirm(self, eni: EniPlan, netns: Path) -> None:
+        self._probes.confirm(eni)
+
+    async def detach(self, eni: EniPlan, netns: Path) -> None:
+        self._probes.close(eni)
+        with kernel_refusals(f"ENI {eni.id}"):
+            if not is_netns(netns):
+                return
+            async with Netlink.open(netns) as task:
+                interface = await task.find_link(eni.ifname)
+            if interface is not None and _is_of(interface, eni):
+                await in_thread(delete_link, netns, interface.index)
+
+
+async def _ready_parent(host: Netlink, eni: EniPlan) -> Link:
+    parent = await host.find_link(eni.parent or "")
+    if parent is None:
+        raise ResourceInitializationError(
+            f"ENI {eni.id}: this machine has no interface '{eni.parent}' for it to hang on"
+        )
+    if not parent.up:
+        await host.set_up(parent.index)
+    return parent
+
+
+def _is_of(interface: Link, eni: EniPlan) -> bool:
+    return (interface.kind, interface.mac) == (KIND, eni.mac)

@@ -1,0 +1,54 @@
+"""The directory of a task: its volumes, and the files that its containers have in /etc.
+
+All functions block.
+"""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.plan import TaskPlan
+from fargate_agent.runtime.spec import ETC_DIRECTORY, ETC_FILES
+
+VOLUME_MODE: Final = 0o755
+"""Source: ECS developer guide, bind mounts on Fargate: owned by root, 0755."""
+
+
+def make_files(task: TaskPlan, texts: Mapping[str, str]) -> None:
+    """Make what isn't there yet; what a container has changed stays as it is.
+
+    Raises:
+        OSError: the disk is full, or the like.
+    """
+    etc = task.directory / ETC_DIRECTORY
+    etc.mkdir(parents=True, exist_ok=True)
+    task.directory.chmod(0o711)
+    for volume in task.volumes:
+        volume.mkdir(parents=True, exist_ok=True)
+        volume.chmod(VOLUME_MODE)
+    for name in ETC_FILES:
+        _write_once(etc / name, texts[name])
+
+
+def remove_files(task: TaskPlan) -> None:
+    """Remove the directory with all that is in it.
+
+    Raises:
+        OSError: something can't be removed.
+    """
+    try:
+        shutil.rmtree(task.directory)
+    except FileNotFoundError:
+        if task.directory.exists():
+            raise
+
+
+def _write_once(file: Path, text: str) -> None:
+    if file.exists():
+        return
+    draft = file.with_name(f".{file.name}")
+    draft.write_text(text)
+    draft.chmod(0o644)
+    os.replace(draft, file)

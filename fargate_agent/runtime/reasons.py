@@ -1,0 +1,68 @@
+"""What containerd and runC said, in words for the owner of the task.
+
+Their texts stay as they are, because people search for them; what the host is made of is left out.
+"""
+
+import re
+from typing import Final
+
+from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.errors import (
+    CannotCreateContainerError,
+    CannotStartContainerError,
+    ContainerRuntimeTimeoutError,
+    TaskError,
+)
+from fargate_agent.plan import ContainerPlan, TaskPlan
+
+_HOST_PATH: Final = re.compile(
+    r"/[^\s\"':,]*/(?:io\.containerd\.[^\s\"':,]*|containerd[^\s\"':,]*|runc[^\s\"':,]*)"
+)
+"""Bundles, snapshots, sockets and logs of containerd and runC, wherever its root is."""
+
+_LOGGER: Final = re.compile(r"fork/exec [^\s:]+")
+"""How containerd says that it couldn't start a container's logger."""
+
+_NO_PROGRAM: Final = re.compile(r"exec: \"|exec \S+: |exec format error")
+"""How runC says that there is no such program in the image, or that it can't be run.
+
+Source: runc, libcontainer/standard_init_linux.go.
+"""
+
+
+def render_error(error: ContainerdError, task: TaskPlan | None = None) -> str:
+    """Return what the other side said, without the name of our call and without our paths."""
+    _, _, text = str(error).partition(": ")
+    if task:
+        text = text.replace(str(task.netns), "the task's network namespace")
+        text = text.replace(str(task.directory), "the task's directory")
+    text = _LOGGER.sub("start the container's logger", text)
+    return _HOST_PATH.sub("…", text)
+
+
+def explain_create(
+    error: ContainerdError, task: TaskPlan, container: ContainerPlan
+) -> CannotCreateContainerError | CannotStartContainerError:
+    """Return the task error for a container that could not be made."""
+    text = render_error(error, task)
+    if _NO_PROGRAM.search(text):
+        return CannotStartContainerError(text, container=container.name)
+    return CannotCreateContainerError(text, container=container.name)
+
+
+def explain_timeout(status: str, deadline_s: float, container: ContainerPlan) -> TaskError:
+    """Return the task error for a container that did not get to a status in time."""
+    return ContainerRuntimeTimeoutError(
+        f"Could not transition to {status}; timed out after waiting {render_duration(deadline_s)}",
+        container=container.name,
+    )
+
+
+def render_duration(seconds: float) -> str:
+    """Write a duration as Go does, which is how ECS writes it: `4m0s`, `1h0m0s`, `1.5s`."""
+    minutes, rest = divmod(seconds, 60)
+    hours, minutes = divmod(int(minutes), 60)
+    text = f"{rest:g}s"
+    if hours or minutes:
+        text = f"{minutes}m{text}"
+    return f"{hours}h{text}" if hours else text

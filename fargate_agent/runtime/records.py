@@ -1,0 +1,89 @@
+"""What containerd remembers of a container for whoever comes later."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.containers import ContainerRecord
+from fargate_agent.drivers import Image
+from fargate_agent.plan import ContainerPlan, TaskPlan
+
+TASK_LABEL: Final = "fargate.task"
+"""On a container's record and on a task's lease: the id of the task."""
+
+CONTAINER_LABEL: Final = "fargate.container"
+"""The name in the task definition."""
+
+STOP_SIGNAL_LABEL: Final = "fargate.stop-signal"
+"""As the image says it; absent if it doesn't."""
+
+MAX_LABEL_BYTES: Final = 4096
+"""Longest name and value of a label together. Source: containerd, labels/validate.go."""
+
+_RESERVED: Final = ("containerd.io/", "fargate.")
+"""The first make containerd do things, e.g. start a program of one's choice as root; the others
+are ours. A task definition may set neither."""
+
+
+def render_record(
+    task: TaskPlan, container: ContainerPlan, image: Image, spec: bytes, snapshotter: str
+) -> ContainerRecord:
+    """Return the record of a container; its snapshot has the container's id as its key."""
+    stop_signal = image.config.stop_signal
+    return ContainerRecord(
+        id=container.id,
+        image=image.name,
+        spec=spec,
+        snapshotter=snapshotter,
+        snapshot_key=container.id,
+        labels={
+            **_keep_harmless(container.labels),
+            TASK_LABEL: task.id,
+            CONTAINER_LABEL: container.name,
+            **({STOP_SIGNAL_LABEL: stop_signal} if stop_signal else {}),
+        },
+    )
+
+
+def render_cgroup(task_id: str) -> str:
+    """Return the control group of a task that has no plan; a plan has its own."""
+    return f"/ecs/{task_id}"
+
+
+async def find_containers(containerd: Containerd, task_id: str) -> tuple[ContainerRecord, ...]:
+    """Return the records of a task's containers.
+
+    Raises:
+        ContainerdError: containerd didn't say.
+    """
+    return await containerd.containers.list([f'labels."{TASK_LABEL}"=="{task_id}"'])
+
+
+async def find_leases(containerd: Containerd, task_id: str) -> tuple[str, ...]:
+    """Return the ids of a task's leases.
+
+    Raises:
+        ContainerdError: containerd didn't say.
+    """
+    leases = await containerd.leases.list()
+    return tuple(lease.id for lease in leases if lease.labels.get(TASK_LABEL) == task_id)
+
+
+async def find_tasks(containerd: Containerd) -> set[str]:
+    """Return the ids of all tasks that have a lease or a container.
+
+    Raises:
+        ContainerdError: containerd didn't say.
+    """
+    leases = await containerd.leases.list()
+    records = await containerd.containers.list([f'labels."{TASK_LABEL}"'])
+    return {one.labels[TASK_LABEL] for one in (*leases, *records) if TASK_LABEL in one.labels}
+
+
+def _keep_harmless(labels: Mapping[str, str]) -> dict[str, str]:
+    """Drop what containerd would act on, or refuse; the metadata endpoint still tells of it."""
+    return {
+        name: value
+        for name, value in labels.items()
+        if not name.startswith(_RESERVED) and len((name + value).encode()) <= MAX_LABEL_BYTES
+    }

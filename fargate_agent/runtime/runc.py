@@ -1,0 +1,350 @@
+"""Containers by containerd and runC.
+
+What is made for a container, in this order: a snapshot of its image, a record of what it is to be,
+and a process, whose shim starts the logger and runs runC. All of it is made under the lease of its
+task, so that the garbage collector keeps off, and is named after the container's id, so that
+whoever comes later finds it.
+"""
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.errors import (
+    AlreadyExistsError,
+    ContainerdError,
+    DeadlineError,
+    FailedPreconditionError,
+    NotFoundError,
+)
+from fargate_agent.containerd.processes import ExitResult, ProcessStatus, RuncOptions
+from fargate_agent.containerd.types import Mount
+from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, Runtime
+from fargate_agent.errors import (
+    CannotCreateContainerError,
+    CannotStartContainerError,
+    CannotStopContainerError,
+    ContainerRuntimeError,
+    ResourceInitializationError,
+)
+from fargate_agent.parallel import together
+from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.runtime.cgroup import read_cgroups
+from fargate_agent.runtime.ending import end_process, parse_signal
+from fargate_agent.runtime.files import make_files, remove_files
+from fargate_agent.runtime.host import read_host_limits, require_isolation
+from fargate_agent.runtime.reasons import explain_create, explain_timeout, render_error
+from fargate_agent.runtime.records import (
+    STOP_SIGNAL_LABEL,
+    TASK_LABEL,
+    find_containers,
+    find_leases,
+    find_tasks,
+    render_cgroup,
+    render_record,
+)
+from fargate_agent.runtime.rootfs import read_files
+from fargate_agent.runtime.spec import render_spec
+from fargate_agent.runtime.usage import render_usage
+from fargate_agent.runtime.users import UserFiles, resolve_user
+
+CGROUP_REMOVE_DEADLINE_S: Final = 10.0
+"""The last process of a group leaves it some milliseconds after its exit was told."""
+
+_MADE: Final = frozenset({ProcessStatus.CREATED, ProcessStatus.RUNNING, ProcessStatus.STOPPED})
+_STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
+
+_FAILED_STOP: Final = "failed sending SIGTERM to container: "
+"""Source: ECS developer guide, stopped task error messages; whatever the signal really is."""
+
+_KNOWN_IMAGES: Final = 256
+"""Images whose users are remembered, some kilobytes each."""
+
+_PASSWD: Final = "/etc/passwd"
+_GROUP: Final = "/etc/group"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RuncSettings:
+    """What an agent decides for all its containers."""
+
+    snapshotter: str
+    runc_root: Path | None
+    """Where runC keeps its state; None is containerd's default."""
+    create_timeout_s: float
+    start_timeout_s: float
+
+
+class RuncRuntime(Runtime):
+    """Runs containers in one containerd namespace."""
+
+    def __init__(
+        self,
+        containerd: Containerd,
+        settings: RuncSettings,
+        *,
+        render_files: Callable[[TaskPlan], Mapping[str, str]],
+        note: Callable[[str, str], None],
+    ) -> None:
+        """Prepare a runtime; nothing is asked of containerd yet.
+
+        `render_files` gives the text of a task's `hosts`, `hostname` and `resolv.conf`; `note`
+        is told what this host can't do, and the effect.
+        """
+        self._containerd = containerd
+        self._settings = settings
+        self._render_files = render_files
+        self._note = note
+        self._cgroups = read_cgroups()
+        self._user_files: dict[str, UserFiles] = {}
+        """By the chain id of the image."""
+
+    async def prepare(self, task: TaskPlan) -> None:
+        require_isolation(self._cgroups.missing_controllers())
+        bound = partial(self._cgroups.ensure, task.cgroup)
+        try:
+            await together(
+                (
+                    self._containerd.leases.ensure(task.lease, {TASK_LABEL: task.id}),
+                    asyncio.to_thread(bound, cpu_units=task.cpu_units, memory_mib=task.memory_mib),
+                    asyncio.to_thread(make_files, task, self._render_files(task)),
+                )
+            )
+        except (ContainerdError, OSError) as error:
+            raise ResourceInitializationError(
+                f"unable to make the task's lease, limits and volumes: {_explain(error)}"
+            ) from error
+
+    async def release(self, task: TaskPlan) -> None:
+        try:
+            await together(
+                (
+                    self._containerd.leases.delete(task.lease, sync=True),
+                    self._remove_cgroup(task.cgroup),
+                    asyncio.to_thread(remove_files, task),
+                )
+            )
+        except (ContainerdError, OSError) as error:
+            raise ContainerRuntimeError(
+                f"unable to remove the task's lease, limits and volumes: {_explain(error)}"
+            ) from error
+
+    async def exists(self, container: ContainerPlan) -> bool:
+        try:
+            return await self._status(container.id) in _MADE
+        except ContainerdError as error:
+            raise ContainerRuntimeError(render_error(error), container=container.name) from error
+
+    async def create(
+        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str
+    ) -> None:
+        if await self.exists(container):
+            return
+        client = self._containerd.with_lease(task.lease)
+        try:
+            mounts = await self._ensure_snapshot(client, container, image)
+            spec = await self._render_spec(task, container, image, mounts)
+            record = render_record(task, container, image, spec, self._settings.snapshotter)
+            with contextlib.suppress(AlreadyExistsError):
+                await client.containers.create(record)
+            await self._create_process(client, container, mounts, log_uri)
+        except DeadlineError as error:
+            raise explain_timeout("created", self._settings.create_timeout_s, container) from error
+        except ContainerdError as error:
+            raise explain_create(error, task, container) from error
+        except OSError as error:
+            raise CannotCreateContainerError(_explain(error), container=container.name) from error
+
+    async def start(self, container: ContainerPlan) -> None:
+        deadline_s = self._settings.start_timeout_s
+        try:
+            await self._containerd.processes.start(container.id, deadline_s=deadline_s)
+        except FailedPreconditionError as error:
+            if await self._status(container.id) not in _STARTED:
+                raise CannotStartContainerError(
+                    render_error(error), container=container.name
+                ) from error
+        except DeadlineError as error:
+            raise explain_timeout("running", deadline_s, container) from error
+        except ContainerdError as error:
+            raise CannotStartContainerError(
+                render_error(error), container=container.name
+            ) from error
+
+    async def wait(self, container: ContainerPlan) -> ExitStatus:
+        try:
+            return await self._exit_status(
+                container, await self._containerd.processes.wait(container.id)
+            )
+        except ContainerdError as error:
+            raise ContainerRuntimeError(
+                f"nobody knows how the container ended: {render_error(error)}",
+                container=container.name,
+            ) from error
+
+    async def stop(self, container: ContainerPlan) -> ExitStatus | None:
+        failure = None
+        try:
+            status = await self._end(container)
+        except (ContainerdError, TimeoutError) as error:
+            failure = error
+            status = ExitStatus(code=128 + signal.SIGKILL, at=datetime.now(UTC))
+        try:
+            if failure:
+                await self._containerd.processes.force_delete(container.id)
+            await self._forget(container.id)
+        except ContainerdError as error:
+            raise CannotStopContainerError(
+                f"{_FAILED_STOP}{render_error(error)}", container=container.name
+            ) from error
+        if failure and status:
+            reason = CannotStopContainerError(f"{_FAILED_STOP}{_explain(failure)}").reason
+            return replace(status, stop_failed=reason)
+        return status
+
+    async def usage(self, containers: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
+        try:
+            metrics = await self._containerd.processes.metrics([one.id for one in containers])
+        except ContainerdError as error:
+            raise ContainerRuntimeError(render_error(error)) from error
+        read_at = datetime.now(UTC)
+        return {id_: render_usage(measured, read_at) for id_, measured in metrics.items()}
+
+    async def list_tasks(self) -> set[str]:
+        """Return the ids of all tasks that containerd holds something of.
+
+        Raises:
+            ContainerRuntimeError: containerd didn't say.
+        """
+        try:
+            return await find_tasks(self._containerd)
+        except ContainerdError as error:
+            raise ContainerRuntimeError(render_error(error)) from error
+
+    async def release_strays(self, task_id: str) -> None:
+        """End and remove all containers of a task that has no plan any more, and what it had.
+
+        Raises:
+            ContainerRuntimeError: something is still there.
+        """
+        try:
+            for record in await find_containers(self._containerd, task_id):
+                await self._containerd.processes.force_delete(record.id)
+                await self._forget(record.id)
+            for lease in await find_leases(self._containerd, task_id):
+                await self._containerd.leases.delete(lease, sync=True)
+            await self._remove_cgroup(render_cgroup(task_id))
+        except (ContainerdError, OSError) as error:
+            raise ContainerRuntimeError(_explain(error)) from error
+
+    async def _status(self, container_id: str) -> ProcessStatus | None:
+        try:
+            return (await self._containerd.processes.get(container_id)).status
+        except NotFoundError:
+            return None
+
+    async def _ensure_snapshot(
+        self, client: Containerd, container: ContainerPlan, image: Image
+    ) -> tuple[Mount, ...]:
+        snapshots = client.snapshots(self._settings.snapshotter)
+        try:
+            return await snapshots.prepare(container.id, image.chain_id, {})
+        except AlreadyExistsError:
+            return await snapshots.mounts(container.id)
+
+    async def _render_spec(
+        self,
+        task: TaskPlan,
+        container: ContainerPlan,
+        image: Image,
+        mounts: tuple[Mount, ...],
+    ) -> bytes:
+        host = await asyncio.to_thread(
+            read_host_limits,
+            self._containerd.address,
+            limits_swap=self._cgroups.limits_swap(task.cgroup),
+        )
+        for what, effect in host.shortfalls(container):
+            self._note(what, effect)
+        files = await self._read_user_files(image.chain_id, mounts, task.directory)
+        user = resolve_user(container.user or image.config.user, files)
+        return render_spec(task, container, image.config, user, host)
+
+    async def _read_user_files(
+        self, chain_id: str, mounts: tuple[Mount, ...], mountpoint: Path
+    ) -> UserFiles:
+        """The same image always has the same files, so each is looked into once."""
+        known = self._user_files.get(chain_id)
+        if known is None:
+            texts = await read_files(mounts, mountpoint, (_PASSWD, _GROUP))
+            known = UserFiles(passwd=texts[_PASSWD], group=texts[_GROUP])
+            if len(self._user_files) >= _KNOWN_IMAGES:
+                self._user_files.clear()
+            self._user_files[chain_id] = known
+        return known
+
+    async def _create_process(
+        self, client: Containerd, container: ContainerPlan, mounts: tuple[Mount, ...], log_uri: str
+    ) -> None:
+        runc_root = self._settings.runc_root
+        create = partial(
+            client.processes.create,
+            container.id,
+            mounts,
+            log_uri=log_uri,
+            terminal=container.terminal,
+            options=RuncOptions(root=str(runc_root) if runc_root else ""),
+            deadline_s=self._settings.create_timeout_s,
+        )
+        try:
+            await create()
+        except AlreadyExistsError:
+            # a predecessor was interrupted in the middle of this very call
+            await client.processes.force_delete(container.id)
+            await create()
+
+    async def _end(self, container: ContainerPlan) -> ExitStatus | None:
+        """Bring the first process to its end and take it away, as long as containerd plays along."""
+        processes = self._containerd.processes
+        stop_signal = await self._read_stop_signal(container.id)
+        result = await end_process(processes, container.id, stop_signal, container.stop_timeout_s)
+        status = await self._exit_status(container, result) if result else None
+        with contextlib.suppress(NotFoundError):
+            await processes.delete(container.id)
+        return status
+
+    async def _read_stop_signal(self, container_id: str) -> int:
+        try:
+            record = await self._containerd.containers.get(container_id)
+        except NotFoundError:
+            return signal.SIGTERM
+        return parse_signal(record.labels.get(STOP_SIGNAL_LABEL, "SIGTERM"))
+
+    async def _exit_status(self, container: ContainerPlan, result: ExitResult) -> ExitStatus:
+        oom_kills = await asyncio.to_thread(self._cgroups.read_oom_kills, container.cgroup)
+        return ExitStatus(code=result.code, at=result.at, oom_killed=oom_kills > 0)
+
+    async def _forget(self, container_id: str) -> None:
+        await self._containerd.containers.delete(container_id)
+        await self._containerd.snapshots(self._settings.snapshotter).remove(container_id)
+
+    async def _remove_cgroup(self, cgroup: str) -> None:
+        await asyncio.to_thread(self._cgroups.remove, cgroup, CGROUP_REMOVE_DEADLINE_S)
+
+
+def _explain(error: Exception) -> str:
+    """What went wrong, for the owner: an error of the kernel without its path."""
+    match error:
+        case ContainerdError():
+            return render_error(error)
+        case OSError(strerror=str(text)):
+            return text
+        case _:
+            return str(error)

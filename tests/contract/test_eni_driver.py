@@ -1,0 +1,134 @@
+"""What every `EniDriver` promises. A driver is one more line in `DRIVERS`."""
+
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.drivers import EniDriver
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.network.bridge import Bridges
+from fargate_agent.network.macvlan import MacvlanEni
+from fargate_agent.network.veth import VethEni
+from fargate_agent.plan import EniPlan
+from tests.fixtures.network import MakeEni, read_ip, run_ip
+
+DRIVERS = [pytest.param(VethEni, id="veth"), pytest.param(lambda _: MacvlanEni(), id="macvlan")]
+pytestmark = pytest.mark.root
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest, bridges: Bridges) -> EniDriver:
+    make: Callable[[Bridges], EniDriver] = request.param
+    return make(bridges)
+
+
+@pytest.fixture
+def parent() -> Iterator[str]:
+    name = f"fgt{uuid.uuid4().hex[:8]}"
+    run_ip("link", "add", name, "type", "bridge")
+    yield name
+    run_ip("link", "del", name)
+
+
+@pytest.fixture
+async def eni(
+    make_eni: MakeEni, parent: str, driver: EniDriver, netns: Path, test_network: IPv4Network
+) -> AsyncIterator[EniPlan]:
+    """An ENI that any of the drivers can attach; detached when the test ends."""
+    plan = make_eni(parent=parent)
+    yield plan
+    await driver.detach(plan, netns)
+
+
+async def test_attach_returns_with_the_interface_up_and_the_default_route(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    await driver.attach(eni, netns)
+
+    (link,) = read_ip("link", "show", "eth1", netns=netns)
+    (route,) = read_ip("route", "show", "default", netns=netns)
+    assert "UP" in link["flags"]
+    assert link["address"] == eni.mac
+    assert (route["gateway"], route["dev"]) == (str(eni.gateway), "eth1")
+
+
+async def test_attach_may_be_repeated_and_changes_nothing(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    await driver.attach(eni, netns)
+    before = run_ip("address", netns=netns), run_ip("route", netns=netns)
+
+    await driver.attach(eni, netns)
+
+    assert (run_ip("address", netns=netns), run_ip("route", netns=netns)) == before
+
+
+async def test_detach_may_be_repeated(driver: EniDriver, eni: EniPlan, netns: Path) -> None:
+    await driver.attach(eni, netns)
+
+    await driver.detach(eni, netns)
+    await driver.detach(eni, netns)
+
+    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo"]
+
+
+async def test_detach_of_what_was_never_attached_succeeds(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    await driver.detach(eni, netns)
+
+
+async def test_detach_succeeds_when_the_network_namespace_is_gone(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    await driver.detach(eni, netns.with_name("fargate-gone"))
+
+
+async def test_attach_after_detach_makes_another(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    await driver.attach(eni, netns)
+    await driver.detach(eni, netns)
+
+    await driver.attach(eni, netns)
+
+    assert read_ip("link", "show", "eth1", netns=netns)
+
+
+async def test_confirm_returns_when_nobody_has_the_address(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    await driver.attach(eni, netns)
+
+    await driver.confirm(eni, netns)
+    await driver.confirm(eni, netns)
+
+
+async def test_attach_to_a_namespace_that_is_not_there_names_the_eni(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    absent = netns.with_name("fargate-gone")
+
+    with pytest.raises(ResourceInitializationError) as refusal:
+        await driver.attach(eni, absent)
+
+    assert refusal.value.reason == (
+        f"ResourceInitializationError: ENI {eni.id}: open network namespace: "
+        "No such file or directory"
+    )
+
+
+async def test_an_interface_of_that_name_that_is_not_the_enis_is_left_alone(
+    driver: EniDriver, eni: EniPlan, netns: Path
+) -> None:
+    run_ip("link", "add", "eth1", "type", "bridge", netns=netns)
+    before = run_ip("link", netns=netns)
+
+    with pytest.raises(ResourceInitializationError, match=eni.id):
+        await driver.attach(eni, netns)
+    await driver.detach(eni, netns)
+
+    assert run_ip("link", netns=netns) == before
