@@ -31,6 +31,9 @@ Source: amazon-ecs-agent, agent/eventhandler/task_handler.go.
 """
 
 
+Acknowledged = Callable[[StateChange], Awaitable[None]]
+
+
 class Submitter(Protocol):
     """The part of the control plane that the reporter calls."""
 
@@ -42,16 +45,8 @@ class Submitter(Protocol):
 class Reporter:
     """Sends state changes, one in flight for each task."""
 
-    def __init__(
-        self,
-        control_plane: Submitter,
-        acknowledged: Callable[[StateChange], Awaitable[None]],
-        *,
-        first_delay_s: float = 1,
-    ) -> None:
-        """`acknowledged` is awaited for each change that the control plane took, or refused."""
+    def __init__(self, control_plane: Submitter, *, first_delay_s: float = 1) -> None:
         self._control_plane = control_plane
-        self._acknowledged = acknowledged
         self._first_delay_s = first_delay_s
         self._queues: dict[str, deque[StateChange]] = {}
         self._sent: dict[str, StateChange] = {}
@@ -69,19 +64,22 @@ class Reporter:
             self._waiting.put_nowait(change.task_arn)
         queue.append(change)
 
-    async def serve(self) -> None:
-        """Send what is queued, until cancelled."""
+    async def serve(self, acknowledged: Acknowledged) -> None:
+        """Send what is queued, until cancelled.
+
+        `acknowledged` is awaited for each change that the control plane took, or refused for good.
+        """
         async with asyncio.TaskGroup() as group:
             while True:
                 task_arn = await self._waiting.get()
-                group.create_task(self._send_queue(task_arn))
+                group.create_task(self._send_queue(task_arn, acknowledged))
 
-    async def _send_queue(self, task_arn: str) -> None:
+    async def _send_queue(self, task_arn: str, acknowledged: Acknowledged) -> None:
         queue = self._queues[task_arn]
         while queue:
             change = queue[0]
             await self._submit(change)
-            await self._acknowledged(change)
+            await acknowledged(change)
             self._sent[task_arn] = queue.popleft()
             if change.status is TaskStatus.STOPPED:
                 del self._sent[task_arn]

@@ -7,7 +7,7 @@ from typing import Final, Self
 
 from google.protobuf.empty_pb2 import Empty
 
-from fargate_agent.containerd.connection import Connection, headers, open_channel
+from fargate_agent.containerd.connection import Connection, open_channel
 from fargate_agent.containerd.containers import Containers
 from fargate_agent.containerd.content import Content
 from fargate_agent.containerd.diff import Diff
@@ -57,7 +57,7 @@ class Containerd:
         self.address = address
         self.namespace = namespace
         channel = shared.channel if shared else open_channel(address)
-        self._connection = connection = Connection(channel, headers(namespace, lease))
+        self._connection = connection = Connection(channel, namespace, lease)
         self.introspection = Introspection(connection)
         self.leases = Leases(connection)
         self.content = Content(connection)

@@ -45,10 +45,20 @@ Response = TypeVar("Response")
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A channel, and the headers that go with every call."""
+    """A channel, and for whom the calls on it are."""
 
     channel: grpc.aio.Channel
-    headers: tuple[tuple[str, str], ...]
+    namespace: str
+    lease: str | None
+
+    @property
+    def headers(self) -> tuple[tuple[str, str], ...]:
+        """Say for which namespace, and on behalf of which lease, a call is.
+
+        Source: containerd, namespaces/grpc.go and leases/grpc.go, `GRPCHeader`.
+        """
+        of_lease = (("containerd-lease", self.lease),) if self.lease else ()
+        return (("containerd-namespace", self.namespace), *of_lease)
 
     async def call(
         self,
@@ -71,12 +81,3 @@ class Connection:
 def open_channel(address: Path) -> grpc.aio.Channel:
     """Return a channel to the socket; it connects when it is first used."""
     return grpc.aio.insecure_channel(f"unix:{address}", options=_OPTIONS)
-
-
-def headers(namespace: str, lease: str | None) -> tuple[tuple[str, str], ...]:
-    """Return the headers that say for which namespace and on behalf of which lease a call is.
-
-    Source: containerd, namespaces/grpc.go, `GRPCHeader`; leases/grpc.go, `GRPCHeader`.
-    """
-    of_lease = (("containerd-lease", lease),) if lease else ()
-    return (("containerd-namespace", namespace), *of_lease)

@@ -109,8 +109,8 @@ class Containers:
     async def delete(self, id_: str) -> None:
         """Return when the record is gone; its snapshot follows when nothing else names it.
 
-        Raises:
-            FailedPreconditionError: its process still exists.
+        Its process has to be deleted before: containerd doesn't look, and without the record no
+        call reaches the process any more, but `Processes.force_delete`.
         """
         try:
             await self._connection.call(

@@ -5,7 +5,9 @@ by `exec` and named by an `exec_id`. An ended process stays until it is deleted.
 """
 
 import asyncio
+import signal
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
@@ -15,7 +17,12 @@ from google.protobuf.any_pb2 import Any
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from fargate_agent.containerd.connection import Connection
-from fargate_agent.containerd.errors import UnavailableError
+from fargate_agent.containerd.errors import (
+    ContainerdError,
+    DeadlineError,
+    NotFoundError,
+    UnavailableError,
+)
 from fargate_agent.containerd.metrics import CgroupMetrics, metrics_from_wire
 from fargate_agent.containerd.pb import process_pb2
 from fargate_agent.containerd.pb.runc_options_pb2 import Options
@@ -33,6 +40,7 @@ from fargate_agent.containerd.pb.tasks_pb2 import (
     WaitRequest,
 )
 from fargate_agent.containerd.pb.tasks_pb2_grpc import TasksStub
+from fargate_agent.containerd.shims import end_shims
 from fargate_agent.containerd.types import Mount, mounts_to_wire, time_from_wire
 
 START_DEADLINE_S: Final = 60.0
@@ -43,6 +51,9 @@ DELETE_DEADLINE_S: Final = 30.0
 
 Source: containerd, pkg/process/io.go, `binaryIOProcTermTimeout`.
 """
+
+KILL_DEADLINE_S: Final = 10.0
+"""From SIGKILL to the end of a process: 3 ms, unless it hangs in the kernel."""
 
 WAIT_PAUSE_S: Final = 0.2
 """Between two attempts to wait, so that a containerd that comes and goes is not hammered."""
@@ -168,8 +179,7 @@ class Processes:
 
         Raises:
             NotFoundError: it was never made.
-            FailedPreconditionError: it was started before.
-            ContainerdError: there is no such program, or it may not be run.
+            ContainerdError: it was started before, or runC refused; the text says which.
         """
         answer = await self._connection.call(
             f"start process of {container_id}",
@@ -198,7 +208,7 @@ class Processes:
         return tuple(map(_from_wire, answer.tasks))
 
     async def kill(
-        self, container_id: str, signal: int, *, exec_id: str = "", everyone: bool = False
+        self, container_id: str, number: int, *, exec_id: str = "", everyone: bool = False
     ) -> None:
         """Send a signal to the process, or with `everyone` to all processes of the container.
 
@@ -206,9 +216,9 @@ class Processes:
             NotFoundError: it has ended, or was never made.
         """
         await self._connection.call(
-            f"send signal {signal} to {container_id}",
+            f"send signal {number} to {container_id}",
             self._stub.Kill,
-            KillRequest(container_id=container_id, exec_id=exec_id, signal=signal, all=everyone),
+            KillRequest(container_id=container_id, exec_id=exec_id, signal=number, all=everyone),
         )
 
     async def wait(self, container_id: str, *, exec_id: str = "") -> ExitResult:
@@ -218,6 +228,7 @@ class Processes:
 
         Raises:
             NotFoundError: it was never made, or was deleted.
+            ContainerdError: its shim has died, and nobody knows how it ended.
         """
         request = WaitRequest(container_id=container_id, exec_id=exec_id)
         while True:
@@ -237,7 +248,7 @@ class Processes:
 
         Raises:
             NotFoundError: it was never made, or was deleted.
-            FailedPreconditionError: it still runs.
+            ContainerdError: it still runs.
         """
         what = f"delete process of {container_id}"
         if exec_id:
@@ -250,6 +261,25 @@ class Processes:
                 what, self._stub.Delete, DeleteTaskRequest(container_id=container_id), deadline_s
             )
         return _exit(answer.exit_status, answer.exited_at)
+
+    async def force_delete(self, container_id: str) -> None:
+        """Return when no process of the container is left, nor its shim, logger and bundle.
+
+        Also takes back a creation that met its deadline, of which containerd knows nothing more.
+
+        Raises:
+            DeadlineError: something is still there.
+        """
+        with suppress(ContainerdError, TimeoutError):
+            async with asyncio.timeout(KILL_DEADLINE_S):
+                await self.kill(container_id, signal.SIGKILL, everyone=True)
+                await self.wait(container_id)
+        with suppress(ContainerdError):
+            await self.delete(container_id)
+        await end_shims(self._connection.namespace, container_id)
+        with suppress(NotFoundError):
+            await self.get(container_id)
+            raise DeadlineError(f"delete process of {container_id}: containerd still has it")
 
     async def pids(self, container_id: str) -> tuple[int, ...]:
         """List all processes of a container, by process id in the root namespace.

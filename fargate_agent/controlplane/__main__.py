@@ -3,18 +3,24 @@
 import argparse
 import asyncio
 import logging
+import os
 import signal
 import sys
 from pathlib import Path
+from typing import Final
 
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.server import serve
 from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
 
+PRIVATE_UMASK: Final = 0o077
+"""Keys and the environment of tasks are nobody else's to read."""
+
 
 def main() -> None:
     """Run until SIGTERM or SIGINT; what keeps it from starting is said in one line."""
     arguments = _parse_arguments()
+    os.umask(PRIVATE_UMASK)
     try:
         settings = read_settings(arguments.config, arguments.listen)
         logging.basicConfig(

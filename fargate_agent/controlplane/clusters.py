@@ -90,7 +90,7 @@ async def _render(
         .where(Task.cluster == cluster.name)
         .group_by(Task.last_status)
     )
-    counts = dict(rows.tuples())
+    counts = dict(rows.tuples().all())
     shown: Json = {
         "clusterArn": plane.arns.cluster(cluster.name),
         "clusterName": cluster.name,

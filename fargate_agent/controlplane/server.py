@@ -43,6 +43,8 @@ async def serve(
     """
     async with AsyncExitStack() as stack:
         stack.enter_context(_hold(settings.state_dir))
+        endpoint = settings.state_dir / "endpoint"
+        endpoint.unlink(missing_ok=True)
         keys = ensure_keys(settings.keys_path)
         store = await stack.enter_async_context(open_store(settings.state_dir / "state.db"))
         arns = Arns(settings.region, settings.account)
@@ -57,7 +59,7 @@ async def serve(
         service_model()
         front = Front(plane, Authenticator(keys, settings.region))
         url = await stack.enter_async_context(_listen(front, plane))
-        write_private(settings.state_dir / "endpoint", f"{url}\n")
+        write_private(endpoint, f"{url}\n")
         ready(url)
         await first_of(_wait(stop), forget_stopped(plane))
 

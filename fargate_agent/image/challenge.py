@@ -12,12 +12,14 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from fargate_agent.image.auth import Credentials
-from fargate_agent.image.document import (
-    MAX_DOCUMENT_BYTES,
-    InvalidDocumentError,
-    parse_document,
+from fargate_agent.image.document import InvalidDocumentError, parse_document
+from fargate_agent.image.transport import (
+    RefusedError,
+    TransferError,
+    read_document,
+    shown,
+    transfer,
 )
-from fargate_agent.image.transport import RefusedError, TransferError, shown, transfer
 
 _PARAMETER: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
@@ -58,7 +60,7 @@ async def fetch_token(
     with transfer(f'{what} token: Get "{shown(url)}"'):
         async with session.get(url, headers=headers, allow_redirects=False) as response:
             status, reason = response.status, response.reason
-            data = await response.content.read(MAX_DOCUMENT_BYTES)
+            data = await read_document(response)
     if status != 200:
         kind = RefusedError if status in {400, 401, 403, 404} else TransferError
         raise kind(

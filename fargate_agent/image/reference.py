@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from yarl import URL
+
 from fargate_agent.image.digest import is_digest
 
 DOCKER_HUB: Final = "docker.io"
@@ -68,6 +70,8 @@ def parse_reference(text: str) -> Reference:
     registry, repository = _split_registry(rest)
     if not _REPOSITORY.fullmatch(repository) or not _REGISTRY.fullmatch(registry):
         raise InvalidReferenceError("invalid reference format")
+    if not _is_host(registry):
+        raise InvalidReferenceError("invalid reference format")
     if len(registry) + len(repository) > MAX_NAME_CHARS:
         raise InvalidReferenceError(f"repository name is longer than {MAX_NAME_CHARS} characters")
     if (tag is not None and not _TAG.fullmatch(tag)) or ("@" in text and not is_digest(digest)):
@@ -75,6 +79,13 @@ def parse_reference(text: str) -> Reference:
     if tag is None and not digest:
         tag = "latest"
     return Reference(registry=registry, repository=repository, tag=tag, digest=digest or None)
+
+
+def _is_host(registry: str) -> bool:
+    try:
+        return bool(URL(f"https://{registry}").host)
+    except ValueError:
+        return False
 
 
 def _split_tag(text: str) -> tuple[str, str | None]:

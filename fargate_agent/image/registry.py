@@ -4,8 +4,8 @@ Source: OCI distribution specification, "Pulling"; Docker registry, token authen
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,13 +16,13 @@ from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.auth import Credentials
 from fargate_agent.image.challenge import Challenge, fetch_token, parse_challenges
 from fargate_agent.image.digest import digest_of, is_digest
-from fargate_agent.image.document import MAX_DOCUMENT_BYTES
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference
 from fargate_agent.image.transport import (
     READ_BUFFER_BYTES,
     RefusedError,
     TransferError,
+    read_document,
     shown,
     transfer,
 )
@@ -53,12 +53,13 @@ class Registry:
         insecure: frozenset[str],
     ) -> None:
         """Talk without TLS to the hosts in `insecure`, and to no other."""
-        scheme = "http" if reference.api_host in insecure else "https"
+        host = reference.api_host
+        scheme = "http" if host.removesuffix(":80") in insecure else "https"
         self._session = session
         self._reference = reference
         self._credentials = credentials
         self._insecure = insecure
-        self._base = URL(f"{scheme}://{reference.api_host}/v2/{reference.repository}/")
+        self._base = URL(f"{scheme}://{host}/v2/{reference.repository}/")
         self._authorization: str | None = None
         self._logging_in = asyncio.Lock()
 
@@ -77,7 +78,7 @@ class Registry:
             return Resolved(target=target, data=None)
         async with self._request("GET", url, _MANIFESTS) as response:
             media_type = response.content_type
-            data = await _read_document(response)
+            data = await read_document(response)
         self._check_digest(digest_of(data))
         target = Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))
         return Resolved(target=target, data=data)
@@ -93,7 +94,7 @@ class Registry:
         kind = "manifests" if is_manifest else "blobs"
         url = self._base / kind / descriptor.digest
         async with self._request("GET", url, _MANIFESTS if is_manifest else {}) as response:
-            data = await _read_document(response)
+            data = await read_document(response)
         if digest_of(data) != descriptor.digest:
             raise TransferError(
                 f"unexpected digest {digest_of(data)}, expected {descriptor.digest}"
@@ -112,23 +113,40 @@ class Registry:
         """
         url = self._base / "blobs" / digest
         headers = {"Range": f"bytes={offset}-"} if offset else {}
-        async with self._request("GET", url, headers) as response:
+        try:
+            response = await self._fetch("GET", url, headers)
+        except TransferError as error:
+            raise type(error)(f"httpReadSeeker: failed open: {error}") from error
+        try:
             if response.status == 206:
                 _check_range(response, offset)
                 offset = 0
-            yield _read_pieces(response, skip_bytes=offset)
+            async with aclosing(_read_pieces(response, skip_bytes=offset)) as pieces:
+                yield pieces
+        finally:
+            response.release()
 
     @asynccontextmanager
     async def _request(
         self, method: str, url: URL, headers: dict[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
+        response = await self._fetch(method, url, headers)
+        try:
+            yield response
+        finally:
+            response.release()
+
+    async def _fetch(
+        self, method: str, url: URL, headers: dict[str, str]
+    ) -> aiohttp.ClientResponse:
+        """Return an answer that is as it should be; the caller releases it."""
         response = await self._open(method, url, headers)
         try:
             _check_status(response)
-            yield response
-        finally:
-            # What wasn't read to its end would only keep the connection busy.
+        except TransferError:
             response.release()
+            raise
+        return response
 
     async def _open(self, method: str, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         logged_in = False
@@ -215,22 +233,10 @@ def _check_range(response: aiohttp.ClientResponse, offset: int) -> None:
         raise TransferError(f"{shown(response.url)}: the registry sent another range than asked")
 
 
-async def _read_document(response: aiohttp.ClientResponse) -> bytes:
-    data = bytearray()
-    with transfer(f"failed to read {shown(response.url)}"):
-        while piece := await response.content.readany():
-            data += piece
-            if len(data) > MAX_DOCUMENT_BYTES:
-                raise RefusedError(
-                    f"{shown(response.url)} is larger than {MAX_DOCUMENT_BYTES} bytes"
-                )
-    return bytes(data)
-
-
-async def _read_pieces(response: aiohttp.ClientResponse, skip_bytes: int) -> AsyncIterator[bytes]:
+async def _read_pieces(response: aiohttp.ClientResponse, skip_bytes: int) -> AsyncGenerator[bytes]:
     pieces: list[bytes] = []
     gathered = 0
-    with transfer("failed to copy"):
+    with transfer(f"read {shown(response.url)}"):
         while piece := await response.content.readany():
             if skip_bytes:
                 piece, skip_bytes = piece[skip_bytes:], max(0, skip_bytes - len(piece))

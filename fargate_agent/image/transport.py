@@ -1,12 +1,12 @@
 """HTTP through a task's network: sessions, and what goes wrong there, in words for everyone.
 
-The words are those of containerd's registry client, which Fargate's reasons quote. Query strings are
-never shown: registries sign URLs in them.
+The words are those of containerd's registry client, which Fargate's reasons quote. Query strings
+are never shown: registries sign URLs in them.
 """
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -15,13 +15,23 @@ from aiohttp.abc import AbstractResolver
 from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
-from fargate_agent.image.resolver import LookupFailedError, OpenSocket
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES
+from fargate_agent.image.resolver import OpenSocket
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """For one address. Half of what containerd allows: an address that takes longer is dead."""
 
 READ_BUFFER_BYTES: Final = 1 << 20
 """As much as is written to containerd at once."""
+
+_TEXTS: Final[Mapping[type[Exception], str]] = {
+    aiohttp.ConnectionTimeoutError: "dial tcp: i/o timeout",
+    TimeoutError: "i/o timeout",
+    aiohttp.ServerDisconnectedError: "EOF",
+    aiohttp.ClientPayloadError: "unexpected EOF",
+    aiohttp.InvalidURL: "malformed URL",
+}
+"""The first that fits counts."""
 
 AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
 """Family, type, protocol, canonical name, address, as of getaddrinfo(3)."""
@@ -71,6 +81,24 @@ def shown(url: StrOrURL) -> str:
     return str(URL(url).with_query(None).with_fragment(None).with_user(None))
 
 
+async def read_document(response: aiohttp.ClientResponse) -> bytes:
+    """Read a body that must be small.
+
+    Raises:
+        TransferError: the connection broke.
+        RefusedError: it isn't small.
+    """
+    data = bytearray()
+    with transfer(f"failed to read {shown(response.url)}"):
+        while piece := await response.content.readany():
+            data += piece
+            if len(data) > MAX_DOCUMENT_BYTES:
+                raise RefusedError(
+                    f"{shown(response.url)} is larger than {MAX_DOCUMENT_BYTES} bytes"
+                )
+    return bytes(data)
+
+
 @contextmanager
 def transfer(what: str) -> Iterator[None]:
     """Raise a `TransferError` that begins with `what` for whatever the network does to the body."""
@@ -81,42 +109,29 @@ def transfer(what: str) -> Iterator[None]:
 
 
 def _explain(error: Exception) -> str:
-    """Say it as Go's network library would. Never quotes the error's own text: it holds the URL."""
+    """Say it as Go's network library would. The error's own text is not used: it holds the URL."""
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return _explain_connection(error)
+    for kind, text in _TEXTS.items():
+        if isinstance(error, kind):
+            return text
+    cause = error if isinstance(error, OSError) else error.__cause__
+    return _strerror(cause) if isinstance(cause, OSError) else "malformed HTTP response"
+
+
+def _explain_connection(error: aiohttp.ClientConnectorError) -> str:
     match error:
-        case aiohttp.ClientConnectorDNSError(os_error=LookupFailedError() as cause):
-            return f"dial tcp: {cause}"
+        case aiohttp.ClientConnectorDNSError():
+            return f"dial tcp: {error.os_error}"
         case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
-            return f"tls: failed to verify certificate: {_verify_message(cause)}"
+            detail = getattr(cause, "verify_message", "not valid for this host")
+            return f"tls: failed to verify certificate: {detail}"
         case aiohttp.ClientConnectorSSLError():
-            return "tls: handshake failed"
-        case aiohttp.ClientConnectorError(host=host, port=port, os_error=cause):
-            return f"dial tcp {host}:{port}: connect: {_strerror(cause)}"
-        case aiohttp.ConnectionTimeoutError():
-            return "dial tcp: i/o timeout"
-        case aiohttp.ServerDisconnectedError():
-            return "EOF"
-        case aiohttp.ClientPayloadError():
-            return _explain_payload(error)
-        case TimeoutError():
-            return "i/o timeout"
-        case OSError():
-            return _strerror(error)
-        case aiohttp.ClientResponseError():
-            return "malformed HTTP response"
+            return "tls: handshake failure"
         case _:
-            return "malformed URL or response"
-
-
-def _explain_payload(error: Exception) -> str:
-    cause = error.__cause__
-    return f"read: {_strerror(cause)}" if isinstance(cause, OSError) else "unexpected EOF"
+            where = f"{error.host}:{error.port}"
+            return f"dial tcp {where}: connect: {_strerror(error.os_error)}"
 
 
 def _strerror(error: OSError) -> str:
     return (error.strerror or "connection failed").lower()
-
-
-def _verify_message(error: Exception) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return error.verify_message.lower()
-    return "certificate is not valid for this host"

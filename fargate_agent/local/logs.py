@@ -9,19 +9,21 @@ import asyncio
 import contextlib
 import ctypes
 import heapq
+import io
 import json
 import os
 import shutil
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Collection, Iterator
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from itertools import count, islice
+from itertools import islice
 from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.parallel import first_of
 
 BATCH_LINES: Final = 1000
@@ -75,16 +77,14 @@ async def read_logs(
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(reader.close)
         if follow:
-            directory.mkdir(mode=0o750, parents=True, exist_ok=True)
-            changed = stack.enter_context(_watch(directory))
-        else:
-            changed = ended
+            await in_thread(directory.mkdir, mode=0o750, parents=True, exist_ok=True)
+        changed = stack.enter_context(_watch(directory)) if follow else ended
         done = not follow or ended.is_set()
         lines = reader.read(complete=done)
         if tail is not None:
-            lines = iter(await asyncio.to_thread(deque[LogLine], lines, tail))
+            lines = iter(await in_thread(deque[LogLine], lines, tail))
         while True:
-            while batch := await asyncio.to_thread(list, islice(lines, BATCH_LINES)):
+            while batch := await in_thread(list, islice(lines, BATCH_LINES)):
                 for line in batch:
                     yield line
             if done:
@@ -101,3 +101,165 @@ async def prune_logs(logs_dir: Path, retention_s: int, keep: Collection[str]) ->
     `keep` are the ids of the tasks that are still there.
     """
     return await asyncio.to_thread(_prune, logs_dir, retention_s, frozenset(keep))
+
+
+class _TaskLogs:
+    """The logs of a task's containers. Blocks; made for one thread at a time."""
+
+    def __init__(
+        self, directory: Path, containers: Collection[str] | None, since: datetime | None
+    ) -> None:
+        self._directory = directory
+        self._containers = containers
+        self._since = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%f}000Z" if since else ""
+        self._logs: dict[str, _ContainerLog] = {}
+
+    def read(self, *, complete: bool) -> Iterator[LogLine]:
+        """Yield what came since the last call; if `complete`, also lines that lack their end."""
+        for path in self._directory.glob("*.log*"):
+            name = path.name.rpartition(".log")[0]
+            if self._containers is None or name in self._containers:
+                self._logs.setdefault(name, _ContainerLog(name, self._directory))
+        logs = [log.read(complete=complete) for log in self._logs.values()]
+        for line in heapq.merge(*logs, key=attrgetter("time")):
+            if line.time >= self._since:
+                yield line
+
+    def close(self) -> None:
+        for log in self._logs.values():
+            log.close()
+
+
+class _ContainerLog:
+    """The chain of files of one container, and how far it has been read."""
+
+    def __init__(self, container: str, directory: Path) -> None:
+        self._container = container
+        self._directory = directory
+        self._file: io.FileIO | None = None
+        self._begun: dict[str, LogLine] = {}
+        """A line of which the end is still to come, by stream."""
+
+    def read(self, *, complete: bool) -> Iterator[LogLine]:
+        """Yield the lines that are there and weren't yielded yet."""
+        while True:
+            newer = self._open_newer()  # first of all: from now on nothing is added to the old file
+            yield from self._read_file()
+            if newer is None:
+                break
+            self.close()
+            self._file = newer
+        if complete:
+            yield from self._begun.values()
+            self._begun.clear()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def _open_newer(self) -> io.FileIO | None:
+        """Open the file that follows the one being read; while names move on, try again."""
+        while found := self._find_newer():
+            with contextlib.suppress(FileNotFoundError):
+                file = io.FileIO(found[0])
+                again = self._find_newer()
+                if again and os.path.samestat(again[1], os.fstat(file.fileno())):
+                    return file
+                file.close()
+        return None
+
+    def _find_newer(self) -> tuple[Path, os.stat_result] | None:
+        """Name the file that follows the one being read; if that one is gone, the oldest."""
+        current = None if self._file is None else os.fstat(self._file.fileno())
+        newer = None
+        for path in self._list_from_newest():
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                if current is not None and os.path.samestat(status, current):
+                    break
+                newer = path, status
+        return newer
+
+    def _list_from_newest(self) -> list[Path]:
+        name = f"{self._container}.log"
+        numbers = {path.name.removeprefix(f"{name}.") for path in self._directory.glob(f"{name}.*")}
+        old = sorted(int(number) for number in numbers if number.isdecimal())
+        return [self._directory / name, *(self._directory / f"{name}.{n}" for n in old)]
+
+    def _read_file(self) -> Iterator[LogLine]:
+        rest = b""
+        while self._file is not None and (data := self._file.read(READ_BYTES)):
+            *records, rest = (rest + data).split(b"\n")
+            for record in records:
+                if line := self._take(record):
+                    yield line
+        if self._file is not None and rest:
+            self._file.seek(-len(rest), os.SEEK_CUR)
+
+    def _take(self, record: bytes) -> LogLine | None:
+        """Read one record, and put it to what it continues; None until the line has ended.
+
+        A record that makes no sense was torn by a crash of the machine, and is left out.
+        """
+        try:
+            fields = json.loads(record)
+            line = LogLine(
+                container=self._container,
+                stream=fields["stream"],
+                time=fields["time"],
+                log=fields["log"],
+            )
+        except (ValueError, LookupError, TypeError):
+            return None
+        begun = self._begun.pop(line.stream, None)
+        if begun is not None:
+            line = replace(begun, log=begun.log + line.log)
+        if line.log.endswith("\n") or len(line.log) >= MAX_JOINED_CHARS:
+            return line
+        self._begun[line.stream] = line
+        return None
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+@contextlib.contextmanager
+def _watch(directory: Path) -> Iterator[asyncio.Event]:
+    """Set the event whenever something in the directory is written, made or renamed."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    changed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    notices = _check(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+    def take() -> None:
+        os.read(notices, 4096)
+        changed.set()
+
+    try:
+        what = IN_MODIFY | IN_CREATE | IN_MOVED_TO
+        _check(libc.inotify_add_watch(notices, os.fsencode(directory), what))
+        loop.add_reader(notices, take)
+        yield changed
+    finally:
+        loop.remove_reader(notices)
+        os.close(notices)
+
+
+def _check(result: int) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"inotify: {os.strerror(code)}")
+    return result
+
+
+def _prune(logs_dir: Path, retention_s: int, keep: frozenset[str]) -> list[str]:
+    limit = time.time() - retention_s
+    removed = []
+    for directory in logs_dir.iterdir() if logs_dir.is_dir() else ():
+        if directory.name in keep or not directory.is_dir():
+            continue
+        if max(path.stat().st_mtime for path in (directory, *directory.iterdir())) <= limit:
+            shutil.rmtree(directory)
+            removed.append(directory.name)
+    return removed

@@ -26,6 +26,10 @@ class MacvlanEni(EniDriver):
     def __init__(self) -> None:
         self._probes = AddressProbes()
 
+    def close(self) -> None:
+        """Let go of the sockets of ENIs that were attached and not confirmed; the ENIs stay."""
+        self._probes.close_all()
+
     async def attach(self, eni: EniPlan, netns: Path) -> None:
         with kernel_refusals(f"ENI {eni.id}"):
             async with Netlink.open() as host, Netlink.open(netns) as task:

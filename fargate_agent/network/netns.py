@@ -4,7 +4,7 @@ A namespace gets its name in the file system when everything in it is in place. 
 name needs nothing more, and a crash before that leaves an empty file at most.
 """
 
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from io import FileIO
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
@@ -40,7 +40,8 @@ class KernelNetns(NetnsDriver):
         with kernel_refusals("network namespace"):
             if is_netns(netns):
                 return
-            with await in_thread(_make_quiet_netns) as namespace:
+            with ExitStack() as opened:
+                namespace = await in_thread(_make_quiet_netns, opened)
                 await self._furnish(Path(f"/proc/self/fd/{namespace.fileno()}"))
                 await in_thread(mount_netns, namespace, netns)
 
@@ -62,9 +63,12 @@ class KernelNetns(NetnsDriver):
                     raise
 
 
-def _make_quiet_netns() -> FileIO:
-    """Let no neighbour of a macvlan give the task addresses and routes that its ENI hasn't."""
-    namespace = make_netns()
+def _make_quiet_netns(opened: ExitStack) -> FileIO:
+    """Make one where no neighbour of a macvlan hands out addresses that the ENI hasn't.
+
+    It is closed with `opened`, also when nobody waits for it any more.
+    """
+    namespace = opened.enter_context(make_netns())
     with (
         inside(Path(f"/proc/self/fd/{namespace.fileno()}")),
         suppress(FileNotFoundError),  # the kernel has no IPv6

@@ -75,6 +75,11 @@ class AddressProbes:
         if probe is not None:
             probe.close()
 
+    def close_all(self) -> None:
+        """Ask nothing more about any."""
+        while self._probes:
+            self._probes.popitem()[1].close()
+
 
 class _Probe:
     def __init__(self, eni: EniPlan, netns: Path) -> None:

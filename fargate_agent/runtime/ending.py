@@ -1,11 +1,13 @@
 """How the first process of a container is brought to its end and taken away."""
 
 import asyncio
+import contextlib
 import signal
 from typing import Final
 
 from fargate_agent.containerd.errors import NotFoundError
 from fargate_agent.containerd.processes import ExitResult, Processes, ProcessStatus
+from fargate_agent.plan import ContainerPlan
 
 DEFAULT_STOP_SIGNAL: Final = "SIGTERM"
 
@@ -27,44 +29,35 @@ def parse_signal(name: str) -> int:
 
 
 async def end_process(
-    processes: Processes, container_id: str, stop_signal: int, grace_s: float
-) -> ExitResult | None:
-    """Return when the process has ended; None if it never started, or is not there.
+    processes: Processes, container: ContainerPlan, stop_signal: int, status: ProcessStatus
+) -> ExitResult:
+    """Return when the first process has ended, and how.
 
-    It is sent `stop_signal`, and killed with all its children after `grace_s`.
+    If it runs, it is sent `stop_signal`, and killed with all its children when its stop timeout is
+    over. One that never started is killed at once.
 
     Raises:
         ContainerdError: it could not be ended.
         TimeoutError: it was killed, and still did not end.
     """
+    if status is ProcessStatus.STOPPED:
+        return await processes.wait(container.id)
+    if status is not ProcessStatus.CREATED:
+        await _signal(processes, container.id, stop_signal)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(container.stop_timeout_s):
+                return await processes.wait(container.id)
+    await _signal(processes, container.id, signal.SIGKILL, everyone=True)
     try:
-        process = await processes.get(container_id)
-        if process.status is ProcessStatus.CREATED:
-            await _kill(processes, container_id)
-            return None
-        if process.status is not ProcessStatus.STOPPED:
-            await _signal(processes, container_id, stop_signal)
-            try:
-                async with asyncio.timeout(grace_s):
-                    return await processes.wait(container_id)
-            except TimeoutError:
-                return await _kill(processes, container_id)
-        return await processes.wait(container_id)
-    except NotFoundError:
-        return None
-
-
-async def _kill(processes: Processes, container_id: str) -> ExitResult:
-    await _signal(processes, container_id, signal.SIGKILL, everyone=True)
-    async with asyncio.timeout(KILL_DEADLINE_S):
-        return await processes.wait(container_id)
+        async with asyncio.timeout(KILL_DEADLINE_S):
+            return await processes.wait(container.id)
+    except TimeoutError:
+        raise TimeoutError(f"it still runs {KILL_DEADLINE_S:g} s after SIGKILL") from None
 
 
 async def _signal(
     processes: Processes, container_id: str, number: int, *, everyone: bool = False
 ) -> None:
     """Send a signal; a process that has just ended needs none."""
-    try:
+    with contextlib.suppress(NotFoundError):
         await processes.kill(container_id, number, everyone=everyone)
-    except NotFoundError:
-        return

@@ -3,7 +3,6 @@
 All functions block.
 """
 
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -51,4 +50,4 @@ def _write_once(file: Path, text: str) -> None:
     draft = file.with_name(f".{file.name}")
     draft.write_text(text)
     draft.chmod(0o644)
-    os.replace(draft, file)
+    draft.replace(file)

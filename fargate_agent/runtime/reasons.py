@@ -30,6 +30,17 @@ Source: runc, libcontainer/standard_init_linux.go.
 """
 
 
+def explain(error: Exception) -> str:
+    """Return what went wrong, whoever said it: of an error of the kernel, not the path."""
+    match error:
+        case ContainerdError():
+            return render_error(error)
+        case OSError(strerror=str(text)):
+            return text
+        case _:
+            return str(error)
+
+
 def render_error(error: ContainerdError, task: TaskPlan | None = None) -> str:
     """Return what the other side said, without the name of our call and without our paths."""
     _, _, text = str(error).partition(": ")

@@ -77,7 +77,8 @@ async def find_tasks(containerd: Containerd) -> set[str]:
     """
     leases = await containerd.leases.list()
     records = await containerd.containers.list([f'labels."{TASK_LABEL}"'])
-    return {one.labels[TASK_LABEL] for one in (*leases, *records) if TASK_LABEL in one.labels}
+    labels = [lease.labels for lease in leases] + [record.labels for record in records]
+    return {one[TASK_LABEL] for one in labels if TASK_LABEL in one}
 
 
 def _keep_harmless(labels: Mapping[str, str]) -> dict[str, str]:

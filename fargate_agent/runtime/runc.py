@@ -8,6 +8,7 @@ whoever comes later finds it.
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -37,10 +38,10 @@ from fargate_agent.errors import (
 from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.cgroup import read_cgroups
-from fargate_agent.runtime.ending import end_process, parse_signal
+from fargate_agent.runtime.ending import DEFAULT_STOP_SIGNAL, end_process, parse_signal
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
-from fargate_agent.runtime.reasons import explain_create, explain_timeout, render_error
+from fargate_agent.runtime.reasons import explain, explain_create, explain_timeout, render_error
 from fargate_agent.runtime.records import (
     STOP_SIGNAL_LABEL,
     TASK_LABEL,
@@ -55,6 +56,11 @@ from fargate_agent.runtime.spec import render_spec
 from fargate_agent.runtime.usage import render_usage
 from fargate_agent.runtime.users import UserFiles, resolve_user
 
+log = logging.getLogger(__name__)
+
+READY_PATIENCE_S: Final = 2.0
+"""How long containerd may take to answer before the log says that the agent waits for it."""
+
 CGROUP_REMOVE_DEADLINE_S: Final = 10.0
 """The last process of a group leaves it some milliseconds after its exit was told."""
 
@@ -67,8 +73,8 @@ _FAILED_STOP: Final = "failed sending SIGTERM to container: "
 _KNOWN_IMAGES: Final = 256
 """Images whose users are remembered, some kilobytes each."""
 
-_PASSWD: Final = "/etc/passwd"
-_GROUP: Final = "/etc/group"
+_USERS_FILE: Final = "/etc/passwd"
+_GROUPS_FILE: Final = "/etc/group"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,6 +111,17 @@ class RuncRuntime(Runtime):
         self._cgroups = read_cgroups()
         self._user_files: dict[str, UserFiles] = {}
         """By the chain id of the image."""
+        self._said_that_it_waits = False
+
+    async def ready(self) -> None:
+        try:
+            async with asyncio.timeout(None if self._said_that_it_waits else READY_PATIENCE_S):
+                await self._containerd.wait_until_served()
+        except TimeoutError:
+            self._said_that_it_waits = True
+            log.warning("containerd doesn't answer at %s: waiting", self._containerd.address)
+            await self._containerd.wait_until_served()
+        self._said_that_it_waits = False
 
     async def prepare(self, task: TaskPlan) -> None:
         require_isolation(self._cgroups.missing_controllers())
@@ -114,27 +131,30 @@ class RuncRuntime(Runtime):
                 (
                     self._containerd.leases.ensure(task.lease, {TASK_LABEL: task.id}),
                     asyncio.to_thread(bound, cpu_units=task.cpu_units, memory_mib=task.memory_mib),
-                    asyncio.to_thread(make_files, task, self._render_files(task)),
+                    asyncio.to_thread(lambda: make_files(task, self._render_files(task))),
                 )
             )
         except (ContainerdError, OSError) as error:
             raise ResourceInitializationError(
-                f"unable to make the task's lease, limits and volumes: {_explain(error)}"
+                f"unable to make the task's lease, limits and volumes: {explain(error)}"
             ) from error
 
     async def release(self, task: TaskPlan) -> None:
-        try:
-            await together(
-                (
-                    self._containerd.leases.delete(task.lease, sync=True),
-                    self._remove_cgroup(task.cgroup),
-                    asyncio.to_thread(remove_files, task),
-                )
-            )
-        except (ContainerdError, OSError) as error:
+        failures: list[Exception] = []
+        for removal in (
+            self._containerd.leases.delete(task.lease, sync=True),
+            self._remove_cgroup(task.cgroup),
+            asyncio.to_thread(remove_files, task),
+        ):
+            try:
+                await removal
+            except (ContainerdError, OSError) as error:
+                failures.append(error)
+        if failures:
             raise ContainerRuntimeError(
-                f"unable to remove the task's lease, limits and volumes: {_explain(error)}"
-            ) from error
+                "unable to remove the task's lease, limits and volumes: "
+                + "; ".join(map(explain, failures))
+            ) from failures[0]
 
     async def exists(self, container: ContainerPlan) -> bool:
         try:
@@ -152,15 +172,18 @@ class RuncRuntime(Runtime):
             mounts = await self._ensure_snapshot(client, container, image)
             spec = await self._render_spec(task, container, image, mounts)
             record = render_record(task, container, image, spec, self._settings.snapshotter)
-            with contextlib.suppress(AlreadyExistsError):
+            try:
                 await client.containers.create(record)
+            except AlreadyExistsError:
+                # a predecessor was interrupted right here; a shim of its may be waiting for ever
+                await client.processes.force_delete(container.id)
             await self._create_process(client, container, mounts, log_uri)
         except DeadlineError as error:
             raise explain_timeout("created", self._settings.create_timeout_s, container) from error
         except ContainerdError as error:
             raise explain_create(error, task, container) from error
         except OSError as error:
-            raise CannotCreateContainerError(_explain(error), container=container.name) from error
+            raise CannotCreateContainerError(explain(error), container=container.name) from error
 
     async def start(self, container: ContainerPlan) -> None:
         deadline_s = self._settings.start_timeout_s
@@ -205,7 +228,7 @@ class RuncRuntime(Runtime):
                 f"{_FAILED_STOP}{render_error(error)}", container=container.name
             ) from error
         if failure and status:
-            reason = CannotStopContainerError(f"{_FAILED_STOP}{_explain(failure)}").reason
+            reason = CannotStopContainerError(f"{_FAILED_STOP}{explain(failure)}").reason
             return replace(status, stop_failed=reason)
         return status
 
@@ -242,7 +265,7 @@ class RuncRuntime(Runtime):
                 await self._containerd.leases.delete(lease, sync=True)
             await self._remove_cgroup(render_cgroup(task_id))
         except (ContainerdError, OSError) as error:
-            raise ContainerRuntimeError(_explain(error)) from error
+            raise ContainerRuntimeError(explain(error)) from error
 
     async def _status(self, container_id: str) -> ProcessStatus | None:
         try:
@@ -283,8 +306,8 @@ class RuncRuntime(Runtime):
         """The same image always has the same files, so each is looked into once."""
         known = self._user_files.get(chain_id)
         if known is None:
-            texts = await read_files(mounts, mountpoint, (_PASSWD, _GROUP))
-            known = UserFiles(passwd=texts[_PASSWD], group=texts[_GROUP])
+            texts = await read_files(mounts, mountpoint, (_USERS_FILE, _GROUPS_FILE))
+            known = UserFiles(passwd=texts[_USERS_FILE], group=texts[_GROUPS_FILE])
             if len(self._user_files) >= _KNOWN_IMAGES:
                 self._user_files.clear()
             self._user_files[chain_id] = known
@@ -294,8 +317,7 @@ class RuncRuntime(Runtime):
         self, client: Containerd, container: ContainerPlan, mounts: tuple[Mount, ...], log_uri: str
     ) -> None:
         runc_root = self._settings.runc_root
-        create = partial(
-            client.processes.create,
+        await client.processes.create(
             container.id,
             mounts,
             log_uri=log_uri,
@@ -303,33 +325,38 @@ class RuncRuntime(Runtime):
             options=RuncOptions(root=str(runc_root) if runc_root else ""),
             deadline_s=self._settings.create_timeout_s,
         )
-        try:
-            await create()
-        except AlreadyExistsError:
-            # a predecessor was interrupted in the middle of this very call
-            await client.processes.force_delete(container.id)
-            await create()
 
     async def _end(self, container: ContainerPlan) -> ExitStatus | None:
-        """Bring the first process to its end and take it away, as long as containerd plays along."""
+        """End the first process and take it away; with it go its shim and its logger."""
         processes = self._containerd.processes
         stop_signal = await self._read_stop_signal(container.id)
-        result = await end_process(processes, container.id, stop_signal, container.stop_timeout_s)
-        status = await self._exit_status(container, result) if result else None
+        if stop_signal is None:
+            return None
+        status = await self._status(container.id)
+        if status not in _MADE:
+            # a creation that was given up leaves a shim that containerd doesn't know
+            await processes.force_delete(container.id)
+            return None
+        result = await end_process(processes, container, stop_signal, status)
+        ended = await self._exit_status(container, result)
         with contextlib.suppress(NotFoundError):
             await processes.delete(container.id)
-        return status
+        return None if status is ProcessStatus.CREATED else ended
 
-    async def _read_stop_signal(self, container_id: str) -> int:
+    async def _read_stop_signal(self, container_id: str) -> int | None:
+        """None if there is no record, and so nothing that could be sent a signal."""
         try:
             record = await self._containerd.containers.get(container_id)
         except NotFoundError:
-            return signal.SIGTERM
-        return parse_signal(record.labels.get(STOP_SIGNAL_LABEL, "SIGTERM"))
+            return None
+        return parse_signal(record.labels.get(STOP_SIGNAL_LABEL, DEFAULT_STOP_SIGNAL))
 
     async def _exit_status(self, container: ContainerPlan, result: ExitResult) -> ExitStatus:
+        """A container that lost a process to the kernel, and yet ended well, was not killed."""
         oom_kills = await asyncio.to_thread(self._cgroups.read_oom_kills, container.cgroup)
-        return ExitStatus(code=result.code, at=result.at, oom_killed=oom_kills > 0)
+        return ExitStatus(
+            code=result.code, at=result.at, oom_killed=oom_kills > 0 and result.code != 0
+        )
 
     async def _forget(self, container_id: str) -> None:
         await self._containerd.containers.delete(container_id)
@@ -337,14 +364,3 @@ class RuncRuntime(Runtime):
 
     async def _remove_cgroup(self, cgroup: str) -> None:
         await asyncio.to_thread(self._cgroups.remove, cgroup, CGROUP_REMOVE_DEADLINE_S)
-
-
-def _explain(error: Exception) -> str:
-    """What went wrong, for the owner: an error of the kernel without its path."""
-    match error:
-        case ContainerdError():
-            return render_error(error)
-        case OSError(strerror=str(text)):
-            return text
-        case _:
-            return str(error)

@@ -14,8 +14,7 @@ from typing import Final, TypeAlias
 JsonObject: TypeAlias = dict[str, object]
 """A JSON object of the OCI specification, on its way into the bytes that containerd is given."""
 
-ALLOWED: Final = frozenset(
-    """
+_ALLOWED_NAMES: Final = """
     accept accept4 access adjtimex alarm bind brk cachestat capget capset chdir chmod chown
     chown32 clock_adjtime clock_adjtime64 clock_getres clock_getres_time64 clock_gettime
     clock_gettime64 clock_nanosleep clock_nanosleep_time64 close close_range connect
@@ -59,8 +58,9 @@ ALLOWED: Final = frozenset(
     timerfd_settime timerfd_settime64 times tkill truncate truncate64 ugetrlimit umask uname
     unlink unlinkat uretprobe utime utimensat utimensat_time64 utimes vfork vmsplice wait4 waitid
     waitpid write writev
-    """.split()
-)
+"""
+
+ALLOWED: Final = frozenset(_ALLOWED_NAMES.split())
 """Allowed to every container, whatever the arguments.
 
 ptrace and its kin are among them: since Linux 4.8 a tracer can't escape the filter. The io_uring
@@ -82,19 +82,18 @@ BY_ARCHITECTURE: Final[Mapping[str, frozenset[str]]] = {
 }
 """What only exists on one architecture."""
 
+_ADMIN_NAMES: Final = """
+    bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie lsm_get_self_attr
+    lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount open_tree perf_event_open
+    quotactl quotactl_fd setdomainname sethostname setns syslog umount umount2 unshare
+"""
+
 BY_CAPABILITY: Final[Mapping[str, frozenset[str]]] = {
     "CAP_BPF": frozenset({"bpf"}),
     "CAP_DAC_READ_SEARCH": frozenset({"open_by_handle_at"}),
     "CAP_PERFMON": frozenset({"perf_event_open"}),
     "CAP_SYSLOG": frozenset({"syslog"}),
-    "CAP_SYS_ADMIN": frozenset(
-        """
-        bpf clone clone3 fanotify_init fsconfig fsmount fsopen fspick lookup_dcookie
-        lsm_get_self_attr lsm_list_modules lsm_set_self_attr mount mount_setattr move_mount
-        open_tree perf_event_open quotactl quotactl_fd setdomainname sethostname setns syslog
-        umount umount2 unshare
-        """.split()
-    ),
+    "CAP_SYS_ADMIN": frozenset(_ADMIN_NAMES.split()),
     "CAP_SYS_BOOT": frozenset({"reboot"}),
     "CAP_SYS_CHROOT": frozenset({"chroot"}),
     "CAP_SYS_MODULE": frozenset({"delete_module", "finit_module", "init_module"}),
@@ -119,7 +118,7 @@ unused one, mISDN, CAIF, the kernel's cryptography, and virtual machine sockets,
 network namespace. Source: linux/socket.h."""
 
 LAST_FAMILY: Final = 45
-"""Source: linux/socket.h, `AF_MCTP`; a younger family isn't allowed until somebody thought of it."""
+"""Source: linux/socket.h, `AF_MCTP`; a younger one waits until somebody has thought of it."""
 
 _NEW_NAMESPACES: Final = 0x7E020000
 """CLONE_NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID and NEWNET. Source: linux/sched.h."""

@@ -166,6 +166,8 @@ class ContainerRuns:
         if status.oom_killed:
             # Source: ECS developer guide, stopped task error messages.
             facts.reason = OutOfMemoryError("container killed due to memory usage").reason
+        elif status.stop_failed is not None:
+            facts.reason = status.stop_failed
         log.info("container %s ended with exit code %d", container.name, status.code)
         if container.essential and self._facts.execution_stopped_at is None:
             self._facts.execution_stopped_at = status.at

@@ -46,8 +46,8 @@ class Desk:
 
 @asynccontextmanager
 async def serving(desk: Desk) -> AsyncIterator[Reporter]:
-    reporter = Reporter(desk, desk.note, first_delay_s=0.001)
-    job = asyncio.create_task(reporter.serve())
+    reporter = Reporter(desk, first_delay_s=0.001)
+    job = asyncio.create_task(reporter.serve(desk.note))
     try:
         yield reporter
     finally:

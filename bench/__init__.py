@@ -1,0 +1,1 @@
+"""Benchmarks against the peers: each pair is measured in turn, in one run, as a ratio."""

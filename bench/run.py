@@ -1,0 +1,31 @@
+"""Run every benchmark, or those named, and print their tables.
+
+Usage: sudo .venv/bin/python bench/run.py [starts] [pulls] [memory]
+"""
+
+import asyncio
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+
+from bench import memory, pulls, starts
+
+BENCHMARKS = {"starts": starts.measure, "pulls": pulls.measure, "memory": memory.measure}
+
+
+def main() -> None:
+    """Run them in turn, each on a machinery of its own."""
+    if os.geteuid() != 0:
+        sys.exit("bench: run it as root: sudo make bench")
+    for name in sys.argv[1:] or BENCHMARKS:
+        if name not in BENCHMARKS:
+            sys.exit(f"bench: no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
+        with tempfile.TemporaryDirectory(prefix=f"bench-{name}-") as root:
+            asyncio.run(BENCHMARKS[name](Path(root)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""From the message of a task to its running process, against those who start a bare container."""
+
+import asyncio
+import statistics
+import subprocess
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from bench.images import write_archive
+from bench.rig import Rig, new_task, rig, run
+
+IMAGE = "docker.io/library/bench:1"
+ROUNDS = 25
+
+
+async def measure(root: Path) -> None:
+    """Print medians and ratios."""
+    archive = root / "bench.tar"
+    write_archive(archive, IMAGE)
+    async with rig(root) as machine:
+        machine.ctr("images", "import", str(archive))
+        peers: dict[str, Callable[[], Awaitable[float]]] = {
+            "fargate-agent": lambda: _start_ours(machine, 1),
+            "ctr run -d": lambda: _start_ctr(machine),
+        }
+        for name in ("podman", "docker"):
+            why = await asyncio.to_thread(_try_peer, name, archive)
+            if why:
+                print(f"{name} run -d: does not start here ({why})")
+            else:
+                peers[f"{name} run -d"] = partial(_start_peer, name)
+        peers["fargate-agent, 3 containers"] = lambda: _start_ours(machine, 3)
+        times: dict[str, list[float]] = {name: [] for name in peers}
+        for round_number in range(ROUNDS + 2):
+            for name, start in peers.items():
+                seconds = await start()
+                if round_number >= 2:  # the first two warm caches
+                    times[name].append(seconds)
+    _print(times, against="ctr run -d")
+
+
+def _print(times: dict[str, list[float]], against: str) -> None:
+    base = statistics.median(times[against])
+    print(
+        f"\nstart of a task, image present, n={ROUNDS}\n{'':32}{'median':>9}{'p90':>9}{'ratio':>8}"
+    )
+    for name, seconds in times.items():
+        median, p90 = statistics.median(seconds), statistics.quantiles(seconds, n=10)[-1]
+        print(f"{name:32}{median * 1e3:6.0f} ms{p90 * 1e3:6.0f} ms{median / base:8.2f}")
+
+
+async def _start_ours(machine: Rig, containers: int) -> float:
+    task = new_task(IMAGE, containers=containers)
+    seconds = await machine.run(task)
+    await machine.stop(task)
+    return seconds
+
+
+async def _start_ctr(machine: Rig) -> float:
+    name = f"ctr-{uuid.uuid4().hex[:8]}"
+    start_s = time.perf_counter()
+    await asyncio.to_thread(machine.ctr, "run", "-d", IMAGE, name, "/bin/sleep", "1000")
+    seconds = time.perf_counter() - start_s
+    await asyncio.to_thread(machine.ctr, "tasks", "rm", "-f", name)
+    await asyncio.to_thread(machine.ctr, "containers", "rm", name)
+    return seconds
+
+
+async def _start_peer(program: str) -> float:
+    start_s = time.perf_counter()
+    name = (await asyncio.to_thread(run, program, "run", "-d", IMAGE, "/bin/sleep", "1000")).strip()
+    seconds = time.perf_counter() - start_s
+    await asyncio.to_thread(run, program, "rm", "-f", "-t", "0", name)
+    return seconds
+
+
+def _try_peer(program: str, archive: Path) -> str:
+    """Return why a peer can't be measured, or nothing."""
+    try:
+        run(program, "load", "-i", str(archive))
+        name = run(program, "run", "-d", IMAGE, "/bin/sleep", "1000").strip()
+        run(program, "rm", "-f", "-t", "0", name)
+    except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
+        return str(error)[-160:].replace("\n", " ")
+    return ""

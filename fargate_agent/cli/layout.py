@@ -1,0 +1,122 @@
+"""Where `fargate up` keeps what: all of it below one state directory."""
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.cli.failure import CliError
+
+SOCKET_PATH_BYTES: Final = 107
+"""Longest path of a unix socket. Source: unix(7), `sun_path` without its final NUL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The paths below one state directory, which is absolute."""
+
+    root: Path
+
+    @property
+    def lock(self) -> Path:
+        """Held by the `fargate up` that runs here."""
+        return self.root / "lock"
+
+    @property
+    def env(self) -> Path:
+        """Shell file for clients; is there while the stack is ready."""
+        return self.root / "env"
+
+    @property
+    def choices(self) -> Path:
+        """What was chosen when the stack ran last."""
+        return self.root / "choices.json"
+
+    @property
+    def logs(self) -> Path:
+        """Output of the programs."""
+        return self.root / "logs"
+
+    @property
+    def agent_socket(self) -> Path:
+        """The agent's local socket."""
+        return self.root / "run" / "agent.sock"
+
+    @property
+    def containerd_socket(self) -> Path:
+        """Of the stack's own containerd, which adds `.ttrpc` for a second one."""
+        return self.root / "run" / "containerd.sock"
+
+    @property
+    def containerd(self) -> Path:
+        """Root, state and settings of the stack's own containerd."""
+        return self.root / "containerd"
+
+    @property
+    def control_plane(self) -> Path:
+        """State of the control plane."""
+        return self.root / "control-plane"
+
+    @property
+    def agent(self) -> Path:
+        """State of the agent."""
+        return self.root / "agent"
+
+    @property
+    def netns(self) -> Path:
+        """Where the network namespaces of tasks are mounted."""
+        return self.root / "netns"
+
+    def make(self) -> None:
+        """Make the directories that aren't there.
+
+        Raises:
+            CliError: the path is too long for sockets.
+            OSError: they can't be made.
+        """
+        longest = os.fsencode(self.containerd_socket.with_suffix(".sock.ttrpc"))
+        if excess := max(0, len(longest) - SOCKET_PATH_BYTES):
+            raise CliError(
+                f"{self.root}: {excess} bytes too long: sockets below it may have paths of at most"
+                f" {SOCKET_PATH_BYTES} bytes"
+            )
+        self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        for path in (self.agent_socket.parent, self.logs, self.containerd, self.control_plane):
+            path.mkdir(mode=0o700, exist_ok=True)
+        for path in (self.agent, self.netns):
+            path.mkdir(mode=0o755, exist_ok=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Choices:
+    """What a stack chose for itself and keeps, so that what still runs there can be taken over."""
+
+    listen: str | None = None
+    vpc_cidr: str | None = None
+    containerd_namespace: str | None = None
+
+
+def read_choices(file: Path) -> Choices:
+    """Read what was chosen last; nothing, if there is no such file or it makes no sense."""
+    try:
+        return Choices(**json.loads(file.read_text()))
+    except (OSError, ValueError, TypeError):
+        return Choices()
+
+
+def write_choices(file: Path, choices: Choices) -> None:
+    """Keep what was chosen."""
+    write_whole(file, json.dumps(asdict(choices)) + "\n")
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file that only its owner can read, as a whole or not at all."""
+    with tempfile.NamedTemporaryFile(
+        "w", dir=file.parent, prefix=f".{file.name}.", delete=False
+    ) as new:  # its mode is 0600
+        new.write(text)
+        new.flush()
+        os.fsync(new.fileno())
+    Path(new.name).replace(file)

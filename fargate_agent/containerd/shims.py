@@ -1,0 +1,115 @@
+"""Shims as the kernel sees them: the last resort against one that containerd has lost.
+
+When the creation of a process takes too long, e.g. because its logger never gets ready, containerd
+forgets the process at once and its bundle 6 s later, but the shim and the logger stay for ever and
+no call reaches them. Their end has to come from outside.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.containerd.errors import DeadlineError
+
+END_DEADLINE_S: Final = 15.0
+"""For what was killed to be gone and containerd to have tidied up after it: 0.1 s here; containerd
+gives its own clean-up 5 s. Source: containerd, runtime/v2/shim.go, `cleanupTimeout`."""
+
+_PAUSE_S: Final = 0.02
+"""Between two looks; neither the kernel nor containerd tells when both are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shim:
+    pid: int
+    bundle: Path
+    """Its working directory."""
+
+
+async def end_shims(namespace: str, container_id: str) -> None:
+    """Return when no shim serves the container, none of its children runs, and the bundle is gone.
+
+    Raises:
+        DeadlineError: something is still there.
+    """
+    shims = await asyncio.to_thread(_find, namespace, container_id)
+    killed = await asyncio.to_thread(_kill, shims)
+    try:
+        async with asyncio.timeout(END_DEADLINE_S):
+            while await asyncio.to_thread(_any_left, shims, killed):  # noqa: ASYNC110 - see _PAUSE_S
+                await asyncio.sleep(_PAUSE_S)
+    except TimeoutError as error:
+        raise DeadlineError(f"end shim of {container_id}: something of it is left") from error
+
+
+def _find(namespace: str, container_id: str) -> list[_Shim]:
+    """Look through all processes for shims of a container.
+
+    Source: containerd, runtime/v2/shim/util.go, `Command`, has the flags.
+    """
+    found = []
+    for pid in _pids():
+        with suppress(OSError):
+            program, *flags = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            values = dict(zip(flags, flags[1:], strict=False))
+            if (
+                Path(program).name.startswith("containerd-shim-")
+                and values.get("-namespace") == namespace
+                and values.get("-id") == container_id
+            ):
+                found.append(_Shim(pid, Path(f"/proc/{pid}/cwd").readlink()))
+    return found
+
+
+def _kill(shims: Iterable[_Shim]) -> set[int]:
+    """Kill shims with all their descendants, and return the process ids of all."""
+    killed: set[int] = set()
+    for shim in shims:
+        _signal(shim.pid, signal.SIGSTOP)  # so that it makes no more children
+        killed |= {shim.pid, *_descendants(shim.pid)}
+    for pid in killed:
+        _signal(pid, signal.SIGKILL)
+    return killed
+
+
+def _any_left(shims: Iterable[_Shim], killed: Iterable[int]) -> bool:
+    return any(_runs(pid) for pid in killed) or any(shim.bundle.exists() for shim in shims)
+
+
+def _descendants(pid: int) -> set[int]:
+    parents = {child: status[1] for child in _pids() if (status := _status(child))}
+    found: set[int] = set()
+    generation = {pid}
+    while generation:
+        generation = {child for child, parent in parents.items() if parent in generation} - found
+        found |= generation
+    return found
+
+
+def _runs(pid: int) -> bool:
+    status = _status(pid)
+    return status is not None and status[0] != "Z"
+
+
+def _status(pid: int) -> tuple[str, int] | None:
+    """Return the state of a process and its parent; None if it has gone. Source: proc(5), stat."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    state, parent, *_ = text.rpartition(")")[2].split()
+    return state, int(parent)
+
+
+def _pids() -> list[int]:
+    return [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, number)

@@ -1,0 +1,90 @@
+"""Blobs, from a registry into containerd's content store.
+
+What was written under a ref stays there when a transfer breaks off, or the agent ends; whoever
+fetches the blob next goes on behind it. containerd hashes: a blob with another digest is never
+committed.
+"""
+
+from typing import Final
+
+from fargate_agent.containerd.content import Content, ContentWriter
+from fargate_agent.containerd.errors import (
+    AlreadyExistsError,
+    ContainerdError,
+    FailedPreconditionError,
+)
+from fargate_agent.containerd.types import Descriptor
+from fargate_agent.image.progress import Progress
+from fargate_agent.image.registry import Registry
+from fargate_agent.image.transport import RefusedError, TransferError
+
+NO_SPACE: Final = "no space left on device"
+"""Source: Linux, the text of ENOSPC, which containerd passes on."""
+
+
+async def fetch_layer(
+    layer: Descriptor, registry: Registry, content: Content, progress: Progress
+) -> None:
+    """Return when the blob is in the content store and the lease of `content` keeps it.
+
+    Raises:
+        TransferError: the registry or containerd broke off. What was written stays.
+        RefusedError: the registry doesn't have it, or the disk is full.
+    """
+    ref = render_ref(layer.digest)
+    try:
+        async with content.open_writer(ref, layer.digest, layer.size) as writer:
+            await _copy(layer, registry, writer, progress)
+            await _commit(ref, layer, writer)
+    except AlreadyExistsError:
+        progress.note_fetched(layer.digest, layer.size)
+    except _SpoiltError as error:
+        await content.abort(ref)
+        raise TransferError(str(error)) from error
+    except TransferError as error:
+        raise type(error)(f"failed to copy: {error}") from error
+    except ContainerdError as error:
+        raise copy_error(error) from error
+
+
+def render_ref(digest: str) -> str:
+    """Name the unfinished blob as containerd's own client does."""
+    return f"layer-{digest}"
+
+
+def copy_error(error: ContainerdError) -> TransferError:
+    """Say what containerd answered, without paths of this machine."""
+    if NO_SPACE in str(error):
+        return RefusedError(f"failed to copy: {NO_SPACE}")
+    return TransferError(f"failed to copy: {error}")
+
+
+class _SpoiltError(Exception):
+    """What was written is not the blob, so it is no use to go on behind it."""
+
+
+async def _copy(
+    layer: Descriptor, registry: Registry, writer: ContentWriter, progress: Progress
+) -> None:
+    progress.note_fetched(layer.digest, writer.offset)
+    if writer.offset < layer.size:
+        async with registry.open_blob(layer.digest, writer.offset) as pieces:
+            async for piece in pieces:
+                if writer.offset + len(piece) > layer.size:
+                    raise _SpoiltError("failed to copy: the registry sent too many bytes")
+                await writer.write(piece)
+                progress.note_fetched(layer.digest, writer.offset)
+    if writer.offset > layer.size:
+        raise _SpoiltError("failed to copy: the content store had too many bytes")
+    if writer.offset < layer.size:
+        raise TransferError("unexpected EOF")
+
+
+async def _commit(ref: str, layer: Descriptor, writer: ContentWriter) -> None:
+    try:
+        await writer.commit({})
+    except FailedPreconditionError as error:
+        raise _SpoiltError(
+            f'failed commit on ref "{ref}": unexpected commit digest, expected {layer.digest}: '
+            "failed precondition"
+        ) from error

@@ -1,0 +1,166 @@
+"""What happens to one image for one task: resolve, fetch, unpack, each with its retries."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.content import Content
+from fargate_agent.containerd.errors import ContainerdError, NotFoundError
+from fargate_agent.containerd.types import Descriptor
+from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.documents import PlatformImage, keep_image, read_local
+from fargate_agent.image.fetch import copy_error, fetch_layer
+from fargate_agent.image.manifest import PlatformError
+from fargate_agent.image.progress import Progress
+from fargate_agent.image.reference import Reference
+from fargate_agent.image.registry import Registry
+from fargate_agent.image.retry import GaveUpError, Retry, try_repeatedly
+from fargate_agent.image.transport import RefusedError, TransferError
+from fargate_agent.image.turns import Turns
+from fargate_agent.image.unpack import Unpacker
+from fargate_agent.parallel import together
+
+MAX_TRANSFERS: Final = 3
+"""Layers of one image that are fetched at once. Source: dockerd, `max-concurrent-downloads`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pull:
+    """One image on its way to one task.
+
+    The reasons count tries as those of Fargate do: "has been retried 1 time(s)" is one try.
+    """
+
+    reference: Reference
+    architecture: str
+    containerd: Containerd
+    """Under the lease of the task."""
+    snapshotter: str
+    retry: Retry
+    turns: Turns
+    progress: Progress
+
+    async def resolve(self, registry: Registry) -> PlatformImage:
+        """Return what the name stands for at the registry, all but the layers kept.
+
+        Raises:
+            CannotPullContainerError: that can't be found out.
+        """
+        try:
+            return await try_repeatedly(self.retry, partial(self._resolve, registry))
+        except GaveUpError as error:
+            raise CannotPullContainerError(
+                f"pull image manifest has been retried {error.tries} time(s): {error}"
+            ) from error
+
+    async def open_local(self, target: Descriptor) -> PlatformImage | None:
+        """Return the image if all that is needed of it is there, and keep it; None otherwise."""
+        content = self.containerd.content
+        read = partial(read_local, content)
+        try:
+            image = await keep_image(target, self.architecture, self.snapshotter, read, content)
+        except (NotFoundError, InvalidDocumentError):
+            return None
+        if await self._unpacker(image).is_done() or not await _missing(content, image):
+            return image
+        return None
+
+    async def get_layers(self, image: PlatformImage, registry: Registry) -> None:
+        """Fetch the layers, several at once, and unpack each as soon as those below it are.
+
+        Raises:
+            CannotPullContainerError: one can't be fetched or unpacked.
+        """
+        layers = image.manifest.layers
+        content = self.containerd.content
+        missing = await _missing(content, image)
+        if not missing and await self._unpacker(image).is_done():
+            return
+        self.progress.begin(missing, len(layers))
+        arrived = [asyncio.Event() for _ in layers]
+        # Waiters are let in in the order in which they came: the lowest layers first.
+        transfers = asyncio.Semaphore(MAX_TRANSFERS)
+
+        async def fetch(layer: Descriptor, arrival: asyncio.Event) -> None:
+            async with transfers, self.turns.lock(layer.digest):
+                await self._try(partial(fetch_layer, layer, registry, content, self.progress))
+            arrival.set()
+
+        await together(
+            [
+                *(fetch(layer, arrival) for layer, arrival in zip(layers, arrived, strict=True)),
+                self._unpack(image, arrived),
+            ]
+        )
+
+    async def unpack_local(self, image: PlatformImage) -> None:
+        """Unpack what is there, if that hasn't been done.
+
+        Raises:
+            CannotPullContainerError: a layer can't be unpacked.
+        """
+        if not await self._unpacker(image).is_done():
+            self.progress.begin((), len(image.manifest.layers))
+            await self._unpack(image, ())
+
+    async def _resolve(self, registry: Registry) -> PlatformImage:
+        content = self.containerd.content
+
+        async def read(descriptor: Descriptor) -> bytes:
+            if descriptor.digest == resolved.target.digest and resolved.data is not None:
+                return resolved.data
+            try:
+                return await read_local(content, descriptor)
+            except NotFoundError:
+                return await registry.read(descriptor)
+
+        try:
+            resolved = await registry.resolve()
+            return await keep_image(
+                resolved.target, self.architecture, self.snapshotter, read, content
+            )
+        except PlatformError as error:
+            raise RefusedError(str(error)) from error
+        except InvalidDocumentError as error:
+            raise RefusedError(f"{self._unresolved}: {error}") from error
+        except TransferError as error:
+            raise type(error)(f"{self._unresolved}: {error}") from error
+        except ContainerdError as error:
+            raise copy_error(error) from error
+
+    async def _unpack(self, image: PlatformImage, arrived: Sequence[asyncio.Event]) -> None:
+        unpacker = self._unpacker(image)
+        for position, layer in enumerate(image.manifest.layers):
+            if arrived:
+                await arrived[position].wait()
+            await self._try(partial(unpacker.unpack, position, layer))
+            self.progress.note_unpacked(position + 1)
+
+    async def _try(self, call: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await try_repeatedly(self.retry, call)
+        except GaveUpError as error:
+            raise CannotPullContainerError(
+                f"ref pull has been retried {error.tries} time(s): {error}"
+            ) from error
+
+    @property
+    def _unresolved(self) -> str:
+        return f"failed to resolve ref {self.reference.name}"
+
+    def _unpacker(self, image: PlatformImage) -> Unpacker:
+        return Unpacker(self.containerd, self.snapshotter, image.config.diff_ids, self.turns)
+
+
+async def _missing(content: Content, image: PlatformImage) -> list[Descriptor]:
+    missing = []
+    for layer in image.manifest.layers:
+        try:
+            await content.info(layer.digest)
+        except NotFoundError:
+            missing.append(layer)
+    return missing

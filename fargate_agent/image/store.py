@@ -1,0 +1,199 @@
+"""The images of the agent: when a registry is asked, and when the copy on this machine will do."""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from socket import AF_INET, AF_INET6, socket
+from typing import Final
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.errors import ContainerdError, NotFoundError
+from fargate_agent.containerd.images import ImageRecord
+from fargate_agent.drivers import Image, ImageStore, PullProgress
+from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.image.auth import read_credentials
+from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.documents import PlatformImage
+from fargate_agent.image.progress import Progress
+from fargate_agent.image.pull import Pull
+from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
+from fargate_agent.image.registry import Registry
+from fargate_agent.image.resolver import Nameservers, TaskResolver
+from fargate_agent.image.retry import Retry
+from fargate_agent.image.transport import open_session
+from fargate_agent.image.turns import Turns
+from fargate_agent.plan import TaskPlan
+
+log = logging.getLogger(__name__)
+
+PULLED_LABEL: Final = "fargate.agent/pulled-at"
+"""On an image record: when this agent pulled it. An image that was loaded doesn't have it."""
+
+OpenTaskSocket = Callable[[Path, int, int, int], socket]
+"""Opens a socket of a family, type and protocol inside a network namespace."""
+
+
+class PullBehavior(StrEnum):
+    """When a registry is asked. Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`."""
+
+    DEFAULT = "default"
+    """First; if that fails, the copy on this machine will do."""
+    ALWAYS = "always"
+    ONCE = "once"
+    """Unless this agent has pulled this name before and has it still."""
+    PREFER_CACHED = "prefer-cached"
+    """Only if there is no copy on this machine, however it came here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullSettings:
+    """What an operator may decide about pulls."""
+
+    behavior: PullBehavior = PullBehavior.DEFAULT
+    insecure_registries: tuple[str, ...] = ()
+    """Hosts, with the port if it isn't 80, that are spoken to without TLS."""
+    auth_file: Path | None = None
+    """A Docker `config.json`."""
+    snapshotter: str = "overlayfs"
+    retry: Retry = field(default_factory=Retry)
+    deadline_s: float = 2 * 3600
+    """For a whole pull. Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_TIMEOUT`."""
+    inactivity_s: float = 60
+    """How long a registry may send nothing.
+
+    Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_INACTIVITY_TIMEOUT`.
+    """
+    trusted: ssl.SSLContext | None = None
+    """Who is believed to be a registry; None believes the certificates of the system."""
+
+
+class ContainerdImageStore(ImageStore):
+    """Keeps images in containerd, and pulls them through the network of the task they're for."""
+
+    def __init__(
+        self,
+        containerd: Containerd,
+        settings: PullSettings,
+        open_socket: OpenTaskSocket,
+        read_nameservers: Callable[[], tuple[str, ...]],
+    ) -> None:
+        """Ask `read_nameservers`, which may block, where a task names no DNS servers."""
+        self._containerd = containerd
+        self._settings = settings
+        self._insecure = frozenset(
+            host.removesuffix(":80") for host in settings.insecure_registries
+        )
+        self._open_socket = open_socket
+        self._read_nameservers = read_nameservers
+        self._turns = Turns()
+
+    async def ensure(
+        self, reference: str, task: TaskPlan, progress: Callable[[PullProgress], None]
+    ) -> Image:
+        try:
+            name = parse_reference(reference)
+        except InvalidReferenceError as error:
+            raise CannotPullContainerError(f"failed to resolve ref {reference}: {error}") from error
+        pull = Pull(
+            reference=name,
+            architecture=task.architecture,
+            containerd=self._containerd.with_lease(task.lease),
+            snapshotter=self._settings.snapshotter,
+            retry=self._settings.retry,
+            turns=self._turns,
+            progress=Progress(reference, progress),
+        )
+        image = await self._obey(pull, task)
+        pull.progress.end(len(image.manifest.layers))
+        return image.named(name.name)
+
+    async def _obey(self, pull: Pull, task: TaskPlan) -> PlatformImage:
+        """Do as the settings say.
+
+        Raises:
+            CannotPullContainerError: there is no image to be had in this way.
+        """
+        try:
+            match self._settings.behavior:
+                case PullBehavior.ALWAYS:
+                    return await self._pull(pull, task)
+                case PullBehavior.DEFAULT:
+                    return await self._pull_or_fall_back(pull, task)
+                case PullBehavior.ONCE | PullBehavior.PREFER_CACHED:
+                    return await self._find_local(pull) or await self._pull(pull, task)
+        except ContainerdError as error:
+            raise CannotPullContainerError(str(error)) from error
+
+    async def _pull_or_fall_back(self, pull: Pull, task: TaskPlan) -> PlatformImage:
+        try:
+            return await self._pull(pull, task)
+        except CannotPullContainerError as error:
+            image = await self._find_local(pull)
+            if image is None:
+                raise
+            log.warning("%s: using the copy on this machine: %s", pull.reference.name, error)
+            return image
+
+    async def _find_local(self, pull: Pull) -> PlatformImage | None:
+        """Return the copy on this machine, unpacked; None if there is none that will do."""
+        try:
+            record = await pull.containerd.images.get(pull.reference.name)
+        except NotFoundError:
+            return None
+        if self._settings.behavior is PullBehavior.ONCE and PULLED_LABEL not in record.labels:
+            return None
+        image = await pull.open_local(record.target)
+        if image is not None:
+            await pull.unpack_local(image)
+        return image
+
+    async def _pull(self, pull: Pull, task: TaskPlan) -> PlatformImage:
+        deadline = asyncio.timeout(self._settings.deadline_s)
+        try:
+            async with deadline, self._open_registry(pull.reference, task) as registry:
+                image = await pull.resolve(registry)
+                await pull.get_layers(image, registry)
+        except TimeoutError as error:
+            raise CannotPullContainerError(
+                f"ref pull has not ended within {self._settings.deadline_s:g} s: "
+                "context deadline exceeded"
+            ) from error
+        labels = {PULLED_LABEL: datetime.now(UTC).isoformat(timespec="seconds")}
+        await pull.containerd.images.ensure(
+            ImageRecord(name=pull.reference.name, target=image.target, labels=labels)
+        )
+        return image
+
+    @asynccontextmanager
+    async def _open_registry(self, reference: Reference, task: TaskPlan) -> AsyncIterator[Registry]:
+        """Yield the registry, seen from inside the task."""
+        credentials = None
+        if self._settings.auth_file is not None:
+            try:
+                credentials = await asyncio.to_thread(
+                    read_credentials, self._settings.auth_file, reference.registry
+                )
+            except InvalidDocumentError as error:
+                raise CannotPullContainerError(str(error)) from error
+        servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)
+        has_ipv6 = any(eni.ipv6_address for eni in task.enis)
+        open_socket = partial(self._open_socket, task.netns)
+        resolver = TaskResolver(
+            open_socket,
+            Nameservers(
+                servers=servers,
+                search=task.dns.search,
+                families=(AF_INET, AF_INET6) if has_ipv6 else (AF_INET,),
+            ),
+        )
+        async with open_session(
+            open_socket, resolver, self._settings.inactivity_s, self._settings.trusted
+        ) as session:
+            yield Registry(session, reference, credentials, self._insecure)

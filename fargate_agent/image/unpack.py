@@ -1,0 +1,99 @@
+"""Layers, from containerd's content store into snapshots, each upon the one below it.
+
+The snapshot of a layer is named by its chain id, so that images share what they have in common.
+"""
+
+import secrets
+from typing import Final
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.errors import AlreadyExistsError, ContainerdError, UnavailableError
+from fargate_agent.containerd.types import Descriptor
+from fargate_agent.image.digest import chain_ids
+from fargate_agent.image.fetch import NO_SPACE
+from fargate_agent.image.transport import RefusedError, TransferError
+from fargate_agent.image.turns import Turns
+
+_SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"
+"""On a configuration: keeps a snapshot. Source: containerd, metadata/gc.go."""
+
+
+def snapshot_labels(snapshotter: str, diff_ids: tuple[str, ...]) -> dict[str, str]:
+    """Tell containerd's garbage collector which snapshots an image configuration holds on to.
+
+    The top one keeps all below it. They have labels of their own too, so that while an image is
+    being unpacked a layer that another task unpacked stays when that task's lease goes.
+    """
+    *below, top = chain_ids(diff_ids)
+    lower = {f"{_SNAPSHOT_LABEL}.{snapshotter}/{n}": chain_id for n, chain_id in enumerate(below)}
+    return {f"{_SNAPSHOT_LABEL}.{snapshotter}": top, **lower}
+
+
+class Unpacker:
+    """Unpacks the layers of one image under one lease."""
+
+    def __init__(
+        self, containerd: Containerd, snapshotter: str, diff_ids: tuple[str, ...], turns: Turns
+    ) -> None:
+        self._diff = containerd.diff
+        self._snapshots = containerd.snapshots(snapshotter)
+        self._diff_ids = diff_ids
+        self._chain = chain_ids(diff_ids)
+        self._turns = turns
+
+    @property
+    def chain_id(self) -> str:
+        """Name of the snapshot of the whole image."""
+        return self._chain[-1]
+
+    async def is_done(self) -> bool:
+        """Whether the whole image is unpacked."""
+        return await self._snapshots.exists(self.chain_id)
+
+    async def unpack(self, position: int, layer: Descriptor) -> None:
+        """Return when this layer is unpacked. It is in the content store; those below are done.
+
+        Raises:
+            TransferError: containerd went away.
+            RefusedError: the layer can't be unpacked, isn't what the image says, or the disk is
+                full.
+        """
+        name = self._chain[position]
+        try:
+            async with self._turns.lock(name):
+                if not await self._snapshots.exists(name):
+                    await self._apply(position, layer)
+        except UnavailableError as error:
+            raise TransferError(self._explain(error)) from error
+        except ContainerdError as error:
+            raise RefusedError(self._explain(error)) from error
+
+    async def _apply(self, position: int, layer: Descriptor) -> None:
+        """Unpack under a name of its own, so that what a crash leaves is in nobody's way.
+
+        The task's lease ends with the task, and with it such a left-over.
+        """
+        name = self._chain[position]
+        parent = self._chain[position - 1] if position else ""
+        key = f"fargate-unpack-{secrets.token_hex(8)} {name}"
+        mounts = await self._snapshots.prepare(key, parent, {})
+        try:
+            applied = await self._diff.apply(layer, mounts)
+            if applied.digest != self._diff_ids[position]:
+                raise RefusedError(
+                    f"{self._failed}: wrong diff id calculated on extraction "
+                    f'"{applied.digest}", expected "{self._diff_ids[position]}"'
+                )
+            await self._snapshots.commit(name, key, {})
+        except AlreadyExistsError:
+            await self._snapshots.remove(key)
+        except (ContainerdError, RefusedError):
+            await self._snapshots.remove(key)
+            raise
+
+    @property
+    def _failed(self) -> str:
+        return f"failed to unpack image on snapshotter {self._snapshots.snapshotter}"
+
+    def _explain(self, error: ContainerdError) -> str:
+        return f"{self._failed}: {NO_SPACE if NO_SPACE in str(error) else error}"

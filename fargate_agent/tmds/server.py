@@ -1,0 +1,137 @@
+"""A listening socket in each task's network namespace, all served by this process.
+
+Which task asks is decided by the socket that its connection came in through, never by what the
+request says: nothing but the task itself can reach that socket.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from fargate_agent.drivers import MetadataEndpoint
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
+from fargate_agent.tmds.handlers import FindTask, Handlers
+from fargate_agent.tmds.stats import ReadLinkStats, ReadUsage, StatsSampler
+
+PORT: Final = 80
+TIMEOUT_S: Final = 5
+"""For a request to come, and for its answer to be taken. Source: amazon-ecs-agent,
+agent/handlers/task_server_setup.go, `readTimeout` and `writeTimeout`."""
+MAX_CONNECTIONS: Final = 64
+"""Of one task. The agent's file descriptors belong to all of them."""
+CLOSE_AT_ONCE: Final = struct.pack("ii", 1, 0)
+"""Value of SO_LINGER. Source: socket(7)."""
+
+OpenSocket = Callable[[Path, int, int], socket.socket]
+"""Opens a socket of a family and a type in a network namespace."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Endpoint:
+    """What one task's requests come in through."""
+
+    task: TaskPlan
+    connections: web.Server
+    listener: asyncio.Server
+
+
+class TaskMetadata(MetadataEndpoint):
+    """The task metadata endpoint of every task of this agent."""
+
+    def __init__(
+        self,
+        *,
+        open_socket: OpenSocket,
+        read_usage: ReadUsage,
+        read_link_stats: ReadLinkStats,
+        snapshotter: str,
+    ) -> None:
+        self._open_socket = open_socket
+        self._stats = StatsSampler(read_usage, read_link_stats)
+        self._snapshotter = snapshotter
+        self._handlers: Handlers | None = None
+        self._endpoints: dict[str, _Endpoint] = {}
+
+    @asynccontextmanager
+    async def serve(self, find_task: FindTask) -> AsyncIterator[None]:
+        """Answer while the body runs; `find_task` knows the tasks by their ids."""
+        self._handlers = Handlers(find_task, self._stats, self._snapshotter)
+        try:
+            yield
+        finally:
+            for endpoint in list(self._endpoints.values()):
+                await self.release(endpoint.task)
+
+    async def ensure(self, task: TaskPlan) -> None:
+        if task.id in self._endpoints:
+            return
+        connections = web.Server(
+            partial(self._answer, task.id),
+            handler_cancellation=True,
+            access_log=None,
+            keepalive_timeout=TIMEOUT_S,
+            lingering_time=TIMEOUT_S,
+        )
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                partial(self._accept, task.id, connections), sock=self._bind(task.netns)
+            )
+        except OSError as error:
+            raise ResourceInitializationError(
+                f"task metadata endpoint {TMDS_ADDRESS}:{PORT}: {error.strerror}"
+            ) from error
+        self._endpoints[task.id] = _Endpoint(task=task, connections=connections, listener=listener)
+
+    async def release(self, task: TaskPlan) -> None:
+        endpoint = self._endpoints.pop(task.id, None)
+        if endpoint is None:
+            return
+        self._stats.forget(task.containers)
+        endpoint.listener.close()
+        for connection in endpoint.connections.connections:
+            if connection.transport is not None:
+                opened = connection.transport.get_extra_info("socket")
+                # Else the kernel holds the namespace until the other side has agreed to the end.
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_AT_ONCE)
+                connection.transport.abort()
+        await asyncio.sleep(0)  # the transports close their sockets in the next turn of the loop
+
+    def _bind(self, netns: Path) -> socket.socket:
+        listener = self._open_socket(netns, socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TIMEOUT_S * 1000)
+            listener.setblocking(False)
+            listener.bind((str(TMDS_ADDRESS), PORT))
+        except OSError:
+            listener.close()
+            raise
+        return listener
+
+    def _accept(self, task_id: str, connections: web.Server) -> asyncio.Protocol:
+        endpoint = self._endpoints.get(task_id)
+        if endpoint is None or len(connections.connections) >= MAX_CONNECTIONS:
+            return _Refusal()
+        return connections()
+
+    async def _answer(self, task_id: str, request: web.BaseRequest) -> web.StreamResponse:
+        if self._handlers is None:
+            return web.Response(status=503)
+        return await self._handlers.answer(task_id, request)
+
+
+class _Refusal(asyncio.Protocol):
+    """Closes a connection as soon as it is made."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            transport.abort()

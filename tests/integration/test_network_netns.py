@@ -1,0 +1,133 @@
+"""A network namespace as the kernel has it."""
+
+import asyncio
+import socket
+import subprocess
+from ipaddress import IPv4Address, ip_address
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.network.forwarding import SWITCHES, ensure_forwarding
+from fargate_agent.network.namespaces import inside, is_netns
+from fargate_agent.network.netlink import read_link_stats, socket_in_netns
+from fargate_agent.network.netns import KernelNetns
+from fargate_agent.plan import EniPlan
+from tests.fixtures.network import ask_caller, open_tcp, read_ip, serve_caller
+
+pytestmark = pytest.mark.root
+
+TMDS = IPv4Address("169.254.170.2")
+
+
+async def test_loopback_is_up_and_carries_the_metadata_address(netns: Path) -> None:
+    async with serve_caller(netns, TMDS) as port:
+        assert await ask_caller(netns, TMDS, port) == str(TMDS)
+
+
+@pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254"])
+async def test_instance_metadata_is_unreachable_at_once(
+    address: str, netns: Path, attached: EniPlan
+) -> None:
+    loop = asyncio.get_running_loop()
+    with open_tcp(netns, ip_address(address)) as connection:
+        async with asyncio.timeout(0.5):
+            with pytest.raises(OSError, match="Invalid argument|unreachable|No route") as refusal:
+                await loop.sock_connect(connection, (address, 80))
+
+    assert not isinstance(refusal.value, TimeoutError)
+
+
+async def test_instance_metadata_is_black_holed_for_both_families(netns: Path) -> None:
+    ipv4 = read_ip("route", "show", "type", "blackhole", netns=netns)
+    ipv6 = read_ip("-6", "route", "show", "type", "blackhole", netns=netns)
+
+    assert [route["dst"] for route in ipv4] == ["169.254.169.254"]
+    assert [route["dst"] for route in ipv6] == ["fd00:ec2::254"]
+
+
+@pytest.fixture
+def plain_file(tmp_path: Path) -> Path:
+    path = tmp_path / "netns" / "fargate-left"
+    path.parent.mkdir()
+    path.touch()
+    return path
+
+
+async def test_a_plain_file_left_by_a_crash_becomes_a_namespace(
+    plain_file: Path, instance: str
+) -> None:
+    driver = KernelNetns(instance)
+
+    await driver.ensure(plain_file)
+
+    assert is_netns(plain_file)
+    assert [link["ifname"] for link in read_ip("link", netns=plain_file)] == ["lo"]
+    await driver.release(plain_file)
+
+
+async def test_release_removes_a_plain_file_too(plain_file: Path, instance: str) -> None:
+    await KernelNetns(instance).release(plain_file)
+
+    assert not plain_file.exists()
+
+
+async def test_release_removes_a_namespace_mounted_twice(netns: Path, instance: str) -> None:
+    subprocess.run(["mount", "--bind", str(netns), str(netns)], check=True)
+
+    await KernelNetns(instance).release(netns)
+
+    assert not netns.exists()
+
+
+async def test_a_socket_stays_in_its_namespace_and_the_thread_comes_home(netns: Path) -> None:
+    home = Path("/proc/thread-self/ns/net").readlink()
+
+    with socket_in_netns(netns, socket.AF_INET, socket.SOCK_DGRAM, 0) as inner:
+        inner.bind((str(TMDS), 0))
+
+        assert Path("/proc/thread-self/ns/net").readlink() == home
+        assert not inner.get_inheritable()
+
+
+async def test_a_namespace_made_while_the_task_is_stopped_is_not_left_behind(
+    tmp_path: Path, instance: str
+) -> None:
+    driver = KernelNetns(instance)
+    for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.006):
+        path = tmp_path / "netns" / "fargate-stopped"
+        ensuring = asyncio.create_task(driver.ensure(path))
+        await asyncio.sleep(delay_s)
+        ensuring.cancel()
+        await asyncio.wait([ensuring])
+
+        await driver.release(path)
+
+        assert not path.exists()
+
+
+async def test_link_stats_count_what_went_through_the_interface(
+    netns: Path, attached: EniPlan
+) -> None:
+    before = await read_link_stats(netns)
+    async with serve_caller(None, attached.gateway) as port:
+        await ask_caller(netns, attached.gateway, port)
+
+    after = await read_link_stats(netns)
+
+    assert set(before) == {"eth1"}
+    assert after["eth1"].tx_packets > before["eth1"].tx_packets
+    assert after["eth1"].rx_bytes > before["eth1"].rx_bytes
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+async def test_forwarding_is_switched_on_where_it_is_off(netns: Path, version: int) -> None:
+    accept = Path("/proc/sys/net/ipv6/conf/lo/accept_ra")
+    with inside(netns):
+        SWITCHES[version].write_text("0")
+        accept.write_text("1")
+
+        ensure_forwarding(version)
+
+        assert SWITCHES[version].read_text() == "1\n"
+        assert accept.read_text() == ("2\n" if version == 6 else "1\n")

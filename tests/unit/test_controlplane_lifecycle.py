@@ -1,0 +1,180 @@
+"""How a task moves on by what agents report."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from fargate_agent.controlplane.lifecycle import (
+    apply_change,
+    note_sent,
+    note_stop_acked,
+    request_stop,
+)
+from fargate_agent.controlplane.model import STATUSES, Eni, Task
+
+NOW = 1000.0
+ATTACHED = [{"attachmentArn": "arn:aws:ecs:us-east-1:0:attachment/att-1", "status": "ATTACHED"}]
+
+
+@pytest.fixture
+def task() -> Task:
+    """A task of two containers, `app` being essential, that an agent has been sent."""
+    task = Task(
+        id="0" * 32,
+        delivery="WAITING",
+        desired_status="RUNNING",
+        last_status="PROVISIONING",
+        version=1,
+        containers=[
+            {"name": "app", "lastStatus": "PENDING"},
+            {"name": "helper", "lastStatus": "PENDING"},
+        ],
+        essential=["app"],
+        eni=Eni(attachment_id="att-1", status="PRECREATED", in_use=True),
+    )
+    note_sent(task)
+    return task
+
+
+def exited(name: str, code: int) -> dict[str, Any]:
+    return {"containerName": name, "status": "STOPPED", "exitCode": code}
+
+
+def test_status_never_moves_to_the_left(task: Task) -> None:
+    for before, status in itertools.product(STATUSES, ("PENDING", "RUNNING", "STOPPED")):
+        task.last_status = before
+
+        apply_change(task, {"status": status}, NOW)
+
+        assert STATUSES.index(task.last_status) >= STATUSES.index(before)
+
+
+def test_repeated_report_changes_nothing(task: Task) -> None:
+    report = {
+        "status": "RUNNING",
+        "attachments": ATTACHED,
+        "pullStartedAt": 1.0,
+        "containers": [{"containerName": "app", "status": "RUNNING", "runtimeId": "r"}],
+    }
+    assert apply_change(task, report, NOW)
+    version = task.version
+
+    assert not apply_change(task, report, NOW + 1)
+
+    assert task.version == version
+    assert task.started_at == NOW
+
+
+def test_report_after_the_end_changes_nothing(task: Task) -> None:
+    apply_change(task, {"status": "STOPPED", "reason": "CannotPullContainerError: x"}, NOW)
+
+    assert not apply_change(task, {"status": "RUNNING", "containers": [exited("app", 1)]}, NOW)
+    assert "exitCode" not in task.containers[0]
+
+
+@pytest.mark.parametrize(
+    ("reports", "code", "reason"),
+    [
+        pytest.param(
+            [{"status": "STOPPED", "reason": "CannotPullContainerError: not found"}],
+            "TaskFailedToStart",
+            "CannotPullContainerError: not found",
+            id="never started",
+        ),
+        pytest.param(
+            [{"status": "RUNNING"}, {"status": "STOPPED", "containers": [exited("app", 3)]}],
+            "EssentialContainerExited",
+            "Essential container in task exited",
+            id="ran",
+        ),
+        pytest.param(
+            [{"status": "STOPPED", "containers": [exited("app", 3)]}],
+            "EssentialContainerExited",
+            "Essential container in task exited",
+            id="exited before all had started",
+        ),
+        pytest.param(
+            [
+                {
+                    "status": "STOPPED",
+                    "reason": "CannotStartContainerError: no such file",
+                    "containers": [exited("app", 143)],
+                }
+            ],
+            "TaskFailedToStart",
+            "CannotStartContainerError: no such file",
+            id="ended because another could not start",
+        ),
+        pytest.param(
+            [{"status": "STOPPED", "containers": [exited("helper", 1)]}],
+            "TaskFailedToStart",
+            "Task failed to start",
+            id="only a container that isn't essential exited",
+        ),
+    ],
+)
+def test_stop_code_and_reason_follow_from_what_happened(
+    task: Task, reports: list[dict[str, Any]], code: str, reason: str
+) -> None:
+    for report in reports:
+        apply_change(task, report, NOW)
+
+    assert (task.stop_code, task.stopped_reason) == (code, reason)
+
+
+def test_stop_by_the_user_keeps_its_reason_when_containers_exit(task: Task) -> None:
+    apply_change(task, {"status": "RUNNING"}, NOW)
+    request_stop(task, "enough", NOW)
+
+    apply_change(
+        task, {"status": "STOPPED", "reason": "x", "containers": [exited("app", 143)]}, NOW
+    )
+
+    assert (task.stop_code, task.stopped_reason) == ("UserInitiated", "enough")
+
+
+def test_second_stop_is_ignored(task: Task) -> None:
+    request_stop(task, None, NOW)
+    version = task.version
+
+    request_stop(task, "again", NOW)
+
+    assert (task.version, task.stopped_reason) == (version, "Task stopped by user")
+
+
+def test_task_that_an_agent_may_have_ends_only_when_the_agent_says_so(task: Task) -> None:
+    request_stop(task, None, NOW)
+    note_stop_acked(task, NOW)
+
+    assert (task.last_status, task.eni.in_use) == ("STOPPING", True)
+
+    apply_change(task, {"status": "STOPPED"}, NOW)
+
+    assert (task.last_status, task.eni.in_use, task.eni.status) == ("STOPPED", False, "DELETED")
+
+
+def test_report_of_running_does_not_take_a_stop_back(task: Task) -> None:
+    request_stop(task, None, NOW)
+    note_stop_acked(task, NOW)
+
+    apply_change(task, {"status": "RUNNING"}, NOW)
+
+    assert task.last_status == "STOPPING"
+
+
+def test_attachment_alone_connects_the_task(task: Task) -> None:
+    apply_change(task, {"attachments": ATTACHED}, NOW)
+
+    assert (task.eni.status, task.connectivity_at) == ("ATTACHED", NOW)
+
+
+def test_container_that_never_started_has_no_exit_code(task: Task) -> None:
+    apply_change(task, {"status": "STOPPED", "containers": [exited("helper", 1)]}, NOW)
+
+    assert "exitCode" not in task.containers[0]
+    assert {container["lastStatus"] for container in task.containers} == {"STOPPED"}
+
+
+def test_unknown_container_is_passed_over(task: Task) -> None:
+    assert not apply_change(task, {"containers": [exited("ghost", 1)]}, NOW)

@@ -1,0 +1,133 @@
+"""Settings and keys of the control plane: where they come from, and what is refused in one line."""
+
+import stat
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.keys import ensure_keys
+from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "control-plane.toml"
+
+
+def test_default_subnet_is_the_first_twenty_of_the_vpc() -> None:
+    settings = ControlPlaneSettings(vpc_cidr=IPv4Network("10.7.0.0/16"))
+
+    assert [str(subnet.cidr) for subnet in settings.all_subnets] == ["10.7.0.0/20"]
+
+
+def test_subnet_of_the_file_stands_beside_the_default_one(file: Path) -> None:
+    file.write_text('[[subnets]]\nid = "subnet-lan"\ncidr = "192.168.7.0/24"\n')
+
+    settings = read_settings(file)
+
+    assert [subnet.id for subnet in settings.all_subnets] == ["subnet-default", "subnet-lan"]
+
+
+def test_environment_wins_over_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('region = "eu-west-1"\ncluster = "from-file"\n')
+    monkeypatch.setenv("FARGATE_CONTROL_PLANE_REGION", "eu-north-1")
+
+    settings = read_settings(file)
+
+    assert (settings.region, settings.cluster) == ("eu-north-1", "from-file")
+
+
+def test_file_is_found_by_environment(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.write_text('cluster = "named"\n')
+    monkeypatch.setenv("FARGATE_CONTROL_PLANE_CONFIG", str(file))
+
+    assert read_settings(None).cluster == "named"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        pytest.param('reigon = "x"', "reigon: Extra inputs", id="unknown key"),
+        pytest.param("a = [", "control-plane.toml: ", id="not TOML"),
+        pytest.param('account = "12"', "account: ", id="bad account"),
+        pytest.param('listen = "https://x:1"', "listen: ", id="TLS"),
+        pytest.param('listen = "http://localhost"', "the port is missing", id="no port"),
+        pytest.param(
+            "stopped_task_retention_s = 60", "stopped_task_retention_s", id="short memory"
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.0.1.0/24"',
+            "subnets subnet-default (10.0.0.0/20) and subnet-b (10.0.1.0/24) overlap",
+            id="overlap",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\ngateway = "10.2.0.1"',
+            "subnet-b: gateway 10.2.0.1 is not a host of 10.1.0.0/24",
+            id="gateway outside",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\ngateway = "10.1.0.255"',
+            "subnet-b: gateway",
+            id="gateway is broadcast",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "macvlan"',
+            "subnet-b: kind macvlan needs a parent",
+            id="macvlan without parent",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/30"', "subnet-b: cidr", id="tiny"
+        ),
+    ],
+)
+def test_settings_are_refused_in_one_line_that_names_the_place(
+    text: str, complaint: str, file: Path
+) -> None:
+    file.write_text(text)
+
+    with pytest.raises(StartError) as error:
+        read_settings(file)
+
+    assert complaint in str(error.value)
+    assert str(file) in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unknown_variable_of_the_environment_is_refused(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text("")
+    monkeypatch.setenv("FARGATE_CONTROL_PLANE_REIGON", "x")
+
+    with pytest.raises(StartError, match="FARGATE_CONTROL_PLANE_REIGON"):
+        read_settings(file)
+
+
+def test_file_that_was_asked_for_must_be_there(file: Path) -> None:
+    with pytest.raises(StartError, match="no such file"):
+        read_settings(file)
+
+
+def test_keys_are_made_once_for_their_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "keys.toml"
+
+    made, read_again = ensure_keys(path), ensure_keys(path)
+
+    assert made == read_again
+    assert sorted(key.principal for key in made.values()) == ["admin", "agent"]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_wrong_key_is_refused_without_showing_its_secret(tmp_path: Path) -> None:
+    path = tmp_path / "keys.toml"
+    secret = "s3cret-of-somebody"
+    path.write_text(
+        f'[[key]]\naccess_key_id = "{"A" * 20}"\nsecret_access_key = "{secret}"\nprincipal = "root"'
+    )
+
+    with pytest.raises(StartError, match=r"key\.0\.principal") as error:
+        ensure_keys(path)
+
+    assert secret not in str(error.value)
