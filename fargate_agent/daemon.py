@@ -8,11 +8,11 @@ import fcntl
 import hashlib
 import logging
 import os
+import shutil
 import signal
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +25,10 @@ from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import Registration, Session
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.drivers import Drivers
+from fargate_agent.errors import TaskError
 from fargate_agent.findings import Findings
-from fargate_agent.image.store import ContainerdImageStore
+from fargate_agent.image.admin import ImageAdmin
+from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
 from fargate_agent.logdriver.jsonfile import JsonFileDriver
@@ -43,11 +45,11 @@ from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.sweep import sweep
 from fargate_agent.network.veth import VethEni
+from fargate_agent.parallel import together, until
 from fargate_agent.plan import EniKind, Site, TaskPlan
 from fargate_agent.runtime.oom import watch_oom_kills
-from fargate_agent.runtime.runc import RuncRuntime
+from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.settings import AgentSettings
-from fargate_agent.task.status import StateChange
 from fargate_agent.task.store import TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.server import TaskMetadata
@@ -56,9 +58,6 @@ log = logging.getLogger(__name__)
 
 JANITOR_PERIOD_S: Final = 3600
 """How often local copies of logs are looked through for old ones."""
-
-CONTAINERD_PATIENCE_S: Final = 2
-"""How long containerd may take to answer before the log says that the agent waits for it."""
 
 
 class AgentError(Exception):
@@ -69,13 +68,13 @@ class AgentError(Exception):
 class _Machine:
     """What the services share."""
 
-    settings: AgentSettings
-    containerd: Containerd
+    site: Site
+    drivers: Drivers
+    findings: Findings
     bridges: Bridges
     runtime: RuncRuntime
-    images: ContainerdImageStore
-    findings: Findings
-    site: Site
+    metadata: TaskMetadata
+    images: ImageAdmin
 
 
 async def serve(settings: AgentSettings) -> None:
@@ -85,24 +84,18 @@ async def serve(settings: AgentSettings) -> None:
         AgentError: another agent has the state directory, or a key is missing.
     """
     loop = asyncio.get_running_loop()
-    stopped = asyncio.Event()
+    stopped: asyncio.Future[str] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, _set, stopped, signal.Signals(number).name)
     async with AsyncExitStack() as stack:
         stack.enter_context(_only_agent(settings.state_dir))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         containerd = await stack.enter_async_context(
             Containerd(settings.containerd_address, settings.containerd_namespace)
         )
-        services = asyncio.create_task(_run_services(settings, containerd, http))
-        waiter = asyncio.create_task(stopped.wait())
-        await asyncio.wait([services, waiter], return_when=asyncio.FIRST_COMPLETED)
-        waiter.cancel()
-        services.cancel()
-        try:
-            await services
-        except asyncio.CancelledError:
-            log.info("the agent ends; its tasks go on")
+        async with until(stopped):
+            await _run_services(settings, containerd, http)
+    log.info("%s: the agent ends, its tasks go on", stopped.result())
 
 
 @contextmanager
@@ -114,10 +107,11 @@ def _only_agent(state_dir: Path) -> Iterator[None]:
     except OSError as error:
         raise AgentError(f"state directory {state_dir}: {error.strerror}") from error
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AgentError(f"another agent works in {state_dir}") from None
         yield
-    except BlockingIOError:
-        raise AgentError(f"another agent works in {state_dir}") from None
     finally:
         os.close(descriptor)
 
@@ -125,23 +119,24 @@ def _only_agent(state_dir: Path) -> Iterator[None]:
 async def _run_services(
     settings: AgentSettings, containerd: Containerd, http: aiohttp.ClientSession
 ) -> None:
-    await _wait_for_containerd(containerd)
-    version = await containerd.version()
-    await containerd.ensure_namespace()
-    machine = _build_machine(settings, containerd)
     control_plane = _build_control_plane(settings, http)
+    machine = _build_machine(settings, containerd)
+    await machine.runtime.ready()
+    version = (await containerd.version()).version
+    await containerd.ensure_namespace()
     reporter = Reporter(control_plane)
-    metadata = TaskMetadata(...)
     supervisor = Supervisor(
         site=machine.site,
-        drivers=_build_drivers(machine, metadata),
+        drivers=machine.drivers,
         store=TaskStore(settings.state_dir / "records"),
         boot_id=await asyncio.to_thread(read_boot_id),
         send=reporter.send,
     )
     await supervisor.adopt()
-    await _sweep(machine, {run.plan.id for run in supervisor.runs()})
-    session = Session(http, control_plane, _registration(settings), Responder(supervisor, reporter.send))
+    await _sweep(machine, {run.plan.id: run.plan.netns.name for run in supervisor.runs()})
+    session = Session(
+        http, control_plane, _describe_machine(settings), Responder(supervisor, reporter.send)
+    )
     local = LocalServer(
         supervisor=supervisor,
         images=machine.images,
@@ -149,11 +144,144 @@ async def _run_services(
         logs_dir=machine.site.logs_dir,
         spool_dir=settings.state_dir / "spool",
         is_connected=lambda: session.connected,
-        containerd_version=lambda: version.version,
+        containerd_version=version,
     )
-    async with metadata.serve(supervisor.find), local.serve(settings.socket), asyncio.TaskGroup() as services:
-        services.create_task(supervisor.serve())
-        services.create_task(reporter.serve(supervisor.note_acknowledged))
-        services.create_task(session.serve())
-        services.create_task(watch_oom_kills(containerd))
-        services.create_task(_prune_logs(settings, machine.site, supervisor))
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(machine.metadata.serve(supervisor.find))
+        await stack.enter_async_context(local.serve(settings.socket))
+        log.info("the agent is ready; containerd %s", version)
+        await together(
+            (
+                supervisor.serve(),
+                reporter.serve(supervisor.note_acknowledged),
+                session.serve(),
+                watch_oom_kills(containerd),
+                _prune_logs(settings, machine.site, supervisor),
+            )
+        )
+
+
+def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
+    findings = Findings()
+    instance = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:8]
+    bridges = Bridges(instance, findings)
+    runtime = RuncRuntime(
+        containerd,
+        RuncSettings(
+            snapshotter=settings.snapshotter,
+            runc_root=settings.runc_root,
+            create_timeout_s=settings.container_create_timeout_s,
+            start_timeout_s=settings.container_start_timeout_s,
+        ),
+        render_files=_render_files,
+        note=findings.note,
+    )
+    metadata = TaskMetadata(
+        open_socket=socket_in_netns,
+        read_usage=runtime.usage,
+        read_link_stats=read_link_stats,
+        snapshotter=settings.snapshotter,
+    )
+    images = ContainerdImageStore(
+        containerd,
+        PullSettings(
+            behavior=PullBehavior(settings.image_pull_behavior),
+            insecure_registries=settings.insecure_registries,
+            auth_file=settings.registry_auth_file,
+            snapshotter=settings.snapshotter,
+        ),
+        socket_in_netns,
+        read_host_nameservers,
+    )
+    json_file = JsonFileDriver(
+        program=settings.shim_loggers_dir.resolve() / "json-file",
+        max_size=settings.log_max_size,
+        max_file=settings.log_max_file,
+    )
+    return _Machine(
+        site=Site(
+            netns_dir=settings.netns_dir,
+            tasks_dir=settings.state_dir / "tasks",
+            logs_dir=settings.state_dir / "logs",
+            eni_ifname=settings.eni_ifname,
+            region=settings.region,
+        ),
+        drivers=Drivers(
+            netns=KernelNetns(instance),
+            enis={EniKind.VETH: VethEni(bridges), EniKind.MACVLAN: MacvlanEni()},
+            metadata=metadata,
+            images=images,
+            runtime=runtime,
+            logs={"json-file": json_file},
+        ),
+        findings=findings,
+        bridges=bridges,
+        runtime=runtime,
+        metadata=metadata,
+        images=ImageAdmin(containerd),
+    )
+
+
+def _render_files(task: TaskPlan) -> Mapping[str, str]:
+    fallback = () if task.dns.servers else read_host_nameservers()
+    return {
+        "resolv.conf": render_resolv_conf(task.dns, fallback),
+        "hosts": render_hosts(task.dns, task.enis),
+        "hostname": render_hostname(task.dns),
+    }
+
+
+def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -> ControlPlane:
+    key_id = settings.access_key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")
+    secret = settings.secret_access_key or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+    if not key_id or not secret:
+        raise AgentError(
+            "no key for the control plane: set FARGATE_AGENT_ACCESS_KEY_ID and "
+            "FARGATE_AGENT_SECRET_ACCESS_KEY"
+        )
+    return ControlPlane(http, settings.control_plane, Credentials(key_id, secret), settings.region)
+
+
+def _describe_machine(settings: AgentSettings) -> Registration:
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return Registration(
+        cluster=settings.cluster,
+        cpu_units=1024 * (os.cpu_count() or 1),
+        memory_mib=memory_bytes // (1024 * 1024),
+        arn_file=settings.state_dir / "container-instance-arn",
+    )
+
+
+async def _sweep(machine: _Machine, kept: Mapping[str, str]) -> None:
+    """Take back what a predecessor left of tasks that nobody answers for.
+
+    `kept` has the netns names of the tasks that go on, by their ids.
+    """
+    for task_id in await machine.runtime.list_tasks() - kept.keys():
+        try:
+            await machine.runtime.release_strays(task_id)
+            log.info("swept the containers of task %s", task_id)
+        except TaskError as error:
+            log.warning("could not sweep task %s: %s", task_id, error)
+    for name in await sweep(machine.bridges, machine.site.netns_dir, set(kept.values())):
+        log.info("swept %s", name)
+    await asyncio.to_thread(_remove_directories, machine.site.tasks_dir, kept)
+
+
+def _remove_directories(tasks_dir: Path, kept: Collection[str]) -> None:
+    for directory in tasks_dir.glob("*"):
+        if directory.name not in kept:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _prune_logs(settings: AgentSettings, site: Site, supervisor: Supervisor) -> None:
+    while True:
+        keep = {run.plan.id for run in supervisor.runs()}
+        for task_id in await prune_logs(site.logs_dir, settings.log_retention_s, keep):
+            log.info("removed the old logs of task %s", task_id)
+        await asyncio.sleep(JANITOR_PERIOD_S)
+
+
+def _set(future: asyncio.Future[str], value: str) -> None:
+    if not future.done():
+        future.set_result(value)

@@ -17,8 +17,6 @@ CALL_TIMEOUT_S: Final = 30
 LOAD_TIMEOUT_S: Final = 3600
 """An archive may be many GiB, and is unpacked before the answer comes."""
 CONNECT_TIMEOUT_S: Final = 5
-_LINE_BYTES: Final = 1 << 20
-"""Longest JSON line that is read; a container's line has at most 16 KiB before it is escaped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +66,6 @@ class Agent:
         self._session = aiohttp.ClientSession(
             base_url="http://agent",
             connector=aiohttp.UnixConnector(path=str(socket)),
-            read_bufsize=_LINE_BYTES,
         )
 
     async def __aenter__(self) -> Self:
@@ -165,8 +162,10 @@ class Agent:
 
     async def _lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
         async with self._open("GET", path, params) as response:
-            async for line in response.content:
-                if line.strip():
+            rest = b""
+            async for chunk in response.content.iter_any():  # a line may be of any length
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
                     yield json.loads(line)
 
     @asynccontextmanager

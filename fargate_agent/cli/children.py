@@ -21,6 +21,8 @@ STEADY_S: Final = 30
 """A child that lived so long is started again after the first pause."""
 EARLY_DEATHS: Final = 3
 """How often a child may end before the stack is ready."""
+HURRIED_S: Final = 1
+"""Time between SIGTERM and SIGKILL when there is no more time."""
 LAST_LINES: Final = 5
 _TAIL_BYTES: Final = 8192
 _BOUND_TO_PARENT: Final = ("setpriv", "--pdeathsig", "KILL", "--")
@@ -45,12 +47,21 @@ class Child:
     """One program that is kept alive."""
 
     def __init__(
-        self, program: Program, say: Callable[[str], None], give_up: Callable[[CliError], None]
+        self,
+        program: Program,
+        say: Callable[[str], None],
+        give_up: Callable[[CliError], None],
+        hurry: asyncio.Event,
     ) -> None:
-        """Remember what to run; `give_up` hears of a program that doesn't even start well."""
+        """Remember what to run.
+
+        `give_up` hears of a program that doesn't even start well; `hurry` is set when it has no
+        more time to end by itself.
+        """
         self.program = program
         self._say = say
         self._give_up = give_up
+        self._hurry = hurry
         self._stop = asyncio.Event()
         self._ended = asyncio.Event()
         self._ended.set()
@@ -72,6 +83,8 @@ class Child:
         try:
             await asyncio.to_thread(_turn_log, self.program.log)
             await self._run_again_and_again()
+        except OSError as error:
+            self._give_up(CliError(f"{self.program.log}: {error.strerror}"))
         finally:
             self._ended.set()
 
@@ -115,12 +128,16 @@ class Child:
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         process.terminate()
-        try:
-            async with asyncio.timeout(self.program.stop_timeout_s):
-                await process.wait()
-        except TimeoutError:
+        await first_of(
+            _wait(process), asyncio.sleep(self.program.stop_timeout_s), self._until_hurried()
+        )
+        if process.returncode is None:
             self._say(f"{self.program.name} doesn't end by itself: killing it")
             process.kill()
+
+    async def _until_hurried(self) -> None:
+        await self._hurry.wait()
+        await asyncio.sleep(HURRIED_S)
 
     def _complain(self, how: str) -> None:
         for line in _read_last_lines(self.program.log):

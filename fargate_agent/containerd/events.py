@@ -3,7 +3,7 @@
 The agent needs it for kills by the kernel only: exits come from `Processes.wait`, which loses none.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -58,7 +58,7 @@ class Events:
         self._connection = connection
         self._stub = EventsStub(connection.channel)
 
-    async def subscribe(self, filters: Sequence[str]) -> AsyncIterator[Event]:
+    async def subscribe(self, filters: Sequence[str]) -> AsyncGenerator[Event, None]:
         """Give the events that pass any of the filters, from now on, for ever.
 
         A filter looks like `namespace==fargate,topic=="/tasks/oom"`.

@@ -6,11 +6,13 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.controlplane.errors import StartError
-from fargate_agent.controlplane.server import serve
+from fargate_agent.controlplane.keys import Key
+from fargate_agent.controlplane.server import prepare, serve
 from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
 
 PRIVATE_UMASK: Final = 0o077
@@ -26,7 +28,8 @@ def main() -> None:
         logging.basicConfig(
             level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
         )
-        asyncio.run(_run(settings))
+        with prepare(settings) as keys:
+            asyncio.run(_run(settings, keys))
     except StartError as error:
         sys.exit(f"fargate-control-plane: {error}")
 
@@ -41,12 +44,12 @@ def _parse_arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-async def _run(settings: ControlPlaneSettings) -> None:
+async def _run(settings: ControlPlaneSettings, keys: Mapping[str, Key]) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(settings, stop, _say_ready)
+    await serve(settings, keys, stop, _say_ready)
 
 
 def _say_ready(url: str) -> None:

@@ -237,18 +237,19 @@ class _Session:
                 log.debug("agent %s: %s", self._instance_id, type(frame).__name__)
 
     async def _note_ack(self, message_id: str) -> None:
-        sent = self._unacked.pop(message_id, None)
+        sent = self._unacked.get(message_id)
         if sent is None:
             return
         async with self._store.write() as session:
             task = await session.get(Task, sent.task_id)
             if task is None:
-                return
-            if sent.desired_status == "STOPPED":
+                log.debug("task %s: forgotten before it was acknowledged", sent.task_id)
+            elif sent.desired_status == "STOPPED":
                 self._stops_acked.add(task.id)
                 lifecycle.note_stop_acked(task, round(time.time(), 3))
             else:
                 lifecycle.note_start_acked(task)
+        self._unacked.pop(message_id, None)
 
     async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:
         async with self._store.read() as session:

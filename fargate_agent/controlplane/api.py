@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_TIMEOUT_S: Final = 30
 """How long a client may take to send a body."""
+CLOSE_TIMEOUT_S: Final = 2
+"""How long an agent may take to agree that its connection ends."""
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 
@@ -123,7 +125,9 @@ class Front:
                 render_error(error), status=error.status, content_type=CONTENT_TYPE
             )
         socket = web.WebSocketResponse(
-            receive_timeout=self._plane.settings.agent_read_timeout_s, max_msg_size=MAX_BODY_BYTES
+            timeout=CLOSE_TIMEOUT_S,
+            receive_timeout=self._plane.settings.agent_read_timeout_s,
+            max_msg_size=MAX_BODY_BYTES,
         )
         await socket.prepare(request)
         try:

@@ -45,8 +45,7 @@ async def describe_clusters(plane: Plane, call: Call) -> Json:
     include = call.request.get("include", [])
     found, failures = [], []
     async with plane.store.read() as session:
-        for reference in dict.fromkeys(references):
-            name = plane.arns.parse_cluster(reference)
+        for name in dict.fromkeys(plane.arns.parse_cluster(named) for named in references):
             cluster = await session.get(Cluster, name)
             if cluster is None:
                 failures.append({"arn": plane.arns.cluster(name), "reason": "MISSING"})
@@ -90,7 +89,7 @@ async def _render(
         .where(Task.cluster == cluster.name)
         .group_by(Task.last_status)
     )
-    counts = dict(rows.tuples().all())
+    counts = dict(rows.all())
     shown: Json = {
         "clusterArn": plane.arns.cluster(cluster.name),
         "clusterName": cluster.name,

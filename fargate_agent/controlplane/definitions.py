@@ -89,7 +89,7 @@ async def list_task_definitions(plane: Plane, call: Call) -> Json:
     else:
         chosen = chosen.order_by(*order)
     async with plane.store.read() as session:
-        rows = (await session.execute(chosen)).tuples()
+        rows = (await session.execute(chosen)).all()
     arns = [plane.arns.task_definition(family, revision) for family, revision in rows]
     return render_page(arns, request, "taskDefinitionArns")
 

@@ -146,7 +146,7 @@ async def _render(plane: Plane, session: AsyncSession, instance: ContainerInstan
         .where(Task.instance_id == instance.id, Task.last_status != "STOPPED")
         .group_by(Task.last_status == "RUNNING")
     )
-    counts = dict(rows.tuples().all())
+    counts = dict(rows.all())
     resources = instance.document.get("totalResources", [])
     return {
         "containerInstanceArn": plane.arns.container_instance(instance.cluster, instance.id),

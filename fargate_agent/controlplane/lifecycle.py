@@ -161,7 +161,9 @@ def _end(task: Task, now: float) -> None:
     task.last_status = "STOPPED"
     if task.started_at is not None and task.execution_stopped_at is None:
         task.execution_stopped_at = now
-    task.stopping_at = task.stopping_at or task.execution_stopped_at or now
+    task.stopping_at = min(
+        moment for moment in (task.stopping_at, task.execution_stopped_at, now) if moment
+    )
     task.stopped_at = now
     task.containers = [{**container, "lastStatus": "STOPPED"} for container in task.containers]
     task.eni.status = "DELETED"

@@ -4,7 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Final
@@ -16,7 +16,7 @@ from fargate_agent.controlplane.acs import Sessions
 from fargate_agent.controlplane.api import Front
 from fargate_agent.controlplane.auth import Authenticator
 from fargate_agent.controlplane.errors import StartError
-from fargate_agent.controlplane.keys import ensure_keys, write_private
+from fargate_agent.controlplane.keys import Key, ensure_keys, write_private
 from fargate_agent.controlplane.model import Cluster
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
@@ -33,19 +33,31 @@ SHUTDOWN_TIMEOUT_S: Final = 5
 """How long requests that are being answered have when the control plane ends."""
 
 
+@contextmanager
+def prepare(settings: ControlPlaneSettings) -> Iterator[Mapping[str, Key]]:
+    """Hold the state directory, and give the keys. Blocks: call it before there is an event loop.
+
+    Raises:
+        StartError: the state directory or the keys can't be had.
+    """
+    with _hold(settings.state_dir):
+        _endpoint(settings).unlink(missing_ok=True)
+        service_model()
+        yield ensure_keys(settings.keys_path)
+
+
 async def serve(
-    settings: ControlPlaneSettings, stop: asyncio.Event, ready: Callable[[str], None]
+    settings: ControlPlaneSettings,
+    keys: Mapping[str, Key],
+    stop: asyncio.Event,
+    ready: Callable[[str], None],
 ) -> None:
     """Serve until `stop` is set; `ready` is called with the URL.
 
     Raises:
-        StartError: the state directory, the keys, the database or the port can't be had.
+        StartError: the database or the port can't be had.
     """
     async with AsyncExitStack() as stack:
-        stack.enter_context(_hold(settings.state_dir))
-        endpoint = settings.state_dir / "endpoint"
-        endpoint.unlink(missing_ok=True)
-        keys = ensure_keys(settings.keys_path)
         store = await stack.enter_async_context(open_store(settings.state_dir / "state.db"))
         arns = Arns(settings.region, settings.account)
         plane = Plane(
@@ -56,12 +68,15 @@ async def serve(
             sessions=Sessions(store, arns, settings),
         )
         await _ensure_default_cluster(plane)
-        service_model()
         front = Front(plane, Authenticator(keys, settings.region))
         url = await stack.enter_async_context(_listen(front, plane))
-        write_private(endpoint, f"{url}\n")
+        await asyncio.to_thread(write_private, _endpoint(settings), f"{url}\n")
         ready(url)
         await first_of(_wait(stop), forget_stopped(plane))
+
+
+def _endpoint(settings: ControlPlaneSettings) -> Path:
+    return settings.state_dir / "endpoint"
 
 
 async def _wait(stop: asyncio.Event) -> None:

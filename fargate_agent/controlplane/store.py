@@ -1,5 +1,6 @@
 """The database: SQLite, one writer at a time, on disk before anyone is answered."""
 
+import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engin
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.model import SCHEMA_VERSION, Base
 
-BUSY_TIMEOUT_MS: Final = 10_000
+BUSY_TIMEOUT_S: Final = 10
 """How long a writer waits for another before it gives up."""
 
 _WRITES: Final = "fargate_writes"
@@ -52,8 +53,10 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
     Raises:
         StartError: it can't be opened, or is of another version.
     """
-    engine = create_async_engine(
-        f"sqlite+aiosqlite:///{path}", connect_args={"timeout": BUSY_TIMEOUT_MS / 1000}
+    engine = await asyncio.to_thread(
+        create_async_engine,
+        f"sqlite+aiosqlite:///{path}",
+        connect_args={"timeout": BUSY_TIMEOUT_S},
     )
     event.listen(engine.sync_engine, "connect", _prepare_connection)
     event.listen(engine.sync_engine, "begin", _begin)

@@ -4,6 +4,7 @@ The snapshot of a layer is named by its chain id, so that images share what they
 """
 
 import secrets
+from dataclasses import replace
 from typing import Final
 
 from fargate_agent.containerd.client import Containerd
@@ -16,6 +17,11 @@ from fargate_agent.image.turns import Turns
 
 _SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"
 """On a configuration: keeps a snapshot. Source: containerd, metadata/gc.go."""
+
+_SAME_TYPES: Final = {
+    "application/vnd.docker.image.rootfs.diff.tar.zstd": "application/vnd.oci.image.layer.v1.tar+zstd"
+}
+"""Media types that containerd 1.6 doesn't know, by the one under which it unpacks the same bytes."""
 
 
 def snapshot_labels(snapshotter: str, diff_ids: tuple[str, ...]) -> dict[str, str]:
@@ -77,6 +83,7 @@ class Unpacker:
         parent = self._chain[position - 1] if position else ""
         key = f"fargate-unpack-{secrets.token_hex(8)} {name}"
         mounts = await self._snapshots.prepare(key, parent, {})
+        layer = replace(layer, media_type=_SAME_TYPES.get(layer.media_type, layer.media_type))
         try:
             applied = await self._diff.apply(layer, mounts)
             if applied.digest != self._diff_ids[position]:

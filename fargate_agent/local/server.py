@@ -47,7 +47,7 @@ class LocalServer:
     """Archives are kept here while they are read."""
     is_connected: Callable[[], bool]
     """Whether the control plane is connected."""
-    containerd_version: Callable[[], str]
+    containerd_version: str
 
     @asynccontextmanager
     async def serve(self, path: Path) -> AsyncIterator[None]:
@@ -78,13 +78,13 @@ class LocalServer:
             yield
         finally:
             await runner.cleanup()
-            path.unlink(missing_ok=True)
+            await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def _health(self, _: web.Request) -> web.Response:
         return web.json_response(
             {
                 "version": __version__,
-                "containerd": self.containerd_version(),
+                "containerd": self.containerd_version,
                 "controlPlane": "connected" if self.is_connected() else "disconnected",
                 "tasks": len(list(self.supervisor.runs())),
             }
@@ -173,9 +173,9 @@ class LocalServer:
         return web.json_response({"loaded": names})
 
     async def _prune_images(self, _: web.Request) -> web.Response:
-        in_use = {
-            image.name for run in self.supervisor.runs() for image in run.images.values()
-        } | {container.image for run in self.supervisor.runs() for container in run.plan.containers}
+        in_use = {image.name for run in self.supervisor.runs() for image in run.images.values()} | {
+            container.image for run in self.supervisor.runs() for container in run.plan.containers
+        }
         return web.json_response({"removed": await self.images.prune(in_use)})
 
     async def _drain(self, request: web.Request) -> web.Response:

@@ -10,10 +10,11 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from fargate_agent.network.namespaces import socket_in_netns
+from fargate_agent.network.namespaces import inside
 
 ANSWER_TIMEOUT_S: Final = 10
 """Far above what was measured; after it the kernel is taken to be stuck."""
@@ -51,18 +52,29 @@ class Answer(NamedTuple):
     payload: bytes
 
 
+@contextmanager
+def entering(netns: Path | None) -> Iterator[None]:
+    """Run the body, which must not await, in a namespace; None is that of the host.
+
+    Raises:
+        NetlinkError: there is no such namespace, or the body met an error of the system.
+    """
+    what = "open netlink socket" if netns is None else "open network namespace"
+    try:
+        with inside(netns) if netns else nullcontext():
+            yield
+    except OSError as error:
+        raise NetlinkError(what, error.errno or errno.EIO) from error
+
+
 def open_netlink(netns: Path | None, protocol: int, kind: int = socket.SOCK_RAW) -> socket.socket:
     """Open a netlink socket in a namespace; None is that of the host.
 
     Raises:
-        NetlinkError: there is no such namespace.
+        NetlinkError: there is no such namespace, or the kernel has no such protocol.
     """
-    try:
-        if netns is None:
-            return socket.socket(socket.AF_NETLINK, kind, protocol)
-        return socket_in_netns(netns, socket.AF_NETLINK, kind, protocol)
-    except OSError as error:
-        raise NetlinkError("open network namespace", error.errno or errno.EIO) from error
+    with entering(netns):
+        return socket.socket(socket.AF_NETLINK, kind, protocol)
 
 
 def render_message(kind: int, flags: int, payload: bytes) -> bytes:

@@ -23,7 +23,13 @@ from fargate_agent.network.names import (
     ours_prefix,
 )
 from fargate_agent.network.namespaces import in_thread
-from fargate_agent.network.netlink import Interface, Link, Netlink, NetlinkError
+from fargate_agent.network.netlink import (
+    Interface,
+    Netlink,
+    NetlinkError,
+    find_index,
+    get_index,
+)
 from fargate_agent.network.reasons import SubnetInUseError
 from fargate_agent.plan import EniPlan
 
@@ -38,23 +44,28 @@ class Bridges:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     @asynccontextmanager
-    async def hold(self, eni: EniPlan, netlink: Netlink) -> AsyncIterator[Link]:
+    async def hold(self, eni: EniPlan, netlink: Netlink) -> AsyncIterator[int]:
         """Have the bridge of the ENI's subnet, and keep it, while the body gives it a port.
+
+        Yields its index.
 
         Raises:
             NetlinkError: the kernel refused.
             SubnetInUseError: the subnet is one of the host's own.
         """
         gateways = _gateways(eni)
-        name = bridge_name(self.instance, gateways[0])
+        name = self.name_of(eni)
         async with self._locks[name]:
-            bridge = await netlink.find_link(name)
-            if bridge is None:
+            index = find_index(name)
+            if index is None:
                 await _refuse_own_subnets(netlink, gateways)
                 await netlink.add_bridge(name, bridge_mac(name))
-                bridge = await netlink.get_link(name)
-            await self._furnish(netlink, bridge, gateways)
-            yield bridge
+                index = get_index(name)
+            await netlink.set_up(index, instance_alias(self.instance))
+            for gateway in gateways:
+                await netlink.add_address(index, gateway)
+            await self._ensure_way_out(name, gateways)
+            yield index
 
     async def release(self, eni: EniPlan) -> None:
         """Remove the bridge of the ENI's subnet with its NAT, unless it has a port.
@@ -63,7 +74,11 @@ class Bridges:
             NetlinkError: the kernel refused.
         """
         async with Netlink.open() as netlink:
-            await self._remove_if_unused(netlink, bridge_name(self.instance, _gateways(eni)[0]))
+            await self._remove_if_unused(netlink, self.name_of(eni))
+
+    def name_of(self, eni: EniPlan) -> str:
+        """Name the bridge of the ENI's subnet."""
+        return bridge_name(self.instance, _gateways(eni)[0])
 
     async def release_unused(self) -> list[str]:
         """Remove every bridge that has no port, and NAT that has no bridge; return their names.
@@ -92,28 +107,21 @@ class Bridges:
                 await in_thread(delete_link, None, bridge.index)
             return True
 
-    async def _furnish(
-        self, netlink: Netlink, bridge: Link, gateways: tuple[Interface, ...]
-    ) -> None:
-        if bridge.alias is None:
-            await netlink.set_alias(bridge.name, instance_alias(self.instance))
-        if not bridge.up:
-            await netlink.set_up(bridge.index)
-        for gateway in gateways:
-            await netlink.add_address(bridge.index, gateway)
+    async def _ensure_way_out(self, name: str, gateways: tuple[Interface, ...]) -> None:
         try:
-            await in_thread(self._ensure_way_out, bridge.name, gateways)
+            for gateway in gateways:
+                ensure_forwarding(gateway.version)
+                if not nftables.table_exists(nat_table_name(name), gateway.version):
+                    await in_thread(
+                        nftables.add_masquerade,
+                        nat_table_name(name),
+                        gateway.network,
+                        f"{ours_prefix(self.instance)}b",
+                    )
         except (NetlinkError, OSError) as error:
             self._findings.note(
                 f"addresses can't be translated on this machine ({error})",
                 "tasks reach their own subnet, but no other network",
-            )
-
-    def _ensure_way_out(self, bridge: str, gateways: tuple[Interface, ...]) -> None:
-        for gateway in gateways:
-            ensure_forwarding(gateway.version)
-            nftables.ensure_masquerade(
-                nat_table_name(bridge), gateway.network, f"{ours_prefix(self.instance)}b"
             )
 
 

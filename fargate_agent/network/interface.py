@@ -1,21 +1,60 @@
 """What every kind of ENI needs once its interface is in the network namespace."""
 
-from fargate_agent.network.netlink import Link, Netlink
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.network.netlink import Netlink, get_index
 from fargate_agent.plan import EniPlan
 
+CARRIER_TIMEOUT_S: Final = 3.0
+"""What a NIC takes to agree with its peer on a speed. A task whose wire is cut starts all the
+same."""
+PASSING_POLL_S: Final = 0.001
+"""Most often the first look already finds it so."""
 
-async def configure(netlink: Netlink, interface: Link, eni: EniPlan) -> bool:
-    """Bring the interface up with its addresses and routes; whether its address is new there.
+_SYSFS: Final = Path("/sys/class/net")
+_FORWARDING: Final = "3"
+"""Source: Linux, include/uapi/linux/if_bridge.h, `BR_STATE_FORWARDING`."""
+
+
+async def configure(netlink: Netlink, netns: Path, eni: EniPlan) -> bool:
+    """Bring the ENI's interface up with addresses and routes; whether its address is new there.
 
     Raises:
         NetlinkError: the kernel refused.
     """
-    await netlink.set_up(interface.index)
-    is_new = await netlink.add_address(interface.index, eni.address)
+    index = get_index(eni.ifname, netns)
+    await netlink.set_up(index)
+    is_new = await netlink.add_address(index, eni.address)
     if eni.ipv6_address is not None:
-        await netlink.add_address(interface.index, eni.ipv6_address)
+        await netlink.add_address(index, eni.ipv6_address)
     if eni.primary:
-        await netlink.set_default_route(interface.index, eni.gateway)
+        await netlink.set_default_route(index, eni.gateway)
         if eni.ipv6_gateway is not None:
-            await netlink.set_default_route(interface.index, eni.ipv6_gateway)
+            await netlink.set_default_route(index, eni.ipv6_gateway)
     return is_new
+
+
+async def wait_until_passing(name: str) -> None:
+    """Return when packets go through an interface of the host that is up.
+
+    The kernel gets there some milliseconds after it was brought up, on a worker of its own. Until
+    then it drops packets, and a lost first one costs its sender a second.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(CARRIER_TIMEOUT_S):
+            while not _is_passing(name):  # noqa: ASYNC110 - the kernel's news come by no Event
+                await asyncio.sleep(PASSING_POLL_S)
+
+
+def _is_passing(name: str) -> bool:
+    """Whether it has a carrier and, if it is a port, its bridge forwards for it."""
+    try:
+        port = _SYSFS / name / "brport" / "state"
+        if port.exists() and port.read_text(encoding="ascii").strip() != _FORWARDING:
+            return False
+        return (_SYSFS / name / "operstate").read_text(encoding="ascii").strip() == "up"
+    except FileNotFoundError:
+        return False

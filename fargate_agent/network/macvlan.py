@@ -10,7 +10,7 @@ from typing import Final
 from fargate_agent.drivers import EniDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.blocking import delete_link
-from fargate_agent.network.interface import configure
+from fargate_agent.network.interface import configure, wait_until_passing
 from fargate_agent.network.namespaces import in_thread, is_netns
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.network.probe import AddressProbes
@@ -44,8 +44,8 @@ class MacvlanEni(EniDriver):
                             {"ifname": eni.ifname, "address": eni.mac},
                             eni.mtu,
                         )
-                    interface = await task.get_link(eni.ifname)
-                if await configure(task, interface, eni):
+                is_new = await configure(task, netns, eni)
+                if is_new:
                     self._probes.start(eni, netns)
 
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
@@ -70,6 +70,7 @@ async def _ready_parent(host: Netlink, eni: EniPlan) -> Link:
         )
     if not parent.up:
         await host.set_up(parent.index)
+        await wait_until_passing(parent.name)
     return parent
 
 

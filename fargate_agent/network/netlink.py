@@ -24,7 +24,7 @@ from typing import Any, Final
 from pyroute2 import AsyncIPRoute
 from pyroute2.netlink.exceptions import NetlinkError as PyrouteError
 
-from fargate_agent.network.blocking import NetlinkError, open_netlink
+from fargate_agent.network.blocking import NetlinkError, entering, open_netlink
 from fargate_agent.network.namespaces import socket_in_netns
 
 __all__ = ["Link", "LinkStats", "Netlink", "NetlinkError", "read_link_stats", "socket_in_netns"]
@@ -97,6 +97,7 @@ class Netlink:
         """Speak about the namespace mounted on `netns`; None is that of the host."""
         descriptor = open_netlink(netns, socket.NETLINK_ROUTE, socket.SOCK_DGRAM).detach()
         async with AsyncIPRoute(fileno=descriptor) as route:
+            await route.setup_endpoint()  # before that it wouldn't close the socket
             yield cls(route)
 
     async def find_link(self, name: str) -> Link | None:
@@ -181,21 +182,16 @@ class Netlink:
             ),
         )
 
-    async def set_up(self, index: int, alias: str | None = None) -> None:
-        """Switch an interface on, and note on it whose it is."""
-        mark = {} if alias is None else {"ifalias": alias}
-        request = self._route.link("set", index=index, state="up", **mark)
-        await self._ask("bring interface up", request)
-
-    async def set_master(self, name: str, bridge: int) -> None:
-        """Make an interface a port of the bridge."""
-        request = self._route.link("set", ifname=name, master=bridge)
-        await self._ask(f"put {name} on its bridge", request)
-
-    async def set_alias(self, name: str, alias: str) -> None:
-        """Note on an interface whose it is, for the sweep and for `ip link`."""
-        request = self._route.link("set", ifname=name, ifalias=alias)
-        await self._ask(f"mark {name}", request)
+    async def set_up(
+        self, index: int, alias: str | None = None, *, master: int | None = None
+    ) -> None:
+        """Switch an interface on; note on it whose it is; make it a port of a bridge."""
+        changes: dict[str, object] = {"state": "up"}
+        if alias is not None:
+            changes["ifalias"] = alias
+        if master is not None:
+            changes["master"] = master
+        await self._ask("bring interface up", self._route.link("set", index=index, **changes))
 
     async def add_address(self, index: int, address: Interface, *, host_only: bool = False) -> bool:
         """Give an interface an address; whether it is new there.
@@ -253,6 +249,31 @@ class Netlink:
             raise NetlinkError(what, error.code) from error
         except OSError as error:  # TimeoutError is one
             raise NetlinkError(what, error.errno or errno.ETIMEDOUT) from error
+
+
+def find_index(name: str, netns: Path | None = None) -> int | None:
+    """Return the index of the interface of that name; far quicker than all of `find_link`.
+
+    Raises:
+        NetlinkError: there is no such namespace.
+    """
+    with entering(netns):
+        try:
+            return socket.if_nametoindex(name)
+        except OSError:  # without a number: there is no interface of that name
+            return None
+
+
+def get_index(name: str, netns: Path | None = None) -> int:
+    """Return the index of the interface of that name.
+
+    Raises:
+        NetlinkError: there is none, or no such namespace.
+    """
+    index = find_index(name, netns)
+    if index is None:
+        raise NetlinkError(f"find {name}", errno.ENODEV)
+    return index
 
 
 async def read_link_stats(netns: Path) -> dict[str, LinkStats]:

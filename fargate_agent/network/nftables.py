@@ -3,8 +3,8 @@
 A table is made with its rules in one transaction, so one that exists is whole. pyroute2 can't be
 used for that: it sends every object in a transaction of its own.
 
-All functions block, and are for threads. All numbers: Linux, include/uapi/linux/netfilter/
-`nf_tables.h` and `nfnetlink.h`.
+All functions block; those that change something are for threads. All numbers: Linux,
+include/uapi/linux/netfilter/nf_tables.h and nfnetlink.h.
 """
 
 import errno
@@ -64,15 +64,32 @@ _FAMILIES: Final = {
 }
 
 
-def ensure_masquerade(table: str, subnet: Network, siblings: str) -> None:
-    """Hide a subnet behind the host's addresses, but for interfaces named `siblings…`.
+def table_exists(table: str, version: int) -> bool:
+    """Whether there is a table of that name for that version of IP. Takes some 50 µs.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    request = _message(_GET_TABLE, NLM_F_REQUEST | NLM_F_ACK, _FAMILIES[version], _text(1, table))
+    with open_netlink(None, NETLINK_NETFILTER) as link:
+        try:
+            ask(link, f"find packet filter table {table}", request)
+        except NetlinkError as error:
+            if error.code == errno.ENOENT:
+                return False
+            raise
+    return True
+
+
+def add_masquerade(table: str, subnet: Network, siblings: str) -> None:
+    """Make a table that hides a subnet behind the host's addresses.
+
+    But not from the subnet itself, nor from what lies beyond interfaces named `siblings…`.
 
     Raises:
         NetlinkError: the kernel refused.
     """
     family = _FAMILIES[subnet.version]
-    if _table_exists(table, family):
-        return
     create = NLM_F_REQUEST | NLM_F_CREATE
     chain = _text(1, table) + _text(3, "postrouting")
     hook = _nested(4, _number(1, _POST_ROUTING) + _number(2, _PRIORITY_SOURCE_NAT))
@@ -102,8 +119,8 @@ def delete_tables(table: str) -> None:
     Raises:
         NetlinkError: the kernel refused.
     """
-    for family in _FAMILIES.values():
-        if _table_exists(table, family):
+    for version, family in _FAMILIES.items():
+        if table_exists(table, version):
             _transact(
                 f"remove packet filter table {table}",
                 _message(_DELETE_TABLE, NLM_F_REQUEST | NLM_F_ACK, family, _text(1, table)),
@@ -123,18 +140,6 @@ def read_tables() -> set[str]:
             for answer in ask(link, "list packet filter tables", request):
                 names.add(_read_text(answer.payload[4:], 1))
     return names
-
-
-def _table_exists(table: str, family: _Family) -> bool:
-    request = _message(_GET_TABLE, NLM_F_REQUEST | NLM_F_ACK, family, _text(1, table))
-    with open_netlink(None, NETLINK_NETFILTER) as link:
-        try:
-            ask(link, f"find packet filter table {table}", request)
-        except NetlinkError as error:
-            if error.code == errno.ENOENT:
-                return False
-            raise
-    return True
 
 
 def _transact(what: str, *messages: bytes) -> None:

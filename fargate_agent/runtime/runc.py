@@ -22,7 +22,6 @@ from fargate_agent.containerd.errors import (
     AlreadyExistsError,
     ContainerdError,
     DeadlineError,
-    FailedPreconditionError,
     NotFoundError,
 )
 from fargate_agent.containerd.processes import ExitResult, ProcessStatus, RuncOptions
@@ -184,16 +183,16 @@ class RuncRuntime(Runtime):
             raise explain_create(error, task, container) from error
         except OSError as error:
             raise CannotCreateContainerError(explain(error), container=container.name) from error
+        except CannotCreateContainerError as error:
+            error.container = container.name
+            raise
 
     async def start(self, container: ContainerPlan) -> None:
         deadline_s = self._settings.start_timeout_s
         try:
-            await self._containerd.processes.start(container.id, deadline_s=deadline_s)
-        except FailedPreconditionError as error:
+            # containerd's refusal to start what was started is told from others by its text only
             if await self._status(container.id) not in _STARTED:
-                raise CannotStartContainerError(
-                    render_error(error), container=container.name
-                ) from error
+                await self._containerd.processes.start(container.id, deadline_s=deadline_s)
         except DeadlineError as error:
             raise explain_timeout("running", deadline_s, container) from error
         except ContainerdError as error:

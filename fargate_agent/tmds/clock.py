@@ -11,8 +11,10 @@ STA_UNSYNC: Final = 0x40
 
 
 class _Timex(ctypes.Structure):
-    """Source: Linux, include/uapi/linux/timex.h, `struct __kernel_timex`; only its beginning has
-    names."""
+    """What the kernel tells of its clock; the fields that aren't read here have no names.
+
+    Source: Linux, include/uapi/linux/timex.h, `struct __kernel_timex`.
+    """
 
     _fields_ = (
         ("modes", ctypes.c_uint),

@@ -56,15 +56,18 @@ class Handlers:
         path = request.rel_url.raw_path
         if (cleaned := _clean(path)) != path:
             return web.Response(status=301, headers={"Location": cleaned})
-        match = _PATH.fullmatch(path)
-        if match is None:
+        wanted = _PATH.fullmatch(path)
+        if wanted is None:
             return web.Response(status=404, text="404 page not found\n")
         task = self._find_task(task_id)
-        container = _find_container(task, match["id"])
+        container = _find_container(task, wanted["id"])
         if task is None or container is None:
-            text = f"V4 {_UNKNOWN[match['what']]} from v3 endpoint ID: {match['id']}"
+            text = f"V4 {_UNKNOWN[wanted['what']]} from v3 endpoint ID: {wanted['id']}"
             return _error(404, text)
-        match match["what"]:
+        return await self._describe(task, container, wanted["what"])
+
+    async def _describe(self, task: TaskView, container: ContainerPlan, what: str) -> web.Response:
+        match what:
             case "/task":
                 clock = read_clock_drift()
                 return _json(describe_task(task, self._snapshotter, clock).to_json())

@@ -83,7 +83,7 @@ class TaskMetadata(MetadataEndpoint):
         )
         try:
             listener = await asyncio.get_running_loop().create_server(
-                partial(self._accept, task.id, connections), sock=self._bind(task.netns)
+                partial(_accept, connections), sock=self._bind(task.netns)
             )
         except OSError as error:
             raise ResourceInitializationError(
@@ -110,23 +110,21 @@ class TaskMetadata(MetadataEndpoint):
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TIMEOUT_S * 1000)
-            listener.setblocking(False)
             listener.bind((str(TMDS_ADDRESS), PORT))
         except OSError:
             listener.close()
             raise
         return listener
 
-    def _accept(self, task_id: str, connections: web.Server) -> asyncio.Protocol:
-        endpoint = self._endpoints.get(task_id)
-        if endpoint is None or len(connections.connections) >= MAX_CONNECTIONS:
-            return _Refusal()
-        return connections()
-
     async def _answer(self, task_id: str, request: web.BaseRequest) -> web.StreamResponse:
         if self._handlers is None:
             return web.Response(status=503)
         return await self._handlers.answer(task_id, request)
+
+
+def _accept(connections: web.Server) -> asyncio.Protocol:
+    full = len(connections.connections) >= MAX_CONNECTIONS
+    return _Refusal() if full else connections()
 
 
 class _Refusal(asyncio.Protocol):

@@ -33,7 +33,7 @@ from fargate_agent.wire.stats import (
 NS_PER_S: Final = 1_000_000_000
 BYTES_PER_MIB: Final = 1024 * 1024
 SYSTEM_CPU_FIELDS: Final = 7
-"""Of the first line of /proc/stat, user to softirq. Source: moby, daemon/stats/collector_unix.go."""
+"""In the first line of /proc/stat: user to softirq. Source: moby, daemon/stats_unix.go."""
 
 ReadUsage = Callable[[tuple[ContainerPlan, ...]], Awaitable[Mapping[str, ContainerUsage]]]
 """By container id; those that don't run are missing."""

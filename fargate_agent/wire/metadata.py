@@ -1,5 +1,6 @@
-"""What the task metadata endpoint answers, version 4. Members stand in the order in which ECS has
-them, and are left out where ECS leaves them out.
+"""What the task metadata endpoint answers, version 4.
+
+Members stand in the order in which ECS has them, and are left out where ECS leaves them out.
 
 Source: amazon-ecs-agent, ecs-agent/tmds/handlers/v4/state/response.go and v2/response.go; ECS
 developer guide, task metadata endpoint version 4 for tasks on Fargate.
@@ -18,7 +19,7 @@ def render_moment(moment: datetime) -> str:
     return text.rstrip("0").removesuffix(".") + "Z"
 
 
-def _without_zero_fraction(number: float) -> float:
+def _without_zero_fraction(number: float) -> int | float:
     return int(number) if number == int(number) else number
 
 

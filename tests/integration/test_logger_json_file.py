@@ -1,104 +1,26 @@
-"""The logger `json-file`, started as containerd's shim starts it."""
-
-import json
 import os
 import signal
 import stat
-import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.fixtures.loggers import (
+    DEADLINE_S,
+    StartLogger,
+    read_records,
+    read_text,
+    running_loggers,
+)
 from tests.fixtures.machine import wait_for
-
-PROGRAM = Path(__file__).parents[2] / "shim-loggers" / "json-file"
-DEADLINE_S = 10.0
-
-
-@dataclass
-class Logger:
-    """A running logger, and the container's ends of its pipes."""
-
-    process: int
-    stdout: int
-    stderr: int
-    ready: bytes
-    """What came out of the readiness pipe until its end."""
-    open_ends: set[int]
-    exit_code: int | None = None
-
-    def write(self, data: bytes, to: int | None = None) -> None:
-        to = self.stdout if to is None else to
-        while data:
-            data = data[os.write(to, data) :]
-
-    def end(self, *descriptors: int) -> None:
-        for descriptor in descriptors or list(self.open_ends):
-            os.close(descriptor)
-            self.open_ends.remove(descriptor)
-
-    def wait(self) -> int:
-        """Return how it ended, and fail if it doesn't."""
-        wait_for(self.has_ended, "the logger to end", DEADLINE_S)
-        assert self.exit_code is not None
-        return self.exit_code
-
-    def has_ended(self) -> bool:
-        if self.exit_code is None:
-            pid, status = os.waitpid(self.process, os.WNOHANG)
-            self.exit_code = os.waitstatus_to_exitcode(status) if pid else None
-        return self.exit_code is not None
-
-    def finish(self) -> int:
-        self.end()
-        return self.wait()
-
-
-StartLogger = Callable[..., Logger]
 
 
 @pytest.fixture
 def start_logger() -> Iterator[StartLogger]:
-    """Start loggers with pipes on 3, 4 and 5, an empty environment, and /dev/null elsewhere."""
-    started: list[Logger] = []
-
-    def start(*arguments: str) -> Logger:
-        stdout, stderr, ready = os.pipe(), os.pipe(), os.pipe()
-        inside = (stdout[0], stderr[0], ready[1])
-        moves = [(os.POSIX_SPAWN_DUP2, end, 200 + n) for n, end in enumerate(inside)]
-        moves += [(os.POSIX_SPAWN_DUP2, 200 + n, 3 + n) for n in range(3)]
-        closes = [(os.POSIX_SPAWN_CLOSE, 200 + n) for n in range(3)]
-        null = [(os.POSIX_SPAWN_OPEN, n, "/dev/null", os.O_RDWR, 0) for n in range(3)]
-        pid = os.posix_spawn(
-            PROGRAM, [str(PROGRAM), *arguments], {}, file_actions=[*null, *moves, *closes]
-        )
-        for end in inside:
-            os.close(end)
-        with os.fdopen(ready[0], "rb") as pipe:
-            answer = pipe.read()
-        logger = Logger(pid, stdout[1], stderr[1], answer, {stdout[1], stderr[1]})
-        started.append(logger)
-        return logger
-
-    yield start
-    for logger in started:
-        logger.end()
-        if not logger.has_ended():
-            os.kill(logger.process, signal.SIGKILL)
-            logger.wait()
-
-
-def read_records(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
-def read_text(path: Path, stream: str = "stdout") -> str:
-    return "".join(record["log"] for record in read_records(path) if record["stream"] == stream)
+    with running_loggers() as start:
+        yield start
 
 
 def test_logger_is_ready_with_one_byte_when_its_file_is_open(
@@ -307,39 +229,3 @@ def test_logger_ends_when_only_the_console_of_a_terminal_ends(
     logger.end(logger.stdout)
 
     assert logger.wait() == 0
-
-
-@contextmanager
-def small_disk(path: Path) -> Iterator[Path]:
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", path], check=True)
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "--lazy", path], check=True)
-
-
-@pytest.mark.root
-def test_container_goes_on_and_losses_are_told_when_the_disk_is_full(
-    start_logger: StartLogger, tmp_path: Path
-) -> None:
-    with small_disk(tmp_path / "disk") as disk:
-        ballast, path = disk / "ballast", disk / "web.log"
-        ballast.write_bytes(b"x" * 32_768)
-        logger = start_logger("--log-path", str(path))
-
-        for number in range(20_000):
-            logger.write(b"line %d\n" % number)
-        os.truncate(ballast, 0)
-        logger.write(b"at last\n", logger.stderr)
-        code = logger.finish()
-
-        records = read_records(path)
-        kept = [record["log"] for record in records if record["log"].startswith("line ")]
-        assert code == 0
-        assert kept[:100] == [f"line {number}\n" for number in range(100)]
-        assert records[-1]["log"] == "at last\n"
-        lost = 20_000 - len(kept)
-        losses = [record["log"] for record in records if record["log"].startswith("json-file: ")]
-        assert losses[-1].endswith(" lines lost: No space left on device\n")
-        assert sum(int(loss.split()[1]) for loss in losses) == lost > 0

@@ -16,6 +16,7 @@ from tests.fixtures.network import (
     ask_caller,
     open_tcp,
     read_ip,
+    remove_link,
     run_ip,
     serve_caller,
 )
@@ -42,7 +43,7 @@ async def parent() -> AsyncIterator[str]:
     name = f"fgt{uuid.uuid4().hex[:8]}"
     run_ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
     yield name
-    run_ip("link", "del", name)
+    remove_link(name)
 
 
 @pytest.fixture

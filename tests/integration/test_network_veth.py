@@ -21,6 +21,7 @@ from tests.fixtures.network import (
     ask_caller,
     read_host_names,
     read_ip,
+    remove_link,
     run_ip,
     serve_caller,
 )
@@ -53,7 +54,7 @@ async def outsider(make_netns: MakeNetns) -> AsyncIterator[Path]:
     run_ip("address", "add", f"{OUTSIDER}/30", "dev", "out", netns=netns)
     run_ip("link", "set", "out", "up", netns=netns)
     yield netns
-    run_ip("link", "del", name)
+    remove_link(name)
 
 
 async def test_tasks_of_a_subnet_reach_each_other_under_their_own_addresses(

@@ -1,0 +1,184 @@
+"""Archives of images: an OCI image layout, or what `docker save` writes, as one tar file.
+
+Nothing is ever unpacked to the file system: members are found by their offset and read from there.
+An archive is not trusted: digests are verified, and whatever points outside of it is refused.
+Source: OCI image specification, image-layout.md; Docker image specification v1.2, "Combined Image
+JSON + Filesystem Changeset Format".
+"""
+
+import gzip
+import io
+import os
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Final
+
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES
+
+MAX_ARCHIVE_BYTES: Final = 64 << 30
+"""Largest archive when it isn't compressed; the largest public images have a third of it."""
+
+MAX_MEMBERS: Final = 1 << 14
+"""An image of 500 layers has 1,500 members at most, and an archive holds a few images."""
+
+MAX_HEADER_BYTES: Final = 1 << 20
+"""Longest header of a member; a PAX header holds little more than a name."""
+
+COPY_BYTES: Final = 1 << 20
+MAX_LINKS: Final = 8
+
+_GZIP_MAGIC: Final = b"\x1f\x8b"
+"""Source: RFC 1952."""
+
+
+class ImageArchiveError(Exception):
+    """An archive isn't what it should be; the text says what is wrong with it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """Where the content of a file of the archive lies."""
+
+    offset: int
+    size: int
+
+
+class Archive:
+    """A tar file that has been looked through. All methods block."""
+
+    def __init__(self, file: BinaryIO, members: dict[str, Member], links: dict[str, str]) -> None:
+        self._file = file
+        self._members = members
+        self._links = links
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._members or name in self._links
+
+    def member(self, name: str) -> Member:
+        """Find a file, also by a link that doesn't leave the archive.
+
+        Raises:
+            ImageArchiveError: it isn't there.
+        """
+        found = _normalise(name)
+        for _ in range(MAX_LINKS):
+            if found in self._members:
+                return self._members[found]
+            if found not in self._links:
+                break
+            found = self._links[found]
+        raise ImageArchiveError(f"the archive has no file '{name}'")
+
+    def read(self, name: str) -> bytes:
+        """Read a small file.
+
+        Raises:
+            ImageArchiveError: it isn't there, or isn't small.
+        """
+        member = self.member(name)
+        if member.size > MAX_DOCUMENT_BYTES:
+            raise ImageArchiveError(f"'{name}' is larger than {MAX_DOCUMENT_BYTES} bytes")
+        return self.read_at(member, 0, member.size)
+
+    def read_at(self, member: Member, position: int, size: int) -> bytes:
+        """Read a piece of a file; shorter at its end."""
+        size = min(size, member.size - position)
+        return os.pread(self._file.fileno(), size, member.offset + position)
+
+
+@contextmanager
+def open_archive(file: Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> Iterator[Archive]:
+    """Look through an archive, which may be compressed by gzip. Blocks.
+
+    Raises:
+        ImageArchiveError: it isn't a tar file, or a hostile one.
+    """
+    with file.open("rb") as packed:
+        if packed.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
+            yield _scan(packed)
+            return
+        packed.seek(0)
+        # Beside the archive: there is room for large things, which /tmp may not have.
+        with tempfile.TemporaryFile(dir=file.parent) as plain:
+            _gunzip(packed, plain, max_bytes)
+            yield _scan(plain)
+
+
+def _gunzip(packed: BinaryIO, plain: BinaryIO, max_bytes: int) -> None:
+    written = 0
+    try:
+        with gzip.GzipFile(fileobj=packed) as unpacked:
+            while piece := unpacked.read(COPY_BYTES):
+                written += len(piece)
+                if written > max_bytes:
+                    raise ImageArchiveError(f"the archive unpacks to more than {max_bytes} bytes")
+                plain.write(piece)
+        plain.flush()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ImageArchiveError("the archive is not a whole gzip file") from error
+    except OSError as error:
+        raise ImageArchiveError(f"the archive can't be unpacked: {error.strerror}") from error
+
+
+class _Headers(io.FileIO):
+    """A file of which tarfile may read headers, and nothing that would fill the memory."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= MAX_HEADER_BYTES:
+            raise ImageArchiveError("a header in the archive is too large")
+        return super().read(size) or b""
+
+
+def _scan(file: BinaryIO) -> Archive:
+    members: dict[str, Member] = {}
+    links: dict[str, str] = {}
+    end = os.fstat(file.fileno()).st_size
+    try:
+        with (
+            _Headers(file.fileno(), closefd=False) as headers,
+            tarfile.open(fileobj=headers, mode="r:") as tar,
+        ):
+            headers.seek(0)
+            for number, entry in enumerate(tar):
+                if number >= MAX_MEMBERS:
+                    raise ImageArchiveError(f"the archive has more than {MAX_MEMBERS} files")
+                _note(entry, end, members, links)
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        raise ImageArchiveError("the archive is not a whole tar file") from error
+    return Archive(file, members, links)
+
+
+def _note(
+    entry: tarfile.TarInfo, end: int, members: dict[str, Member], links: dict[str, str]
+) -> None:
+    name = _normalise(entry.name)
+    if entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse():
+        if entry.offset_data + entry.size > end:
+            raise ImageArchiveError("the archive is not a whole tar file")
+        members[name] = Member(offset=entry.offset_data, size=entry.size)
+    elif entry.issym():
+        links[name] = _normalise(str(PurePosixPath(name).parent / entry.linkname))
+    elif entry.islnk():
+        links[name] = _normalise(entry.linkname)
+
+
+def _normalise(name: str) -> str:
+    """Write a path in one way.
+
+    Raises:
+        ImageArchiveError: it leads out of the archive.
+    """
+    parts: list[str] = []
+    for part in PurePosixPath(name).parts:
+        if part == "/" or (part == ".." and not parts):
+            raise ImageArchiveError(f"'{name}' leads out of the archive")
+        if part == "..":
+            parts.pop()
+        else:
+            parts.append(part)
+    return "/".join(parts)

@@ -1,0 +1,220 @@
+"""The program: killed at any moment it forgets nothing that it has answered; it ends in order."""
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import botocore.exceptions
+import pytest
+
+from fargate_agent.wire.messages import TaskManifestMessage
+from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, SimulatedAgent
+from tests.integration.test_controlplane_api import FARGATE
+from tests.integration.test_controlplane_tasks import describe, details, run
+
+ROUNDS = 4
+
+
+async def test_killed_control_plane_forgets_nothing_that_it_has_answered(
+    control_plane_process: ControlPlaneProcess,
+) -> None:
+    generator = random.Random(7)
+    answered: dict[str, list[str]] = {}
+    instance_arn, tokens = "", iter(range(10_000))
+    for round_number in range(ROUNDS):
+        plane = await asyncio.to_thread(control_plane_process.start)
+        ecs = plane.client()
+        await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+        agent = SimulatedAgent(plane)
+        agent.instance_arn = instance_arn
+        async with agent:
+            instance_arn = agent.instance_arn
+            work = asyncio.create_task(launch_until_it_dies(ecs, tokens, answered))
+            await asyncio.sleep(generator.uniform(0.05, 0.3))
+            await asyncio.to_thread(control_plane_process.kill)
+            last = await work
+
+        plane = await asyncio.to_thread(control_plane_process.start)
+        await check_everything_is_there(plane, answered, last)
+        await asyncio.to_thread(control_plane_process.kill)
+        assert round_number or answered
+
+
+async def launch_until_it_dies(ecs: Any, tokens: Any, answered: dict[str, list[str]]) -> str:
+    """Run tasks, and note what was answered; return the token of the call that got no answer."""
+    while True:
+        token = f"token-{next(tokens)}"
+        try:
+            answer = await asyncio.to_thread(run, ecs, clientToken=token, count=2)
+        except (botocore.exceptions.HTTPClientError, botocore.exceptions.EndpointConnectionError):
+            return token
+        answered[token] = [task["taskArn"] for task in answer["tasks"]]
+
+
+async def check_everything_is_there(
+    plane: ControlPlane, answered: dict[str, list[str]], last: str
+) -> None:
+    """The tasks live, with an address of their own; repeated calls mean the same tasks."""
+    ecs = plane.client()
+    for token, arns in list(answered.items())[-3:]:
+        again = await asyncio.to_thread(run, ecs, clientToken=token, count=2)
+        assert sorted(task["taskArn"] for task in again["tasks"]) == sorted(arns)
+    listed = await asyncio.to_thread(list_all, ecs)
+    assert {arn for arns in answered.values() for arn in arns} <= set(listed)
+    addresses: list[str] = []
+    for start in range(0, len(listed), 100):
+        page = await asyncio.to_thread(ecs.describe_tasks, tasks=listed[start : start + 100])
+        addresses += [
+            address
+            for task in page["tasks"]
+            if (address := details(task).get("privateIPv4Address")) is not None
+        ]
+    assert len(set(addresses)) == len(addresses)
+    unanswered = await asyncio.to_thread(run, ecs, clientToken=last, count=2)
+    assert len(unanswered["tasks"]) in {0, 2}
+    answered[last] = [task["taskArn"] for task in unanswered["tasks"]]
+    if not answered[last]:
+        del answered[last]
+
+
+def list_all(ecs: Any) -> list[str]:
+    pages = ecs.get_paginator("list_tasks").paginate()
+    return [arn for page in pages for arn in page["taskArns"]]
+
+
+async def test_stop_survives_a_kill_and_reaches_the_agent_afterwards(
+    control_plane_process: ControlPlaneProcess,
+) -> None:
+    plane = await asyncio.to_thread(control_plane_process.start)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        arn = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
+        await agent.bring_up(await agent.take())
+        await agent.disconnect()
+        await asyncio.to_thread(plane.client().stop_task, task=arn, reason="over")
+    await asyncio.to_thread(control_plane_process.kill)
+
+    plane = await asyncio.to_thread(control_plane_process.start)
+    successor = SimulatedAgent(plane)
+    successor.instance_arn = agent.instance_arn
+    async with successor:
+        manifest = await successor.receive(TaskManifestMessage)
+        task = await successor.take()
+        await successor.bring_down(task, exit_code=143)
+
+    shown = await asyncio.to_thread(describe, plane.client(), arn)
+    assert [(t.task_arn, t.desired_status) for t in manifest.tasks] == [(arn, "STOPPED")]
+    assert (task["arn"], task["desiredStatus"]) == (arn, "STOPPED")
+    assert (shown["lastStatus"], shown["stoppedReason"]) == ("STOPPED", "over")
+
+
+async def test_task_that_no_agent_has_heard_of_ends_at_once(
+    control_plane_process: ControlPlaneProcess,
+) -> None:
+    """An agent that hangs up between RunTask and delivery leaves a task to nobody."""
+    plane = await asyncio.to_thread(control_plane_process.start)
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane):
+        arn = (await asyncio.to_thread(run, ecs))["tasks"][0]["taskArn"]
+        await asyncio.to_thread(control_plane_process.kill)
+    await forget_delivery(plane.state_dir, arn)
+    plane = await asyncio.to_thread(control_plane_process.start)
+
+    stopped = await asyncio.to_thread(plane.client().stop_task, task=arn)
+
+    assert stopped["task"]["lastStatus"] == "STOPPED"
+    assert stopped["task"]["stopCode"] == "UserInitiated"
+    assert stopped["task"]["attachments"][0]["status"] == "DELETED"
+
+
+async def forget_delivery(state_dir: Path, arn: str) -> None:
+    """Put the database into the state before delivery, which a kill can't be aimed at."""
+
+    def forget() -> None:
+        with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as database:
+            database.execute("UPDATE tasks SET delivery = 'WAITING' WHERE id = ?", (arn[-32:],))
+            database.commit()
+
+    await asyncio.to_thread(forget)
+
+
+async def test_sigterm_ends_it_in_order_while_an_agent_is_connected(
+    control_plane_process: ControlPlaneProcess,
+) -> None:
+    plane = await asyncio.to_thread(control_plane_process.start)
+    async with SimulatedAgent(plane) as agent:
+        ended = asyncio.create_task(asyncio.to_thread(control_plane_process.terminate))
+        await agent.wait_closed()
+
+        assert await ended == 0
+
+
+def start_badly(state_dir: Path, *arguments: str, **variables: str) -> tuple[int, str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("FARGATE_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "fargate_agent.controlplane", *arguments],
+        env={**environment, "FARGATE_CONTROL_PLANE_STATE_DIR": str(state_dir), **variables},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return ended.returncode, ended.stderr
+
+
+def test_second_control_plane_on_a_state_directory_is_refused(
+    control_plane: ControlPlane,
+) -> None:
+    code, text = start_badly(control_plane.state_dir, "--listen", "http://127.0.0.1:0")
+
+    assert code != 0
+    assert text.count("\n") == 1
+    assert f"{control_plane.state_dir}: another control plane uses it" in text
+
+
+def test_port_in_use_is_said_in_one_line(control_plane: ControlPlane, tmp_path: Path) -> None:
+    code, text = start_badly(tmp_path / "other", "--listen", control_plane.url)
+
+    assert code != 0
+    assert text.count("\n") == 1
+    assert f"listen {control_plane.url}: " in text
+
+
+def test_unknown_setting_is_said_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "control-plane.toml"
+    file.write_text("reigon = 1\n")
+
+    code, text = start_badly(tmp_path / "state", "--config", str(file))
+
+    assert code != 0
+    assert text.count("\n") == 1
+    assert "reigon" in text
+
+
+def test_database_that_is_none_is_said_in_one_line(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "state.db").write_text("this is not a database, whatever its name says\n" * 100)
+
+    code, text = start_badly(state, "--listen", "http://127.0.0.1:0")
+
+    assert code != 0
+    assert text.count("\n") == 1
+    assert "state.db: file is not a database" in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_signal_ends_it_with_success(
+    number: signal.Signals, control_plane_process: ControlPlaneProcess
+) -> None:
+    control_plane_process.start()
+
+    assert control_plane_process.terminate(number) == 0

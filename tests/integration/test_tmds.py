@@ -1,0 +1,355 @@
+"""The task metadata endpoint, over real sockets in real network namespaces."""
+
+import asyncio
+import json
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.processes import RuncOptions
+from fargate_agent.drivers import ContainerUsage
+from fargate_agent.errors import ContainerRuntimeError, ResourceInitializationError
+from fargate_agent.network.namespaces import inside, socket_in_netns
+from fargate_agent.network.netlink import read_link_stats
+from fargate_agent.network.netns import KernelNetns
+from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
+from fargate_agent.runtime.usage import render_usage
+from fargate_agent.task.status import TaskFacts
+from fargate_agent.tmds.server import TaskMetadata
+from tests.fixtures.busybox import SNAPSHOTTER, prepare_busybox
+from tests.fixtures.machine import wait_for
+from tests.fixtures.network import MakeNetns, run_ip
+from tests.messages import container_json, site, task_arn, task_message
+
+pytestmark = pytest.mark.root
+
+BASE = "http://169.254.170.2"
+DEADLINE_S = 10.0
+
+
+@dataclass(frozen=True)
+class View:
+    plan: TaskPlan
+    facts: TaskFacts
+
+
+@dataclass
+class Endpoint:
+    """A running endpoint, the tasks it knows, and what the runtime says of them."""
+
+    metadata: TaskMetadata
+    tasks: dict[str, View] = field(default_factory=dict)
+    usage: dict[str, ContainerUsage] = field(default_factory=dict)
+    broken: bool = False
+
+    async def add(self, netns: Path, *names: str) -> TaskPlan:
+        message = task_message(*map(container_json, names), arn=task_arn(uuid.uuid4().hex))
+        plan = replace(plan_task(message, site(Path("/nowhere"))), netns=netns)
+        self.tasks[plan.id] = View(plan, TaskFacts())
+        await self.metadata.ensure(plan)
+        return plan
+
+
+@pytest.fixture
+async def endpoint() -> AsyncIterator[Endpoint]:
+    async def read_usage(containers: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
+        if known.broken:
+            raise ContainerRuntimeError("containerd is gone")
+        return {one.id: known.usage[one.id] for one in containers if one.id in known.usage}
+
+    metadata = TaskMetadata(
+        open_socket=socket_in_netns,
+        read_usage=read_usage,
+        read_link_stats=read_link_stats,
+        snapshotter="overlayfs",
+    )
+    known = Endpoint(metadata)
+    async with metadata.serve(known.tasks.get):
+        yield known
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    kind: str
+    body: str
+    headers: Mapping[str, str]
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+async def fetch(netns: Path, path: str, method: str = "GET") -> Answer:
+    """Ask as a container of the namespace would."""
+
+    def open_socket(address: tuple[Any, ...]) -> socket.socket:
+        opened = socket_in_netns(netns, address[0], address[1], address[2])
+        opened.setblocking(False)
+        return opened
+
+    connector = aiohttp.TCPConnector(socket_factory=open_socket)
+    timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
+    async with (
+        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+        session.request(method, BASE + path, allow_redirects=False) as response,
+    ):
+        body = await response.text()
+        return Answer(response.status, response.content_type, body, response.headers)
+
+
+def connect(netns: Path) -> socket.socket:
+    connection = socket_in_netns(netns, socket.AF_INET, socket.SOCK_STREAM)
+    connection.settimeout(DEADLINE_S)
+    connection.connect(("169.254.170.2", 80))
+    return connection
+
+
+async def receive(connection: socket.socket) -> bytes:
+    return await asyncio.to_thread(connection.recv, 65536)
+
+
+async def test_task_reads_about_itself_and_each_of_its_containers(
+    endpoint: Endpoint, netns: Path
+) -> None:
+    task = await endpoint.add(netns, "web", "log")
+
+    answers = [await fetch(netns, f"/v4/{one.metadata_id}") for one in task.containers]
+    whole = await fetch(netns, f"/v4/{task.containers[0].metadata_id}/task")
+
+    assert [answer.status for answer in (*answers, whole)] == [200, 200, 200]
+    assert {answer.kind for answer in (*answers, whole)} == {"application/json"}
+    assert [answer.json["Name"] for answer in answers] == ["web", "log"]
+    assert whole.json["TaskARN"] == task.arn
+    assert whole.json["Containers"] == [answer.json for answer in answers]
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        pytest.param(
+            "",
+            "V4 container metadata handler: unable to get container ID from request: "
+            "unable to get docker ID from v3 endpoint ID: ",
+            id="container",
+        ),
+        pytest.param(
+            "/task",
+            "V4 task metadata handler: unable to get task arn from request: "
+            "unable to get task Arn from v3 endpoint ID: ",
+            id="task",
+        ),
+        pytest.param(
+            "/stats",
+            "V4 container stats handler: unable to get container ID from request: "
+            "unable to get docker ID from v3 endpoint ID: ",
+            id="container-stats",
+        ),
+        pytest.param(
+            "/task/stats",
+            "V4 task stats handler: unable to get task arn from request: "
+            "unable to get task Arn from v3 endpoint ID: ",
+            id="task-stats",
+        ),
+    ],
+)
+async def test_id_of_another_task_is_as_unknown_as_any(
+    endpoint: Endpoint, make_netns: MakeNetns, path: str, text: str
+) -> None:
+    netns, other_netns = await make_netns(), await make_netns()
+    await endpoint.add(netns, "web")
+    other = await endpoint.add(other_netns, "web")
+
+    for metadata_id in (other.containers[0].metadata_id, "nobody"):
+        answer = await fetch(netns, f"/v4/{metadata_id}{path}")
+
+        assert (answer.status, answer.kind) == (404, "application/json")
+        assert answer.json == text + metadata_id
+    assert (await fetch(other_netns, f"/v4/{other.containers[0].metadata_id}")).status == 200
+
+
+async def test_nothing_listens_outside_of_the_task(endpoint: Endpoint, netns: Path) -> None:
+    await endpoint.add(netns, "web")
+    listening = "02AAFEA9:0050 00000000:0000 0A"
+    tables = Path("/proc/thread-self/net/tcp")
+
+    with inside(netns):
+        assert listening in tables.read_text()
+    assert listening not in tables.read_text()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
+async def test_any_method_will_do(endpoint: Endpoint, netns: Path, method: str) -> None:
+    task = await endpoint.add(netns, "web")
+
+    answer = await fetch(netns, f"/v4/{task.containers[0].metadata_id}", method)
+
+    assert answer.status == 200
+
+
+async def test_path_is_cleaned_and_unknown_ones_are_not_found(
+    endpoint: Endpoint, netns: Path
+) -> None:
+    await endpoint.add(netns, "web")
+
+    cleaned = await fetch(netns, "//v4//x/./task")
+    unknown = await fetch(netns, "/v5/x")
+    slash = await fetch(netns, "/v4/x/")
+
+    assert (cleaned.status, cleaned.headers["Location"]) == (301, "/v4/x/task")
+    assert (unknown.status, unknown.body) == (404, "404 page not found\n")
+    assert (slash.status, slash.body) == (404, "404 page not found\n")
+
+
+async def test_container_without_stats_is_an_error_alone_and_empty_among_others(
+    endpoint: Endpoint, netns: Path
+) -> None:
+    task = await endpoint.add(netns, "web")
+    (web,) = task.containers
+
+    alone = await fetch(netns, f"/v4/{web.metadata_id}/stats")
+    among = await fetch(netns, f"/v4/{web.metadata_id}/task/stats")
+
+    assert (alone.status, alone.json) == (500, f"Unable to get container stats for: {web.id}")
+    assert (among.status, among.json) == (200, {web.id: {}})
+
+
+async def test_runtime_that_does_not_answer_is_told(endpoint: Endpoint, netns: Path) -> None:
+    task = await endpoint.add(netns, "web")
+    endpoint.broken = True
+
+    answer = await fetch(netns, f"/v4/{task.containers[0].metadata_id}/task/stats")
+
+    assert (answer.status, answer.json) == (500, f"Unable to get task stats for: {task.arn}")
+
+
+async def test_stats_show_what_a_real_container_uses(
+    endpoint: Endpoint, netns: Path, containerd: Containerd
+) -> None:
+    run_ip("-n", str(netns), "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")
+    task = await endpoint.add(netns, "web", "log")
+    web, log = task.containers
+    await prepare_busybox(containerd, web.id, ["sleep", "60"], memory_bytes=64 * 1024 * 1024)
+    mounts = await containerd.snapshots(SNAPSHOTTER).mounts(web.id)
+    await containerd.processes.create(
+        web.id,
+        mounts,
+        log_uri=None,
+        terminal=False,
+        options=RuncOptions(),
+        deadline_s=DEADLINE_S,
+    )
+    await containerd.processes.start(web.id)
+
+    async def measure() -> None:
+        metrics = await containerd.processes.metrics([web.id])
+        endpoint.usage[web.id] = render_usage(metrics[web.id], datetime.now(UTC))
+
+    await measure()
+    first = await fetch(netns, f"/v4/{web.metadata_id}/stats")
+    await measure()
+    second = await fetch(netns, f"/v4/{web.metadata_id}/task/stats")
+
+    stats = second.json[web.id]
+    assert second.json[log.id] == {}
+    assert stats["id"] == web.id
+    assert stats["pids_stats"]["current"] == 1
+    assert stats["memory_stats"]["limit"] == 64 * 1024 * 1024
+    assert 0 < stats["memory_stats"]["usage"] < 64 * 1024 * 1024
+    assert stats["cpu_stats"]["cpu_usage"]["total_usage"] > 0
+    assert stats["networks"].keys() == {"eth1", "eth2"}
+    assert stats["precpu_stats"] == first.json["cpu_stats"]
+    assert stats["network_rate_stats"] == {"rx_bytes_per_sec": 0, "tx_bytes_per_sec": 0}
+    assert "network_rate_stats" not in first.json
+
+
+async def test_ensure_may_be_repeated_and_release_too(endpoint: Endpoint, netns: Path) -> None:
+    task = await endpoint.add(netns, "web")
+
+    await endpoint.metadata.ensure(task)
+    assert (await fetch(netns, f"/v4/{task.containers[0].metadata_id}")).status == 200
+    await endpoint.metadata.release(task)
+    await endpoint.metadata.release(task)
+
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await fetch(netns, "/v4/x")
+    await endpoint.metadata.ensure(task)
+    assert (await fetch(netns, f"/v4/{task.containers[0].metadata_id}")).status == 200
+
+
+async def test_namespace_is_gone_after_release_though_connections_were_open(
+    endpoint: Endpoint, netns: Path, instance: str
+) -> None:
+    task = await endpoint.add(netns, "web")
+    host_end = f"v{uuid.uuid4().hex[:8]}"
+    run_ip("link", "add", host_end, "type", "veth", "peer", "name", "eth1", "netns", str(netns))
+    with connect(netns) as connection:
+        connection.sendall(f"GET /v4/{task.containers[0].metadata_id} HTTP/1.1\r\n\r\n".encode())
+        assert (await receive(connection)).startswith(b"HTTP/1.1 200 OK")
+
+        await endpoint.metadata.release(task)
+
+        with pytest.raises(ConnectionResetError):
+            await receive(connection)
+    await KernelNetns(instance).release(netns)
+    names = Path("/sys/class/net")
+    await asyncio.to_thread(
+        wait_for, lambda: not (names / host_end).exists(), "the namespace to go", DEADLINE_S
+    )
+
+
+async def test_connection_that_asks_nothing_is_closed(
+    endpoint: Endpoint, netns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fargate_agent.tmds.server.TIMEOUT_S", 1)
+    await endpoint.add(netns, "web")
+
+    with connect(netns) as silent, connect(netns) as slow:
+        slow.sendall(b"GET /v4/x HTTP/1.1\r\nX-Never:")
+
+        assert await receive(silent) == b""
+        assert await receive(slow) == b""
+
+
+async def test_connections_of_one_task_are_limited(
+    endpoint: Endpoint, make_netns: MakeNetns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fargate_agent.tmds.server.MAX_CONNECTIONS", 2)
+    netns, other_netns = await make_netns(), await make_netns()
+    await endpoint.add(netns, "web")
+    other = await endpoint.add(other_netns, "web")
+
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            connection = stack.enter_context(connect(netns))
+            connection.sendall(b"GET /v4/x HTTP/1.1\r\n\r\n")
+            assert (await receive(connection)).startswith(b"HTTP/1.1 404")
+        third = stack.enter_context(connect(netns))
+
+        assert await receive(third) == b""
+        answer = await fetch(other_netns, f"/v4/{other.containers[0].metadata_id}")
+        assert answer.status == 200
+
+
+async def test_address_that_is_taken_is_refused_with_a_reason(
+    endpoint: Endpoint, netns: Path
+) -> None:
+    with socket_in_netns(netns, socket.AF_INET, socket.SOCK_STREAM) as taken:
+        taken.bind(("169.254.170.2", 80))
+        taken.listen()
+
+        with pytest.raises(ResourceInitializationError) as refused:
+            await endpoint.add(netns, "web")
+
+    assert refused.value.detail == (
+        "task metadata endpoint 169.254.170.2:80: Address already in use"
+    )

@@ -1,0 +1,137 @@
+import re
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+
+from fargate_agent.cli.describe import render_task
+from fargate_agent.cli.output import NO_LIMIT, render_age
+from fargate_agent.cli.shapes import Task
+from fargate_agent.cli.tables import render_images, render_tasks
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+TASK_ID = "0123456789abcdef0123456789abcdef"
+
+
+def make_task(**changes: object) -> Task:
+    task: Task = {
+        "taskArn": f"arn:aws:ecs:us-east-1:000000000000:task/default/{TASK_ID}",
+        "taskDefinitionArn": "arn:aws:ecs:us-east-1:000000000000:task-definition/web-and-client:12",
+        "lastStatus": "RUNNING",
+        "desiredStatus": "RUNNING",
+        "cpu": "256",
+        "memory": "512",
+        "createdAt": NOW - timedelta(seconds=130),
+        "startedAt": NOW - timedelta(seconds=120),
+        "containers": [{"name": "web", "lastStatus": "RUNNING"}, {"name": "client"}],
+        "attachments": [
+            {
+                "type": "ElasticNetworkInterface",
+                "status": "ATTACHED",
+                "details": [
+                    {"name": "subnetId", "value": "subnet-default"},
+                    {"name": "privateIPv4Address", "value": "10.255.255.254"},
+                ],
+            }
+        ],
+    }
+    return cast(Task, {**task, **changes})
+
+
+def uncoloured(lines: list[str]) -> list[str]:
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+
+
+def test_tasks_are_a_table_where_there_is_room() -> None:
+    header, row = uncoloured(render_tasks([make_task()], 200, NOW))
+
+    assert header.split() == ["TASK", "DEFINITION", "STATUS", "ADDRESS", "STARTED", "CONTAINERS"]
+    assert re.split(r"\s{2,}", row) == [
+        "0123456789ab",
+        "web-and-client:12",
+        "RUNNING",
+        "10.255.255.254",
+        "2m ago",
+        "web,client",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 40])
+def test_tasks_fit_a_narrow_terminal_and_lose_nothing(width: int) -> None:
+    task = make_task(lastStatus="DEPROVISIONING")
+
+    lines = uncoloured(render_tasks([task, task], width, NOW))
+
+    assert max(map(len, lines)) <= width
+    for told in (
+        "0123456789ab",
+        "web-and-client:12",
+        "DEPROVISIONING",
+        "10.255.255.254",
+        "web,client",
+    ):
+        assert sum(told in line for line in lines) == 2
+
+
+def test_tasks_are_listed_the_youngest_first() -> None:
+    old, new = make_task(createdAt=NOW - timedelta(hours=1)), make_task()
+    old["taskArn"] = old["taskArn"].replace(TASK_ID, "f" * 32)
+
+    rows = render_tasks([old, new], NO_LIMIT, NOW)[1:]
+
+    assert [row[:4] for row in rows] == ["0123", "ffff"]
+
+
+def test_tasks_that_are_not_there_leave_the_header() -> None:
+    assert len(render_tasks([], 200, NOW)) == 1
+
+
+def test_task_without_an_address_has_a_dash() -> None:
+    row = uncoloured(render_tasks([make_task(attachments=[], startedAt=None)], 200, NOW))[1]
+
+    assert re.split(r"\s{2,}", row)[3:5] == ["-", "-"]
+
+
+def test_images_are_a_table() -> None:
+    image = {"name": "web:1", "digest": f"sha256:{'a' * 64}", "sizeBytes": 3 << 20}
+
+    assert render_images([image], 200)[1].split() == ["web:1", "sha256:aaaaaaaaaaaa", "3.0", "MiB"]
+
+
+def test_described_task_says_why_it_stopped_and_how_each_container_ended() -> None:
+    task = make_task(
+        lastStatus="STOPPED",
+        desiredStatus="STOPPED",
+        stopCode="EssentialContainerExited",
+        stoppedReason="Essential container in task exited",
+        containers=[
+            {"name": "web", "lastStatus": "STOPPED", "exitCode": 137, "reason": "OutOfMemoryError"},
+            {"name": "client", "lastStatus": "STOPPED", "exitCode": 0},
+        ],
+    )
+
+    text = "\n".join(uncoloured(render_task(task, 200, NOW)))
+
+    assert "Essential container in task exited (EssentialContainerExited)" in text
+    assert "STOPPED, exit code 137" in text
+    assert "OutOfMemoryError" in text
+    assert "STOPPED, exit code 0" in text
+    assert "0.25 vCPU, 512 MiB" in text
+    assert "10.255.255.254" in text
+
+
+def test_described_task_wraps_long_reasons_between_words() -> None:
+    task = make_task(lastStatus="STOPPED", stoppedReason="word " * 40)
+
+    lines = uncoloured(render_task(task, 60, NOW))
+
+    assert all(len(line) <= 60 for line in lines if "word" in line)
+    assert sum(line.count("word") for line in lines) == 40
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0s ago"), (59, "59s ago"), (60, "1m ago"), (7200, "2h ago"), (90000, "1d ago")],
+)
+def test_age_is_told_in_its_largest_unit(seconds: int, text: str) -> None:
+    assert render_age(NOW - timedelta(seconds=seconds), NOW) == text

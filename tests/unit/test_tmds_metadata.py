@@ -1,0 +1,212 @@
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fargate_agent.plan import TaskPlan, plan_task
+from fargate_agent.task.status import ContainerFacts, ContainerStatus, TaskFacts, TaskStatus
+from fargate_agent.tmds.clock import read_clock_drift
+from fargate_agent.tmds.metadata import describe_container, describe_task
+from fargate_agent.wire.metadata import ClockDrift, render_moment
+from tests.messages import CLUSTER_ARN, TASK_ARN, TASK_ID, container_json, site, task_message
+
+DIGEST = f"sha256:{'1' * 64}"
+
+
+@dataclass(frozen=True)
+class View:
+    plan: TaskPlan
+    facts: TaskFacts
+
+
+def plan(**changes: object) -> TaskPlan:
+    return plan_task(task_message(container_json("web"), **changes), site(Path("/nowhere")))
+
+
+def at(second: int, microsecond: int = 0) -> datetime:
+    return datetime(2026, 1, 5, 10, 0, second, microsecond, tzinfo=UTC)
+
+
+def running(task: TaskPlan) -> View:
+    (web,) = task.containers
+    facts = ContainerFacts(
+        name="web",
+        runtime_id=web.id,
+        status=ContainerStatus.RUNNING,
+        image_digest=DIGEST,
+        created_at=at(7, 120436),
+        started_at=at(8),
+    )
+    return View(
+        task,
+        TaskFacts(
+            status=TaskStatus.RUNNING,
+            pull_started_at=at(2, 310000),
+            pull_stopped_at=at(6),
+            containers={"web": facts},
+        ),
+    )
+
+
+NETWORK = {
+    "NetworkMode": "awsvpc",
+    "IPv4Addresses": ["10.213.0.5"],
+    "AttachmentIndex": 0,
+    "MACAddress": "02:00:00:00:00:05",
+    "IPv4SubnetCIDRBlock": "10.213.0.0/24",
+    "DomainNameServers": ["10.213.0.2"],
+    "DomainNameSearchList": ["ec2.internal"],
+    "PrivateDNSName": "ip-10-213-0-5.ec2.internal",
+    "SubnetGatewayIpv4Address": "10.213.0.1/24",
+}
+
+
+def container_golden(task: TaskPlan) -> dict[str, Any]:
+    (web,) = task.containers
+    return {
+        "DockerId": web.id,
+        "Name": "web",
+        "DockerName": "web",
+        "Image": "web:1",
+        "ImageID": DIGEST,
+        "Labels": {
+            "com.amazonaws.ecs.cluster": CLUSTER_ARN,
+            "com.amazonaws.ecs.container-name": "web",
+            "com.amazonaws.ecs.task-arn": TASK_ARN,
+            "com.amazonaws.ecs.task-definition-family": "demo",
+            "com.amazonaws.ecs.task-definition-version": "7",
+        },
+        "DesiredStatus": "RUNNING",
+        "KnownStatus": "RUNNING",
+        "Limits": {"CPU": 2},
+        "CreatedAt": "2026-01-05T10:00:07.120436Z",
+        "StartedAt": "2026-01-05T10:00:08Z",
+        "Type": "NORMAL",
+        "LogDriver": "json-file",
+        "ContainerARN": web.arn,
+        "Networks": [NETWORK],
+        "Snapshotter": "overlayfs",
+    }
+
+
+def dump(golden: object) -> str:
+    return json.dumps(golden, separators=(",", ":"))
+
+
+def test_container_is_described_member_by_member_in_ecs_order() -> None:
+    task = plan()
+
+    answer = describe_container(running(task), task.containers[0], "overlayfs").to_json()
+
+    assert answer.decode() == dump(container_golden(task))
+    assert task.containers[0].id.startswith(f"{TASK_ID}-")
+
+
+def test_task_is_described_member_by_member_in_ecs_order() -> None:
+    task = plan(zone="us-east-1a", vpcId="vpc-1", serviceName="shop", group="service:shop")
+    clock = ClockDrift(
+        clock_error_bound=0.43,
+        reference_timestamp=at(59),
+        clock_synchronization_status="SYNCHRONIZED",
+    )
+
+    answer = describe_task(running(task), "overlayfs", clock).to_json()
+
+    assert answer.decode() == dump(
+        {
+            "Cluster": CLUSTER_ARN,
+            "TaskARN": TASK_ARN,
+            "Family": "demo",
+            "Revision": "7",
+            "DesiredStatus": "RUNNING",
+            "KnownStatus": "RUNNING",
+            "Limits": {"CPU": 0.25, "Memory": 512},
+            "PullStartedAt": "2026-01-05T10:00:02.31Z",
+            "PullStoppedAt": "2026-01-05T10:00:06Z",
+            "AvailabilityZone": "us-east-1a",
+            "LaunchType": "FARGATE",
+            "Containers": [container_golden(task)],
+            "VPCID": "vpc-1",
+            "ServiceName": "shop",
+            "Group": "service:shop",
+            "ClockDrift": {
+                "ClockErrorBound": 0.43,
+                "ReferenceTimestamp": "2026-01-05T10:00:59Z",
+                "ClockSynchronizationStatus": "SYNCHRONIZED",
+            },
+            "EphemeralStorageMetrics": {"Reserved": 20480},
+            "FaultInjectionEnabled": False,
+        }
+    )
+
+
+def test_task_is_described_before_anything_has_happened_to_it() -> None:
+    task = plan(cpu=None, memory=None)
+
+    answer = json.loads(describe_task(View(task, TaskFacts()), "overlayfs", None).to_json())
+
+    assert answer["KnownStatus"] == "PROVISIONING"
+    assert "Limits" not in answer
+    assert "PullStartedAt" not in answer
+    (web,) = answer["Containers"]
+    assert (web["KnownStatus"], web["ImageID"]) == ("PENDING", "")
+    assert web["DockerId"] == task.containers[0].id
+    assert web["Networks"] == [NETWORK]
+    assert not {"CreatedAt", "StartedAt", "ExitCode"} & web.keys()
+
+
+def test_ended_container_shows_how_it_ended() -> None:
+    task = plan()
+    view = running(task)
+    view.facts.status = TaskStatus.STOPPING
+    web = view.facts.containers["web"]
+    web.status, web.exit_code, web.finished_at = ContainerStatus.STOPPED, 0, at(30)
+
+    answer = json.loads(describe_container(view, task.containers[0], "overlayfs").to_json())
+
+    assert answer["DesiredStatus"] == answer["KnownStatus"] == "STOPPED"
+    assert answer["ExitCode"] == 0
+    assert answer["FinishedAt"] == "2026-01-05T10:00:30Z"
+
+
+def test_what_a_definition_says_is_shown() -> None:
+    web = container_json(
+        "web",
+        cpu=128,
+        memory=256,
+        portMappings=[{"containerPort": 8080}],
+        mountPoints=[{"sourceVolume": "data", "containerPath": "/data"}],
+        logConfiguration={"logDriver": "json-file", "options": {"max-file": "3"}},
+    )
+    message = task_message(web, volumes=[{"name": "data"}])
+    task = plan_task(message, site(Path("/nowhere")))
+
+    answer = json.loads(
+        describe_container(running(task), task.containers[0], "overlayfs").to_json()
+    )
+
+    assert answer["Ports"] == [{"ContainerPort": 8080, "Protocol": "tcp", "HostPort": 8080}]
+    assert answer["Limits"] == {"CPU": 128, "Memory": 256}
+    assert answer["Volumes"] == [{"DockerName": "data", "Destination": "/data"}]
+    assert answer["LogOptions"] == {"max-file": "3"}
+
+
+@pytest.mark.parametrize(
+    ("moment", "text"),
+    [
+        pytest.param(at(7), "2026-01-05T10:00:07Z", id="whole-second"),
+        pytest.param(at(10, 100), "2026-01-05T10:00:10.0001Z", id="fraction"),
+    ],
+)
+def test_moment_is_written_as_go_does(moment: datetime, text: str) -> None:
+    assert render_moment(moment) == text
+
+
+def test_clock_drift_comes_from_the_kernel() -> None:
+    drift = read_clock_drift()
+
+    assert drift is not None
+    assert drift.clock_error_bound >= 0
