@@ -9,6 +9,7 @@ pytest_plugins = [
     "tests.fixtures.network",
     "tests.fixtures.registry",
     "tests.fixtures.controlplane",
+    "tests.fixtures.stack",
     "tests.fixtures.runtime",
 ]
 

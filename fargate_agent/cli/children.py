@@ -98,7 +98,7 @@ class Child:
                 return
             self._deaths += 1
             if not self._steady and self._deaths >= EARLY_DEATHS:
-                self._complain(how)
+                await self._complain(how)
                 return
             if loop.time() - started >= STEADY_S:
                 pause_s = FIRST_PAUSE_S
@@ -139,8 +139,8 @@ class Child:
         await self._hurry.wait()
         await asyncio.sleep(HURRIED_S)
 
-    def _complain(self, how: str) -> None:
-        for line in _read_last_lines(self.program.log):
+    async def _complain(self, how: str) -> None:
+        for line in await asyncio.to_thread(_read_last_lines, self.program.log):
             self._say(f"{self.program.name}: {line}")
         self._give_up(
             CliError(f"{self.program.name} {how}, {self._deaths} times; see {self.program.log}")

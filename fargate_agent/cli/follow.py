@@ -28,6 +28,8 @@ AWAY_S: Final = 30
 """How long the control plane or the agent may be away, as when it is started again."""
 QUIET_S: Final = 5
 """How long to wait for output after the task has stopped, counted from the last line."""
+SAME_SIGNAL_S: Final = 0.3
+"""What comes so soon after a signal is the same one, sent by `timeout` and the terminal, say."""
 STOP_REASON: Final = "Interrupted in fargate run"
 INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -68,6 +70,7 @@ class _Follower:
         self._ended_first: str | None = None
         self._stopped = asyncio.Event()
         self._asked_to_stop = asyncio.Event()
+        self._asked_at = 0.0
         self._lines_shown = 0
         self._last_times: dict[str, str] = {}
 
@@ -109,8 +112,11 @@ class _Follower:
         return 1 if code is None else code
 
     def _on_interrupt(self) -> None:
+        now = asyncio.get_running_loop().time()
         if not self._asked_to_stop.is_set():
             self._asked_to_stop.set()
+            self._asked_at = now
+        if now - self._asked_at <= SAME_SIGNAL_S:
             return
         self._screen.end_pulls()
         self._screen.note(f"left task {self._id} to itself; stop it with: fargate stop {self._id}")

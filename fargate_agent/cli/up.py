@@ -44,6 +44,8 @@ READY_TIMEOUT_S: Final = 120
 DRAIN_TIMEOUT_S: Final = 150
 """More than the longest stop timeout, 120 s. Source: ECS API reference, `stopTimeout`."""
 POLL_S: Final = 0.1
+SAME_SIGNAL_S: Final = 0.3
+"""What comes so soon after a signal is the same one, sent by `timeout` and the terminal, say."""
 _RUN_CONTAINERD: Final = Path("/run/containerd")
 """Where containerd's shims put their sockets, whatever containerd's state directory is.
 
@@ -106,6 +108,7 @@ class _Stack:
         """Set with the name of a signal, or with the error that ends the stack."""
         self._hurry = asyncio.Event()
         self._over = asyncio.Event()
+        self._told_to_end_at = 0.0
         self._children: list[Child] = []
         self._waiting_for = "nothing"
 
@@ -135,7 +138,8 @@ class _Stack:
     async def _bring_up(self, jobs: asyncio.TaskGroup) -> None:
         layout, place = self._layout, self._place
         if self._options.containerd is None:
-            write_whole(layout.containerd / "config.toml", render_containerd_config(layout))
+            config = render_containerd_config(layout)
+            await asyncio.to_thread(write_whole, layout.containerd / "config.toml", config)
             self._start(jobs, containerd_program(layout))
         self._start(jobs, control_plane_program(layout, place))
         self._say(f"starting the control plane at {place.listen}, VPC {place.vpc_cidr}")
@@ -149,7 +153,8 @@ class _Stack:
         await self._until("the agent", lambda: is_connected(layout.agent_socket))
         for child in self._children:
             child.settle()
-        write_whole(layout.env, render_env(client_env(layout, place, keys["admin"])))
+        env = render_env(client_env(layout, place, keys["admin"]))
+        await asyncio.to_thread(write_whole, layout.env, env)
         self._announce(connection.endpoint)
 
     def _start(self, jobs: asyncio.TaskGroup, program: Program) -> None:
@@ -209,10 +214,12 @@ class _Stack:
                 self._say(f"{program.name}: {line}")
 
     def _on_signal(self, number: int) -> None:
-        if self._end.done():
-            self._hurry.set()
-        else:
+        now = asyncio.get_running_loop().time()
+        if not self._end.done():
             self._end.set_result(signal.Signals(number).name)
+            self._told_to_end_at = now
+        elif now - self._told_to_end_at > SAME_SIGNAL_S:
+            self._hurry.set()
 
     def _fail(self, error: CliError) -> None:
         if not self._end.done():

@@ -53,7 +53,10 @@ class Containerd:
         lease: str | None = None,
         shared: Connection | None = None,
     ) -> None:
-        """Prepare a client; nothing is connected before the first call."""
+        """Prepare a client; nothing is connected before the first call.
+
+        `shared` is for `with_lease`: the connection of the client that this one is a view of.
+        """
         self.address = address
         self.namespace = namespace
         channel = shared.channel if shared else open_channel(address)

@@ -55,6 +55,13 @@ Source: containerd, pkg/process/io.go, `binaryIOProcTermTimeout`.
 KILL_DEADLINE_S: Final = 10.0
 """From SIGKILL to the end of a process: 3 ms, unless it hangs in the kernel."""
 
+FORGET_DEADLINE_S: Final = 15.0
+FORGET_PAUSE_S: Final = 0.02
+"""containerd tidies up after a shim that died in 50 ms, gives itself 5 s for it, and doesn't tell.
+
+Source: containerd, runtime/v2/shim.go, `cleanupTimeout`.
+"""
+
 WAIT_PAUSE_S: Final = 0.2
 """Between two attempts to wait, so that a containerd that comes and goes is not hammered."""
 
@@ -277,9 +284,23 @@ class Processes:
         with suppress(ContainerdError):
             await self.delete(container_id)
         await end_shims(self._connection.namespace, container_id)
-        with suppress(NotFoundError):
+        await self._until_forgotten(container_id)
+
+    async def _until_forgotten(self, container_id: str) -> None:
+        """Return when containerd, which tidies up after a shim that died, has done so."""
+        try:
+            async with asyncio.timeout(FORGET_DEADLINE_S):
+                while not await self._is_forgotten(container_id):  # noqa: ASYNC110 - see there
+                    await asyncio.sleep(FORGET_PAUSE_S)
+        except TimeoutError as error:
+            raise DeadlineError(f"delete process of {container_id}: it is still there") from error
+
+    async def _is_forgotten(self, container_id: str) -> bool:
+        try:
             await self.get(container_id)
-            raise DeadlineError(f"delete process of {container_id}: containerd still has it")
+        except ContainerdError as error:
+            return isinstance(error, NotFoundError)
+        return False
 
     async def pids(self, container_id: str) -> tuple[int, ...]:
         """List all processes of a container, by process id in the root namespace.

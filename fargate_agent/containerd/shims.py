@@ -29,6 +29,8 @@ class _Shim:
     pid: int
     bundle: Path
     """Its working directory."""
+    tidying: bool
+    """It serves nobody: containerd has started it to tidy up after one that died."""
 
 
 async def end_shims(namespace: str, container_id: str) -> None:
@@ -38,10 +40,10 @@ async def end_shims(namespace: str, container_id: str) -> None:
         DeadlineError: something is still there.
     """
     shims = await asyncio.to_thread(_find, namespace, container_id)
-    killed = await asyncio.to_thread(_kill, shims)
+    ending = await asyncio.to_thread(_kill, shims)
     try:
         async with asyncio.timeout(END_DEADLINE_S):
-            while await asyncio.to_thread(_any_left, shims, killed):  # noqa: ASYNC110 - see _PAUSE_S
+            while await asyncio.to_thread(_any_left, shims, ending):  # noqa: ASYNC110 - see _PAUSE_S
                 await asyncio.sleep(_PAUSE_S)
     except TimeoutError as error:
         raise DeadlineError(f"end shim of {container_id}: something of it is left") from error
@@ -50,35 +52,38 @@ async def end_shims(namespace: str, container_id: str) -> None:
 def _find(namespace: str, container_id: str) -> list[_Shim]:
     """Look through all processes for shims of a container.
 
-    Source: containerd, runtime/v2/shim/util.go, `Command`, has the flags.
+    Source: containerd, runtime/v2/shim/util.go, `Command`, and runtime/v2/binary.go have the flags.
     """
     found = []
     for pid in _pids():
         with suppress(OSError):
-            program, *flags = Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")
+            arguments = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace")
+            program, *flags = arguments.rstrip("\0").split("\0")
             values = dict(zip(flags, flags[1:], strict=False))
             if (
                 Path(program).name.startswith("containerd-shim-")
                 and values.get("-namespace") == namespace
                 and values.get("-id") == container_id
             ):
-                found.append(_Shim(pid, Path(f"/proc/{pid}/cwd").readlink()))
+                bundle = Path(f"/proc/{pid}/cwd").readlink()
+                found.append(_Shim(pid, bundle, tidying=flags[-1] == "delete"))
     return found
 
 
 def _kill(shims: Iterable[_Shim]) -> set[int]:
-    """Kill shims with all their descendants, and return the process ids of all."""
-    killed: set[int] = set()
+    """Kill the shims that serve, with all their descendants; return who is about to end."""
+    ending = {shim.pid for shim in shims}
     for shim in shims:
-        _signal(shim.pid, signal.SIGSTOP)  # so that it makes no more children
-        killed |= {shim.pid, *_descendants(shim.pid)}
-    for pid in killed:
-        _signal(pid, signal.SIGKILL)
-    return killed
+        if not shim.tidying:
+            _signal(shim.pid, signal.SIGSTOP)  # so that it makes no more children
+            for pid in (descendants := _descendants(shim.pid)) | {shim.pid}:
+                _signal(pid, signal.SIGKILL)
+            ending |= descendants
+    return ending
 
 
-def _any_left(shims: Iterable[_Shim], killed: Iterable[int]) -> bool:
-    return any(_runs(pid) for pid in killed) or any(shim.bundle.exists() for shim in shims)
+def _any_left(shims: Iterable[_Shim], ending: Iterable[int]) -> bool:
+    return any(_runs(pid) for pid in ending) or any(shim.bundle.exists() for shim in shims)
 
 
 def _descendants(pid: int) -> set[int]:

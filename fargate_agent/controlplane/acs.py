@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import WSMsgType, web
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane import lifecycle
 from fargate_agent.controlplane.model import ContainerInstance, Task
@@ -88,7 +89,7 @@ class Sessions:
             async with self._changed:
                 self._changed.notify_all()
             await session.run()
-        except (ConnectionError, TimeoutError) as error:
+        except (ConnectionError, TimeoutError, SQLAlchemyError) as error:
             log.info("agent %s: connection lost: %s", instance.id, str(error) or "it is silent")
         finally:
             if self._open.get(instance.id) is session:
@@ -184,8 +185,10 @@ class _Session:
 
     async def _take_due(self) -> list[Task]:
         async with self._store.write() as session:
-            tasks = (await session.scalars(_live_tasks(self._instance_id))).all()
-            due = [task for task in tasks if self._is_due(task)]
+            unsettled = _live_tasks(self._instance_id).where(
+                or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
+            )
+            due = [task for task in await session.scalars(unsettled) if self._is_due(task)]
             for task in due:
                 lifecycle.note_sent(task)
         return due
@@ -194,9 +197,7 @@ class _Session:
         sent = self._unacked.get(_message_id(task))
         if sent is not None:
             return time.monotonic() - sent.at >= self._settings.resend_s
-        if task.desired_status == "STOPPED":
-            return task.id not in self._stops_acked
-        return task.delivery != "ACKED"
+        return task.id not in self._stops_acked
 
     async def _send_task(self, task: Task) -> None:
         message_id = _message_id(task)

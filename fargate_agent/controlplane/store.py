@@ -57,6 +57,7 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
         create_async_engine,
         f"sqlite+aiosqlite:///{path}",
         connect_args={"timeout": BUSY_TIMEOUT_S},
+        hide_parameters=True,  # errors are logged, and the parameters may hold secrets
     )
     event.listen(engine.sync_engine, "connect", _prepare_connection)
     event.listen(engine.sync_engine, "begin", _begin)

@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from sqlalchemy import Select, delete, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.clusters import find_cluster
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
@@ -60,18 +61,24 @@ async def list_tasks(plane: Plane, call: Call) -> Json:
 async def forget_stopped(plane: Plane) -> None:
     """Forget tasks some time after they have stopped, and client tokens that are too old."""
     while True:
-        now = time.time()
-        async with plane.store.write() as session:
-            await session.execute(
-                delete(Task).where(
-                    Task.last_status == "STOPPED",
-                    Task.stopped_at < now - plane.settings.stopped_task_retention_s,
-                )
-            )
-            await session.execute(
-                delete(ClientToken).where(ClientToken.created_at < now - TOKEN_LIFETIME_S)
-            )
+        try:
+            await _forget_before(plane, time.time())
+        except SQLAlchemyError as error:
+            log.error("nothing was forgotten: %s", error)
         await asyncio.sleep(FORGET_EVERY_S)
+
+
+async def _forget_before(plane: Plane, now: float) -> None:
+    async with plane.store.write() as session:
+        await session.execute(
+            delete(Task).where(
+                Task.last_status == "STOPPED",
+                Task.stopped_at < now - plane.settings.stopped_task_retention_s,
+            )
+        )
+        await session.execute(
+            delete(ClientToken).where(ClientToken.created_at < now - TOKEN_LIFETIME_S)
+        )
 
 
 def _check_filters(request: Json) -> None:

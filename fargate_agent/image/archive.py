@@ -139,15 +139,13 @@ def _scan(file: BinaryIO) -> Archive:
     links: dict[str, str] = {}
     end = os.fstat(file.fileno()).st_size
     try:
-        with (
-            _Headers(file.fileno(), closefd=False) as headers,
-            tarfile.open(fileobj=headers, mode="r:") as tar,
-        ):
+        with _Headers(file.fileno(), closefd=False) as headers:
             headers.seek(0)
-            for number, entry in enumerate(tar):
-                if number >= MAX_MEMBERS:
-                    raise ImageArchiveError(f"the archive has more than {MAX_MEMBERS} files")
-                _note(entry, end, members, links)
+            with tarfile.open(fileobj=headers, mode="r:") as tar:
+                for number, entry in enumerate(tar):
+                    if number >= MAX_MEMBERS:
+                        raise ImageArchiveError(f"the archive has more than {MAX_MEMBERS} files")
+                    _note(entry, end, members, links)
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise ImageArchiveError("the archive is not a whole tar file") from error
     return Archive(file, members, links)

@@ -14,7 +14,7 @@ from yarl import URL
 
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.auth import Credentials
-from fargate_agent.image.challenge import Challenge, fetch_token, parse_challenges
+from fargate_agent.image.challenge import fetch_token, parse_challenges
 from fargate_agent.image.digest import digest_of, is_digest
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference
@@ -29,6 +29,8 @@ from fargate_agent.image.transport import (
 
 MAX_HOPS: Final = 10
 """Redirects and demands to log in that one request may meet. Source: Go, net/http, `Client`."""
+
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
 _MANIFESTS: Final = {"Accept": ", ".join([*sorted(INDEX_TYPES | MANIFEST_TYPES), "*/*;q=0.1"])}
 
@@ -153,39 +155,48 @@ class Registry:
         for _ in range(MAX_HOPS):
             used = self._authorization
             response = await self._send(method, url, headers)
-            if response.status == 401 and not logged_in and url.origin() == self._base.origin():
-                response.release()
-                logged_in = True
-                await self._log_in(parse_challenges(response.headers), used)
-            elif response.status in {301, 302, 303, 307, 308} and "Location" in response.headers:
-                response.release()
+            if response.status in _REDIRECTS and "Location" in response.headers:
                 with transfer(f"redirect of {shown(url)}"):
                     url = url.join(URL(response.headers["Location"]))
+            elif response.status == 401 and not logged_in and await self._log_in(response, used):
+                logged_in = True
             else:
                 return response
+            response.release()
         raise TransferError(f"{shown(url)}: stopped after {MAX_HOPS} redirects")
 
     async def _send(self, method: str, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
         """Send one request. Only the registry itself is shown who we are."""
         self._check_scheme(url)
-        if self._authorization and url.origin() == self._base.origin():
+        if self._authorization and self._is_own(url):
             headers = {**headers, "Authorization": self._authorization}
         with transfer(f'failed to do request: {method.title()} "{shown(url)}"'):
             return await self._session.request(method, url, headers=headers, allow_redirects=False)
 
-    async def _log_in(self, challenges: dict[str, Challenge], used: str | None) -> None:
-        """Do what the registry demands, unless another request has done so meanwhile."""
+    async def _log_in(self, response: aiohttp.ClientResponse, used: str | None) -> bool:
+        """Do what the registry demands, unless another request has done so meanwhile.
+
+        Returns whether the request may succeed now.
+        """
+        if not self._is_own(response.url):
+            return False
+        challenges = parse_challenges(response.headers)
         async with self._logging_in:
             if self._authorization != used:
-                return
+                return True
             if "bearer" in challenges:
                 challenge = challenges["bearer"]
                 self._check_scheme(challenge.realm)
                 scope = f"repository:{self._reference.repository}:pull"
                 token = await fetch_token(self._session, challenge, scope, self._credentials)
                 self._authorization = f"Bearer {token}"
-            elif "basic" in challenges and self._credentials is not None:
+                return True
+            if "basic" in challenges and self._credentials is not None:
                 self._authorization = self._credentials.header
+            return self._authorization != used
+
+    def _is_own(self, url: URL) -> bool:
+        return url.origin() == self._base.origin()
 
     def _check_scheme(self, url: URL) -> None:
         if url.scheme == "https" or (url.scheme == "http" and _host(url) in self._insecure):

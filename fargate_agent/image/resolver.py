@@ -6,6 +6,7 @@ Source: RFC 1034, 1035 and 7766; resolv.conf(5) for the rules of the search list
 """
 
 import asyncio
+import os
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -214,10 +215,11 @@ def _result(host: str, address: str, port: int) -> ResolveResult:
 
 
 def _explain(error: Exception) -> str:
-    match error:
-        case TimeoutError():
-            return "i/o timeout"
-        case OSError(strerror=str(text)):
-            return text.lower()
-        case _:
-            return str(error)
+    if isinstance(error, TimeoutError):
+        return "i/o timeout"
+    return explain_os_error(error) if isinstance(error, OSError) else str(error)
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say what the kernel said. asyncio puts texts of its own, with addresses, in its place."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)

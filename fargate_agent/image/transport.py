@@ -16,7 +16,7 @@ from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
-from fargate_agent.image.resolver import OpenSocket
+from fargate_agent.image.resolver import OpenSocket, explain_os_error
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """For one address. Half of what containerd allows: an address that takes longer is dead."""
@@ -116,7 +116,7 @@ def _explain(error: Exception) -> str:
         if isinstance(error, kind):
             return text
     cause = error if isinstance(error, OSError) else error.__cause__
-    return _strerror(cause) if isinstance(cause, OSError) else "malformed HTTP response"
+    return explain_os_error(cause) if isinstance(cause, OSError) else "malformed HTTP response"
 
 
 def _explain_connection(error: aiohttp.ClientConnectorError) -> str:
@@ -130,8 +130,4 @@ def _explain_connection(error: aiohttp.ClientConnectorError) -> str:
             return "tls: handshake failure"
         case _:
             where = f"{error.host}:{error.port}"
-            return f"dial tcp {where}: connect: {_strerror(error.os_error)}"
-
-
-def _strerror(error: OSError) -> str:
-    return (error.strerror or "connection failed").lower()
+            return f"dial tcp {where}: connect: {explain_os_error(error.os_error)}"

@@ -18,10 +18,8 @@ from fargate_agent.image.turns import Turns
 _SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"
 """On a configuration: keeps a snapshot. Source: containerd, metadata/gc.go."""
 
-_SAME_TYPES: Final = {
-    "application/vnd.docker.image.rootfs.diff.tar.zstd": "application/vnd.oci.image.layer.v1.tar+zstd"
-}
-"""Media types that containerd 1.6 doesn't know, by the one under which it unpacks the same bytes."""
+_DOCKER_ZSTD: Final = "application/vnd.docker.image.rootfs.diff.tar.zstd"
+_OCI_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
 def snapshot_labels(snapshotter: str, diff_ids: tuple[str, ...]) -> dict[str, str]:
@@ -83,7 +81,9 @@ class Unpacker:
         parent = self._chain[position - 1] if position else ""
         key = f"fargate-unpack-{secrets.token_hex(8)} {name}"
         mounts = await self._snapshots.prepare(key, parent, {})
-        layer = replace(layer, media_type=_SAME_TYPES.get(layer.media_type, layer.media_type))
+        if layer.media_type == _DOCKER_ZSTD:
+            # The same bytes under a name that containerd 1.6 knows.
+            layer = replace(layer, media_type=_OCI_ZSTD)
         try:
             applied = await self._diff.apply(layer, mounts)
             if applied.digest != self._diff_ids[position]:

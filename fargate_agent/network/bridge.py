@@ -89,9 +89,10 @@ class Bridges:
         prefix = f"{ours_prefix(self.instance)}b"
         async with Netlink.open() as netlink:
             names = {link.name for link in await netlink.links() if link.name.startswith(prefix)}
-            for table in await in_thread(nftables.read_tables):
-                if table.startswith(nat_table_name(prefix)):
-                    names.add(table.removeprefix(nat_table_name("")))
+            with suppress(NetlinkError):  # no packet filter, no NAT
+                for table in await in_thread(nftables.read_tables):
+                    if table.startswith(nat_table_name(prefix)):
+                        names.add(table.removeprefix(nat_table_name("")))
             return [name for name in names if await self._remove_if_unused(netlink, name)]
 
     async def _remove_if_unused(self, netlink: Netlink, name: str) -> bool:

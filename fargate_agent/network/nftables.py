@@ -39,6 +39,18 @@ _DELETE_TABLE: Final = _NEW_TABLE | 2
 _NEW_CHAIN: Final = _NEW_TABLE | 3
 _NEW_RULE: Final = _NEW_TABLE | 6
 
+_TABLE_NAME: Final = 1
+_CHAIN_TABLE, _CHAIN_NAME, _CHAIN_HOOK, _CHAIN_TYPE = 1, 3, 4, 7
+_HOOK_NUMBER, _HOOK_PRIORITY = 1, 2
+_RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
+_ELEMENT: Final = 1
+_EXPRESSION_NAME, _EXPRESSION_DATA = 1, 2
+_PAYLOAD_INTO, _PAYLOAD_BASE, _PAYLOAD_OFFSET, _PAYLOAD_SIZE = 1, 2, 3, 4
+_BITWISE_FROM, _BITWISE_INTO, _BITWISE_SIZE, _BITWISE_MASK, _BITWISE_XOR = 1, 2, 3, 4, 5
+_META_INTO, _META_KEY = 1, 2
+_COMPARE_REGISTER, _COMPARE_OPERATION, _COMPARE_DATA = 1, 2, 3
+_DATA_VALUE: Final = 1
+
 _POST_ROUTING: Final = 4
 _PRIORITY_SOURCE_NAT: Final = 100
 _REGISTER: Final = 1
@@ -47,6 +59,9 @@ _EQUAL: Final = 0
 _NOT_EQUAL: Final = 1
 _OUT_INTERFACE_NAME: Final = 7
 _NESTED: Final = 0x8000
+
+_FAMILY_HEADER: Final = struct.Struct("!BBH")
+_CHAIN: Final = "postrouting"
 
 Network = IPv4Network | IPv6Network
 
@@ -70,7 +85,9 @@ def table_exists(table: str, version: int) -> bool:
     Raises:
         NetlinkError: the kernel refused.
     """
-    request = _message(_GET_TABLE, NLM_F_REQUEST | NLM_F_ACK, _FAMILIES[version], _text(1, table))
+    request = _message(
+        _GET_TABLE, NLM_F_REQUEST | NLM_F_ACK, _FAMILIES[version], _text(_TABLE_NAME, table)
+    )
     with open_netlink(None, NETLINK_NETFILTER) as link:
         try:
             ask(link, f"find packet filter table {table}", request)
@@ -91,24 +108,28 @@ def add_masquerade(table: str, subnet: Network, siblings: str) -> None:
     """
     family = _FAMILIES[subnet.version]
     create = NLM_F_REQUEST | NLM_F_CREATE
-    chain = _text(1, table) + _text(3, "postrouting")
-    hook = _nested(4, _number(1, _POST_ROUTING) + _number(2, _PRIORITY_SOURCE_NAT))
+    chain = _text(_CHAIN_TABLE, table) + _text(_CHAIN_NAME, _CHAIN)
+    hook = _number(_HOOK_NUMBER, _POST_ROUTING) + _number(_HOOK_PRIORITY, _PRIORITY_SOURCE_NAT)
+    chain += _nested(_CHAIN_HOOK, hook) + _text(_CHAIN_TYPE, "nat")
+    out_interface = _number(_META_INTO, _REGISTER) + _number(_META_KEY, _OUT_INTERFACE_NAME)
     rule = (
         _match_network(family.source_offset, _EQUAL, subnet)
         + _match_network(family.destination_offset, _NOT_EQUAL, subnet)
-        + _expression("meta", _number(1, _REGISTER) + _number(2, _OUT_INTERFACE_NAME))
+        + _expression("meta", out_interface)
         + _compare(_NOT_EQUAL, siblings.encode())
         + _expression("masq", b"")
     )
     _transact(
         f"add packet filter table {table}",
-        _message(_NEW_TABLE, create, family, _text(1, table)),
-        _message(_NEW_CHAIN, create, family, chain + hook + _text(7, "nat")),
+        _message(_NEW_TABLE, create, family, _text(_TABLE_NAME, table)),
+        _message(_NEW_CHAIN, create, family, chain),
         _message(
             _NEW_RULE,
             create | NLM_F_ACK,
             family,
-            _text(1, table) + _text(2, "postrouting") + _nested(4, rule),
+            _text(_RULE_TABLE, table)
+            + _text(_RULE_CHAIN, _CHAIN)
+            + _nested(_RULE_EXPRESSIONS, rule),
         ),
     )
 
@@ -123,7 +144,9 @@ def delete_tables(table: str) -> None:
         if table_exists(table, version):
             _transact(
                 f"remove packet filter table {table}",
-                _message(_DELETE_TABLE, NLM_F_REQUEST | NLM_F_ACK, family, _text(1, table)),
+                _message(
+                    _DELETE_TABLE, NLM_F_REQUEST | NLM_F_ACK, family, _text(_TABLE_NAME, table)
+                ),
             )
 
 
@@ -138,12 +161,12 @@ def read_tables() -> set[str]:
         request = _message(_GET_TABLE, NLM_F_REQUEST | NLM_F_DUMP, family, b"")
         with open_netlink(None, NETLINK_NETFILTER) as link:
             for answer in ask(link, "list packet filter tables", request):
-                names.add(_read_text(answer.payload[4:], 1))
+                names.add(_read_text(answer.payload[_FAMILY_HEADER.size :], _TABLE_NAME))
     return names
 
 
 def _transact(what: str, *messages: bytes) -> None:
-    batch = struct.pack("!BBH", socket.AF_UNSPEC, 0, _SUBSYSTEM)
+    batch = _FAMILY_HEADER.pack(socket.AF_UNSPEC, 0, _SUBSYSTEM)
     begin = render_message(_BATCH_BEGIN, NLM_F_REQUEST, batch)
     end = render_message(_BATCH_END, NLM_F_REQUEST, batch)
     with open_netlink(None, NETLINK_NETFILTER) as link:
@@ -151,32 +174,44 @@ def _transact(what: str, *messages: bytes) -> None:
 
 
 def _message(kind: int, flags: int, family: _Family, attributes: bytes) -> bytes:
-    return render_message(kind, flags, struct.pack("!BBH", family.number, 0, 0) + attributes)
+    return render_message(kind, flags, _FAMILY_HEADER.pack(family.number, 0, 0) + attributes)
 
 
 def _match_network(offset: int, operation: int, network: Network) -> bytes:
+    """Load an address of the packet, mask it, compare it."""
     size = network.max_prefixlen // 8
-    load = _number(1, _REGISTER) + _number(2, _NETWORK_HEADER)
-    mask = _number(1, _REGISTER) + _number(2, _REGISTER) + _number(3, size)
-    mask += _nested(4, _attribute(1, network.netmask.packed)) + _nested(
-        5, _attribute(1, bytes(size))
+    payload = (
+        _number(_PAYLOAD_INTO, _REGISTER)
+        + _number(_PAYLOAD_BASE, _NETWORK_HEADER)
+        + _number(_PAYLOAD_OFFSET, offset)
+        + _number(_PAYLOAD_SIZE, size)
+    )
+    mask = (
+        _number(_BITWISE_FROM, _REGISTER)
+        + _number(_BITWISE_INTO, _REGISTER)
+        + _number(_BITWISE_SIZE, size)
+        + _data(_BITWISE_MASK, network.netmask.packed)
+        + _data(_BITWISE_XOR, bytes(size))
     )
     return (
-        _expression("payload", load + _number(3, offset) + _number(4, size))
+        _expression("payload", payload)
         + _expression("bitwise", mask)
         + _compare(operation, network.network_address.packed)
     )
 
 
 def _compare(operation: int, value: bytes) -> bytes:
-    return _expression(
-        "cmp",
-        _number(1, _REGISTER) + _number(2, operation) + _nested(3, _attribute(1, value)),
-    )
+    register = _number(_COMPARE_REGISTER, _REGISTER)
+    how = _number(_COMPARE_OPERATION, operation) + _data(_COMPARE_DATA, value)
+    return _expression("cmp", register + how)
 
 
 def _expression(name: str, data: bytes) -> bytes:
-    return _nested(1, _text(1, name) + _nested(2, data))
+    return _nested(_ELEMENT, _text(_EXPRESSION_NAME, name) + _nested(_EXPRESSION_DATA, data))
+
+
+def _data(kind: int, value: bytes) -> bytes:
+    return _nested(kind, _attribute(_DATA_VALUE, value))
 
 
 def _nested(kind: int, attributes: bytes) -> bytes:

@@ -83,8 +83,7 @@ class HostLimits:
 
     def fit_ulimits(self, container: ContainerPlan) -> tuple[UlimitPlan, ...]:
         """Return the container's limits and the default ones, cut to what is possible."""
-        wanted = {DEFAULT_NOFILE.name: DEFAULT_NOFILE} | {u.name: u for u in container.ulimits}
-        return tuple(self._fit(ulimit) for ulimit in wanted.values())
+        return tuple(self._fit(ulimit) for ulimit in plan_ulimits(container))
 
     def fit_capabilities(self, container: ContainerPlan) -> tuple[str, ...]:
         """Return the container's capabilities that can be granted, as `CAP_…`."""
@@ -93,13 +92,12 @@ class HostLimits:
 
     def shortfalls(self, container: ContainerPlan) -> Iterator[tuple[str, str]]:
         """Say what the container doesn't get: what is missing here, and the effect of it."""
-        fitted = {ulimit.name: ulimit for ulimit in self.fit_ulimits(container)}
-        for wanted in (DEFAULT_NOFILE, *container.ulimits):
-            if fitted[wanted.name].hard != wanted.hard and wanted.name in self.rlimits:
-                bound = self.rlimits[wanted.name]
+        for wanted in plan_ulimits(container):
+            granted = self._fit(wanted)
+            if granted != wanted:
                 yield (
-                    f"containerd may not raise its {wanted.name} limit above {bound}",
-                    f"containers get a {wanted.name} limit of {bound} at most",
+                    f"containerd may not raise its {wanted.name} limit above {granted.hard}",
+                    f"containers get a {wanted.name} limit of {granted.hard} at most",
                 )
         for name in sorted(plan_capabilities(container) - self.capabilities):
             yield (
@@ -114,6 +112,12 @@ class HostLimits:
         return UlimitPlan(
             name=ulimit.name, soft=_lower(ulimit.soft, bound), hard=_lower(ulimit.hard, bound)
         )
+
+
+def plan_ulimits(container: ContainerPlan) -> tuple[UlimitPlan, ...]:
+    """Return the limits that a container should have: its own, and the default for the others."""
+    wanted = {DEFAULT_NOFILE.name: DEFAULT_NOFILE} | {u.name: u for u in container.ulimits}
+    return tuple(wanted.values())
 
 
 def plan_capabilities(container: ContainerPlan) -> frozenset[str]:

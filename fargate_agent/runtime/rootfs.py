@@ -97,10 +97,13 @@ def _read(name: str) -> str:
         if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}:
             return ""
         raise
-    with os.fdopen(handle, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return ""
-        return file.read(MAX_FILE_BYTES).decode(errors="replace")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(MAX_FILE_BYTES).decode(errors="replace")
+    finally:
+        os.close(handle)
 
 
 def _check(result: int, what: str) -> None:

@@ -212,12 +212,13 @@ class RuncRuntime(Runtime):
             ) from error
 
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
-        failure = None
+        status, failure = None, None
         try:
             status = await self._end(container)
+            with contextlib.suppress(NotFoundError):
+                await self._containerd.processes.delete(container.id)
         except (ContainerdError, TimeoutError) as error:
             failure = error
-            status = ExitStatus(code=128 + signal.SIGKILL, at=datetime.now(UTC))
         try:
             if failure:
                 await self._containerd.processes.force_delete(container.id)
@@ -226,10 +227,7 @@ class RuncRuntime(Runtime):
             raise CannotStopContainerError(
                 f"{_FAILED_STOP}{render_error(error)}", container=container.name
             ) from error
-        if failure and status:
-            reason = CannotStopContainerError(f"{_FAILED_STOP}{explain(failure)}").reason
-            return replace(status, stop_failed=reason)
-        return status
+        return _note_failure(status, failure) if failure else status
 
     async def usage(self, containers: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
         try:
@@ -326,7 +324,7 @@ class RuncRuntime(Runtime):
         )
 
     async def _end(self, container: ContainerPlan) -> ExitStatus | None:
-        """End the first process and take it away; with it go its shim and its logger."""
+        """End the first process; None if it never started, or isn't there."""
         processes = self._containerd.processes
         stop_signal = await self._read_stop_signal(container.id)
         if stop_signal is None:
@@ -337,10 +335,9 @@ class RuncRuntime(Runtime):
             await processes.force_delete(container.id)
             return None
         result = await end_process(processes, container, stop_signal, status)
-        ended = await self._exit_status(container, result)
-        with contextlib.suppress(NotFoundError):
-            await processes.delete(container.id)
-        return None if status is ProcessStatus.CREATED else ended
+        if status is ProcessStatus.CREATED:
+            return None
+        return await self._exit_status(container, result)
 
     async def _read_stop_signal(self, container_id: str) -> int | None:
         """None if there is no record, and so nothing that could be sent a signal."""
@@ -363,3 +360,10 @@ class RuncRuntime(Runtime):
 
     async def _remove_cgroup(self, cgroup: str) -> None:
         await asyncio.to_thread(self._cgroups.remove, cgroup, CGROUP_REMOVE_DEADLINE_S)
+
+
+def _note_failure(status: ExitStatus | None, failure: Exception) -> ExitStatus:
+    """Say that a container had to be ended by force, and by what signal if nobody knows better."""
+    killed = ExitStatus(code=128 + signal.SIGKILL, at=datetime.now(UTC))
+    reason = CannotStopContainerError(f"{_FAILED_STOP}{explain(failure)}").reason
+    return replace(status or killed, stop_failed=reason)

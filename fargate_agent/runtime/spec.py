@@ -161,8 +161,9 @@ def plan_environment(task: TaskPlan, container: ContainerPlan, image: ImageConfi
     if container.terminal:
         environment["TERM"] = "xterm"
     for variable in image.environment:
-        name, _, value = variable.partition("=")
-        environment[name] = value
+        name, is_set, value = variable.partition("=")
+        if is_set:
+            environment[name] = value
     environment |= container.environment
     return [f"{name}={value}" for name, value in environment.items()]
 

@@ -5,6 +5,7 @@ request says: nothing but the task itself can reach that socket.
 """
 
 import asyncio
+import logging
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable
@@ -15,12 +16,16 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from fargate_agent.drivers import MetadataEndpoint
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
 from fargate_agent.tmds.handlers import FindTask, Handlers
 from fargate_agent.tmds.stats import ReadLinkStats, ReadUsage, StatsSampler
+
+log = logging.getLogger(__name__)
+log.addFilter(lambda record: not _is_bad_request(record))
 
 PORT: Final = 80
 TIMEOUT_S: Final = 5
@@ -78,6 +83,7 @@ class TaskMetadata(MetadataEndpoint):
             partial(self._answer, task.id),
             handler_cancellation=True,
             access_log=None,
+            logger=log,
             keepalive_timeout=TIMEOUT_S,
             lingering_time=TIMEOUT_S,
         )
@@ -125,6 +131,11 @@ class TaskMetadata(MetadataEndpoint):
 def _accept(connections: web.Server) -> asyncio.Protocol:
     full = len(connections.connections) >= MAX_CONNECTIONS
     return _Refusal() if full else connections()
+
+
+def _is_bad_request(record: logging.LogRecord) -> bool:
+    """A task must not be able to fill the agent's log with what it sends."""
+    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class _Refusal(asyncio.Protocol):

@@ -1,8 +1,11 @@
 """The content store, snapshots, images and leases of a real containerd."""
 
+import asyncio
 import hashlib
 import os
+import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -19,6 +22,7 @@ from fargate_agent.containerd.images import ImageRecord
 from fargate_agent.containerd.snapshots import SnapshotKind
 from fargate_agent.containerd.types import Descriptor
 from tests.fixtures.busybox import LAYER_TYPE, SNAPSHOTTER, import_busybox
+from tests.fixtures.containerd import PrivateContainerd
 
 pytestmark = pytest.mark.root
 
@@ -234,3 +238,19 @@ async def test_a_layer_that_is_none_is_not_unpacked(leased: Containerd) -> None:
 
     with pytest.raises(ContainerdError, match=f"unpack layer {digest}"):
         await leased.diff.apply(Descriptor(media_type=LAYER_TYPE, digest=digest, size=14), mounts)
+
+
+async def test_a_full_disk_is_named_in_the_error(tmp_path: Path) -> None:
+    (tmp_path / "root").mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(tmp_path / "root")]
+    await asyncio.to_thread(subprocess.run, mount, check=True)
+    daemon = PrivateContainerd(tmp_path)
+    try:
+        await asyncio.to_thread(daemon.start)
+        async with Containerd(daemon.socket, "test") as client:
+            await client.ensure_namespace()
+
+            with pytest.raises(ContainerdError, match="no space left on device"):
+                await client.content.write_blob("ref", os.urandom(16 << 20), {})
+    finally:
+        await asyncio.to_thread(daemon.remove)

@@ -15,11 +15,16 @@ import botocore.exceptions
 import pytest
 
 from fargate_agent.wire.messages import TaskManifestMessage
-from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, SimulatedAgent
+from tests.fixtures.controlplane import (
+    ControlPlane,
+    ControlPlaneProcess,
+    SimulatedAgent,
+    StartControlPlane,
+)
 from tests.integration.test_controlplane_api import FARGATE
 from tests.integration.test_controlplane_tasks import describe, details, run
 
-ROUNDS = 4
+ROUNDS = 3
 
 
 async def test_killed_control_plane_forgets_nothing_that_it_has_answered(
@@ -125,7 +130,9 @@ async def test_task_that_no_agent_has_heard_of_ends_at_once(
     async with SimulatedAgent(plane):
         arn = (await asyncio.to_thread(run, ecs))["tasks"][0]["taskArn"]
         await asyncio.to_thread(control_plane_process.kill)
-    await forget_delivery(plane.state_dir, arn)
+    # A kill can't be aimed at the moment before delivery.
+    query = "UPDATE tasks SET delivery = 'WAITING' WHERE id = ?"
+    await asyncio.to_thread(change_database, plane.state_dir, query, arn[-32:])
     plane = await asyncio.to_thread(control_plane_process.start)
 
     stopped = await asyncio.to_thread(plane.client().stop_task, task=arn)
@@ -135,15 +142,35 @@ async def test_task_that_no_agent_has_heard_of_ends_at_once(
     assert stopped["task"]["attachments"][0]["status"] == "DELETED"
 
 
-async def forget_delivery(state_dir: Path, arn: str) -> None:
-    """Put the database into the state before delivery, which a kill can't be aimed at."""
+def change_database(state_dir: Path, query: str, task_id: str) -> None:
+    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as database:
+        database.execute("PRAGMA foreign_keys = ON")
+        database.execute(query, (task_id,))
+        database.commit()
 
-    def forget() -> None:
-        with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as database:
-            database.execute("UPDATE tasks SET delivery = 'WAITING' WHERE id = ?", (arn[-32:],))
-            database.commit()
 
-    await asyncio.to_thread(forget)
+async def test_stopped_task_is_kept_over_a_restart_and_forgotten_in_time(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        made = (await asyncio.to_thread(run, plane.client(), count=2))["tasks"]
+        kept, old = (task["taskArn"] for task in made)
+        for arn in (kept, old):
+            await agent.submit(arn, "STOPPED")
+    query = "UPDATE tasks SET stopped_at = stopped_at - 3601 WHERE id = ?"
+    await asyncio.to_thread(change_database, plane.state_dir, query, old[-32:])
+
+    plane = await asyncio.to_thread(start_control_plane)
+
+    async with asyncio.timeout(10):
+        while True:
+            shown = await asyncio.to_thread(plane.client().describe_tasks, tasks=[kept, old])
+            if shown["failures"]:
+                break
+    assert [task["taskArn"] for task in shown["tasks"]] == [kept]
+    assert shown["failures"] == [{"arn": old, "reason": "MISSING"}]
 
 
 async def test_sigterm_ends_it_in_order_while_an_agent_is_connected(

@@ -57,10 +57,17 @@ def eni(make_eni: MakeEni, parent: str) -> EniPlan:
     )
 
 
+@pytest.fixture
+async def driver() -> AsyncIterator[MacvlanEni]:
+    driver = MacvlanEni()
+    yield driver
+    driver.close()
+
+
 async def test_a_task_is_a_machine_of_its_own_on_the_parents_network(
-    eni: EniPlan, netns: Path, gateway: Path
+    eni: EniPlan, netns: Path, driver: MacvlanEni, gateway: Path
 ) -> None:
-    await MacvlanEni().attach(eni, netns)
+    await driver.attach(eni, netns)
 
     async with serve_caller(gateway, eni.gateway) as port:
         assert await ask_caller(netns, eni.gateway, port) == str(eni.address.ip)
@@ -72,19 +79,21 @@ async def test_a_task_is_a_machine_of_its_own_on_the_parents_network(
 
 
 async def test_a_parent_that_is_down_is_brought_up(
-    eni: EniPlan, netns: Path, parent: str, gateway: Path
+    eni: EniPlan, netns: Path, driver: MacvlanEni, parent: str, gateway: Path
 ) -> None:
-    await MacvlanEni().attach(eni, netns)
+    await driver.attach(eni, netns)
 
     (link,) = read_ip("link", "show", parent)
     assert "UP" in link["flags"]
 
 
-async def test_a_parent_that_is_not_there_is_named(eni: EniPlan, netns: Path, parent: str) -> None:
+async def test_a_parent_that_is_not_there_is_named(
+    eni: EniPlan, netns: Path, driver: MacvlanEni, parent: str
+) -> None:
     run_ip("link", "set", parent, "name", f"{parent}x")
 
     with pytest.raises(ResourceInitializationError) as refusal:
-        await MacvlanEni().attach(eni, netns)
+        await driver.attach(eni, netns)
 
     assert refusal.value.reason == (
         f"ResourceInitializationError: ENI {eni.id}: this machine has no interface '{parent}' "
@@ -94,22 +103,21 @@ async def test_a_parent_that_is_not_there_is_named(eni: EniPlan, netns: Path, pa
 
 
 async def test_an_attach_that_was_cut_short_is_completed(
-    eni: EniPlan, netns: Path, gateway: Path, parent: str
+    eni: EniPlan, netns: Path, driver: MacvlanEni, gateway: Path, parent: str
 ) -> None:
     run_ip("link", "set", parent, "up")
     command = ["link", "add", "link", parent, "name", "eth1", "netns", str(netns)]
     run_ip(*command, "address", eni.mac, "type", "macvlan", "mode", "bridge")
 
-    await MacvlanEni().attach(eni, netns)
+    await driver.attach(eni, netns)
 
     async with serve_caller(gateway, eni.gateway) as port:
         assert await ask_caller(netns, eni.gateway, port) == str(eni.address.ip)
 
 
 async def test_detach_removes_the_interface_though_a_socket_is_open(
-    eni: EniPlan, netns: Path, gateway: Path
+    eni: EniPlan, netns: Path, driver: MacvlanEni, gateway: Path
 ) -> None:
-    driver = MacvlanEni()
     await driver.attach(eni, netns)
     with open_tcp(netns, eni.address.ip) as listener:
         listener.bind((str(eni.address.ip), 0))

@@ -114,6 +114,13 @@ def connect(netns: Path) -> socket.socket:
     return connection
 
 
+def add_link(netns: Path) -> str:
+    """Put an eth1 into the namespace; return the name of its other end, which goes with it."""
+    host_end = f"v{uuid.uuid4().hex[:8]}"
+    run_ip("link", "add", host_end, "type", "veth", "peer", "name", "eth1", "netns", str(netns))
+    return host_end
+
+
 async def receive(connection: socket.socket) -> bytes:
     return await asyncio.to_thread(connection.recv, 65536)
 
@@ -235,7 +242,7 @@ async def test_runtime_that_does_not_answer_is_told(endpoint: Endpoint, netns: P
 async def test_stats_show_what_a_real_container_uses(
     endpoint: Endpoint, netns: Path, containerd: Containerd
 ) -> None:
-    run_ip("-n", str(netns), "link", "add", "eth1", "type", "veth", "peer", "name", "eth2")
+    add_link(netns)
     task = await endpoint.add(netns, "web", "log")
     web, log = task.containers
     await prepare_busybox(containerd, web.id, ["sleep", "60"], memory_bytes=64 * 1024 * 1024)
@@ -266,7 +273,7 @@ async def test_stats_show_what_a_real_container_uses(
     assert stats["memory_stats"]["limit"] == 64 * 1024 * 1024
     assert 0 < stats["memory_stats"]["usage"] < 64 * 1024 * 1024
     assert stats["cpu_stats"]["cpu_usage"]["total_usage"] > 0
-    assert stats["networks"].keys() == {"eth1", "eth2"}
+    assert stats["networks"].keys() == {"eth1"}
     assert stats["precpu_stats"] == first.json["cpu_stats"]
     assert stats["network_rate_stats"] == {"rx_bytes_per_sec": 0, "tx_bytes_per_sec": 0}
     assert "network_rate_stats" not in first.json
@@ -290,10 +297,11 @@ async def test_namespace_is_gone_after_release_though_connections_were_open(
     endpoint: Endpoint, netns: Path, instance: str
 ) -> None:
     task = await endpoint.add(netns, "web")
-    host_end = f"v{uuid.uuid4().hex[:8]}"
-    run_ip("link", "add", host_end, "type", "veth", "peer", "name", "eth1", "netns", str(netns))
+    host_end = add_link(netns)
     with connect(netns) as connection:
-        connection.sendall(f"GET /v4/{task.containers[0].metadata_id} HTTP/1.1\r\n\r\n".encode())
+        connection.sendall(
+            f"GET /v4/{task.containers[0].metadata_id} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+        )
         assert (await receive(connection)).startswith(b"HTTP/1.1 200 OK")
 
         await endpoint.metadata.release(task)
@@ -320,6 +328,19 @@ async def test_connection_that_asks_nothing_is_closed(
         assert await receive(slow) == b""
 
 
+async def test_request_that_makes_no_sense_is_refused_and_not_logged(
+    endpoint: Endpoint, netns: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await endpoint.add(netns, "web")
+
+    with connect(netns) as connection:
+        connection.sendall(b"nonsense\r\n\r\n")
+        answer = await receive(connection)
+
+    assert b"400 Bad Request" in answer
+    assert not caplog.records
+
+
 async def test_connections_of_one_task_are_limited(
     endpoint: Endpoint, make_netns: MakeNetns, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,7 +352,7 @@ async def test_connections_of_one_task_are_limited(
     async with AsyncExitStack() as stack:
         for _ in range(2):
             connection = stack.enter_context(connect(netns))
-            connection.sendall(b"GET /v4/x HTTP/1.1\r\n\r\n")
+            connection.sendall(b"GET /v4/x HTTP/1.1\r\nHost: x\r\n\r\n")
             assert (await receive(connection)).startswith(b"HTTP/1.1 404")
         third = stack.enter_context(connect(netns))
 

@@ -142,7 +142,8 @@ async def test_child_that_is_stopped_in_a_pause_does_not_make_anyone_wait(stage:
 async def test_child_s_log_of_the_run_before_is_kept_beside_the_new_one(stage: Stage) -> None:
     for word in ("first", "second", "third"):
         async with stage.alive(f"echo {word}; exec sleep 60"):
-            await stage.lines(1)
+            while await stage.lines(1) != [word]:
+                await asyncio.sleep(0.01)
 
     assert (stage.directory / "child.log").read_text() == "third\n"
     assert (stage.directory / "child.log.1").read_text() == "second\n"

@@ -1,0 +1,149 @@
+"""Containers outlive the agent; the next one takes them over, with exit codes and logs."""
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.fixtures.machine import wait_for
+from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.stack import DEADLINE_S, Stack, tool
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+
+def process_of(stack: Stack, arn: str) -> int:
+    """Return the pid of the task's only container."""
+    task_id = arn.rpartition("/")[2]
+    rows = [line.split() for line in stack.ctr("tasks", "ls").splitlines()]
+    return next(int(row[1]) for row in rows if row[0].startswith(task_id))
+
+
+@pytest.mark.parametrize(
+    "how",
+    [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGKILL, id="SIGKILL")],
+)
+async def test_container_runs_on_while_agents_come_and_go(
+    stack: Stack, registry: FakeRegistry, how: signal.Signals
+) -> None:
+    arn = stack.run(
+        tool(
+            "main",
+            "echo before; while [ ! -e /tmp/end ]; do sleep 0.1; done; echo after; exit 9",
+            linuxParameters={"tmpfs": [{"containerPath": "/tmp", "size": 1}]},
+        )
+    )
+    await stack.wait_for(arn, "RUNNING")
+    pid = process_of(stack, arn)
+
+    stack.agent.end(how)
+    assert process_of(stack, arn) == pid
+    stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("is adopted"), "the adoption", DEADLINE_S)
+    assert process_of(stack, arn) == pid
+    Path(f"/proc/{pid}/root/tmp/end").touch()
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert task["containers"][0]["exitCode"] == 9
+    assert await stack.logs(arn) == ["main: before", "main: after"]
+    assert stack.leftovers(arn) == []
+
+
+async def test_exit_while_no_agent_ran_is_reported_by_the_next(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(tool("main", "trap 'echo bye; exit 5' USR1; while :; do sleep 0.1; done"))
+    await stack.wait_for(arn, "RUNNING")
+    pid = process_of(stack, arn)
+
+    stack.agent.end(signal.SIGKILL)
+    os.kill(pid, signal.SIGUSR1)
+    wait_for(lambda: "STOPPED" in stack.ctr("tasks", "ls"), "the exit", DEADLINE_S)
+    stack.agent.start()
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert task["containers"][0]["exitCode"] == 5
+    assert task["stopCode"] == "EssentialContainerExited"
+    assert await stack.logs(arn) == ["main: bye"]
+    assert stack.leftovers(arn) == []
+
+
+async def test_stop_while_no_agent_ran_is_carried_out_by_the_next(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(tool("main", "exec sleep 1000", stopTimeout=2))
+    await stack.wait_for(arn, "RUNNING")
+
+    stack.agent.end(signal.SIGKILL)
+    stack.stop(arn, "not needed")
+    stack.agent.start()
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert task["stoppedReason"] == "not needed"
+    assert stack.leftovers(arn) == []
+
+
+async def test_metadata_answers_again_after_a_restart_of_the_agent(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(
+        tool(
+            "main",
+            "wget -q -O /dev/null $ECS_CONTAINER_METADATA_URI_V4 && echo first;"
+            "while [ ! -e /tmp/go ]; do sleep 0.1; done;"
+            "until wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task; do sleep 0.1; done; echo;"
+            "echo second; sleep 1000",
+            linuxParameters={"tmpfs": [{"containerPath": "/tmp", "size": 1}]},
+        )
+    )
+    await stack.wait_for_log(arn, "first")
+    pid = process_of(stack, arn)
+
+    stack.agent.end(signal.SIGKILL)
+    stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("is adopted"), "the adoption", DEADLINE_S)
+    Path(f"/proc/{pid}/root/tmp/go").touch()
+    lines = await stack.wait_for_log(arn, "second")
+
+    assert any('"KnownStatus":"RUNNING"' in line for line in lines)
+    stack.stop(arn)
+    await stack.wait_for(arn, "STOPPED")
+
+
+async def test_restart_of_containerd_ends_nothing(stack: Stack, registry: FakeRegistry) -> None:
+    arn = stack.run(
+        tool(
+            "main",
+            "while [ ! -e /tmp/end ]; do sleep 0.1; done; exit 4",
+            linuxParameters={"tmpfs": [{"containerPath": "/tmp", "size": 1}]},
+        )
+    )
+    await stack.wait_for(arn, "RUNNING")
+    pid = process_of(stack, arn)
+
+    stack.containerd.stop()
+    stack.containerd.start()
+    assert stack.describe(arn)["lastStatus"] == "RUNNING"
+    Path(f"/proc/{pid}/root/tmp/end").touch()
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert task["containers"][0]["exitCode"] == 4
+    assert stack.leftovers(arn) == []
+
+
+async def test_agent_waits_for_a_containerd_that_is_not_there_and_goes_on_when_it_comes(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    stack.containerd.stop()
+    arn = stack.run(tool("main", "echo here; exit 3"))
+    wait_for(
+        lambda: stack.agent.wrote("containerd doesn't answer at"), "the agent's log", DEADLINE_S
+    )
+    assert stack.describe(arn)["lastStatus"] in ("PROVISIONING", "PENDING")
+
+    stack.containerd.start()
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert task["containers"][0]["exitCode"] == 3
+    assert stack.leftovers(arn) == []
