@@ -209,7 +209,7 @@ def logs(  # noqa: PLR0913 - one argument per option
 ) -> None:
     """Print what TASK's containers wrote; TASK is an ARN, an id, or the beginning of an id."""
     from fargate_agent.cli.agent import LogQuery
-    from fargate_agent.cli.tasks import show_logs
+    from fargate_agent.cli.logs import show_logs
 
     query = LogQuery(container=container, follow=follow, tail=tail, since=since)
     as_json = output == "json"

@@ -15,9 +15,11 @@ from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from fargate_agent.cli.agent import Agent, LogQuery
+from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.ecs import Ecs
 from fargate_agent.cli.failure import CliError, NotKnownError, UnreachableError
-from fargate_agent.cli.screen import Screen
+from fargate_agent.cli.logs import LogPrinter
+from fargate_agent.cli.screen import JsonScreen, Screen, TextScreen
 from fargate_agent.cli.shapes import Task
 from fargate_agent.parallel import first_of, together
 
@@ -35,8 +37,13 @@ INTERRUPTED: Final = 130
 """Exit code after Ctrl-C: 128 + SIGINT, as shells have it."""
 
 
-async def follow_task(
-    ecs: Ecs, agent: Agent, screen: Screen, task: tuple[str, str], essential: tuple[str, ...]
+def follow_task(
+    connection: Connection,
+    ecs: Ecs,
+    task: tuple[str, str],
+    essential: tuple[str, ...],
+    *,
+    as_json: bool,
 ) -> int:
     """Show a task until it has stopped, and return the exit code that stands for it.
 
@@ -46,10 +53,16 @@ async def follow_task(
     Raises:
         CliError: the control plane can't be asked any more.
     """
-    follower = _Follower(ecs, agent, screen, task, essential)
-    with follower.interrupts():
-        await first_of(follower.follow(), follower.stop_when_asked())
-    return follower.end()
+    screen = JsonScreen() if as_json else TextScreen(LogPrinter())
+
+    async def follow() -> int:
+        async with Agent(connection.agent_socket) as agent:
+            follower = _Follower(ecs, agent, screen, task, essential)
+            with follower.interrupts():
+                await first_of(follower.follow(), follower.stop_when_asked())
+            return follower.end()
+
+    return asyncio.run(follow())
 
 
 class _Follower:

@@ -1,20 +1,16 @@
 """`fargate run`: register a definition, start tasks of it, and follow one if asked to."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import click
 
-from fargate_agent.cli.agent import Agent
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.definition import parse_overrides, read_definition
 from fargate_agent.cli.ecs import Ecs
 from fargate_agent.cli.failure import CliError
-from fargate_agent.cli.follow import follow_task
 from fargate_agent.cli.output import print_json
-from fargate_agent.cli.screen import JsonScreen, LogPrinter, TextScreen
 from fargate_agent.cli.shapes import Definition, Failure, Task, TasksAnswer, task_id
 
 DEFAULT_SUBNET: Final = "subnet-default"
@@ -52,7 +48,11 @@ def run_file(connection: Connection, options: RunOptions) -> int:
     answer = ecs.run(_plan_request(arn, overrides, options))
     _refuse_failures(answer["failures"], started=answer["tasks"])
     if options.follow:
-        return asyncio.run(_follow(ecs, connection, answer["tasks"][0], definition, options))
+        from fargate_agent.cli.follow import follow_task
+
+        task = (options.cluster, task_id(answer["tasks"][0]))
+        essential = _essential_containers(definition)
+        return follow_task(connection, ecs, task, essential, as_json=options.as_json)
     _show_started(answer, as_json=options.as_json)
     return 0
 
@@ -95,14 +95,9 @@ def _show_started(answer: TasksAnswer, *, as_json: bool) -> None:
         click.echo(task["taskArn"])
 
 
-async def _follow(
-    ecs: Ecs, connection: Connection, task: Task, definition: Definition, options: RunOptions
-) -> int:
-    essential = tuple(
+def _essential_containers(definition: Definition) -> tuple[str, ...]:
+    return tuple(
         container["name"]
         for container in definition["containerDefinitions"]
         if container.get("essential", True)
     )
-    screen = JsonScreen() if options.as_json else TextScreen(LogPrinter())
-    async with Agent(connection.agent_socket) as agent:
-        return await follow_task(ecs, agent, screen, (options.cluster, task_id(task)), essential)

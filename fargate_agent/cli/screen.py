@@ -6,7 +6,7 @@ stderr.
 
 import sys
 import time
-from typing import Final, Protocol
+from typing import Protocol
 
 import click
 from rich.console import Console
@@ -21,11 +21,10 @@ from rich.table import Column
 
 from fargate_agent.cli.agent import LogLine, Pull
 from fargate_agent.cli.describe import render_end
+from fargate_agent.cli.logs import LogPrinter, render_log
 from fargate_agent.cli.output import print_json_line, render_bytes, render_status
 from fargate_agent.cli.shapes import Task, task_id
 from fargate_agent.cli.tables import SHORT_ID_CHARS
-
-_COLOURS: Final = ("cyan", "magenta", "blue", "yellow", "green", "red")
 
 
 class Screen(Protocol):
@@ -92,7 +91,7 @@ class JsonScreen(Screen):
 class TextScreen(Screen):
     """Lines; pulls as bars where stderr is a terminal."""
 
-    def __init__(self, log: "LogPrinter") -> None:
+    def __init__(self, log: LogPrinter) -> None:
         """Show the lines of containers by `log`."""
         self._log = log
         self._pulls: _PullBars | _PullLines = _PullBars() if sys.stderr.isatty() else _PullLines()
@@ -122,38 +121,6 @@ class TextScreen(Screen):
                 told += f", {container['reason']}"
             self.note(told)
         self.note(f"task {task_id(task)[:SHORT_ID_CHARS]} stopped: {render_end(task)}")
-
-
-class LogPrinter:
-    """Prints the lines of containers: stdout to stdout, stderr to stderr."""
-
-    def __init__(self, *, with_names: bool = True, with_times: bool = False) -> None:
-        """Say what stands before each line."""
-        self._with_names = with_names
-        self._with_times = with_times
-        self._colours: dict[str, str] = {}
-
-    def show(self, line: LogLine) -> None:
-        """Print one line."""
-        before = ""
-        if self._with_times:
-            before = line.time + " "
-        if self._with_names:
-            colour = self._colours.setdefault(
-                line.container, _COLOURS[len(self._colours) % len(_COLOURS)]
-            )
-            before += click.style(f"{line.container} | ", fg=colour)
-        click.echo(before + line.text, err=line.stream == "stderr")
-
-
-def render_log(line: LogLine) -> dict[str, str]:
-    """A line of a container as the agent sends it."""
-    return {
-        "container": line.container,
-        "stream": line.stream,
-        "time": line.time,
-        "log": line.text,
-    }
 
 
 class _PullLines:

@@ -9,7 +9,7 @@ is garbage: labels that keep other content alive have to be on the commit.
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -41,6 +41,9 @@ CHUNK_BYTES: Final = 1 << 20
 
 CHUNK_DEADLINE_S: Final = 60.0
 """A chunk is there in 5 ms; a disk that is being flushed stalls a write for tens of seconds."""
+
+RELEASE_DEADLINE_S: Final = 5.0
+"""containerd closes a file; one that it can't close it lets go of when the stream is cancelled."""
 
 COMMIT_DEADLINE_S: Final = 300.0
 """Commit is an fsync of the blob: 40 ms per 64 MB here, minutes for a big layer on a slow disk."""
@@ -124,6 +127,16 @@ class ContentWriter:
             ),
             CALL_DEADLINE_S,
         )
+
+    async def release(self) -> None:
+        """Let containerd close its side, so that the ref is free when this returns."""
+        with suppress(grpc.aio.AioRpcError, TimeoutError):
+            async with asyncio.timeout(RELEASE_DEADLINE_S):
+                if not self._stream.done():
+                    await self._stream.done_writing()
+                    while isinstance(await self._stream.read(), WriteContentResponse):
+                        pass
+        self._stream.cancel()
 
     async def _exchange(self, request: WriteContentRequest, deadline_s: float) -> None:
         """Send one message and read its answer before the next is sent.
@@ -209,12 +222,12 @@ class Content:
             ...     await writer.commit({})
         """
         stream = self._stub.Write(metadata=self._connection.headers, wait_for_ready=True)
+        writer = ContentWriter(stream, ref, expected_digest, total_bytes)
         try:
-            writer = ContentWriter(stream, ref, expected_digest, total_bytes)
             await writer.stat()
             yield writer
         finally:
-            stream.cancel()
+            await writer.release()
 
     async def write_blob(self, ref: str, data: bytes, labels: Mapping[str, str]) -> str:
         """Return the digest of `data` when it is a blob with these labels; it may have been before.

@@ -72,7 +72,8 @@ class Document:
         Raises:
             InvalidDocumentError: it is something else.
         """
-        return self._wrap(key, self._fields.get(key) or {})
+        value = self._fields.get(key)
+        return self._wrap(key, {} if value is None else value)
 
     def children(self, key: str) -> tuple["Document", ...]:
         """A list of objects; none if it is absent or null.

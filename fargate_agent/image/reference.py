@@ -6,6 +6,7 @@ registry is on `docker.io`, and what has one part there is an official image, `l
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final
 
 from yarl import URL
@@ -83,7 +84,8 @@ def parse_reference(text: str) -> Reference:
 
 def _is_host(registry: str) -> bool:
     try:
-        return bool(URL(f"https://{registry}").host)
+        host = URL(f"https://{registry}").host or ""
+        return not registry.startswith("[") or ip_address(host).version == 6
     except ValueError:
         return False
 

@@ -35,6 +35,7 @@ ROUNDS: Final = 2
 OpenSocket = Callable[[int, int, int], socket.socket]
 """Opens a socket of a family, type and protocol in the task's network namespace."""
 
+_FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _RECORDS: Final = {socket.AF_INET: dns.rdatatype.A, socket.AF_INET6: dns.rdatatype.AAAA}
 
 
@@ -121,7 +122,7 @@ class TaskResolver(AbstractResolver):
             try:
                 async with asyncio.timeout(self._nameservers.timeout_s):
                     response = await self._exchange(query, server)
-            except (OSError, ValueError, dns.exception.DNSException) as error:
+            except (OSError, dns.exception.DNSException) as error:
                 failure = error
                 continue
             if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
@@ -170,7 +171,10 @@ class TaskResolver(AbstractResolver):
         return response
 
     def _socket(self, server: str, kind: socket.SocketKind) -> socket.socket:
-        family = socket.AF_INET6 if ip_address(server).version == 6 else socket.AF_INET
+        try:
+            family = _FAMILIES[ip_address(server).version]
+        except ValueError as error:
+            raise LookupFailedError(f"nameserver '{server}' is not an address") from error
         sock = self._open_socket(family, kind, 0)
         sock.settimeout(0)
         return sock
@@ -203,12 +207,11 @@ async def _read_exactly(sock: socket.socket, size: int) -> bytes:
 
 
 def _result(host: str, address: str, port: int) -> ResolveResult:
-    version = ip_address(address).version
     return ResolveResult(
         hostname=host,
         host=address,
         port=port,
-        family=socket.AF_INET6 if version == 6 else socket.AF_INET,
+        family=_FAMILIES[ip_address(address).version],
         proto=socket.IPPROTO_TCP,
         flags=socket.AI_NUMERICHOST,
     )

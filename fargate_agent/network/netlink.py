@@ -58,7 +58,6 @@ class Link:
     kind: str | None
     """As the kernel names it, e.g. `veth`; None for hardware and `lo`."""
     mac: str
-    mtu: int
     up: bool
     master: int | None
     """Index of the bridge that it is a port of."""
@@ -297,7 +296,6 @@ def _parse_link(message: Any) -> Link:  # noqa: ANN401 - pyroute2 is untyped
         name=message.get_attr("IFLA_IFNAME"),
         kind=info.get_attr("IFLA_INFO_KIND") if info else None,
         mac=message.get_attr("IFLA_ADDRESS") or "",
-        mtu=message.get_attr("IFLA_MTU"),
         up=bool(message["flags"] & IFF_UP),
         master=message.get_attr("IFLA_MASTER"),
         peer=message.get_attr("IFLA_LINK"),

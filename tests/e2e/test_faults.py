@@ -44,7 +44,7 @@ def other_platform(registry: FakeRegistry) -> None:
 @pytest.mark.parametrize(
     ("fault", "words"),
     [
-        pytest.param(refuse(401), "401", id="401"),
+        pytest.param(refuse(401), "authorization failed", id="401"),
         pytest.param(refuse(404), "not found", id="404"),
         pytest.param(refuse(500), "500", id="500"),
         pytest.param(corrupt, "digest", id="wrong digest"),

@@ -40,7 +40,7 @@ async def test_container_runs_on_while_agents_come_and_go(
     stack.agent.end(how)
     assert process_of(stack, arn) == pid
     stack.agent.start()
-    wait_for(lambda: stack.agent.wrote("is adopted"), "the adoption", DEADLINE_S)
+    wait_for(lambda: stack.agent.wrote("agent is ready"), "the next agent", DEADLINE_S)
     assert process_of(stack, arn) == pid
     Path(f"/proc/{pid}/root/tmp/end").touch()
     task = await stack.wait_for(arn, "STOPPED")
@@ -102,7 +102,7 @@ async def test_metadata_answers_again_after_a_restart_of_the_agent(
 
     stack.agent.end(signal.SIGKILL)
     stack.agent.start()
-    wait_for(lambda: stack.agent.wrote("is adopted"), "the adoption", DEADLINE_S)
+    wait_for(lambda: stack.agent.wrote("agent is ready"), "the next agent", DEADLINE_S)
     Path(f"/proc/{pid}/root/tmp/go").touch()
     lines = await stack.wait_for_log(arn, "second")
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -182,10 +182,6 @@ async def test_agent_is_told_definition_overrides_and_eni(
     assert int(eni.mac_address[:2], 16) & 3 == 2
     assert made["tasks"][0]["overrides"]["containerOverrides"] == [override]
     assert (made["tasks"][0]["cpu"], made["tasks"][0]["memory"]) == ("512", "1024")
-
-
-def change(**members: Any) -> Callable[[], dict[str, Any]]:
-    return lambda: members
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ async def lookups() -> AsyncIterator[Lookups]:
 async def test_name_is_resolved_to_all_its_addresses(lookups: Lookups) -> None:
     lookups.server.records["registry.test", "A"] = ["10.0.0.1", "10.0.0.2"]
 
-    assert await lookups.resolve("registry.test") == ["10.0.0.1", "10.0.0.2"]
+    assert sorted(await lookups.resolve("registry.test")) == ["10.0.0.1", "10.0.0.2"]
 
 
 async def test_ipv6_addresses_come_after_ipv4_when_the_task_has_ipv6(lookups: Lookups) -> None:
@@ -73,7 +73,7 @@ async def test_truncated_answer_is_asked_for_over_tcp(lookups: Lookups) -> None:
     lookups.server.records["registry.test", "A"] = addresses
     lookups.server.truncates = True
 
-    assert await lookups.resolve("registry.test") == addresses
+    assert set(await lookups.resolve("registry.test")) == set(addresses)
     assert lookups.server.queries == ["udp registry.test A", "tcp registry.test A"]
 
 

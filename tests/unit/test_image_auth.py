@@ -1,0 +1,103 @@
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from fargate_agent.image.auth import Credentials, read_credentials
+from fargate_agent.image.challenge import parse_challenges
+from fargate_agent.image.document import InvalidDocumentError
+
+ANN = Credentials(username="ann", password="pa:ss")
+AUTH = {"auth": base64.b64encode(b"ann:pa:ss").decode()}
+
+
+def write(directory: Path, document: Any) -> Path:
+    file = directory / "config.json"
+    file.write_text(json.dumps(document))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("key", "registry"),
+    [
+        pytest.param("host:5000", "host:5000", id="host"),
+        pytest.param("https://host.io", "host.io", id="url"),
+        pytest.param("https://host.io/v1/", "host.io", id="url-with-path"),
+        pytest.param("https://index.docker.io/v1/", "docker.io", id="hub"),
+    ],
+)
+def test_credentials_are_found_under_every_way_to_write_the_registry(
+    tmp_path: Path, key: str, registry: str
+) -> None:
+    assert read_credentials(write(tmp_path, {"auths": {key: AUTH}}), registry) == ANN
+
+
+def test_credentials_may_be_written_as_username_and_password(tmp_path: Path) -> None:
+    file = write(tmp_path, {"auths": {"host.io": {"username": "ann", "password": "pa:ss"}}})
+
+    assert read_credentials(file, "host.io") == ANN
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param({}, id="empty"),
+        pytest.param({"auths": {"other.io": AUTH}}, id="another-registry"),
+        pytest.param({"auths": {"host.io": {}}}, id="kept-by-a-program"),
+    ],
+)
+def test_registry_without_credentials_has_none(tmp_path: Path, document: Any) -> None:
+    assert read_credentials(write(tmp_path, document), "host.io") is None
+
+
+def test_file_that_is_not_there_has_none(tmp_path: Path) -> None:
+    assert read_credentials(tmp_path / "config.json", "host.io") is None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param([], id="list"),
+        pytest.param({"auths": "x"}, id="auths"),
+        pytest.param({"auths": {"host.io": {"auth": "s3cret"}}}, id="not-base64"),
+    ],
+)
+def test_file_that_is_wrong_is_an_error_that_shows_nothing_of_it(
+    tmp_path: Path, document: Any
+) -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        read_credentials(write(tmp_path, document), "host.io")
+
+    assert "registry credentials" in str(caught.value)
+    assert "s3cret" not in repr(caught.value)
+
+
+def test_password_is_not_shown() -> None:
+    assert "pa:ss" not in repr(ANN)
+
+
+def test_challenges_are_read_by_scheme() -> None:
+    headers = CIMultiDict(
+        [
+            ("WWW-Authenticate", 'Basic realm="x"'),
+            ("WWW-Authenticate", 'BEARER realm="https://a.io/t",service="s",scope="a,b"'),
+        ]
+    )
+
+    challenges = parse_challenges(CIMultiDictProxy(headers))
+
+    assert set(challenges) == {"basic", "bearer"}
+    assert str(challenges["bearer"].realm) == "https://a.io/t"
+    assert (challenges["bearer"].service, challenges["bearer"].scope) == ("s", "a,b")
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer realm=", 'Bearer realm="http://[x"', 'Bearer realm="a"b"']
+)
+def test_challenge_that_is_wrong_has_no_realm_to_go_to(header: str) -> None:
+    headers = CIMultiDictProxy(CIMultiDict([("WWW-Authenticate", header)]))
+
+    assert all(not each.realm.host for each in parse_challenges(headers).values())

@@ -1,0 +1,190 @@
+import json
+from typing import Any
+
+import pytest
+
+from fargate_agent.drivers import ImageConfig
+from fargate_agent.image.config import parse_config
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError
+from fargate_agent.image.manifest import Index, Manifest, PlatformError, parse_manifest
+from tests.fixtures.images import DOCKER, OCI, build_image, build_index
+
+BLOB = {"mediaType": OCI["gzip"], "digest": "sha256:" + "a" * 64, "size": 3}
+CONFIG = {**BLOB, "mediaType": OCI["config"]}
+
+
+def manifest_json(**changes: Any) -> bytes:
+    whole = {"schemaVersion": 2, "config": CONFIG, "layers": [BLOB], **changes}
+    return json.dumps(whole).encode()
+
+
+def index_of(*platforms: dict[str, str] | None) -> Index:
+    entries = [
+        {
+            "mediaType": OCI["manifest"],
+            "digest": f"sha256:{n:064x}",
+            "size": 1,
+            **({"platform": platform} if platform is not None else {}),
+        }
+        for n, platform in enumerate(platforms)
+    ]
+    parsed = parse_manifest(OCI["index"], json.dumps({"manifests": entries}).encode())
+    assert isinstance(parsed, Index)
+    return parsed
+
+
+def platform(architecture: str, variant: str = "", os: str = "linux") -> dict[str, str]:
+    return {"os": os, "architecture": architecture, **({"variant": variant} if variant else {})}
+
+
+@pytest.mark.parametrize("types", [pytest.param(OCI, id="oci"), pytest.param(DOCKER, id="docker")])
+def test_manifest_lists_config_and_layers(types: dict[str, str]) -> None:
+    image = build_image([b"1", b"2"], types=types)
+
+    manifest = parse_manifest(image.media_type, image.document)
+
+    assert isinstance(manifest, Manifest)
+    assert manifest.config.media_type == types["config"]
+    assert tuple(layer.digest for layer in manifest.layers) == image.layers
+
+
+def test_labels_of_a_manifest_name_all_that_it_needs() -> None:
+    image = build_image([b"1", b"2"])
+    manifest = parse_manifest(image.media_type, image.document)
+    assert isinstance(manifest, Manifest)
+
+    assert manifest.labels == {
+        "containerd.io/gc.ref.content.config": manifest.config.digest,
+        "containerd.io/gc.ref.content.l.0": image.layers[0],
+        "containerd.io/gc.ref.content.l.1": image.layers[1],
+    }
+
+
+def test_labels_of_an_index_name_its_manifests() -> None:
+    images = [build_image(), build_image()]
+    index = build_index(images)
+
+    assert parse_manifest(index.media_type, index.document).labels == {
+        "containerd.io/gc.ref.content.m.0": images[0].digest,
+        "containerd.io/gc.ref.content.m.1": images[1].digest,
+    }
+
+
+@pytest.mark.parametrize(
+    ("platforms", "architecture", "chosen"),
+    [
+        pytest.param([platform("arm64"), platform("amd64")], "amd64", 1, id="architecture"),
+        pytest.param([platform("amd64", os="windows"), platform("amd64")], "amd64", 1, id="os"),
+        pytest.param([platform("amd64", "v3"), platform("amd64")], "amd64", 1, id="variant"),
+        pytest.param([platform("arm64", "v8")], "arm64", 0, id="arm64-v8"),
+        pytest.param([platform("unknown", os="unknown"), None], "amd64", 1, id="not-said"),
+        pytest.param([None, platform("amd64")], "amd64", 1, id="said-before-not-said"),
+    ],
+)
+def test_index_chooses_what_runs_on_every_machine_of_the_architecture(
+    platforms: list[dict[str, str] | None], architecture: str, chosen: int
+) -> None:
+    assert index_of(*platforms).choose(architecture).digest == f"sha256:{chosen:064x}"
+
+
+@pytest.mark.parametrize(
+    "platforms",
+    [
+        pytest.param([], id="empty"),
+        pytest.param([platform("arm64")], id="other-architecture"),
+        pytest.param([platform("amd64", "v3")], id="demanding-variant"),
+    ],
+)
+def test_index_without_the_platform_says_which(platforms: list[dict[str, str] | None]) -> None:
+    with pytest.raises(PlatformError, match="descriptor matching platform 'linux/amd64'"):
+        index_of(*platforms).choose("amd64")
+
+
+@pytest.mark.parametrize(
+    ("data", "text"),
+    [
+        pytest.param(b"", "image manifest is not JSON", id="empty"),
+        pytest.param(b"\xff\xfe", "image manifest is not JSON", id="no-text"),
+        pytest.param(b"[" * 100_000, "image manifest is not JSON", id="deep"),
+        pytest.param(b"[]", "image manifest is not a JSON object", id="list"),
+        pytest.param(b" " * (MAX_DOCUMENT_BYTES + 1), "is larger than", id="large"),
+        pytest.param(manifest_json(manifests=[]), "'manifests' does not belong", id="both"),
+        pytest.param(manifest_json(mediaType="x/y"), "'x/y' is no image manifest", id="type"),
+        pytest.param(manifest_json(mediaType=7), "'mediaType' is not text", id="type-number"),
+        pytest.param(manifest_json(config=None), "'digest' is not text", id="no-config"),
+        pytest.param(manifest_json(config=BLOB), "is not the configuration of a", id="artifact"),
+        pytest.param(manifest_json(layers={}), "'layers' is not a list", id="layers-object"),
+        pytest.param(manifest_json(layers=[]), "has 0 layers", id="no-layers"),
+        pytest.param(manifest_json(layers=[BLOB] * 501), "has 501 layers", id="many-layers"),
+        pytest.param(manifest_json(layers=["x"]), r"'layers\[0\]' is not an object", id="layer"),
+        pytest.param(
+            manifest_json(layers=[{**BLOB, "digest": "sha256:../x"}]),
+            r"layers\[0\]: 'digest' is not a SHA-256 digest",
+            id="digest",
+        ),
+        pytest.param(
+            manifest_json(layers=[{**BLOB, "size": -1}]), "'size' is not a size", id="size"
+        ),
+        pytest.param(
+            manifest_json(layers=[{**BLOB, "size": True}]), "'size' is not a size", id="size-bool"
+        ),
+        pytest.param(
+            manifest_json(layers=[{**BLOB, "mediaType": "text/html"}]),
+            "layers of type 'text/html' can't be unpacked",
+            id="layer-type",
+        ),
+    ],
+)
+def test_manifest_that_is_wrong_says_what(data: bytes, text: str) -> None:
+    with pytest.raises(InvalidDocumentError, match=text):
+        parse_manifest(OCI["manifest"], data)
+
+
+def test_config_says_what_to_run() -> None:
+    digest = "sha256:" + "b" * 64
+    run = {
+        "Entrypoint": ["/x"],
+        "Cmd": ["a"],
+        "Env": ["A=1"],
+        "User": "web:www",
+        "WorkingDir": "/w",
+        "StopSignal": "SIGINT",
+        "Labels": {"a": "b"},
+    }
+    data = json.dumps(
+        {"os": "linux", "architecture": "amd64", "config": run, "rootfs": {"diff_ids": [digest]}}
+    ).encode()
+
+    parsed = parse_config(data, "amd64", 1)
+
+    assert parsed.diff_ids == (digest,)
+    assert parsed.config == ImageConfig(
+        entrypoint=("/x",),
+        command=("a",),
+        environment=("A=1",),
+        user="web:www",
+        working_directory="/w",
+        stop_signal="SIGINT",
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        pytest.param({"config": []}, "'config' is not an object", id="list"),
+        pytest.param({"config": {"Env": [1]}}, "'Env' is not a list of texts", id="number"),
+        pytest.param({"config": {"User": 0}}, "'User' is not text", id="user"),
+        pytest.param({"rootfs": None}, "does not name the 1 layers", id="no-rootfs"),
+        pytest.param({"rootfs": {"diff_ids": ["x"]}}, "does not name the 1 layers", id="digest"),
+    ],
+)
+def test_config_that_is_wrong_says_what(changes: dict[str, Any], text: str) -> None:
+    whole = {
+        "os": "linux",
+        "architecture": "amd64",
+        "rootfs": {"diff_ids": ["sha256:" + "b" * 64]},
+        **changes,
+    }
+
+    with pytest.raises(InvalidDocumentError, match=text):
+        parse_config(json.dumps(whole).encode(), "amd64", 1)
