@@ -13,7 +13,8 @@ RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc iproute2
 DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
 TEST_PACKAGES := $(DEMO_PACKAGES) nftables skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \
-	golang-github-containerd-cgroups-dev golang-github-containers-common
+	golang-github-gogo-googleapis-dev golang-github-containerd-cgroups-dev \
+	golang-github-containers-common
 BENCH_PACKAGES := $(DEMO_PACKAGES) podman
 
 # apt-get is only asked when something is missing, so that a second run needs no network.

@@ -72,6 +72,8 @@ class _Machine:
     drivers: Drivers
     findings: Findings
     bridges: Bridges
+    veth: VethEni
+    macvlan: MacvlanEni
     runtime: RuncRuntime
     metadata: TaskMetadata
     images: ImageAdmin
@@ -147,6 +149,8 @@ async def _run_services(
         containerd_version=version,
     )
     async with AsyncExitStack() as stack:
+        for eni in (machine.veth, machine.macvlan):
+            stack.callback(eni.close)
         await stack.enter_async_context(machine.metadata.serve(supervisor.find))
         await stack.enter_async_context(local.serve(settings.socket))
         log.info("the agent is ready; containerd %s", version)
@@ -165,6 +169,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
     findings = Findings()
     instance = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:8]
     bridges = Bridges(instance, findings)
+    veth, macvlan = VethEni(bridges), MacvlanEni()
     runtime = RuncRuntime(
         containerd,
         RuncSettings(
@@ -208,7 +213,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
         ),
         drivers=Drivers(
             netns=KernelNetns(instance),
-            enis={EniKind.VETH: VethEni(bridges), EniKind.MACVLAN: MacvlanEni()},
+            enis={EniKind.VETH: veth, EniKind.MACVLAN: macvlan},
             metadata=metadata,
             images=images,
             runtime=runtime,
@@ -216,6 +221,8 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
         ),
         findings=findings,
         bridges=bridges,
+        veth=veth,
+        macvlan=macvlan,
         runtime=runtime,
         metadata=metadata,
         images=ImageAdmin(containerd),

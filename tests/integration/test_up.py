@@ -1,0 +1,319 @@
+"""`fargate up` with the real programs: what it starts, keeps alive, takes over and takes down."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import stat
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.cli.claims import Claims
+from fargate_agent.cli.connection import parse_env
+from tests.fixtures.cli import FARGATE, Cli, Outcome, finish, plain_env
+from tests.fixtures.containerd import PrivateContainerd, require_program
+from tests.fixtures.images import build_image, busybox_files, make_layer, write_layout
+from tests.fixtures.machine import arguments, mountpoints
+
+pytestmark = pytest.mark.root
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+IMAGE = "registry.local:5000/busybox:1"
+DEADLINE_S = 40
+
+
+class Up:
+    """One `fargate up`, from outside."""
+
+    def __init__(self, state_dir: Path, archive: Path) -> None:
+        self.state_dir = state_dir
+        self.archive = archive
+        self.output: list[str] = []
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self, *options: str) -> None:
+        """Start it; the environment has nothing of other stacks."""
+        self.output = []
+        self._process = await asyncio.create_subprocess_exec(
+            FARGATE,
+            "up",
+            "--state-dir",
+            str(self.state_dir),
+            *options,
+            env=plain_env(FARGATE_AGENT_IMAGE_PULL_BEHAVIOR="prefer-cached"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+
+    async def until_said(self, text: str) -> str:
+        """The first line that holds the text."""
+        assert self._process is not None
+        assert self._process.stdout is not None
+        async with asyncio.timeout(DEADLINE_S):
+            while not any(text in line for line in self.output):
+                line = (await self._process.stdout.readline()).decode()
+                assert line, "".join(self.output)
+                self.output.append(line)
+        return next(line for line in self.output if text in line)
+
+    async def ready(self, *options: str) -> Cli:
+        """Start it, and return the command line of its user."""
+        await self.start(*options)
+        line = await self.until_said("ready")
+        assert line.startswith(("ready", '{"type": "ready"'))
+        return Cli(plain_env(**parse_env((self.state_dir / "env").read_text())))
+
+    async def load_image(self, cli: Cli) -> None:
+        loaded = await cli.run("images", "load", str(self.archive))
+        assert loaded.out == f"loaded {IMAGE}\n", loaded.err
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it with a signal, and return its exit code."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        outcome: Outcome = await finish_reading(self._process)
+        self.output.append(outcome.out)
+        return outcome.code
+
+    def programs(self) -> dict[str, int]:
+        """The programs of this stack that run, without the shims of its tasks."""
+        found = {}
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+                if parent == self.pid:
+                    found[(process / "comm").read_text().strip()] = int(process.name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+        return found
+
+    async def close(self) -> None:
+        """End it and, if tasks were left, those too."""
+        if self._process is not None and self._process.returncode is None:
+            await self.end()
+        if any(str(self.state_dir) in point for point in mountpoints()):
+            await self.ready()
+            await self.end()
+
+
+async def finish_reading(process: asyncio.subprocess.Process) -> Outcome:
+    async with asyncio.timeout(DEADLINE_S):
+        out, _ = await process.communicate()
+    assert process.returncode is not None
+    return Outcome(process.returncode, out.decode(), "")
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture(scope="session")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image of busybox under the names that the examples use."""
+    busybox = busybox_files()["bin/busybox"]
+    names = ("sh", "sleep", "wget", "httpd", "ip", "hostname", "mkdir", "cat", "echo", "true")
+    image = build_image(
+        [make_layer({f"bin/{name}": busybox for name in names})], run={"Env": ["PATH=/bin"]}
+    )
+    return write_layout(tmp_path_factory.mktemp("images") / "busybox.tar", {IMAGE: image})
+
+
+@pytest.fixture
+async def ups(tmp_path: Path, archive: Path) -> AsyncIterator[Callable[..., Up]]:
+    """Make `fargate up`s below the test's directory; they end with the test."""
+    for program in ("containerd", "runc", "busybox"):
+        require_program(program)
+    async with AsyncExitStack() as stack:
+
+        def make(name: str = "a") -> Up:
+            up = Up(tmp_path / name, archive)
+            stack.push_async_callback(up.close)
+            return up
+
+        yield make
+
+
+@pytest.fixture
+def up(ups: Callable[..., Up]) -> Up:
+    return ups()
+
+
+async def test_up_runs_the_examples_and_leaves_nothing_but_its_directory(up: Up) -> None:
+    before = set(Path("/run").iterdir()) | set(Path("/opt").iterdir())
+    cli = await up.ready()
+    assert stat.S_IMODE((up.state_dir / "env").stat().st_mode) == 0o600
+    assert set(up.programs()) == {"containerd", "fargate-control", "fargate-agent"}
+    await up.load_image(cli)
+
+    hello = await cli.run(
+        "run", "-f", str(EXAMPLES / "hello.json"), "--override", "hello.environment.EXIT_CODE=7"
+    )
+    assert hello.code == 7, hello.err
+    assert re.fullmatch(r"hello \| hello from [\d.]+\n", hello.out)
+
+    web = await cli.run("run", str(EXAMPLES / "web-and-client.json"))
+    task = web.out.strip()
+    follower = await cli.start("logs", "-f", task)
+    assert follower.stdout is not None
+    seen = ""
+    async with asyncio.timeout(DEADLINE_S):
+        while "client | the address: " not in seen:
+            seen += (await follower.stdout.readline()).decode()
+    assert "client | the page: hello from the web container\n" in seen
+    assert f'"TaskARN":"{task}"' in seen
+    doctor = await cli.run("doctor")
+    assert doctor.code == 0, doctor.out
+
+    assert await up.end() == 0
+
+    assert (await finish(follower)).code == 0
+    assert "tasks stopped: 1\n" in up.output[-1]
+    assert not (up.state_dir / "env").exists()
+    assert not [point for point in mountpoints() if str(up.state_dir) in point]
+    assert not [p for p in Path("/proc").glob("[0-9]*") if str(up.state_dir) in args_of(p)]
+    assert set(Path("/run").iterdir()) | set(Path("/opt").iterdir()) <= before
+
+
+def args_of(process: Path) -> str:
+    return " ".join(arguments(int(process.name)))
+
+
+async def test_up_that_is_killed_takes_its_programs_along_and_the_next_one_takes_over_its_task(
+    up: Up,
+) -> None:
+    cli = await up.ready()
+    await up.load_image(cli)
+    ran = await cli.run("run", str(EXAMPLES / "web-and-client.json"))
+    task = ran.out.strip()
+    await wait_for_log(cli, task, "the address")
+    endpoint, programs = cli.env["AWS_ENDPOINT_URL_ECS"], up.programs()
+
+    assert await up.end(signal.SIGKILL) == -signal.SIGKILL
+    await until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in programs.values()))
+    cli = await up.ready()
+
+    assert cli.env["AWS_ENDPOINT_URL_ECS"] == endpoint
+    described = await cli.run("describe", task)
+    assert "status        RUNNING\n" in described.out
+    logs = await cli.run("logs", task)
+    assert logs.out.count("client | the page: ") == 1
+    stopped = await cli.run("stop", task, "--wait")
+    assert stopped.code == 0, stopped.err
+
+
+async def wait_for_log(cli: Cli, task: str, text: str) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while text not in (await cli.run("logs", task)).out:
+            pass
+
+
+async def test_up_starts_again_what_dies(up: Up) -> None:
+    cli = await up.ready()
+    programs = up.programs()
+
+    for pid in programs.values():
+        os.kill(pid, signal.SIGKILL)
+
+    for name in ("fargate-agent", "fargate-control-plane", "containerd"):
+        await up.until_said(f"{name} was killed by SIGKILL; starting it again in 0.5 s")
+    await until(lambda: len(up.programs()) == len(programs))
+    async with asyncio.timeout(DEADLINE_S):
+        while (await cli.run("doctor")).code != 0:
+            pass
+
+
+async def test_up_refuses_a_directory_that_another_has(ups: Callable[..., Up]) -> None:
+    first, second = ups("same"), ups("same")
+    await first.ready()
+
+    await second.start()
+
+    assert await second.end(signal.SIGCONT) == 1
+    assert f'fargate: {first.state_dir}: another "fargate up" runs here\n' == second.output[-1]
+    assert (first.state_dir / "env").exists()
+
+
+async def test_up_beside_another_takes_another_port_and_range(ups: Callable[..., Up]) -> None:
+    first, second = ups("first"), ups("second")
+    one, two = await first.ready(), await second.ready()
+
+    assert one.env["AWS_ENDPOINT_URL_ECS"] != two.env["AWS_ENDPOINT_URL_ECS"]
+    ranges = [await up.until_said("VPC") for up in (first, second)]
+    assert len({line.rpartition(" ")[2] for line in ranges}) == 2
+    for up, cli in ((first, one), (second, two)):
+        await up.load_image(cli)
+        ran = await cli.run("run", "-f", str(EXAMPLES / "hello.json"))
+        assert ran.code == 0, ran.err
+
+
+async def test_up_with_settings_that_make_no_sense_shows_what_the_program_said(up: Up) -> None:
+    up.state_dir.mkdir()
+    (up.state_dir / "control-plane.toml").write_text("colour = 'red'\n")
+
+    await up.start()
+
+    assert await up.end(signal.SIGCONT) == 1
+    assert "colour" in up.output[-1]
+    assert "fargate: fargate-control-plane ended with exit code 1, 3 times" in up.output[-1]
+    assert not up.programs()
+
+
+async def test_up_refuses_a_port_and_a_range_that_are_in_use(up: Up) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        url = f"http://127.0.0.1:{busy.getsockname()[1]}"
+        await up.start("--listen", url)
+        assert await up.end(signal.SIGCONT) == 1
+    assert f"fargate: --listen {url}: the port is in use" in up.output[-1]
+
+    await up.start("--vpc-cidr", "127.0.0.0/16")
+    assert await up.end(signal.SIGCONT) == 1
+    assert "fargate: --vpc-cidr 127.0.0.0/16: overlaps 127.0.0.1/32" in up.output[-1]
+
+
+async def test_up_uses_the_containerd_that_it_is_given(
+    up: Up, private_containerd: PrivateContainerd
+) -> None:
+    cli = await up.ready("--containerd", str(private_containerd.socket), "--output", "json")
+
+    assert set(up.programs()) == {"fargate-control", "fargate-agent"}
+    await up.load_image(cli)
+    ran = await cli.run("run", "-f", str(EXAMPLES / "hello.json"), "--output", "json")
+    assert ran.lines[-1]["exitCode"] == 0
+    assert (await cli.run("images", "rm", IMAGE)).code == 0
+
+
+async def test_up_leaves_tasks_running_at_the_second_interrupt(up: Up) -> None:
+    cli = await up.ready()
+    await up.load_image(cli)
+    definition = (EXAMPLES / "hello.json").read_text()
+    stubborn = up.state_dir / "stubborn.json"
+    stubborn.write_text(definition)
+    ran = await cli.run(
+        "run",
+        str(stubborn),
+        "--override",
+        'hello.command=["sh", "-c", "trap \\"\\" TERM; echo up; while :; do sleep 0.1; done"]',
+    )
+    await wait_for_log(cli, ran.out.strip(), "up")
+
+    os.kill(up.pid, signal.SIGINT)
+    await up.until_said("stopping tasks")
+    await asyncio.sleep(0.4)  # two signals closer together than a finger can count as one
+    os.kill(up.pid, signal.SIGINT)
+
+    await up.until_said("not waiting for tasks")
+    assert await up.end(signal.SIGCONT) == 0
+    with Claims() as claims:
+        claims.lock(up.state_dir / "lock")
