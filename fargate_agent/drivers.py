@@ -49,7 +49,7 @@ class EniDriver(Protocol):
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
         """Return if nobody else on the subnet has answered for the address since `attach`.
 
-        Does not wait: the later it is asked, the more it has heard.
+        Does not wait, and may be asked again: the later, the more it has heard.
 
         Raises:
             ResourceInitializationError: the address is in use.

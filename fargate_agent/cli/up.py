@@ -46,7 +46,7 @@ DRAIN_TIMEOUT_S: Final = 150
 POLL_S: Final = 0.1
 SAME_SIGNAL_S: Final = 0.3
 """What comes so soon after a signal is the same one, sent by `timeout` and the terminal, say."""
-_RUN_CONTAINERD: Final = Path("/run/containerd")
+RUN_CONTAINERD: Final = Path("/run/containerd")
 """Where containerd's shims put their sockets, whatever containerd's state directory is.
 
 Source: containerd, runtime/v2/shim/util_unix.go, `SocketAddress`.
@@ -85,7 +85,7 @@ def run_stack(options: UpOptions) -> int:
             vpc_cidr=options.vpc_cidr,
             containerd=options.containerd,
         )
-        with _shim_sockets():
+        with remove_shim_sockets():
             asyncio.run(_serve(layout, place, options))
     return 0
 
@@ -244,18 +244,18 @@ class _Stack:
 
 
 @contextlib.contextmanager
-def _shim_sockets() -> Iterator[None]:
-    """Take the directory of the shims' sockets away afterwards, if it is only stacks that use it.
+def remove_shim_sockets() -> Iterator[None]:
+    """Remove the directory of the shims' sockets after the body, if only stacks use it.
 
     A containerd of the system has more in there than sockets, and that is left alone.
     """
-    sockets = _RUN_CONTAINERD / "s"
-    made_by_stacks = not _RUN_CONTAINERD.exists() or set(_RUN_CONTAINERD.iterdir()) == {sockets}
+    sockets = RUN_CONTAINERD / "s"
+    made_by_stacks = not RUN_CONTAINERD.exists() or set(RUN_CONTAINERD.iterdir()) == {sockets}
     yield
     if made_by_stacks:
         with contextlib.suppress(OSError):  # not there, or in use by another stack
             sockets.rmdir()
-            _RUN_CONTAINERD.rmdir()
+            RUN_CONTAINERD.rmdir()
 
 
 async def _wait(event: asyncio.Event) -> None:

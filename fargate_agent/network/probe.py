@@ -1,7 +1,8 @@
 """Whether an address is free: ARP asks the subnet, and whoever answers has it already.
 
-Asking takes a moment and waiting costs a task's start, so `start` asks, the images are pulled, and
-`confirm` reads what has come meanwhile. Source: RFC 5227, sections 2.1 and 2.3.
+Asking takes a moment and waiting costs a task's start, so `start` asks, and `confirm` reads what
+has come meanwhile: before the images are pulled, and again before the first container starts.
+Source: RFC 5227, sections 2.1 and 2.3.
 """
 
 import asyncio
@@ -19,6 +20,9 @@ from fargate_agent.plan import EniPlan
 REPEAT_AFTER_S: Final = (0.02, 0.2, 1.0)
 """When to ask again. A bridge takes a few milliseconds to forward for a new port, and RFC 5227
 wants three probes."""
+
+LISTEN_S: Final = 2.0
+"""After this nobody asks any more: `confirm` was called, or the task has ended."""
 
 _ETH_P_ARP: Final = 0x0806
 _ETH_P_IP: Final = 0x0800
@@ -45,12 +49,13 @@ class AddressProbes:
             OSError: the kernel refused.
         """
         self.close(eni)
-        self._probes[eni.id] = _Probe(eni, netns)
+        probe = self._probes[eni.id] = _Probe(eni, netns)
+        asyncio.get_running_loop().call_later(LISTEN_S, self._end, eni, probe)
 
     def confirm(self, eni: EniPlan) -> None:
-        """Tell the subnet who has the address, unless somebody has answered; ask no more.
+        """Tell the subnet who has the address, unless somebody has answered.
 
-        Says nothing if nothing was asked.
+        Says nothing if nothing is asked any more.
 
         Raises:
             ResourceInitializationError: the address is in use.
@@ -58,16 +63,14 @@ class AddressProbes:
         probe = self._probes.get(eni.id)
         if probe is None:
             return
-        try:
-            holder = probe.find_holder()
-            if holder is not None:
-                raise ResourceInitializationError(
-                    f"ENI {eni.id}: address {eni.address.ip} is already in use on its subnet "
-                    f"by {holder}"
-                )
-            probe.announce()
-        finally:
+        holder = probe.find_holder()
+        if holder is not None:
             self.close(eni)
+            raise ResourceInitializationError(
+                f"ENI {eni.id}: address {eni.address.ip} is already in use on its subnet "
+                f"by {holder}"
+            )
+        probe.announce()
 
     def close(self, eni: EniPlan) -> None:
         """Ask no more."""
@@ -80,11 +83,16 @@ class AddressProbes:
         while self._probes:
             self._probes.popitem()[1].close()
 
+    def _end(self, eni: EniPlan, probe: "_Probe") -> None:
+        if self._probes.get(eni.id) is probe:
+            self.close(eni)
+
 
 class _Probe:
     def __init__(self, eni: EniPlan, netns: Path) -> None:
         self._address = eni.address.ip
         self._mac = bytes.fromhex(eni.mac.replace(":", ""))
+        self._announced = False
         self._socket = socket_in_netns(
             netns, socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK
         )
@@ -106,8 +114,10 @@ class _Probe:
         return None
 
     def announce(self) -> None:
-        """Let neighbours forget which MAC had the address before."""
-        self._send(self._address)
+        """Let neighbours forget which MAC had the address before; once."""
+        if not self._announced:
+            self._announced = True
+            self._send(self._address)
 
     def close(self) -> None:
         for repeat in self._repeats:

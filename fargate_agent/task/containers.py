@@ -60,6 +60,15 @@ class ContainerRuns:
                 )
             self._log_uris[container.name] = driver.uri(self._plan, container)
 
+    async def confirm_addresses(self) -> None:
+        """Return if nobody else was heard to have an address of the task.
+
+        Raises:
+            ResourceInitializationError: an address is in use.
+        """
+        for eni in self._plan.enis:
+            await self._drivers.enis[eni.kind].confirm(eni, self._plan.netns)
+
     async def run(self, advance: Callable[[TaskStatus], Awaitable[None]]) -> None:
         """Start every container when its dependencies allow; return when an essential one ended.
 
@@ -93,8 +102,7 @@ class ContainerRuns:
                 self._images[container.image],
                 self._log_uris[container.name],
             )
-        for eni in self._plan.enis:
-            await self._drivers.enis[eni.kind].confirm(eni, self._plan.netns)
+        await self.confirm_addresses()
         await runtime.start(container)
         facts.started_at = facts.started_at or datetime.now(UTC)
         if facts.status is ContainerStatus.PENDING:

@@ -117,6 +117,7 @@ async def _live(
             await drivers.runtime.ready()
             await do(network)
             await advance(TaskStatus.PENDING)
+            await containers.confirm_addresses()
             await pull_images(run, drivers)
             await containers.run(advance)
     except TaskError as error:

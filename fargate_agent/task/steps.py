@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Coroutine, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -94,7 +95,13 @@ def container_waves(
 async def do(waves: Iterable[Wave]) -> None:
     """Do every wave in order; the first failure ends it."""
     for wave in waves:
-        await together(step.do() for step in wave)
+        await together(_do(step) for step in wave)
+
+
+async def _do(step: Step) -> None:
+    start_s = time.monotonic()
+    await step.do()
+    log.debug("%s is there after %.1f ms", step.what, (time.monotonic() - start_s) * 1e3)
 
 
 def undo_log(waves: Iterable[Wave]) -> AsyncExitStack:
