@@ -67,8 +67,8 @@ def _configure_logging(level: str) -> None:
     handler.setFormatter(
         _TaskFormatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
     )
-    logging.basicConfig(level=level.upper(), handlers=[handler])
-    logging.getLogger("aiohttp.access").setLevel(logging.WARNING)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.getLogger("fargate_agent").setLevel(level.upper())
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from fargate_agent.parallel import together
 
 MAX_ALIASES: Final = 8
-"""How many answers may lead on to a further name. Source: glibc, `MAXALIASES` is of this order."""
+"""How many answers may lead on to a further name; content networks use three or four."""
 
 MAX_DATAGRAM_BYTES: Final = 1 << 16
 """Source: RFC 768."""

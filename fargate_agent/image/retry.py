@@ -18,8 +18,7 @@ Result = TypeVar("Result")
 class Retry:
     """How often, and how long apart.
 
-    Source: amazon-ecs-agent, agent/engine/docker_task_engine.go and
-    agent/dockerclient/dockerapi/docker_client.go, the back-off of pulls.
+    Source: amazon-ecs-agent, agent/dockerclient/dockerapi/docker_client.go, the back-off of pulls.
     """
 
     attempts: int = 5

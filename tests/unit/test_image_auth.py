@@ -24,9 +24,9 @@ def write(directory: Path, document: Any) -> Path:
     ("key", "registry"),
     [
         pytest.param("host:5000", "host:5000", id="host"),
-        pytest.param("https://host.io", "host.io", id="url"),
-        pytest.param("https://host.io/v1/", "host.io", id="url-with-path"),
-        pytest.param("https://index.docker.io/v1/", "docker.io", id="hub"),
+        pytest.param("https://registry.test", "registry.test", id="url"),
+        pytest.param("https://registry.test/v1/", "registry.test", id="url-with-path"),
+        pytest.param("index.docker.io/v1/", "docker.io", id="hub"),
     ],
 )
 def test_credentials_are_found_under_every_way_to_write_the_registry(
@@ -36,25 +36,25 @@ def test_credentials_are_found_under_every_way_to_write_the_registry(
 
 
 def test_credentials_may_be_written_as_username_and_password(tmp_path: Path) -> None:
-    file = write(tmp_path, {"auths": {"host.io": {"username": "ann", "password": "pa:ss"}}})
+    file = write(tmp_path, {"auths": {"registry.test": {"username": "ann", "password": "pa:ss"}}})
 
-    assert read_credentials(file, "host.io") == ANN
+    assert read_credentials(file, "registry.test") == ANN
 
 
 @pytest.mark.parametrize(
     "document",
     [
         pytest.param({}, id="empty"),
-        pytest.param({"auths": {"other.io": AUTH}}, id="another-registry"),
-        pytest.param({"auths": {"host.io": {}}}, id="kept-by-a-program"),
+        pytest.param({"auths": {"other.test": AUTH}}, id="another-registry"),
+        pytest.param({"auths": {"registry.test": {}}}, id="kept-by-a-program"),
     ],
 )
 def test_registry_without_credentials_has_none(tmp_path: Path, document: Any) -> None:
-    assert read_credentials(write(tmp_path, document), "host.io") is None
+    assert read_credentials(write(tmp_path, document), "registry.test") is None
 
 
 def test_file_that_is_not_there_has_none(tmp_path: Path) -> None:
-    assert read_credentials(tmp_path / "config.json", "host.io") is None
+    assert read_credentials(tmp_path / "config.json", "registry.test") is None
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_file_that_is_not_there_has_none(tmp_path: Path) -> None:
     [
         pytest.param([], id="list"),
         pytest.param({"auths": "x"}, id="auths"),
-        pytest.param({"auths": {"host.io": {"auth": "s3cret"}}}, id="not-base64"),
+        pytest.param({"auths": {"registry.test": {"auth": "s3cret"}}}, id="not-base64"),
     ],
 )
 def test_file_that_is_wrong_is_an_error_that_shows_nothing_of_it(
     tmp_path: Path, document: Any
 ) -> None:
     with pytest.raises(InvalidDocumentError) as caught:
-        read_credentials(write(tmp_path, document), "host.io")
+        read_credentials(write(tmp_path, document), "registry.test")
 
     assert "registry credentials" in str(caught.value)
     assert "s3cret" not in repr(caught.value)
@@ -83,14 +83,14 @@ def test_challenges_are_read_by_scheme() -> None:
     headers = CIMultiDict(
         [
             ("WWW-Authenticate", 'Basic realm="x"'),
-            ("WWW-Authenticate", 'BEARER realm="https://a.io/t",service="s",scope="a,b"'),
+            ("WWW-Authenticate", 'BEARER realm="https://auth.test/t",service="s",scope="a,b"'),
         ]
     )
 
     challenges = parse_challenges(CIMultiDictProxy(headers))
 
     assert set(challenges) == {"basic", "bearer"}
-    assert str(challenges["bearer"].realm) == "https://a.io/t"
+    assert str(challenges["bearer"].realm) == "https://auth.test/t"
     assert (challenges["bearer"].service, challenges["bearer"].scope) == ("s", "a,b")
 
 
