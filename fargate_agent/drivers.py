@@ -7,6 +7,7 @@ Two rules hold for every driver:
 * Only a `TaskError` leaves a driver. The error of the kernel or of containerd is its `__cause__`.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -106,9 +107,15 @@ class ImageStore(Protocol):
     """Gets images, through a task's own network."""
 
     async def ensure(
-        self, reference: str, task: TaskPlan, progress: Callable[[PullProgress], None]
+        self,
+        reference: str,
+        task: TaskPlan,
+        progress: Callable[[PullProgress], None],
+        network: asyncio.Event,
     ) -> Image:
-        """Return when the image is there, unpacked, and kept by the task's lease.
+        """Return when the image is there, unpacked, and kept from the garbage collector.
+
+        `network` is set when the task's network can be used; nothing is sent before.
 
         Raises:
             CannotPullContainerError: it could not be resolved, fetched or unpacked.

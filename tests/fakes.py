@@ -84,8 +84,13 @@ class FakeImages(ImageStore):
     diary: Diary
 
     async def ensure(
-        self, reference: str, task: TaskPlan, progress: Callable[[PullProgress], None]
+        self,
+        reference: str,
+        task: TaskPlan,
+        progress: Callable[[PullProgress], None],
+        network: asyncio.Event,
     ) -> Image:
+        await network.wait()
         self.diary.write(f"pull {reference}")
         return Image(
             name=reference,

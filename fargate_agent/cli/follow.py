@@ -20,7 +20,7 @@ from fargate_agent.cli.ecs import Ecs
 from fargate_agent.cli.failure import CliError, NotKnownError, UnreachableError
 from fargate_agent.cli.logs import LogPrinter
 from fargate_agent.cli.screen import JsonScreen, Screen, TextScreen
-from fargate_agent.cli.shapes import Task
+from fargate_agent.cli.shapes import Task, task_id
 from fargate_agent.parallel import first_of, together
 
 POLL_S: Final = 0.2
@@ -40,15 +40,15 @@ INTERRUPTED: Final = 130
 def follow_task(
     connection: Connection,
     ecs: Ecs,
-    task: tuple[str, str],
+    task: Task,
     essential: tuple[str, ...],
     *,
     as_json: bool,
 ) -> int:
     """Show a task until it has stopped, and return the exit code that stands for it.
 
-    `task` is cluster and id; `essential` are the names of the essential containers in the order of
-    the definition. The first Ctrl-C asks for the task's end, the second leaves at once.
+    `task` is what RunTask answered; `essential` are the names of the essential containers in the
+    order of the definition. The first Ctrl-C asks for the task's end, the second leaves at once.
 
     Raises:
         CliError: the control plane can't be asked any more.
@@ -71,15 +71,15 @@ class _Follower:
         ecs: Ecs,
         agent: Agent,
         screen: Screen,
-        task: tuple[str, str],
+        task: Task,
         essential: tuple[str, ...],
     ) -> None:
         self._ecs = ecs
         self._agent = agent
         self._screen = screen
-        self._cluster, self._id = task
+        self._cluster, self._id = task.get("clusterArn", ""), task_id(task)
         self._essential = essential
-        self._task: Task | None = None
+        self._task = task
         self._ended_first: str | None = None
         self._stopped = asyncio.Event()
         self._asked_to_stop = asyncio.Event()
@@ -110,11 +110,8 @@ class _Follower:
 
     def end(self) -> int:
         """Show how the task ended, and choose the exit code."""
-        task = self._task
-        if task is None:
-            raise CliError(f"task {self._id} was never seen")
-        code = INTERRUPTED if self._asked_to_stop.is_set() else self._exit_code(task)
-        self._screen.end(task, code)
+        code = INTERRUPTED if self._asked_to_stop.is_set() else self._exit_code(self._task)
+        self._screen.end(self._task, code)
         return code
 
     def _exit_code(self, task: Task) -> int:
@@ -138,7 +135,8 @@ class _Follower:
         os._exit(INTERRUPTED)  # a call may hang in a thread that a clean exit would wait for
 
     async def _watch_status(self) -> None:
-        shown, pause_s = None, POLL_S
+        self._screen.status(self._task)
+        shown, pause_s = self._task.get("lastStatus"), POLL_S
         while not self._stopped.is_set():
             task = await self._describe()
             if task.get("lastStatus") != shown:

@@ -50,8 +50,7 @@ def run_file(connection: Connection, options: RunOptions) -> int:
     if options.follow:
         from fargate_agent.cli.follow import follow_task
 
-        task = (options.cluster, task_id(answer["tasks"][0]))
-        essential = _essential_containers(definition)
+        task, essential = answer["tasks"][0], _essential_containers(definition)
         return follow_task(connection, ecs, task, essential, as_json=options.as_json)
     _show_started(answer, as_json=options.as_json)
     return 0

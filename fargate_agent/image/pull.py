@@ -97,6 +97,10 @@ class Pull:
             ]
         )
 
+    async def is_unpacked(self, image: PlatformImage) -> bool:
+        """Whether a container can be made of the image as it is."""
+        return await self._unpacker(image).is_done()
+
     async def unpack_local(self, image: PlatformImage) -> None:
         """Unpack what is there, if that hasn't been done.
 

@@ -33,6 +33,9 @@ from fargate_agent.plan import TaskPlan
 
 log = logging.getLogger(__name__)
 
+KNOWN_IMAGES: Final = 256
+"""How many images are remembered, some kilobytes each."""
+
 PULLED_LABEL: Final = "fargate.agent/pulled-at"
 """On an image record: when this agent pulled it. An image that was loaded doesn't have it."""
 
@@ -93,9 +96,15 @@ class ContainerdImageStore(ImageStore):
         self._open_socket = open_socket
         self._read_nameservers = read_nameservers
         self._turns = Turns()
+        self._known: dict[tuple[str, str], PlatformImage] = {}
+        """Images that were read before, by digest and architecture; a digest stays what it is."""
 
     async def ensure(
-        self, reference: str, task: TaskPlan, progress: Callable[[PullProgress], None]
+        self,
+        reference: str,
+        task: TaskPlan,
+        progress: Callable[[PullProgress], None],
+        network: asyncio.Event,
     ) -> Image:
         try:
             name = parse_reference(reference)
@@ -110,11 +119,11 @@ class ContainerdImageStore(ImageStore):
             turns=self._turns,
             progress=Progress(reference, progress),
         )
-        image = await self._obey(pull, task)
+        image = await self._obey(pull, task, network)
         pull.progress.end(len(image.manifest.layers))
         return image.named(name.name)
 
-    async def _obey(self, pull: Pull, task: TaskPlan) -> PlatformImage:
+    async def _obey(self, pull: Pull, task: TaskPlan, network: asyncio.Event) -> PlatformImage:
         """Do as the settings say.
 
         Raises:
@@ -123,17 +132,19 @@ class ContainerdImageStore(ImageStore):
         try:
             match self._settings.behavior:
                 case PullBehavior.ALWAYS:
-                    return await self._pull(pull, task)
+                    return await self._pull(pull, task, network)
                 case PullBehavior.DEFAULT:
-                    return await self._pull_or_fall_back(pull, task)
+                    return await self._pull_or_fall_back(pull, task, network)
                 case PullBehavior.ONCE | PullBehavior.PREFER_CACHED:
-                    return await self._find_local(pull) or await self._pull(pull, task)
+                    return await self._find_local(pull) or await self._pull(pull, task, network)
         except ContainerdError as error:
             raise CannotPullContainerError(str(error)) from error
 
-    async def _pull_or_fall_back(self, pull: Pull, task: TaskPlan) -> PlatformImage:
+    async def _pull_or_fall_back(
+        self, pull: Pull, task: TaskPlan, network: asyncio.Event
+    ) -> PlatformImage:
         try:
-            return await self._pull(pull, task)
+            return await self._pull(pull, task, network)
         except CannotPullContainerError as error:
             image = await self._find_local(pull)
             if image is None:
@@ -149,12 +160,20 @@ class ContainerdImageStore(ImageStore):
             return None
         if self._settings.behavior is PullBehavior.ONCE and PULLED_LABEL not in record.labels:
             return None
+        key = (record.target.digest, pull.architecture)
+        known = self._known.get(key)
+        if known is not None and await pull.is_unpacked(known):
+            return known  # its record keeps it from the garbage collector
         image = await pull.open_local(record.target)
         if image is not None:
             await pull.unpack_local(image)
+            if len(self._known) >= KNOWN_IMAGES:
+                self._known.clear()
+            self._known[key] = image
         return image
 
-    async def _pull(self, pull: Pull, task: TaskPlan) -> PlatformImage:
+    async def _pull(self, pull: Pull, task: TaskPlan, network: asyncio.Event) -> PlatformImage:
+        await network.wait()
         deadline = asyncio.timeout(self._settings.deadline_s)
         try:
             async with deadline, self._open_registry(pull.reference, task) as registry:

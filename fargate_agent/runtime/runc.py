@@ -164,8 +164,6 @@ class RuncRuntime(Runtime):
     async def create(
         self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str
     ) -> None:
-        if await self.exists(container):
-            return
         client = self._containerd.with_lease(task.lease)
         try:
             mounts = await self._ensure_snapshot(client, container, image)
@@ -174,6 +172,8 @@ class RuncRuntime(Runtime):
             try:
                 await client.containers.create(record)
             except AlreadyExistsError:
+                if await self._status(container.id) in _MADE:
+                    return
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
             await self._create_process(client, container, mounts, log_uri)

@@ -43,6 +43,8 @@ class ContainerRuns:
         self._drivers = drivers
         self._lives = {container.name: _Life() for container in plan.containers}
         self._log_uris: dict[str, str] = {}
+        self.network = asyncio.Event()
+        """Set when the network of the task can be used; no container starts before."""
 
     def choose_loggers(self) -> None:
         """Decide where the output of every container goes, before anything is made.
@@ -102,6 +104,7 @@ class ContainerRuns:
                 self._images[container.image],
                 self._log_uris[container.name],
             )
+        await self.network.wait()
         await self.confirm_addresses()
         await runtime.start(container)
         facts.started_at = facts.started_at or datetime.now(UTC)

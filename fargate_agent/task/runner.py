@@ -14,7 +14,7 @@ from fargate_agent.parallel import together, until
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.task.containers import ContainerRuns
 from fargate_agent.task.status import ContainerFacts, StateChange, TaskFacts, TaskStatus
-from fargate_agent.task.steps import Wave, container_waves, do, network_waves, undo_log
+from fargate_agent.task.steps import Wave, container_waves, do, ground_wave, network_waves, undo_log
 
 log = logging.getLogger(__name__)
 
@@ -82,9 +82,9 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
             container.name, ContainerFacts(name=container.name, runtime_id=container.id)
         )
     containers = ContainerRuns(run.plan, run.facts, run.images, drivers)
-    network = network_waves(run.plan, drivers)
+    ground, network = ground_wave(run.plan, drivers), network_waves(run.plan, drivers)
     waves = container_waves(run.plan, containers.start, containers.stop)
-    undo = undo_log([*network, *waves])
+    undo = undo_log([ground, *network, *waves])
 
     async def advance(status: TaskStatus) -> None:
         if status.is_after(run.facts.status):
@@ -94,7 +94,7 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
         await report(run)
 
     if not run.facts.status.is_after(TaskStatus.RUNNING):
-        reason = await _live(run, drivers, containers, network, advance)
+        reason = await _live(run, drivers, containers, [ground, *network], advance)
         run.facts.reason = run.stop.result() if run.stop.done() else reason
         await advance(TaskStatus.STOPPING)
     await drivers.runtime.ready()
@@ -107,19 +107,32 @@ async def _live(
     run: TaskRun,
     drivers: Drivers,
     containers: ContainerRuns,
-    network: list[Wave],
+    waves: list[Wave],
     advance: Callable[[TaskStatus], Awaitable[None]],
 ) -> str:
-    """Bring the task up and wait for its end; return why it ended."""
+    """Bring the task up and wait for its end; return why it ended.
+
+    Containers are made of images that are here while the interfaces are still being attached. What
+    needs the network, a pull or the start of a container, waits for it.
+    """
+    ground, *network = waves
+
+    async def join_network() -> None:
+        await do(network)
+        await advance(TaskStatus.PENDING)
+        await containers.confirm_addresses()
+        containers.network.set()
+
+    async def run_containers() -> None:
+        await pull_images(run, drivers, containers.network)
+        await containers.run(advance)
+
     try:
         async with until(run.stop):
             containers.choose_loggers()
             await drivers.runtime.ready()
-            await do(network)
-            await advance(TaskStatus.PENDING)
-            await containers.confirm_addresses()
-            await pull_images(run, drivers)
-            await containers.run(advance)
+            await do([ground])
+            await together([join_network(), run_containers()])
     except TaskError as error:
         if error.container in run.facts.containers:
             run.facts.containers[error.container].reason = error.reason
@@ -130,7 +143,7 @@ async def _live(
     return ESSENTIAL_EXITED
 
 
-async def pull_images(run: TaskRun, drivers: Drivers) -> None:
+async def pull_images(run: TaskRun, drivers: Drivers, network: asyncio.Event) -> None:
     """Get the image of every container that isn't there yet; of an adopted task, of none."""
     missing = [
         container
@@ -141,19 +154,23 @@ async def pull_images(run: TaskRun, drivers: Drivers) -> None:
         return
     run.facts.pull_started_at = run.facts.pull_started_at or datetime.now(UTC)
     by_reference = {container.image: container for container in missing}
-    await together(_pull(run, drivers, container) for container in by_reference.values())
+    await together(_pull(run, drivers, container, network) for container in by_reference.values())
     run.facts.pull_stopped_at = datetime.now(UTC)
     for container in missing:
         run.facts.containers[container.name].image_digest = run.images[container.image].digest
 
 
-async def _pull(run: TaskRun, drivers: Drivers, container: ContainerPlan) -> None:
+async def _pull(
+    run: TaskRun, drivers: Drivers, container: ContainerPlan, network: asyncio.Event
+) -> None:
     def note(progress: PullProgress) -> None:
         run.progress[container.image] = progress
         run.note_move()
 
     try:
-        run.images[container.image] = await drivers.images.ensure(container.image, run.plan, note)
+        run.images[container.image] = await drivers.images.ensure(
+            container.image, run.plan, note, network
+        )
     except TaskError as error:
         error.container = container.name
         raise

@@ -37,18 +37,24 @@ Wave = list[Step]
 """Steps that are done side by side."""
 
 
+def ground_wave(plan: TaskPlan, drivers: Drivers) -> Wave:
+    """Make what everything else of the task stands on."""
+    return [
+        Step(
+            what=f"netns {plan.netns.name}",
+            do=partial(drivers.netns.ensure, plan.netns),
+            undo=partial(drivers.netns.release, plan.netns),
+        ),
+        Step(
+            what=f"lease, cgroup and files of {plan.id}",
+            do=partial(drivers.runtime.prepare, plan),
+            undo=partial(drivers.runtime.release, plan),
+        ),
+    ]
+
+
 def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
-    """Make the network namespace and what containers need; put every ENI in; serve metadata."""
-    netns = Step(
-        what=f"netns {plan.netns.name}",
-        do=partial(drivers.netns.ensure, plan.netns),
-        undo=partial(drivers.netns.release, plan.netns),
-    )
-    ground = Step(
-        what=f"lease, cgroup and files of {plan.id}",
-        do=partial(drivers.runtime.prepare, plan),
-        undo=partial(drivers.runtime.release, plan),
-    )
+    """Put every ENI into the network namespace; then serve metadata there."""
     enis = [
         Step(
             what=f"ENI {eni.id} {eni.address}",
@@ -62,7 +68,7 @@ def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
         do=partial(drivers.metadata.ensure, plan),
         undo=partial(drivers.metadata.release, plan),
     )
-    return [[netns, ground], enis, [metadata]]
+    return [enis, [metadata]]
 
 
 def container_waves(

@@ -18,7 +18,7 @@ from tests.fixtures.images import (
     make_layer,
     random_layer,
 )
-from tests.fixtures.pulls import Puller, eventually
+from tests.fixtures.pulls import Puller, eventually, joined
 from tests.fixtures.registry import FakeRegistry, RealRegistry
 
 pytestmark = pytest.mark.root
@@ -129,7 +129,7 @@ async def test_two_tasks_that_pull_at_once_both_get_the_image_and_each_layer_is_
     images = []
 
     async def pull(position: int) -> None:
-        images.append(await store.ensure(name, tasks[position], puller.told.append))
+        images.append(await store.ensure(name, tasks[position], puller.told.append, joined()))
 
     await together([pull(0), pull(1)])
 
@@ -146,9 +146,9 @@ async def test_task_that_stops_while_it_pulls_leaves_what_it_unpacked_to_the_oth
     store = puller.store()
     tasks = [await puller.task() for _ in range(2)]
     told: list[PullProgress] = []
-    first = asyncio.create_task(store.ensure(name, tasks[0], told.append))
+    first = asyncio.create_task(store.ensure(name, tasks[0], told.append, joined()))
     await eventually(lambda: any(one.unpacked_layers == 1 for one in told))
-    second = asyncio.create_task(store.ensure(name, tasks[1], puller.told.append))
+    second = asyncio.create_task(store.ensure(name, tasks[1], puller.told.append, joined()))
     await eventually(lambda: any(one.unpacked_layers == 1 for one in puller.told))
 
     first.cancel()
