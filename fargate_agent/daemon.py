@@ -5,6 +5,7 @@ SIGTERM cancels the services. Tasks go on; the next agent adopts them.
 
 import asyncio
 import fcntl
+import gc
 import hashlib
 import logging
 import os
@@ -71,6 +72,7 @@ class _Machine:
     site: Site
     drivers: Drivers
     findings: Findings
+    netns: KernelNetns
     bridges: Bridges
     veth: VethEni
     macvlan: MacvlanEni
@@ -153,6 +155,9 @@ async def _run_services(
             stack.callback(eni.close)
         await stack.enter_async_context(machine.metadata.serve(supervisor.find))
         await stack.enter_async_context(local.serve(settings.socket))
+        # What is there now stays: the collector need not look through it during a task's start.
+        gc.collect()
+        gc.freeze()
         log.info("the agent is ready; containerd %s", version)
         await together(
             (
@@ -160,6 +165,7 @@ async def _run_services(
                 reporter.serve(supervisor.note_acknowledged),
                 session.serve(),
                 watch_oom_kills(containerd),
+                machine.netns.keep_spare(),
                 _prune_logs(settings, machine.site, supervisor),
             )
         )
@@ -169,6 +175,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
     findings = Findings()
     instance = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:8]
     bridges = Bridges(instance, findings)
+    netns = KernelNetns(instance)
     veth, macvlan = VethEni(bridges), MacvlanEni()
     runtime = RuncRuntime(
         containerd,
@@ -212,7 +219,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             region=settings.region,
         ),
         drivers=Drivers(
-            netns=KernelNetns(instance),
+            netns=netns,
             enis={EniKind.VETH: veth, EniKind.MACVLAN: macvlan},
             metadata=metadata,
             images=images,
@@ -220,6 +227,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             logs={"json-file": json_file},
         ),
         findings=findings,
+        netns=netns,
         bridges=bridges,
         veth=veth,
         macvlan=macvlan,

@@ -2,11 +2,11 @@
 
     json-file --log-path FILE [--max-size 10m] [--max-file 2] [--container-id ID] …
 
-containerd's shim starts it, once per container: fd 3 is the container's stdout, fd 4 its stderr,
-and a byte written to fd 5 says that the container may start. 0, 1 and 2 are /dev/null, and the
-environment is empty. The shim keeps the pipes open until the container is deleted; then they end,
-SIGTERM follows at once and SIGKILL 12 s later. So SIGTERM only says that the end is near: what the
-pipes hold is still read.
+containerd's shim starts it, once per container: fd 3 is the container's stdout, fd 4 its stderr. 0,
+1 and 2 are /dev/null, and the environment is empty. `json-file` has checked the flags and told the
+shim, by fd 5, that the container may start. The shim keeps the pipes open until the container is
+deleted; then they end, SIGTERM follows at once and SIGKILL 12 s later. So SIGTERM only says that
+the end is near: what the pipes hold is still read.
 
 A record that doesn't end in a newline goes on in the next record of the same stream.
 
@@ -21,8 +21,6 @@ import select
 import sys
 import time
 
-READY_FD = 5
-"""Source: containerd, runtime/v2/logging/logging_unix.go."""
 STREAMS = {3: "stdout", 4: "stderr"}
 READ_BYTES = 32 * 1024
 MAX_LINE_BYTES = 16 * 1024
@@ -266,15 +264,13 @@ def pump(log: LogFile, sigterm_fd: int) -> None:
 
 
 def main() -> None:
-    """Open the file, say that the container may start, and log until it is gone."""
+    """Log until the container is gone."""
     flags = parse_flags(sys.argv[1:])
     max_files = int(flags.get("--max-file", "1"))
     if "--log-path" not in flags or max_files < 1:
         raise ValueError("--log-path is required, and --max-file is at least 1")
     log = LogFile(flags["--log-path"], parse_size(flags.get("--max-size", "0")), max_files)
     sigterm_fd = catch_signals()
-    posix.write(READY_FD, b"\0")
-    posix.close(READY_FD)
     try:
         pump(log, sigterm_fd)
     except BaseException as error:

@@ -4,6 +4,7 @@ A namespace gets its name in the file system when everything in it is in place. 
 name needs nothing more, and a crash before that leaves an empty file at most.
 """
 
+import asyncio
 from contextlib import ExitStack, suppress
 from io import FileIO
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network
@@ -28,6 +29,9 @@ IMDS_V4: Final = IPv4Network("169.254.169.254/32")
 IMDS_V6: Final = IPv6Network("fd00:ec2::254/128")
 """Instance metadata, which no task may read. Source: amazon-ecs-cni-plugins, plugins/eni/engine."""
 
+SPARE_AFTER_S: Final = 0.5
+"""When the next one is made after one was taken: the containers of its task go first."""
+
 
 class KernelNetns(NetnsDriver):
     """Network namespaces of the kernel this agent runs on."""
@@ -35,19 +39,48 @@ class KernelNetns(NetnsDriver):
     def __init__(self, instance: str) -> None:
         """`instance` tells this agent from others on the machine; short, and without a colon."""
         self._instance = instance
+        self._spare: FileIO | None = None
+        self._taken = asyncio.Event()
+
+    async def keep_spare(self) -> None:
+        """Have a namespace ready before a task wants one, until cancelled.
+
+        It has no name, so it goes with this process.
+        """
+        try:
+            while True:
+                with ExitStack() as opened:
+                    self._spare = await self._make(opened)
+                    opened.pop_all()
+                self._taken.clear()
+                await self._taken.wait()
+                await asyncio.sleep(SPARE_AFTER_S)
+        finally:
+            if self._spare is not None:
+                self._spare.close()
 
     async def ensure(self, netns: Path) -> None:
-        with kernel_refusals("network namespace"):
+        with kernel_refusals("network namespace"), ExitStack() as opened:
             if is_netns(netns):
                 return
-            with ExitStack() as opened:
-                namespace = await in_thread(_make_quiet_netns, opened)
-                await self._furnish(Path(f"/proc/self/fd/{namespace.fileno()}"))
-                await in_thread(mount_netns, namespace, netns)
+            namespace = self._take_spare(opened) or await self._make(opened)
+            await in_thread(mount_netns, namespace, netns)
 
     async def release(self, netns: Path) -> None:
         with kernel_refusals("network namespace"):
             await in_thread(unmount_netns, netns)
+
+    def _take_spare(self, opened: ExitStack) -> FileIO | None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            opened.enter_context(spare)
+            self._taken.set()
+        return spare
+
+    async def _make(self, opened: ExitStack) -> FileIO:
+        namespace = await in_thread(_make_quiet_netns, opened)
+        await self._furnish(Path(f"/proc/self/fd/{namespace.fileno()}"))
+        return namespace
 
     async def _furnish(self, netns: Path) -> None:
         async with Netlink.open(netns) as netlink:

@@ -132,7 +132,7 @@ async def _live(
             containers.choose_loggers()
             await drivers.runtime.ready()
             await do([ground])
-            await together([join_network(), run_containers()])
+            await together([run_containers(), join_network()])
     except TaskError as error:
         if error.container in run.facts.containers:
             run.facts.containers[error.container].reason = error.reason

@@ -212,6 +212,7 @@ def test_logger_ends_soon_after_sigterm_when_a_pipe_stays_open(
     path = tmp_path / "web.log"
     logger = start_logger("--log-path", str(path))
     logger.write(b"begun")
+    wait_for(logger.catches_sigterm, "the logger to be up", DEADLINE_S)
     began = time.monotonic()
 
     os.kill(logger.process, signal.SIGTERM)
