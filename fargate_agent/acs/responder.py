@@ -71,6 +71,8 @@ class Responder:
             await self._supervisor.apply(task)
         if len(readable) < len(payload.tasks):
             return []
+        for task in readable:
+            await self._supervisor.sync(task.arn)
         return [_ack(payload)]
 
     def _refuse(self, raw: dict[str, Any], error: ValidationError) -> None:

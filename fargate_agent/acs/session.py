@@ -6,6 +6,7 @@ Source of rules and numbers: amazon-ecs-agent, ecs-agent/acs/session/session.go.
 import asyncio
 import logging
 import random
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -113,16 +114,26 @@ class Session:
         age_s = MAX_AGE_S + random.uniform(0, MAX_AGE_JITTER_S)  # noqa: S311 - no secret
         loop = asyncio.get_running_loop()
         end_s = loop.time() + age_s
-        while loop.time() < end_s:
-            received = await websocket.receive(timeout=inactivity_s)
-            if received.type is not aiohttp.WSMsgType.TEXT:
-                return
-            frame = _parse(received.data)
-            if frame is None:
-                continue
-            for reply in await self._responder.answer(frame):
-                await websocket.send_str(render_frame(reply))
+        async with asyncio.TaskGroup() as answers:
+            while loop.time() < end_s:
+                try:
+                    received = await websocket.receive(timeout=inactivity_s)
+                except TimeoutError:
+                    log.warning("the control plane said nothing for %.0f s", inactivity_s)
+                    break
+                if received.type is not aiohttp.WSMsgType.TEXT:
+                    return
+                frame = _parse(received.data)
+                if frame is not None:
+                    answers.create_task(self._answer(websocket, frame))
+        # Source of the words: amazon-ecs-agent, ecs-agent/wsclient/client.go.
         await websocket.close(message=b"ConnectionExpired: Reconnect to continue")
+
+    async def _answer(self, websocket: aiohttp.ClientWebSocketResponse, frame: Frame) -> None:
+        """Answer one frame; what can't be sent any more is asked again on the next connection."""
+        for reply in await self._responder.answer(frame):
+            with suppress(ConnectionError):
+                await websocket.send_str(render_frame(reply))
 
     async def _register(self) -> str:
         """Register once; the ARN is kept over restarts."""

@@ -149,10 +149,15 @@ class _Session:
             await self._send(HeartbeatMessage(message_id=new_uuid()))
 
     async def _send_manifest(self) -> None:
+        """Tell the agent what it answers for: whatever it has acknowledged, and nothing else.
+
+        It reports as lost what stands there and it doesn't have.
+        """
         async with self._store.write() as session:
             instance = await session.get_one(ContainerInstance, self._instance_id)
             instance.timeline = max(instance.timeline + 1, time.time_ns() // 1_000_000)
-            tasks = (await session.scalars(_live_tasks(self._instance_id))).all()
+            live = _live_tasks(self._instance_id).where(Task.delivery == "ACKED")
+            tasks = (await session.scalars(live)).all()
         await self._send(
             TaskManifestMessage(
                 message_id=new_uuid(),

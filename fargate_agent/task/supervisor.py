@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from fargate_agent.drivers import Drivers
@@ -18,6 +19,9 @@ log = logging.getLogger(__name__)
 
 STOPPED_BY_USER = "Task stopped by user"
 """Source: ECS developer guide, stopped task error messages."""
+
+SYNC_AFTER_S = 1.0
+"""How long a starting task may put off that its record is made safe, and so acknowledged."""
 
 REBOOTED = "the machine was restarted while the task ran"
 
@@ -72,7 +76,11 @@ class Supervisor:
             await asyncio.get_running_loop().create_future()
 
     async def apply(self, message: TaskMessage) -> None:
-        """Make it so that the task has the status it should have. Returns when that is on disk."""
+        """Make it so that the task has the status it should have.
+
+        When this returns, a successor of this process knows of it; after `sync`, one that comes
+        after a power cut does too.
+        """
         task_id = parse_task_arn(message.arn).task_id
         entry = self._entries.get(task_id)
         if entry is None:
@@ -81,11 +89,24 @@ class Supervisor:
                 record.facts.status = TaskStatus.STOPPING
                 record.stop_reason = record.facts.reason = STOPPED_BY_USER
             entry = self._entries[task_id] = self._plan(record)
-            await self._store.write(task_id, record)
+            async with entry.writing:
+                await self._store.write(task_id, record)
             await self._begin(entry)
-            await self._store.sync(task_id)
         elif message.desired_status == "STOPPED":
             await self.stop(task_id, STOPPED_BY_USER)
+
+    async def sync(self, task_arn: str) -> None:
+        """Return when the record of a task outlives a power cut.
+
+        Lets the task start first, for a moment: every fsync holds up those of containerd.
+        """
+        task_id = parse_task_arn(task_arn).task_id
+        run = self.find(task_id)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SYNC_AFTER_S):
+                while run is not None and not run.facts.status.is_after(TaskStatus.PENDING):
+                    await run.moved.wait()
+        await self._store.sync(task_id)
 
     async def stop(self, task_id: str, reason: str) -> None:
         """Ask a task to end; the first reason counts. Unknown or ending tasks are left alone."""

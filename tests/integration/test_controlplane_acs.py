@@ -78,6 +78,21 @@ async def test_manifest_has_the_tasks_that_live_and_a_later_timeline(
     assert manifest.timeline > before.timeline
 
 
+async def test_manifest_leaves_out_what_was_never_acknowledged(
+    registered: Any, simulated_agent: SimulatedAgent
+) -> None:
+    await simulated_agent.receive(TaskManifestMessage)
+    arn = await run_one(registered)
+    await simulated_agent.receive(PayloadMessage)
+    await simulated_agent.disconnect()
+
+    await simulated_agent.connect()
+    manifest = await simulated_agent.receive(TaskManifestMessage)
+
+    assert manifest.tasks == ()
+    assert (await simulated_agent.take())["arn"] == arn
+
+
 async def test_stop_is_sent_again_to_an_agent_that_was_away(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
