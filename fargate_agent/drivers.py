@@ -198,8 +198,11 @@ class Runtime(Protocol):
         """
         ...
 
-    async def start(self, container: ContainerPlan) -> None:
+    async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         """Return when the first process of the container runs, or has run.
+
+        From the first start on, the task has no more than its share of the processors. What runC
+        did inside the task's cgroup before isn't held up by that.
 
         Raises:
             CannotStartContainerError: it could not be started.

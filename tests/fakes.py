@@ -128,7 +128,7 @@ class FakeRuntime(Runtime):
         self.diary.write(f"create {container.name}")
         self.created.add(container.name)
 
-    async def start(self, container: ContainerPlan) -> None:
+    async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         self.diary.write(f"start {container.name}")
         self.started.add(container.name)
 

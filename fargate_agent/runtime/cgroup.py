@@ -52,8 +52,10 @@ class Cgroups:
         required = _V2_REQUIRED if self.unified else _V1_REQUIRED
         return tuple(name for name in required if name not in self.controllers)
 
-    def ensure(self, path: str, *, cpu_units: int | None, memory_mib: int | None) -> None:
-        """Make a task's group in every tree, so that nobody takes its parents away, and bound it.
+    def ensure(self, path: str, *, memory_mib: int | None) -> None:
+        """Make a task's group in every tree, so that nobody takes its parents away.
+
+        Its memory is bounded from now on.
 
         Raises:
             OSError: the kernel refused.
@@ -61,10 +63,22 @@ class Cgroups:
         with _making_or_removing:
             for tree in self.trees:
                 self._make(tree, path)
-        if cpu_units is not None:
-            self._bound_cpu(path, max(cpu_units * CPU_PERIOD_US // 1024, _MIN_CPU_QUOTA_US))
         if memory_mib is not None:
             self._bound_memory(path, memory_mib << 20)
+
+    def bound_cpu(self, path: str, cpu_units: int) -> None:
+        """Bound the processors of a task's group.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        quota_us = max(cpu_units * CPU_PERIOD_US // 1024, _MIN_CPU_QUOTA_US)
+        group = self._directory("cpu", path)
+        if self.unified:
+            (group / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
+            return
+        (group / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
+        (group / "cpu.cfs_quota_us").write_text(str(quota_us))
 
     def limits_swap(self, path: str) -> bool:
         """Whether a group that exists has a limit on swap."""
@@ -126,14 +140,6 @@ class Cgroups:
         available = (group / "cgroup.controllers").read_text().split()
         wanted = " ".join(f"+{name}" for name in ("cpu", "memory", "pids") if name in available)
         (group / "cgroup.subtree_control").write_text(wanted)
-
-    def _bound_cpu(self, path: str, quota_us: int) -> None:
-        group = self._directory("cpu", path)
-        if self.unified:
-            (group / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
-            return
-        (group / "cpu.cfs_period_us").write_text(str(CPU_PERIOD_US))
-        (group / "cpu.cfs_quota_us").write_text(str(quota_us))
 
     def _bound_memory(self, path: str, limit_bytes: int) -> None:
         """Bound memory, and swap to nothing beyond it."""

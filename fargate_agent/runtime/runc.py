@@ -129,7 +129,7 @@ class RuncRuntime(Runtime):
             await together(
                 (
                     self._containerd.leases.ensure(task.lease, {TASK_LABEL: task.id}),
-                    asyncio.to_thread(bound, cpu_units=task.cpu_units, memory_mib=task.memory_mib),
+                    asyncio.to_thread(bound, memory_mib=task.memory_mib),
                     asyncio.to_thread(lambda: make_files(task, self._render_files(task))),
                 )
             )
@@ -187,18 +187,18 @@ class RuncRuntime(Runtime):
             error.container = container.name
             raise
 
-    async def start(self, container: ContainerPlan) -> None:
+    async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         deadline_s = self._settings.start_timeout_s
         try:
+            if task.cpu_units is not None:
+                await asyncio.to_thread(self._cgroups.bound_cpu, task.cgroup, task.cpu_units)
             # containerd's refusal to start what was started is told from others by its text only
             if await self._status(container.id) not in _STARTED:
                 await self._containerd.processes.start(container.id, deadline_s=deadline_s)
         except DeadlineError as error:
             raise explain_timeout("running", deadline_s, container) from error
-        except ContainerdError as error:
-            raise CannotStartContainerError(
-                render_error(error), container=container.name
-            ) from error
+        except (ContainerdError, OSError) as error:
+            raise CannotStartContainerError(explain(error), container=container.name) from error
 
     async def wait(self, container: ContainerPlan) -> ExitStatus:
         try:

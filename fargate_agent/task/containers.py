@@ -106,7 +106,7 @@ class ContainerRuns:
             )
         await self.network.wait()
         await self.confirm_addresses()
-        await runtime.start(container)
+        await runtime.start(self._plan, container)
         facts.started_at = facts.started_at or datetime.now(UTC)
         if facts.status is ContainerStatus.PENDING:
             facts.status = ContainerStatus.RUNNING

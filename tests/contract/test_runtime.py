@@ -68,7 +68,7 @@ async def test_everything_may_be_repeated(runtime: Runtime, task: TaskPlan, make
         await runtime.ready()
         await runtime.prepare(task)
         await make(runtime, task)
-        await runtime.start(container)
+        await runtime.start(task, container)
     statuses = [await runtime.stop(container) for _ in range(2)]
     for _ in range(2):
         await runtime.release(task)

@@ -204,7 +204,7 @@ async def test_two_containers_share_a_volume(bench: Bench) -> None:
     await bench.runtime.prepare(task)
 
     for container in (writer, reader):
-        await bench.runtime.start(await bench.create(task, container))
+        await bench.runtime.start(task, await bench.create(task, container))
         await bench.runtime.wait(container)
         await bench.runtime.stop(container)
 

@@ -80,7 +80,7 @@ async def test_a_successor_takes_a_running_container_over(
 
     await successor.prepare(task)
     await successor.create(task, container, bench.image(), bench.log_uri(container))
-    await successor.start(container)
+    await successor.start(task, container)
 
     process = await bench.containerd.processes.get(container.id)
     assert process.status is ProcessStatus.RUNNING
@@ -95,7 +95,7 @@ async def test_a_successor_learns_how_a_container_ended_meanwhile(
     task = await bench.begin("exit 5")
     await bench.runtime.wait(task.containers[0])
 
-    await successor.start(task.containers[0])
+    await successor.start(task, task.containers[0])
 
     assert (await successor.wait(task.containers[0])).code == 5
 
@@ -114,7 +114,7 @@ async def test_create_goes_on_where_a_predecessor_was_killed(
         await bench.containerd.containers.delete(container.id)
 
     await successor.create(task, container, bench.image(), bench.log_uri(container))
-    await successor.start(container)
+    await successor.start(task, container)
 
     assert (await successor.wait(container)).code == 6
 
@@ -128,7 +128,7 @@ async def test_create_goes_on_after_one_that_was_cut_off_by_its_logger(
     logger = await interrupt_create(bench, task, hanging_logger)
 
     await successor.create(task, container, bench.image(), bench.log_uri(container))
-    await successor.start(container)
+    await successor.start(task, container)
 
     assert (await successor.wait(container)).code == 6
     assert not runs(logger)
@@ -244,7 +244,7 @@ async def test_containers_of_a_task_stop_side_by_side(bench: Bench) -> None:
     task = bench.plan(*({"name": f"c{number}", **deaf} for number in range(3)))
     await bench.runtime.prepare(task)
     for container in task.containers:
-        await bench.runtime.start(await bench.create(task, container))
+        await bench.runtime.start(task, await bench.create(task, container))
     began = time.monotonic()
 
     async with asyncio.TaskGroup() as group:

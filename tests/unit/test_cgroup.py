@@ -74,7 +74,8 @@ def test_v2_limits_are_written_and_controllers_handed_down(
     group.mkdir()
     (group / "memory.swap.max").touch()
 
-    unified.ensure(TASK, cpu_units=256, memory_mib=512)
+    unified.ensure(TASK, memory_mib=512)
+    unified.bound_cpu(TASK, 256)
 
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
     assert (tmp_path / "ecs" / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
@@ -86,14 +87,15 @@ def test_v2_limits_are_written_and_controllers_handed_down(
 def test_v2_does_without_swap_limits_where_the_kernel_has_none(
     unified: Cgroups, tmp_path: Path
 ) -> None:
-    unified.ensure(TASK, cpu_units=None, memory_mib=512)
+    unified.ensure(TASK, memory_mib=512)
 
     assert not unified.limits_swap(TASK)
     assert not (tmp_path / TASK.lstrip("/") / "memory.swap.max").exists()
 
 
 def test_a_tiny_share_of_a_cpu_is_what_the_kernel_takes(unified: Cgroups, tmp_path: Path) -> None:
-    unified.ensure(TASK, cpu_units=2, memory_mib=None)
+    unified.ensure(TASK, memory_mib=None)
+    unified.bound_cpu(TASK, 2)
 
     assert (tmp_path / TASK.lstrip("/") / "cpu.max").read_text() == "1000 100000"
 
