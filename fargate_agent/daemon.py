@@ -4,6 +4,7 @@ SIGTERM cancels the services. Tasks go on; the next agent adopts them.
 """
 
 import asyncio
+import ctypes
 import fcntl
 import gc
 import hashlib
@@ -18,9 +19,8 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
-from botocore.credentials import Credentials
 
-from fargate_agent.acs.api import ControlPlane
+from fargate_agent.acs.api import ControlPlane, Credentials
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import Registration, Session
@@ -155,9 +155,7 @@ async def _run_services(
             stack.callback(eni.close)
         await stack.enter_async_context(machine.metadata.serve(supervisor.find))
         await stack.enter_async_context(local.serve(settings.socket))
-        # What is there now stays: the collector need not look through it during a task's start.
-        gc.collect()
-        gc.freeze()
+        _settle_memory()
         log.info("the agent is ready; containerd %s", version)
         await together(
             (
@@ -169,6 +167,13 @@ async def _run_services(
                 _prune_logs(settings, machine.site, supervisor),
             )
         )
+
+
+def _settle_memory() -> None:
+    """Give back what only the start needed; what is left stays, and no collection looks at it."""
+    gc.collect()
+    gc.freeze()
+    ctypes.CDLL(None).malloc_trim(0)
 
 
 def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
@@ -254,7 +259,8 @@ def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -
             "no key for the control plane: set FARGATE_AGENT_ACCESS_KEY_ID and "
             "FARGATE_AGENT_SECRET_ACCESS_KEY"
         )
-    return ControlPlane(http, settings.control_plane, Credentials(key_id, secret), settings.region)
+    key = Credentials(access_key=key_id, secret_key=secret)
+    return ControlPlane(http, settings.control_plane, key, settings.region)
 
 
 def _describe_machine(settings: AgentSettings) -> Registration:

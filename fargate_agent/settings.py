@@ -24,9 +24,7 @@ _CHECKOUT = Path(__file__).resolve().parent.parent
 class AgentSettings(BaseSettings):
     """Settings of `fargate-agent`; each is `FARGATE_AGENT_<NAME>` in the environment."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="FARGATE_AGENT_", extra="forbid", use_attribute_docstrings=True
-    )
+    model_config = SettingsConfigDict(env_prefix="FARGATE_AGENT_", extra="forbid")
 
     control_plane: str = "http://127.0.0.1:51680"
     """URL of the control plane."""

@@ -1,12 +1,12 @@
 """The calls an agent makes to the control plane: JSON 1.1 over HTTP, signed with SigV4."""
 
 import json
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import aiohttp
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.credentials import Credentials
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
 """Source: ECS service model, metadata.targetPrefix."""
@@ -26,6 +26,15 @@ class ControlPlaneError(Exception):
 
 class ControlPlaneUnreachableError(Exception):
     """No answer came, or none that makes sense."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """A key; what botocore's signer reads of its own, larger class."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: None = None
 
 
 class ControlPlane:

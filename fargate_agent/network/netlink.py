@@ -1,6 +1,6 @@
 """Links, addresses and routes of one network namespace, by netlink.
 
-The only module that knows pyroute2. Of pyroute2 only requests on a socket of ours are used: its own
+Of pyroute2 only requests on a socket of ours are used: its own
 functions for network namespaces fork, which a process with gRPC's threads doesn't survive.
 """
 
@@ -21,11 +21,9 @@ from ipaddress import (
 from pathlib import Path
 from typing import Any, Final
 
-from pyroute2 import AsyncIPRoute
-from pyroute2.netlink.exceptions import NetlinkError as PyrouteError
-
 from fargate_agent.network.blocking import NetlinkError, entering, open_netlink
 from fargate_agent.network.namespaces import socket_in_netns
+from fargate_agent.network.pyroute import AsyncIPRoute, PyrouteError
 
 __all__ = ["Link", "LinkStats", "Netlink", "NetlinkError", "read_link_stats", "socket_in_netns"]
 

@@ -19,7 +19,9 @@ Timestamp = Annotated[
 class Change(BaseModel):
     """Base of every outbound shape."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, defer_build=True, extra="forbid", populate_by_name=True
+    )
 
 
 class ContainerStateChange(Change):

@@ -30,7 +30,9 @@ Number = Annotated[float, PlainSerializer(_without_zero_fraction)]
 class Shape(BaseModel):
     """Base of every shape; None is left out."""
 
-    model_config = ConfigDict(alias_generator=to_pascal, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(
+        alias_generator=to_pascal, defer_build=True, extra="forbid", populate_by_name=True
+    )
 
     def to_json(self) -> bytes:
         """Return the shape as it goes over the wire."""

@@ -16,7 +16,7 @@ NO_TIME: Final = "0001-01-01T00:00:00Z"
 class StatsShape(BaseModel):
     """Base of every shape; what was not set is left out."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(defer_build=True, extra="forbid", frozen=True)
 
     def to_json(self) -> bytes:
         """Return the shape as it goes over the wire."""
