@@ -6,9 +6,7 @@ Source: RFC 1034, 1035 and 7766; resolv.conf(5) for the rules of the search list
 """
 
 import asyncio
-import os
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, TypeGuard
@@ -21,6 +19,7 @@ import dns.rcode
 import dns.rdatatype
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from fargate_agent.image.sockets import OpenSocket, explain_os_error
 from fargate_agent.parallel import together
 
 MAX_ALIASES: Final = 8
@@ -31,9 +30,6 @@ MAX_DATAGRAM_BYTES: Final = 1 << 16
 
 ROUNDS: Final = 2
 """How often each server is asked. Source: resolv.conf(5), `attempts`."""
-
-OpenSocket = Callable[[int, int, int], socket.socket]
-"""Opens a socket of a family, type and protocol in the task's network namespace."""
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _RECORDS: Final = {socket.AF_INET: dns.rdatatype.A, socket.AF_INET6: dns.rdatatype.AAAA}
@@ -221,8 +217,3 @@ def _explain(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "i/o timeout"
     return explain_os_error(error) if isinstance(error, OSError) else str(error)
-
-
-def explain_os_error(error: OSError) -> str:
-    """Say what the kernel said. asyncio puts texts of its own, with addresses, in its place."""
-    return os.strerror(error.errno).lower() if error.errno else str(error)

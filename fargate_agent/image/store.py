@@ -25,7 +25,6 @@ from fargate_agent.image.progress import Progress
 from fargate_agent.image.pull import Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
 from fargate_agent.image.registry import Registry
-from fargate_agent.image.resolver import Nameservers, TaskResolver
 from fargate_agent.image.retry import Retry
 from fargate_agent.image.transport import open_session
 from fargate_agent.image.turns import Turns
@@ -193,6 +192,9 @@ class ContainerdImageStore(ImageStore):
     @asynccontextmanager
     async def _open_registry(self, reference: Reference, task: TaskPlan) -> AsyncIterator[Registry]:
         """Yield the registry, seen from inside the task."""
+        # An agent that pulls nothing does without 2 MB of DNS.
+        from fargate_agent.image.resolver import Nameservers, TaskResolver
+
         credentials = None
         if self._settings.auth_file is not None:
             try:

@@ -16,7 +16,7 @@ from aiohttp.typedefs import StrOrURL
 from yarl import URL
 
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
-from fargate_agent.image.resolver import OpenSocket, explain_os_error
+from fargate_agent.image.sockets import OpenSocket, explain_os_error
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """For one address. Half of what containerd allows: an address that takes longer is dead."""

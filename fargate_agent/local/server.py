@@ -101,8 +101,8 @@ class LocalServer:
         while True:
             moved = run.moved
             for line in _progress_lines(run):
-                if told.get(line["image"]) != line:
-                    told[line["image"]] = line
+                if told.get(line["container"]) != line:
+                    told[line["container"]] = line
                     await _write_line(response, line)
             pulled = run.facts.pull_stopped_at is not None
             if pulled or run.facts.status.is_after(TaskStatus.PENDING):

@@ -1,0 +1,13 @@
+"""Sockets of a pull: how they come to be, and what went wrong with one."""
+
+import os
+import socket
+from collections.abc import Callable
+
+OpenSocket = Callable[[int, int, int], socket.socket]
+"""Opens a socket of a family, type and protocol in the task's network namespace."""
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say what the kernel said. asyncio puts texts of its own, with addresses, in its place."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
