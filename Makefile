@@ -19,11 +19,12 @@ BENCH_PACKAGES := $(DEMO_PACKAGES) podman
 
 # apt-get is only asked when something is missing, so that a second run needs no network.
 define install
-	@missing=$$(dpkg-query -W -f='$${Package} $${Status}\n' $(1) 2>&1 \
-		| sed -n -e 's/^dpkg-query: no packages found matching //p' \
-		         -e '/install ok installed/!s/^\([^ ]*\) .*not-installed.*/\1/p'); \
+	@missing=$$(for package in $(1); do \
+		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' \
+			|| echo $$package; \
+	done); \
 	if [ -n "$$missing" ]; then \
-		echo "installing" $$missing; \
+		echo installing $$missing; \
 		export DEBIAN_FRONTEND=noninteractive; \
 		apt-get update -q >/dev/null && \
 		apt-get install -y -q --no-install-recommends $$missing >/dev/null; \

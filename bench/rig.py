@@ -177,6 +177,8 @@ async def rig(root: Path, environment: Mapping[str, str] | None = None) -> Async
         containerd.terminate()
         containerd.wait(30)
         shutil.rmtree(root / "containerd", ignore_errors=True)
+        for group in Path("/sys/fs/cgroup").glob(f"*/{NAMESPACE}"):
+            group.rmdir()  # ctr leaves it
 
 
 def _start_containerd(root: Path, socket: Path) -> subprocess.Popen[bytes]:

@@ -97,7 +97,6 @@ async def run_container(
 ) -> float:
     """Run a shell script to its end; return how many seconds it took to delete the process."""
     image = await import_busybox(containerd)
-    mounts = await containerd.snapshots(SNAPSHOTTER).prepare("web", image.chain_id, {})
     cgroup = f"/{containerd.namespace}-web"
     spec = json.loads(busybox_spec(["sh", "-c", script], cgroup=cgroup, terminal=terminal))
     spec["mounts"] += [
@@ -118,6 +117,8 @@ async def run_container(
             snapshot_key="web",
         )
     )
+    # After the record, which keeps it from the garbage collector.
+    mounts = await containerd.snapshots(SNAPSHOTTER).prepare("web", image.chain_id, {})
     processes = containerd.processes
     await processes.create(
         "web",

@@ -1,0 +1,112 @@
+"""Images on a machine without a registry, and what a pull tells while it goes on."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.images import build_image, random_layer, write_layout
+from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.stack import REGISTRY, Stack, build_tool, make_stack
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+NAME = "docker.io/library/tool:1"
+
+
+@asynccontextmanager
+async def local(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.UnixConnector(str(stack.socket))
+    async with aiohttp.ClientSession("http://agent", connector=connector) as http:
+        yield http
+
+
+async def names(http: aiohttp.ClientSession) -> list[str]:
+    async with http.get("/v1/images") as answer:
+        return [image["name"] for image in (await answer.json())["images"]]
+
+
+async def test_loaded_image_runs_without_a_registry_and_is_kept_while_it_is_used(
+    tmp_path: Path, private_containerd: PrivateContainerd, outside: Any
+) -> None:
+    archive = write_layout(tmp_path / "tool.tar", {NAME: build_tool()})
+    unused = "docker.io/library/unused:1"
+    other = write_layout(tmp_path / "unused.tar", {unused: build_image()})
+    settings = {"FARGATE_AGENT_IMAGE_PULL_BEHAVIOR": "prefer-cached"}
+
+    async with (
+        make_stack(tmp_path, private_containerd, outside, **settings) as stack,
+        local(stack) as http,
+    ):
+        for file in (archive, other):
+            async with http.post("/v1/images/load", data=file.read_bytes()) as answer:
+                assert answer.status == 200, await answer.text()
+        assert sorted(await names(http)) == [NAME, unused]
+        command = ["/bin/sh", "-c", "echo ran; exec sleep 1000"]
+        arn = stack.run(
+            {"name": "main", "image": "tool:1", "command": command, "stopTimeout": 2},
+            subnet="subnet-default",
+        )
+        await stack.wait_for_log(arn, "ran")
+
+        async with http.post("/v1/images/prune") as answer:
+            assert (await answer.json())["removed"] == [unused]
+        assert await names(http) == [NAME]
+
+        stack.stop(arn)
+        await stack.wait_for(arn, "STOPPED")
+        async with http.delete("/v1/images", params={"name": "tool:1"}) as answer:
+            assert answer.status == 200, await answer.text()
+        assert await names(http) == []
+        assert stack.leftovers(arn) == []
+
+
+async def test_what_is_no_archive_is_refused_and_the_agent_goes_on(stack: Stack) -> None:
+    async with local(stack) as http:
+        async with http.post("/v1/images/load", data=b"not a tar file" * 1000) as answer:
+            assert answer.status == 400
+            assert "archive" in (await answer.json())["error"]
+        assert await names(http) == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param("/v1/tasks/..%2f..%2fetc/logs", id="path characters"),
+        pytest.param("/v1/tasks/" + "0" * 32 + "/logs", id="unknown task"),
+        pytest.param("/v1/tasks/" + "0" * 32 + "/progress", id="progress of an unknown task"),
+    ],
+)
+async def test_task_that_is_not_here_is_not_found(stack: Stack, path: str) -> None:
+    async with local(stack) as http, http.get(path) as answer:
+        assert answer.status == 404
+
+
+async def test_pull_tells_how_far_it_is(stack: Stack, registry: FakeRegistry) -> None:
+    image = build_image([random_layer(4_000_000)])
+    (layer,) = image.layers
+    gate = registry.gates[layer] = asyncio.Event()
+    registry.add("big", "1", image)
+    arn = stack.run({"name": "main", "image": f"{REGISTRY}/big:1", "command": ["/none"]})
+    path = f"/v1/tasks/{arn.rpartition('/')[2]}/progress"
+
+    async with asyncio.timeout(30), local(stack) as http:
+        while (answer := await http.get(path)).status == 404:  # it has not reached the agent
+            await asyncio.sleep(0.02)
+        told = []
+        async for line in answer.content:
+            told.append(json.loads(line))
+            if 0 < told[-1]["fetchedBytes"] < told[-1]["totalBytes"]:
+                gate.set()
+    await stack.wait_for(arn, "STOPPED")
+
+    assert gate.is_set(), told
+    assert told[-1]["done"]
+    assert told[-1]["fetchedBytes"] == told[-1]["totalBytes"] == len(image.blobs[layer])
+    assert told[-1]["unpackedLayers"] == told[-1]["totalLayers"] == 1
