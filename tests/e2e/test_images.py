@@ -1,6 +1,7 @@
 """Images on a machine without a registry, and what a pull tells while it goes on."""
 
 import asyncio
+import io
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -45,7 +46,7 @@ async def test_loaded_image_runs_without_a_registry_and_is_kept_while_it_is_used
         local(stack) as http,
     ):
         for file in (archive, other):
-            async with http.post("/v1/images/load", data=file.read_bytes()) as answer:
+            async with http.post("/v1/images/load", data=io.BytesIO(file.read_bytes())) as answer:
                 assert answer.status == 200, await answer.text()
         assert sorted(await names(http)) == [NAME, unused]
         command = ["/bin/sh", "-c", "echo ran; exec sleep 1000"]
