@@ -15,7 +15,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) nftables skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \
 	golang-github-gogo-googleapis-dev golang-github-containerd-cgroups-dev \
 	golang-github-containers-common
-BENCH_PACKAGES := $(DEMO_PACKAGES) podman
+BENCH_PACKAGES := $(DEMO_PACKAGES) podman netavark iptables
 
 # apt-get is only asked when something is missing, so that a second run needs no network.
 define install
