@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from fargate_agent.plan import ContainerPlan, DnsPlan, EniKind, EniPlan, TaskPlan
+from fargate_agent.plan import ContainerPlan, EniKind, EniPlan, TaskPlan
 
 
 class NetnsDriver(Protocol):
@@ -271,11 +271,3 @@ class Drivers:
     runtime: Runtime
     logs: Mapping[str, LogDriver]
     """By the name used in the task definition, e.g. `awslogs`."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PullNetwork:
-    """Where the sockets of a pull are opened, and who resolves names there."""
-
-    netns: Path
-    dns: DnsPlan
