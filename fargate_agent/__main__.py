@@ -16,6 +16,7 @@ from fargate_agent import __version__
 from fargate_agent.daemon import AgentError, serve
 from fargate_agent.settings import AgentSettings, read_agent_settings
 from fargate_agent.task.runner import current_task
+from fargate_agent.wire.faults import render_faults
 
 DEFAULT_CONFIG: Final = Path("/etc/fargate/agent.toml")
 
@@ -61,11 +62,7 @@ def _read_settings(config: Path) -> AgentSettings:
     except OSError as error:
         sys.exit(f"fargate-agent: {config}: {error.strerror}")
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
-        sys.exit(f"fargate-agent: {config} or FARGATE_AGENT_*: {faults}")
+        sys.exit(f"fargate-agent: {config} or FARGATE_AGENT_*: {render_faults(error)}")
 
 
 def _configure_logging(level: str) -> None:

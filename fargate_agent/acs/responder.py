@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from fargate_agent.task.status import StateChange, TaskStatus
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import (
     AckRequest,
     ErrorMessage,
@@ -76,10 +77,7 @@ class Responder:
         return [_ack(payload)]
 
     def _refuse(self, raw: dict[str, Any], error: ValidationError) -> None:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}"
-            for fault in error.errors(include_input=False, include_url=False)
-        )
+        faults = render_faults(error)
         arn = str(raw.get("arn"))
         log.error("a task message can't be read: %s: %s", arn, faults)
         try:

@@ -86,7 +86,7 @@ class LocalServer:
                 "version": __version__,
                 "containerd": self.containerd_version,
                 "controlPlane": "connected" if self.is_connected() else "disconnected",
-                "tasks": len(list(self.supervisor.runs())),
+                "tasks": len(self.supervisor.runs()),
             }
         )
 

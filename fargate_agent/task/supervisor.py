@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -121,7 +121,7 @@ class Supervisor:
 
     async def drain(self, reason: str) -> list[str]:
         """End every task; return the ARNs of those that were there when all have ended."""
-        runs = [entry.run for entry in self._entries.values() if entry.run is not None]
+        runs = self.runs()
         for run in runs:
             await self.stop(run.plan.id, reason)
         for run in runs:
@@ -133,7 +133,7 @@ class Supervisor:
         entry = self._entries.get(task_id)
         return entry.run if entry else None
 
-    def runs(self) -> Iterable[TaskRun]:
+    def runs(self) -> list[TaskRun]:
         """Return the tasks that were planned."""
         return [entry.run for entry in self._entries.values() if entry.run is not None]
 
