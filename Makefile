@@ -4,17 +4,29 @@
 #   sudo make test    every tier of tests; as root it includes the machine
 #   make lint         style, types, import contracts
 #   sudo make bench   ratios against ctr, podman and docker where these start
+#
+#   sudo make install     as systemd services; docs/install.md goes through it
+#   sudo make uninstall   takes everything back but state, keys and images
+#   sudo make purge       these too
+#   make wheels           the part of `make install` that needs a network
 
 SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3
 VENV := .venv
+WHEELS ?= build/wheels
 
+# As packagers expect: links and units go below PREFIX. With DESTDIR, all files go below that, and
+# nothing else is touched.
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+INSTALL_PACKAGES := python3 ca-certificates containerd runc
 RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc iproute2
 DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
 TEST_PACKAGES := $(DEMO_PACKAGES) nftables skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \
 	golang-github-gogo-googleapis-dev golang-github-containerd-cgroups-dev \
-	golang-github-containers-common
+	golang-github-containers-common vagrant
 BENCH_PACKAGES := $(DEMO_PACKAGES) podman netavark iptables
 
 # apt-get is only asked when something is missing, so that a second run needs no network.
@@ -31,7 +43,10 @@ define install
 	fi
 endef
 
-.PHONY: demo test lint bench packages-demo packages-test packages-bench clean
+setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
+
+.PHONY: demo test lint bench wheels install uninstall purge \
+	packages-demo packages-test packages-bench packages-install clean
 
 demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
@@ -44,6 +59,19 @@ lint: $(VENV)/dev.stamp
 
 bench: packages-bench $(VENV)/dev.stamp
 	$(VENV)/bin/python bench/run.py
+
+install: wheels packages-install
+	@$(setup) install
+
+uninstall purge:
+	@$(setup) $@
+
+# On a machine without a network: bring build/wheels along, as another one of its kind made it.
+wheels:
+	@systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
+
+packages-install:
+	$(if $(DESTDIR),,$(call install,$(INSTALL_PACKAGES)))
 
 packages-demo:
 	$(call install,$(DEMO_PACKAGES))

@@ -3,21 +3,25 @@
 import argparse
 import asyncio
 import ctypes
+import faulthandler
 import logging
 import os
+import signal
 import sys
-import tomllib
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-from pydantic import ValidationError
-
 from fargate_agent import __version__
-from fargate_agent.daemon import AgentError, serve
-from fargate_agent.settings import AgentSettings, read_agent_settings
+from fargate_agent.daemon import serve
+from fargate_agent.preconditions import AgentError, NotNowError, check_settings
+from fargate_agent.settings import CONFIG_VARIABLE, AgentSettings, read_agent_settings
+from fargate_agent.settings_file import SettingsError
+from fargate_agent.systemd import Notifier, complain, make_handler
+from fargate_agent.task.containers import current_container
 from fargate_agent.task.runner import current_task
-from fargate_agent.wire.faults import render_faults
 
+PROGRAM: Final = "fargate-agent"
 DEFAULT_CONFIG: Final = Path("/etc/fargate/agent.toml")
 
 M_ARENA_MAX: Final = -8
@@ -36,42 +40,65 @@ class _TaskFormatter(logging.Formatter):
 
 def main() -> None:
     """Run the agent until SIGTERM; tasks go on without it."""
-    parser = argparse.ArgumentParser(prog="fargate-agent", description=__doc__)
+    arguments = _parse_arguments()
+    faulthandler.enable()  # shows where it hangs when the watchdog's SIGABRT ends it
+    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    notifier = Notifier.from_environment()
+    try:
+        settings = read_agent_settings(arguments.config)
+        if arguments.check:
+            check_settings(settings)
+            return
+        _configure_logging(settings)
+        read_again = partial(read_agent_settings, arguments.config)
+        ended_by = asyncio.run(serve(settings, notifier, read_again))
+    except (SettingsError, AgentError) as error:
+        complain(PROGRAM, str(error))
+        notifier.status(str(error))
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, NotNowError) else os.EX_CONFIG)
+    if ended_by is signal.SIGHUP:
+        _begin_anew()
+
+
+def _parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "--config",
         type=Path,
-        default=Path(os.environ.get("FARGATE_AGENT_CONFIG", DEFAULT_CONFIG)),
+        default=Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG),
         help="settings file (default: %(default)s); the environment wins over it",
     )
-    arguments = parser.parse_args()
-    ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
-    settings = _read_settings(arguments.config)
-    _configure_logging(settings.log_level)
-    try:
-        asyncio.run(serve(settings))
-    except AgentError as error:
-        sys.exit(f"fargate-agent: {error}")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only read the settings, and say what is wrong with them",
+    )
+    return parser.parse_args()
 
 
-def _read_settings(config: Path) -> AgentSettings:
-    try:
-        return read_agent_settings(config)
-    except tomllib.TOMLDecodeError as error:
-        sys.exit(f"fargate-agent: {config}: {error}")
-    except OSError as error:
-        sys.exit(f"fargate-agent: {config}: {error.strerror}")
-    except ValidationError as error:
-        sys.exit(f"fargate-agent: {config} or FARGATE_AGENT_*: {render_faults(error)}")
-
-
-def _configure_logging(level: str) -> None:
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        _TaskFormatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S%z")
+def _configure_logging(settings: AgentSettings) -> None:
+    handler = make_handler(
+        PROGRAM,
+        _TaskFormatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S%z"),
+        _journal_fields,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("fargate_agent").setLevel(level.upper())
+    logging.getLogger("fargate_agent").setLevel(settings.log_level.upper())
+
+
+def _journal_fields(record: logging.LogRecord) -> dict[str, str]:
+    """What `journalctl FARGATE_TASK=…` looks for; a line may name what its coroutine doesn't."""
+    return {
+        "FARGATE_TASK": getattr(record, "task", "") or current_task.get(),
+        "FARGATE_CONTAINER": getattr(record, "container", "") or current_container.get(),
+    }
+
+
+def _begin_anew() -> None:
+    """Put a new agent into this process, with all that is on disk now: settings and programs."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the new one listens to it
+    os.execv(sys.executable, sys.orig_argv)  # noqa: S606 - as this process was started
 
 
 if __name__ == "__main__":

@@ -1,30 +1,32 @@
 """The composition root: builds clients, drivers and services, and runs them until SIGTERM.
 
-SIGTERM cancels the services. Tasks go on; the next agent adopts them.
+SIGTERM cancels the services. Tasks go on; the next agent adopts them. SIGHUP does the same when the
+settings, read again, are right: this process then begins anew with them.
 """
 
 import asyncio
 import ctypes
-import fcntl
 import gc
 import hashlib
 import logging
 import os
 import shutil
 import signal
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import aiohttp
 
-from fargate_agent.acs.api import ControlPlane, Credentials
+from fargate_agent.acs.api import ControlPlane
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import Registration, Session
 from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import TaskError
 from fargate_agent.findings import Findings
@@ -48,9 +50,26 @@ from fargate_agent.network.sweep import sweep
 from fargate_agent.network.veth import VethEni
 from fargate_agent.parallel import together, until
 from fargate_agent.plan import EniKind, Site, TaskPlan
+from fargate_agent.preconditions import (
+    AgentError,
+    NotNowError,
+    check_settings,
+    find_group,
+    hold,
+    hold_state_dir,
+    read_key,
+    require_containerd,
+)
+from fargate_agent.runtime.cgroupdriver import (
+    CgroupDriverError,
+    CgroupDrivers,
+    read_cgroup_drivers,
+)
 from fargate_agent.runtime.oom import watch_oom_kills
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.settings import AgentSettings
+from fargate_agent.settings_file import SettingsError
+from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.server import TaskMetadata
@@ -59,10 +78,6 @@ log = logging.getLogger(__name__)
 
 JANITOR_PERIOD_S: Final = 3600
 """How often local copies of logs are looked through for old ones."""
-
-
-class AgentError(Exception):
-    """The agent can't do its work here, and the operator has to change something."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,80 +96,124 @@ class _Machine:
     images: ImageAdmin
 
 
-async def serve(settings: AgentSettings) -> None:
-    """Run the agent until SIGTERM or SIGINT.
+async def serve(
+    settings: AgentSettings, notifier: Notifier, read_again: Callable[[], AgentSettings]
+) -> signal.Signals:
+    """Run the agent until a signal ends it, and return that: SIGHUP asks for a new beginning.
+
+    `read_again` reads the settings as they are now.
 
     Raises:
-        AgentError: another agent has the state directory, or a key is missing.
+        AgentError: another agent works here, the settings make no sense here, or the like.
+        SettingsError: the key of the agent is in a file that can't be read.
     """
+    check_settings(settings)
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[str] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _set, stopped, signal.Signals(number).name)
+        loop.add_signal_handler(number, _stop, notifier, stopped, number)
+    hung_up = asyncio.Event()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     async with AsyncExitStack() as stack:
-        stack.enter_context(_only_agent(settings.state_dir))
+        stack.enter_context(hold_state_dir(settings.state_dir))
+        stack.enter_context(hold(f"socket {settings.socket.absolute()}", settings.socket))
         http = await stack.enter_async_context(aiohttp.ClientSession())
         containerd = await stack.enter_async_context(
             Containerd(settings.containerd_address, settings.containerd_namespace)
         )
         async with until(stopped):
-            await _run_services(settings, containerd, http)
+            await together(
+                (
+                    _run_services(settings, containerd, http, notifier),
+                    notifier.keep_alive(partial(_find_fault, containerd)),
+                    _reload(hung_up, read_again, notifier, stopped),
+                )
+            )
     log.info("%s: the agent ends, its tasks go on", stopped.result())
+    return signal.Signals[stopped.result()]
 
 
-@contextmanager
-def _only_agent(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory for this process alone."""
-    try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise AgentError(f"state directory {state_dir}: {error.strerror}") from error
-    try:
+def _stop(notifier: Notifier, stopped: asyncio.Future[str], number: signal.Signals) -> None:
+    if not stopped.done():
+        notifier.stopping()
+        stopped.set_result(number.name)
+
+
+async def _reload(
+    hung_up: asyncio.Event,
+    read_again: Callable[[], AgentSettings],
+    notifier: Notifier,
+    stopped: asyncio.Future[str],
+) -> None:
+    """End the agent for a new beginning when it was told to and the settings are right."""
+    while True:
+        await hung_up.wait()
+        hung_up.clear()
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise AgentError(f"another agent works in {state_dir}") from None
-        yield
-    finally:
-        os.close(descriptor)
+            await asyncio.to_thread(lambda: check_settings(read_again()))
+        except (AgentError, SettingsError) as error:
+            log.error("the settings are as they were: %s", error)
+            continue
+        if not stopped.done():
+            notifier.reloading()
+            stopped.set_result(signal.SIGHUP.name)
+
+
+async def _find_fault(containerd: Containerd) -> str | None:
+    """Say why the agent couldn't start a task now; None if it could."""
+    try:
+        await containerd.version()
+    except ContainerdError as error:
+        return f"containerd doesn't answer at {containerd.address}: {error}"
+    return None
 
 
 async def _run_services(
-    settings: AgentSettings, containerd: Containerd, http: aiohttp.ClientSession
+    settings: AgentSettings,
+    containerd: Containerd,
+    http: aiohttp.ClientSession,
+    notifier: Notifier,
 ) -> None:
     control_plane = _build_control_plane(settings, http)
     machine = _build_machine(settings, containerd)
+    notifier.status(f"waiting for containerd at {settings.containerd_address}")
     await machine.runtime.ready()
     version = (await containerd.version()).version
-    await containerd.ensure_namespace()
-    reporter = Reporter(control_plane)
-    supervisor = Supervisor(
-        site=machine.site,
-        drivers=machine.drivers,
-        store=TaskStore(settings.state_dir / "records"),
-        boot_id=await asyncio.to_thread(read_boot_id),
-        send=reporter.send,
-    )
-    await supervisor.adopt()
-    await _sweep(machine, {run.plan.id: run.plan.netns.name for run in supervisor.runs()})
-    session = Session(
-        http, control_plane, _describe_machine(settings), Responder(supervisor, reporter.send)
-    )
-    local = LocalServer(
-        supervisor=supervisor,
-        images=machine.images,
-        findings=machine.findings,
-        logs_dir=machine.site.logs_dir,
-        spool_dir=settings.state_dir / "spool",
-        is_connected=lambda: session.connected,
-        containerd_version=version,
-    )
+    require_containerd(version, containerd.address)
     async with AsyncExitStack() as stack:
+        uuid = await containerd.introspection.server_uuid()
+        namespace = f"containerd namespace {settings.containerd_namespace}"
+        stack.enter_context(
+            hold(f"{namespace} of {uuid}", f"{namespace} at {settings.containerd_address}")
+        )
+        notifier.status("taking over the tasks of the agent before")
+        await containerd.ensure_namespace()
+        reporter = Reporter(control_plane)
+        supervisor = Supervisor(
+            site=machine.site,
+            drivers=machine.drivers,
+            store=TaskStore(settings.state_dir / "records"),
+            boot_id=await asyncio.to_thread(read_boot_id),
+            send=reporter.send,
+        )
+        await supervisor.adopt()
+        await _sweep(machine, {run.plan.id: run.plan.netns.name for run in supervisor.runs()})
+        session = Session(
+            http, control_plane, _describe_machine(settings), Responder(supervisor, reporter.send)
+        )
+        local = LocalServer(
+            supervisor=supervisor,
+            images=machine.images,
+            findings=machine.findings,
+            logs_dir=machine.site.logs_dir,
+            spool_dir=settings.state_dir / "spool",
+            is_connected=lambda: session.connected,
+            containerd_version=version,
+        )
         for eni in (machine.veth, machine.macvlan):
             stack.callback(eni.close)
         await stack.enter_async_context(machine.metadata.serve(supervisor.find))
-        await stack.enter_async_context(local.serve(settings.socket))
+        await stack.enter_async_context(_listen(local, settings))
         _settle_memory()
         log.info("the agent is ready; containerd %s", version)
         await together(
@@ -165,8 +224,33 @@ async def _run_services(
                 watch_oom_kills(containerd),
                 machine.netns.keep_spare(),
                 _prune_logs(settings, machine.site, supervisor),
+                _tell_systemd(settings, notifier, session, supervisor),
             )
         )
+
+
+@asynccontextmanager
+async def _listen(local: LocalServer, settings: AgentSettings) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        group = await asyncio.to_thread(find_group, settings.socket_group)
+        try:
+            await stack.enter_async_context(local.serve(settings.socket, group))
+        except OSError as error:
+            raise NotNowError(f"socket {settings.socket}: {error.strerror}") from error
+        yield
+
+
+async def _tell_systemd(
+    settings: AgentSettings, notifier: Notifier, session: Session, supervisor: Supervisor
+) -> None:
+    """Be ready with the first connection, and say from time to time how things are."""
+    notifier.status(f"waiting for the control plane at {settings.control_plane}")
+    await session.has_connected.wait()
+    notifier.ready()
+    while True:
+        connected = "connected" if session.connected else "not connected"
+        notifier.status(f"{connected} to the control plane; tasks: {len(supervisor.runs())}")
+        await asyncio.sleep(BEAT_S)
 
 
 def _settle_memory() -> None:
@@ -190,6 +274,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             create_timeout_s=settings.container_create_timeout_s,
             start_timeout_s=settings.container_start_timeout_s,
         ),
+        _read_cgroup_drivers(settings),
         render_files=_render_files,
         note=findings.note,
     )
@@ -242,6 +327,15 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
     )
 
 
+def _read_cgroup_drivers(settings: AgentSettings) -> CgroupDrivers:
+    try:
+        drivers = read_cgroup_drivers(settings.cgroup_driver)
+    except CgroupDriverError as error:
+        raise AgentError(str(error)) from None
+    log.info("tasks are bounded by %s", drivers)
+    return drivers
+
+
 def _render_files(task: TaskPlan) -> Mapping[str, str]:
     fallback = () if task.dns.servers else read_host_nameservers()
     return {
@@ -252,15 +346,9 @@ def _render_files(task: TaskPlan) -> Mapping[str, str]:
 
 
 def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -> ControlPlane:
-    key_id = settings.access_key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")
-    secret = settings.secret_access_key or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
-    if not key_id or not secret:
-        raise AgentError(
-            "no key for the control plane: set FARGATE_AGENT_ACCESS_KEY_ID and "
-            "FARGATE_AGENT_SECRET_ACCESS_KEY"
-        )
-    key = Credentials(access_key=key_id, secret_key=secret)
-    return ControlPlane(http, settings.control_plane, key, settings.region)
+    if settings.key_file is not None and settings.key_file.stat().st_mode & 0o077:
+        log.warning("%s can be read by others than its owner", settings.key_file)
+    return ControlPlane(http, settings.control_plane, read_key(settings), settings.region)
 
 
 def _describe_machine(settings: AgentSettings) -> Registration:
@@ -281,9 +369,9 @@ async def _sweep(machine: _Machine, kept: Mapping[str, str]) -> None:
     for task_id in await machine.runtime.list_tasks() - kept.keys():
         try:
             await machine.runtime.release_strays(task_id)
-            log.info("swept the containers of task %s", task_id)
+            log.info("swept the containers of task %s", task_id, extra={"task": task_id})
         except TaskError as error:
-            log.warning("could not sweep task %s: %s", task_id, error)
+            log.warning("could not sweep task %s: %s", task_id, error, extra={"task": task_id})
     for name in await sweep(machine.bridges, machine.site.netns_dir, set(kept.values())):
         log.info("swept %s", name)
     await asyncio.to_thread(_remove_directories, machine.site.tasks_dir, kept)
@@ -299,10 +387,5 @@ async def _prune_logs(settings: AgentSettings, site: Site, supervisor: Superviso
     while True:
         keep = {run.plan.id for run in supervisor.runs()}
         for task_id in await prune_logs(site.logs_dir, settings.log_retention_s, keep):
-            log.info("removed the old logs of task %s", task_id)
+            log.info("removed the old logs of task %s", task_id, extra={"task": task_id})
         await asyncio.sleep(JANITOR_PERIOD_S)
-
-
-def _set(future: asyncio.Future[str], value: str) -> None:
-    if not future.done():
-        future.set_result(value)

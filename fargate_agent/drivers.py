@@ -151,6 +151,7 @@ class ContainerUsage:
     memory_bytes: int
     memory_max_bytes: int
     memory_limit_bytes: int
+    """0 is unlimited."""
     memory_failures: int
     memory_stats: Mapping[str, int]
     """Named as in the cgroup's `memory.stat`."""

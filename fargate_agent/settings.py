@@ -1,50 +1,62 @@
 """Every knob of the agent, read once: environment first, then the settings file, then the default.
 
-An unknown key in the file is an error that names it.
+An unknown key is an error that names it, in the file as in the environment.
 """
 
+import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field, field_validator
-from pydantic_settings import (
-    BaseSettings,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from fargate_agent.settings_file import FileSettings, read_document, read_settings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
 """Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`."""
 
-_CHECKOUT = Path(__file__).resolve().parent.parent
+ENV_PREFIX: Final = "FARGATE_AGENT_"
+CONFIG_VARIABLE: Final = f"{ENV_PREFIX}CONFIG"
 
 
-class AgentSettings(BaseSettings):
+def _find_shim_loggers() -> Path:
+    """Those of the checkout that this is part of, else those installed beside the environment."""
+    checkout = Path(__file__).resolve().parent.parent / "shim-loggers"
+    return checkout if checkout.is_dir() else Path(sys.prefix).parent / "shim-loggers"
+
+
+class AgentSettings(FileSettings):
     """Settings of `fargate-agent`; each is `FARGATE_AGENT_<NAME>` in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix="FARGATE_AGENT_", extra="forbid")
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid")
 
     control_plane: str = "http://127.0.0.1:51680"
     """URL of the control plane."""
     access_key_id: str = ""
     secret_access_key: Annotated[str, Field(repr=False)] = ""
-    """The agent's own key. Empty: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`."""
+    """The agent's own key. Empty: that of `key_file`, else `AWS_ACCESS_KEY_ID` and
+    `AWS_SECRET_ACCESS_KEY`."""
+    key_file: Path | None = None
+    """A TOML file with `access_key_id` and `secret_access_key`, for root's eyes only."""
     region: str = "us-east-1"
     cluster: str = "default"
     socket: Path = Path("/run/fargate-agent/agent.sock")
     """Where `fargate logs` and `fargate images` talk to the agent; mode 0600."""
+    socket_group: str | None = None
+    """Group that may use the socket as well, which then has mode 0660."""
     containerd_address: Path = Path("/run/containerd/containerd.sock")
     containerd_namespace: str = "fargate"
     snapshotter: str = "overlayfs"
     runc_root: Path | None = None
     """Where runC keeps its state; None is containerd's default."""
+    cgroup_driver: Literal["systemd", "cgroupfs"] | None = None
+    """Who makes the control groups of tasks. None: systemd where it runs and cgroup v2 is all there
+    is, else the agent and runC themselves."""
     state_dir: Path = Path("/var/lib/fargate-agent")
     """What outlives a reboot: task records, volumes, the local copy of logs."""
     netns_dir: Path = Path("/run/netns")
     """Where network namespaces are mounted; `ip netns` looks into /run/netns."""
-    shim_loggers_dir: Path = _CHECKOUT / "shim-loggers"
+    shim_loggers_dir: Path = _find_shim_loggers()
     eni_ifname: Annotated[str, Field(pattern=r"^[a-z]+[0-9]+$", max_length=15)] = "eth1"
     """Name of the first interface inside a task."""
     image_pull_behavior: PullBehavior = "default"
@@ -71,29 +83,29 @@ class AgentSettings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment wins over the file that `read_agent_settings` was given."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
+
+class KeyFile(BaseModel):
+    """What `key_file` holds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    access_key_id: Annotated[str, Field(min_length=1)]
+    secret_access_key: Annotated[str, Field(min_length=1, repr=False)]
 
 
 def read_agent_settings(file: Path) -> AgentSettings:
     """Read the settings; a file that isn't there counts as empty.
 
     Raises:
-        pydantic.ValidationError: a key is unknown, or its value is wrong.
-        tomllib.TOMLDecodeError: the file isn't TOML.
+        SettingsError: a key is unknown, or its value is wrong.
     """
+    return read_settings(AgentSettings, file)
 
-    class Settings(AgentSettings):
-        model_config = SettingsConfigDict(toml_file=file)
 
-    return Settings()
+def read_key_file(file: Path) -> KeyFile:
+    """Read the agent's key from a file of its own.
+
+    Raises:
+        SettingsError: it isn't there, can't be read, or lacks something.
+    """
+    return read_document(KeyFile, file)

@@ -21,6 +21,7 @@ BUSYBOX = Path("/bin/busybox")
 PAGE = b"<h1>Hello from a Fargate task on your own machine</h1>\n"
 BALLAST_BYTES = 24 * 1024 * 1024
 TIMEOUT_S = 60
+KIND = "application/vnd.oci.image"
 
 
 def main() -> None:
@@ -29,7 +30,18 @@ def main() -> None:
     repository, _, tag = reference.partition(":")
     base = f"http://{registry}/v2/{repository}"
     layers = [root_layer(), file_layer("www/index.html", PAGE), file_layer("ballast", ballast())]
-    config = json.dumps(
+    config = render_config(layers)
+    packed = [gzip.compress(layer, 1, mtime=0) for layer in layers]
+    for blob in (*packed, config):
+        push_blob(base, blob)
+    manifest = render_manifest(config, packed)
+    send("PUT", f"{base}/manifests/{tag}", manifest, f"{KIND}.manifest.v1+json")
+    sys.stdout.write(f"pushed {registry}/{reference}\n")
+
+
+def render_config(layers: list[bytes]) -> bytes:
+    """Return the configuration of an image of these layers, as they are before compression."""
+    return json.dumps(
         {
             "architecture": {"x86_64": "amd64", "aarch64": "arm64"}[os.uname().machine],
             "os": "linux",
@@ -37,20 +49,18 @@ def main() -> None:
             "rootfs": {"type": "layers", "diff_ids": [digest(layer) for layer in layers]},
         }
     ).encode()
-    packed = [gzip.compress(layer, 1, mtime=0) for layer in layers]
-    for blob in (*packed, config):
-        push_blob(base, blob)
-    kind = "application/vnd.oci.image"
-    manifest = json.dumps(
+
+
+def render_manifest(config: bytes, packed: list[bytes]) -> bytes:
+    """Return the manifest of an image of these compressed layers."""
+    return json.dumps(
         {
             "schemaVersion": 2,
-            "mediaType": f"{kind}.manifest.v1+json",
-            "config": descriptor(f"{kind}.config.v1+json", config),
-            "layers": [descriptor(f"{kind}.layer.v1.tar+gzip", layer) for layer in packed],
+            "mediaType": f"{KIND}.manifest.v1+json",
+            "config": descriptor(f"{KIND}.config.v1+json", config),
+            "layers": [descriptor(f"{KIND}.layer.v1.tar+gzip", layer) for layer in packed],
         }
     ).encode()
-    send("PUT", f"{base}/manifests/{tag}", manifest, f"{kind}.manifest.v1+json")
-    sys.stdout.write(f"pushed {registry}/{reference}\n")
 
 
 def root_layer() -> bytes:

@@ -61,6 +61,8 @@ class Session:
         self._responder = responder
         self._send_credentials = True
         self.connected = False
+        self.has_connected = asyncio.Event()
+        """Set for good with the first connection."""
 
     async def serve(self) -> None:
         """Stay connected, until cancelled."""
@@ -103,6 +105,7 @@ class Session:
         async with websocket:
             self._send_credentials = False
             self.connected = True
+            self.has_connected.set()
             log.info("connected to the control plane as %s", instance_arn)
             try:
                 await self._read(websocket)

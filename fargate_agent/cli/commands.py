@@ -48,7 +48,7 @@ _connection = click.option(
     metavar="DIR",
     help="Speak to the stack that `fargate up --state-dir DIR` runs. Otherwise"
     " AWS_ENDPOINT_URL_ECS and FARGATE_AGENT_SOCKET say where to, then the stack in"
-    f" {DEFAULT_STATE_DIR}.",
+    f" {DEFAULT_STATE_DIR}, then the services of this machine.",
 )
 
 
@@ -105,13 +105,12 @@ def up(context: click.Context, /, output: str, **options: Any) -> None:  # noqa:
 @click.option(
     "--state-dir",
     type=click.Path(path_type=Path),
-    default=DEFAULT_STATE_DIR,
-    show_default=True,
     metavar="DIR",
-    help="Of the stack that `fargate up` runs.",
+    help="Of the stack that `fargate up --state-dir DIR` runs. Otherwise the stack in"
+    f" {DEFAULT_STATE_DIR}, then the services of this machine.",
 )
 @_output
-def env(state_dir: Path, output: str) -> None:
+def env(state_dir: Path | None, output: str) -> None:
     """Print the variables that lead AWS clients to the stack.
 
     eval "$(fargate env)" makes the AWS CLI and boto3 work.

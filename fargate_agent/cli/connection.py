@@ -1,20 +1,26 @@
 """Where the control plane and the agent are, and with which key to speak to them.
 
 Of several sources the first that says something wins: the state directory named on the command
-line, the environment, the stack in the default state directory, the defaults. Endpoint and key
-belong together and come from one source: a key of another account would only be refused.
+line, the environment, the stack in the default state directory, the services that were installed on
+this machine, the defaults. Endpoint and key belong together and come from one source: a key of
+another account would only be refused.
 """
 
+import grp
 import os
 import shlex
-from collections.abc import Mapping
+import stat
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NoReturn
 
 from fargate_agent.cli.failure import CliError, NotKnownError
 
 DEFAULT_STATE_DIR: Final = Path("/var/lib/fargate")
+INSTALLED_ENV: Final = Path("/etc/fargate/env")
+"""What `make install` wrote for the services of this machine."""
 DEFAULT_ENDPOINT: Final = "http://127.0.0.1:51680"
 DEFAULT_REGION: Final = "us-east-1"
 DEFAULT_SOCKET: Final = Path("/run/fargate-agent/agent.sock")
@@ -37,52 +43,92 @@ def read_connection(
     state_dir: Path | None,
     environ: Mapping[str, str] = os.environ,
     default_state_dir: Path = DEFAULT_STATE_DIR,
+    installed: Path = INSTALLED_ENV,
 ) -> Connection:
     """Find out where to speak to.
 
     Raises:
-        CliError: `state_dir` was named, and holds no stack that is ready; or the settings of a
+        CliError: `state_dir` was named, and holds no stack that is ready; or the variables of a
             stack are there and can't be read.
     """
     if state_dir is not None:
-        return _connection(read_env(state_dir))
+        return _connection(_read_file(state_dir / "env") or _not_ready(state_dir))
     endpoint = _endpoint(environ)
-    try:
-        stack = read_env(default_state_dir)
-    except NotKnownError:
-        stack = {}
-    except CliError:
-        if endpoint is None:
-            raise
-        stack = {}
-    if endpoint is None and not stack:
-        return _connection({"AWS_ENDPOINT_URL_ECS": DEFAULT_ENDPOINT, **environ})
-    if endpoint is None:
-        socket = {key: environ[key] for key in ("FARGATE_AGENT_SOCKET",) if key in environ}
-        return _connection({**stack, **socket})
-    if endpoint == _endpoint(stack):
+    stack = _find_stack((default_state_dir / "env", installed), endpoint)
+    if endpoint is not None:
         return _connection({**stack, **environ})
-    return _connection(environ)
+    if not stack:
+        return _connection({"AWS_ENDPOINT_URL_ECS": DEFAULT_ENDPOINT, **environ})
+    socket = {key: environ[key] for key in ("FARGATE_AGENT_SOCKET",) if key in environ}
+    return _connection({**stack, **socket})
 
 
-def read_env(state_dir: Path) -> dict[str, str]:
-    """Read the variables that `fargate up` wrote when it was ready.
+def read_env(
+    state_dir: Path | None,
+    default_state_dir: Path = DEFAULT_STATE_DIR,
+    installed: Path = INSTALLED_ENV,
+) -> dict[str, str]:
+    """Read the variables that lead to a stack: that one, else the first that is found.
 
     Raises:
-        NotKnownError: there is no such file.
-        CliError: it can't be read.
+        NotKnownError: none is ready.
+        CliError: they can't be read.
     """
-    file = state_dir / "env"
+    if state_dir is not None:
+        return _read_file(state_dir / "env") or _not_ready(state_dir)
+    found = _find_stack((default_state_dir / "env", installed), None)
+    return found or _not_ready(default_state_dir)
+
+
+def _find_stack(files: Iterable[Path], endpoint: str | None) -> dict[str, str]:
+    """The variables of the first stack, or of the one at this endpoint; nothing if there is none.
+
+    Raises:
+        CliError: they can't be read, and nothing else says where to speak to.
+    """
+    for file in files:
+        try:
+            values = _read_file(file)
+        except CliError:
+            if endpoint is None:
+                raise
+            continue
+        if values and endpoint in (None, _endpoint(values)):
+            return values
+    return {}
+
+
+def _read_file(file: Path) -> dict[str, str]:
+    """The variables in a file; nothing if there is no such file."""
     try:
         return parse_env(file.read_text())
     except (FileNotFoundError, NotADirectoryError):
-        raise NotKnownError(
-            f"no stack is ready in {state_dir}: start one with"
-            f' "fargate up{state_dir_option(state_dir)}"'
-        ) from None
+        return {}
+    except PermissionError:
+        raise CliError(f"{file}: {_explain_refusal(file)}") from None
     except (OSError, UnicodeDecodeError, ValueError) as error:
         what = error.strerror if isinstance(error, OSError) else error
         raise CliError(f"{file}: {what}") from error
+
+
+def _explain_refusal(file: Path) -> str:
+    """What to do about a file that may not be read: be root, or of its group if that may."""
+    with suppress(OSError, KeyError):
+        status = file.stat()
+        if status.st_mode & stat.S_IRGRP and status.st_gid != 0:
+            group = grp.getgrgid(status.st_gid).gr_name
+            return (
+                f"only root and the group {group} may read it: use sudo, or join the group"
+                f" (usermod -aG {group} USER) and log in again"
+            )
+    return "only root may read it: use sudo"
+
+
+def _not_ready(state_dir: Path) -> NoReturn:
+    raise NotKnownError(
+        f"no stack is ready in {state_dir}: start one with"
+        f' "fargate up{state_dir_option(state_dir)}"'
+    )
 
 
 def state_dir_option(state_dir: Path) -> str:

@@ -14,6 +14,7 @@ from fargate_agent.containerd.diff import Diff
 from fargate_agent.containerd.errors import (
     AlreadyExistsError,
     DeadlineError,
+    NotFoundError,
     UnavailableError,
     containerd_call,
 )
@@ -21,7 +22,11 @@ from fargate_agent.containerd.events import Events
 from fargate_agent.containerd.images import Images
 from fargate_agent.containerd.introspection import Introspection
 from fargate_agent.containerd.leases import Leases
-from fargate_agent.containerd.pb.namespaces_pb2 import CreateNamespaceRequest, Namespace
+from fargate_agent.containerd.pb.namespaces_pb2 import (
+    CreateNamespaceRequest,
+    DeleteNamespaceRequest,
+    Namespace,
+)
 from fargate_agent.containerd.pb.namespaces_pb2_grpc import NamespacesStub
 from fargate_agent.containerd.pb.version_pb2_grpc import VersionStub
 from fargate_agent.containerd.processes import Processes
@@ -112,6 +117,21 @@ class Containerd:
                 f"create containerd namespace {self.namespace}", stub.Create, request
             )
         except AlreadyExistsError:
+            return
+
+    async def remove_namespace(self) -> None:
+        """Return when the namespace is gone; what was in it has to be gone before.
+
+        Raises:
+            FailedPreconditionError: something is still in it.
+        """
+        request = DeleteNamespaceRequest(name=self.namespace)
+        stub = NamespacesStub(self._connection.channel)
+        try:
+            await self._connection.call(
+                f"remove containerd namespace {self.namespace}", stub.Delete, request
+            )
+        except NotFoundError:
             return
 
     async def close(self) -> None:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from google.protobuf.empty_pb2 import Empty
+
 from fargate_agent.containerd.connection import Connection
 from fargate_agent.containerd.pb.introspection_pb2 import PluginsRequest
 from fargate_agent.containerd.pb.introspection_pb2_grpc import IntrospectionStub
@@ -46,3 +48,8 @@ class Introspection:
             )
             for plugin in answer.plugins
         )
+
+    async def server_uuid(self) -> str:
+        """Return what tells this containerd from every other; it is the same after a restart."""
+        answer = await self._connection.call("ask containerd who it is", self._stub.Server, Empty())
+        return answer.uuid

@@ -30,8 +30,10 @@ class CgroupMetrics:
     memory_max_bytes: int
     """Most it ever held; 0 with cgroup v2, where containerd doesn't tell."""
     memory_limit_bytes: int
+    """0 is unlimited."""
     memory_failures: int
-    """How often it hit its limit."""
+    """How often it hit its limit; with cgroup v2, how often that was the end of some process, which
+    is what Docker tells. Source: moby, daemon/stats_unix.go."""
     oom_kills: int
     """How many of its processes the kernel killed for memory."""
     memory_stats: Mapping[str, int]
@@ -72,6 +74,11 @@ Source: containerd cgroups, memory.go, `memoryStats`; Linux, mm/memcontrol-v1.c.
 
 _V2_NOT_STATS: Final = frozenset({"usage", "usage_limit"})
 
+_UNLIMITED: Final = (1 << 63) - (1 << 20)
+"""No limit, and above: v1 has the largest number of whole pages, v2 says `max`, which containerd
+makes 2^64 - 1 of. Source: Linux, `PAGE_COUNTER_MAX`; containerd cgroups, v2/utils.go.
+"""
+
 
 def _from_v1(message: cgroups_v1_pb2.Metrics) -> CgroupMetrics:
     cpu, memory = message.cpu, message.memory
@@ -86,15 +93,19 @@ def _from_v1(message: cgroups_v1_pb2.Metrics) -> CgroupMetrics:
         throttled_ns=cpu.throttling.throttled_time,
         memory_bytes=memory.usage.usage,
         memory_max_bytes=memory.usage.max,
-        memory_limit_bytes=memory.usage.limit,
+        memory_limit_bytes=_limit(memory.usage.limit),
         memory_failures=memory.usage.failcnt,
         oom_kills=message.memory_oom_control.oom_kill,
         memory_stats=_v1_stats(memory),
         pids=message.pids.current,
-        pids_limit=message.pids.limit,
+        pids_limit=_limit(message.pids.limit),
         block_bytes=_v1_block(message.blkio.io_service_bytes_recursive),
         block_operations=_v1_block(message.blkio.io_serviced_recursive),
     )
+
+
+def _limit(value: int) -> int:
+    return 0 if value >= _UNLIMITED else value
 
 
 def _v1_stats(memory: cgroups_v1_pb2.MemoryStat) -> dict[str, int]:
@@ -130,8 +141,8 @@ def _from_v2(message: cgroups_v2_pb2.Metrics) -> CgroupMetrics:
         throttled_ns=cpu.throttled_usec * 1000,
         memory_bytes=memory.usage,
         memory_max_bytes=0,
-        memory_limit_bytes=memory.usage_limit,
-        memory_failures=message.memory_events.max,
+        memory_limit_bytes=_limit(memory.usage_limit),
+        memory_failures=message.memory_events.oom,
         oom_kills=message.memory_events.oom_kill,
         memory_stats={
             name: getattr(memory, name)
@@ -139,7 +150,7 @@ def _from_v2(message: cgroups_v2_pb2.Metrics) -> CgroupMetrics:
             if name not in _V2_NOT_STATS
         },
         pids=message.pids.current,
-        pids_limit=message.pids.limit,
+        pids_limit=_limit(message.pids.limit),
         block_bytes=tuple(
             entry
             for d in devices

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import faulthandler
 import logging
 import os
 import signal
@@ -10,11 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.keys import Key
 from fargate_agent.controlplane.server import prepare, serve
 from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
+from fargate_agent.systemd import Notifier, complain, make_handler
 
+PROGRAM: Final = "fargate-control-plane"
 PRIVATE_UMASK: Final = 0o077
 """Keys and the environment of tasks are nobody else's to read."""
 
@@ -23,33 +26,45 @@ def main() -> None:
     """Run until SIGTERM or SIGINT; what keeps it from starting is said in one line."""
     arguments = _parse_arguments()
     os.umask(PRIVATE_UMASK)
+    faulthandler.enable()  # shows where it hangs when the watchdog's SIGABRT ends it
+    notifier = Notifier.from_environment()
     try:
         settings = read_settings(arguments.config, arguments.listen)
+        if arguments.check:
+            return
+        plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
         logging.basicConfig(
-            level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
+            level=settings.log_level.upper(), handlers=[make_handler(PROGRAM, plain)]
         )
         with prepare(settings) as keys:
-            asyncio.run(_run(settings, keys))
+            asyncio.run(_run(settings, keys, notifier))
     except StartError as error:
-        sys.exit(f"fargate-control-plane: {error}")
+        complain(PROGRAM, str(error))
+        notifier.status(str(error))
+        sys.exit(os.EX_TEMPFAIL if isinstance(error, NotNowError) else os.EX_CONFIG)
 
 
 def _parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        prog="fargate-control-plane",
+        prog=PROGRAM,
         description="Speaks the ECS API to clients, and hands their tasks to agents.",
     )
     parser.add_argument("--config", type=Path, metavar="FILE", help="settings file")
     parser.add_argument("--listen", metavar="URL", help="http://HOST:PORT; port 0 takes a free one")
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="only read the settings, and say what is wrong with them",
+    )
     return parser.parse_args()
 
 
-async def _run(settings: ControlPlaneSettings, keys: Mapping[str, Key]) -> None:
+async def _run(settings: ControlPlaneSettings, keys: Mapping[str, Key], notifier: Notifier) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(settings, keys, stop, _say_ready)
+    await serve(settings, keys, stop, _say_ready, notifier)
 
 
 def _say_ready(url: str) -> None:

@@ -40,3 +40,7 @@ def cluster_not_found() -> ApiError:
 
 class StartError(Exception):
     """The control plane can't start; the text is one line that names the file or the key."""
+
+
+class NotNowError(StartError):
+    """It can't start now; that may go away by itself, so another try makes sense."""

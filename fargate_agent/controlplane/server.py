@@ -6,28 +6,35 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.acs import Sessions
 from fargate_agent.controlplane.api import Front
 from fargate_agent.controlplane.auth import Authenticator
-from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.keys import Key, ensure_keys, write_private
 from fargate_agent.controlplane.model import Cluster
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.settings import ControlPlaneSettings
-from fargate_agent.controlplane.store import open_store
+from fargate_agent.controlplane.store import Store, open_store
 from fargate_agent.controlplane.task_queries import forget_stopped
 from fargate_agent.controlplane.validate import service_model
 from fargate_agent.controlplane.vpc import Vpc
 from fargate_agent.parallel import first_of
+from fargate_agent.systemd import Notifier
 
 log = logging.getLogger(__name__)
+
+DATABASE_DEADLINE_S: Final = 5
+"""A read takes a millisecond; one that takes longer is stuck."""
 
 SHUTDOWN_TIMEOUT_S: Final = 5
 """How long requests that are being answered have when the control plane ends."""
@@ -51,6 +58,7 @@ async def serve(
     keys: Mapping[str, Key],
     stop: asyncio.Event,
     ready: Callable[[str], None],
+    notifier: Notifier,
 ) -> None:
     """Serve until `stop` is set; `ready` is called with the URL.
 
@@ -72,11 +80,26 @@ async def serve(
         url = await stack.enter_async_context(_listen(front, plane))
         await asyncio.to_thread(write_private, _endpoint(settings), f"{url}\n")
         ready(url)
-        await first_of(_wait(stop), forget_stopped(plane))
+        notifier.status(f"serving {url}")
+        notifier.ready()
+        await first_of(
+            _wait(stop), forget_stopped(plane), notifier.keep_alive(partial(_find_fault, store))
+        )
+        notifier.stopping()
 
 
 def _endpoint(settings: ControlPlaneSettings) -> Path:
     return settings.state_dir / "endpoint"
+
+
+async def _find_fault(store: Store) -> str | None:
+    """Say why the control plane couldn't answer now; None if it could."""
+    try:
+        async with asyncio.timeout(DATABASE_DEADLINE_S), store.read() as session:
+            await session.execute(select(Cluster.name).limit(1))
+    except (SQLAlchemyError, TimeoutError) as error:
+        return f"the database doesn't answer: {error!r}"
+    return None
 
 
 async def _wait(stop: asyncio.Event) -> None:
@@ -90,7 +113,7 @@ def _hold(state_dir: Path) -> Iterator[None]:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StartError(f"state_dir {state_dir}: {error.strerror}") from error
+        raise NotNowError(f"state_dir {state_dir}: {error.strerror}") from error
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
@@ -123,7 +146,7 @@ async def _listen(front: Front, plane: Plane) -> AsyncIterator[str]:
         try:
             await web.TCPSite(runner, host, parts.port).start()
         except OSError as error:
-            raise StartError(f"listen {plane.settings.listen}: {error.strerror}") from error
+            raise NotNowError(f"listen {plane.settings.listen}: {error.strerror}") from error
         port = runner.addresses[0][1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:

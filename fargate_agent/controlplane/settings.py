@@ -4,21 +4,17 @@ An unknown key is an error that names it, in the file as in the environment.
 """
 
 import os
-import tomllib
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    TomlConfigSettingsSource,
-)
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_settings import SettingsConfigDict
 
+from fargate_agent import settings_file
 from fargate_agent.controlplane.errors import StartError
+from fargate_agent.settings_file import FileSettings, SettingsError
 
 ENV_PREFIX: Final = "FARGATE_CONTROL_PLANE_"
 CONFIG_VARIABLE: Final = f"{ENV_PREFIX}CONFIG"
@@ -74,7 +70,7 @@ class SecurityGroupSettings(BaseModel):
     id: Annotated[str, Field(pattern=r"^sg-[a-z0-9-]{1,64}$")]
 
 
-class ControlPlaneSettings(BaseSettings):
+class ControlPlaneSettings(FileSettings):
     """Settings of `fargate-control-plane`; each is `FARGATE_CONTROL_PLANE_<NAME>` as well."""
 
     model_config = SettingsConfigDict(
@@ -154,19 +150,6 @@ class ControlPlaneSettings(BaseSettings):
         """Where the keys are."""
         return self.keys_file or self.state_dir / "keys.toml"
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Environment wins over the file that `read_settings` was given."""
-        del dotenv_settings, file_secret_settings
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
-
 
 def read_settings(file: Path | None, listen: str | None = None) -> ControlPlaneSettings:
     """Read the settings; a file that isn't there counts as empty unless it was asked for.
@@ -178,32 +161,14 @@ def read_settings(file: Path | None, listen: str | None = None) -> ControlPlaneS
     path = asked_for or DEFAULT_FILE
     if asked_for is not None and not path.is_file():
         raise StartError(f"{path}: no such file")
-    _refuse_unknown_variables()
-
-    class Settings(ControlPlaneSettings):
-        model_config = SettingsConfigDict(toml_file=path)
-
     try:
-        return Settings() if listen is None else Settings(listen=listen)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise StartError(f"{path}: {key + ': ' if key else ''}{first['msg']}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise StartError(f"{path}: {error}") from error
-    except (OSError, ValueError) as error:
-        raise StartError(f"{path}: {error}") from error
+        return settings_file.read_settings(
+            ControlPlaneSettings, path, {} if listen is None else {"listen": listen}
+        )
+    except SettingsError as error:
+        raise StartError(str(error)) from error
 
 
 def _file_from_environment() -> Path | None:
     value = os.environ.get(CONFIG_VARIABLE)
     return Path(value) if value else None
-
-
-def _refuse_unknown_variables() -> None:
-    known = {CONFIG_VARIABLE} | {
-        f"{ENV_PREFIX}{name.upper()}" for name in ControlPlaneSettings.model_fields
-    }
-    for name in sorted(os.environ):
-        if name.upper().startswith(ENV_PREFIX) and name.upper() not in known:
-            raise StartError(f"environment: unknown variable {name}")

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, create_async_engine
 
-from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.model import SCHEMA_VERSION, Base
 
 BUSY_TIMEOUT_S: Final = 10
@@ -66,7 +66,7 @@ async def open_store(path: Path) -> AsyncIterator[Store]:
             await _ensure_schema(engine, path)
         except (SQLAlchemyError, sqlite3.Error) as error:
             cause = getattr(error, "orig", None) or error
-            raise StartError(f"{path}: {cause}") from error
+            raise NotNowError(f"{path}: {cause}") from error
         yield Store(engine)
     finally:
         await engine.dispose()

@@ -1,11 +1,13 @@
 """HTTP on a unix socket for the command line on this machine.
 
-Who may open the socket (mode 0600) may read every task's output and end every task.
+Who may open the socket (root, and a group if one is set) may read every task's output and end
+every task.
 """
 
 import asyncio
 import json
 import logging
+import os
 import re
 import socket
 import tempfile
@@ -50,8 +52,8 @@ class LocalServer:
     containerd_version: str
 
     @asynccontextmanager
-    async def serve(self, path: Path) -> AsyncIterator[None]:
-        """Listen on the socket while the body runs.
+    async def serve(self, path: Path, group: int | None = None) -> AsyncIterator[None]:
+        """Listen on the socket while the body runs; `group` may use it as well.
 
         Raises:
             OSError: the socket can't be made there.
@@ -72,7 +74,7 @@ class LocalServer:
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await runner.setup()
-        listener = _listen(path)
+        listener = _listen(path, group)
         try:
             await web.SockSite(runner, listener).start()
             yield
@@ -239,12 +241,15 @@ async def _write_line(response: web.StreamResponse, line: dict[str, Any]) -> Non
     await response.write(json.dumps(line).encode() + b"\n")
 
 
-def _listen(path: Path) -> socket.socket:
+def _listen(path: Path, group: int | None) -> socket.socket:
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     path.unlink(missing_ok=True)
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     listener.bind(str(path))
     path.chmod(0o600)  # before it listens
+    if group is not None:
+        os.chown(path, -1, group)
+        path.chmod(0o660)
     listener.listen()
     return listener
 

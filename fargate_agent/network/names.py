@@ -15,6 +15,11 @@ NETNS_PREFIX: Final = "fargate-"
 """How `fargate_agent.plan` names the network namespace of a task."""
 
 
+def name_instance(state_dir: Path) -> str:
+    """Tell the agent of one state directory from others on the machine."""
+    return hashlib.sha256(str(state_dir.resolve()).encode()).hexdigest()[:8]
+
+
 def ours_prefix(instance: str) -> str:
     """What the name of every interface of an agent begins with."""
     return f"fg{hashlib.sha256(instance.encode()).hexdigest()[:4]}"

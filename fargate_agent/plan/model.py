@@ -136,6 +136,7 @@ class ContainerPlan:
     user: str | None
     working_directory: str | None
     cgroup: str
+    """`/ecs/<task id>/<container id>`, as cgroup drivers are asked for it."""
     cpu_shares: int
     memory_mib: int | None
     memory_reservation_mib: int | None
@@ -183,6 +184,7 @@ class TaskPlan:
     """Files and volumes of the task; gone when it has stopped."""
     logs_dir: Path
     cgroup: str
+    """`/ecs/<task id>`, as cgroup drivers are asked for it; systemd's makes a slice of it."""
     lease: str
     """Keeps the images and snapshots of the task from containerd's garbage collector."""
     enis: tuple[EniPlan, ...]

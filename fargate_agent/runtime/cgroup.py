@@ -1,13 +1,15 @@
-"""The control group of a task, which bounds all its containers together.
+"""The control group of a task, which bounds all its containers together, made in the tree itself.
 
-It is `/ecs/<task id>`; runC makes the container's own groups below it. With cgroup v1 every
-controller has a tree of its own, with v2 there is one; which of the two it is, the mounts say. A
-v1 host may have a v2 tree on the side that has no controllers; runC uses that too.
+This is the cgroup driver `cgroupfs`. The group is `/ecs/<task id>`; runC makes the container's own
+groups below it. With cgroup v1 every controller has a tree of its own, with v2 there is one; which
+of the two it is, the mounts say. A v1 host may have a v2 tree on the side that has no controllers;
+runC uses that too.
 
 A path here is that of a group within its tree, e.g. `/ecs/0123…`. All functions block.
 """
 
 import contextlib
+import errno
 import os
 import signal
 import threading
@@ -26,7 +28,7 @@ _MIN_CPU_QUOTA_US: Final = 1000
 _V1_REQUIRED: Final = ("cpu", "memory", "devices", "freezer")
 _V2_REQUIRED: Final = ("cpu", "memory")
 
-_POLL_S: Final = 0.005
+POLL_S: Final = 0.005
 """The kernel doesn't say when a group has become empty of dying processes."""
 
 _MKDIR_ATTEMPTS: Final = 10
@@ -46,11 +48,18 @@ class Cgroups:
     """Each controller, and its tree."""
     unified: bool
     """Whether this is cgroup v2."""
+    name: str = "cgroupfs"
 
     def missing_controllers(self) -> tuple[str, ...]:
         """Return those that isolation needs and that this machine hasn't."""
         required = _V2_REQUIRED if self.unified else _V1_REQUIRED
         return tuple(name for name in required if name not in self.controllers)
+
+    def exists(self, path: str) -> bool:
+        return any(_below(tree, path).exists() for tree in self.trees)
+
+    def render_path(self, path: str) -> str:
+        return path
 
     def ensure(self, path: str, *, memory_mib: int | None) -> None:
         """Make a task's group in every tree, so that nobody takes its parents away.
@@ -66,13 +75,18 @@ class Cgroups:
         if memory_mib is not None:
             self._bound_memory(path, memory_mib << 20)
 
+    def ensure_container(
+        self, path: str, *, cpu_shares: int, memory_reservation_mib: int | None
+    ) -> None:
+        """Do nothing: runC makes the whole of a container's group."""
+
     def bound_cpu(self, path: str, cpu_units: int) -> None:
         """Bound the processors of a task's group.
 
         Raises:
             OSError: the kernel refused.
         """
-        quota_us = max(cpu_units * CPU_PERIOD_US // 1024, _MIN_CPU_QUOTA_US)
+        quota_us = plan_cpu_quota_us(cpu_units)
         group = self._directory("cpu", path)
         if self.unified:
             (group / "cpu.max").write_text(f"{quota_us} {CPU_PERIOD_US}")
@@ -88,12 +102,7 @@ class Cgroups:
     def read_oom_kills(self, path: str) -> int:
         """Return how many processes of a group were killed for want of memory; 0 if it's gone."""
         name = "memory.events" if self.unified else "memory.oom_control"
-        try:
-            text = (self._directory("memory", path) / name).read_text()
-        except FileNotFoundError:
-            return 0
-        counts = dict(line.split(maxsplit=1) for line in text.splitlines())
-        return int(counts.get("oom_kill", 0))
+        return read_oom_kills(self._directory("memory", path) / name)
 
     def remove(self, path: str, deadline_s: float) -> None:
         """Remove a group and all below it; kill what still runs in it.
@@ -106,18 +115,18 @@ class Cgroups:
         while not self._try_remove(path):
             if time.monotonic() > end:
                 raise TimeoutError(f"control group {path} is still in use after {deadline_s:g} s")
-            time.sleep(_POLL_S)
+            time.sleep(POLL_S)
 
     def _try_remove(self, path: str) -> bool:
-        groups = [group for tree in self.trees for group in _walk_up(_below(tree, path))]
+        groups = [group for tree in self.trees for group in walk_up(_below(tree, path))]
         for group in groups:
-            _kill_processes(group)
+            kill_processes(group)
         with _making_or_removing:
-            gone = [_rmdir(group) for group in groups]
+            gone = [remove_group(group) for group in groups]
             if not all(gone):
                 return False
             for tree in self.trees:
-                _rmdir(_below(tree, path).parent)
+                remove_group(_below(tree, path).parent)
         return True
 
     def _make(self, tree: Path, path: str) -> None:
@@ -155,6 +164,23 @@ class Cgroups:
 
     def _directory(self, controller: str, path: str) -> Path:
         return _below(self.controllers[controller], path)
+
+
+def plan_cpu_quota_us(cpu_units: int) -> int:
+    """Return how much of `CPU_PERIOD_US` a task may compute, on all processors together."""
+    return max(cpu_units * CPU_PERIOD_US // 1024, _MIN_CPU_QUOTA_US)
+
+
+def read_oom_kills(file: Path) -> int:
+    """Return the count in a group's `memory.events` or `memory.oom_control`; 0 if it's gone."""
+    try:
+        text = file.read_text()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENODEV}:  # the latter: it went while it was open
+            return 0
+        raise
+    counts = dict(line.split(maxsplit=1) for line in text.splitlines())
+    return int(counts.get("oom_kill", 0))
 
 
 def read_cgroups() -> Cgroups:
@@ -205,21 +231,22 @@ def _below(tree: Path, path: str) -> Path:
     return tree / path.lstrip("/")
 
 
-def _walk_up(group: Path) -> Iterator[Path]:
+def walk_up(group: Path) -> Iterator[Path]:
     """The groups below one and itself, children first."""
     for directory, _, _ in os.walk(group, topdown=False):
         yield Path(directory)
 
 
-def _kill_processes(group: Path) -> None:
+def kill_processes(group: Path) -> None:
+    """Kill what is right in a group."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         for pid in map(int, (group / "cgroup.procs").read_text().split()):
             if pid > 0:  # 0 is a process that we can't see; to kill(2) it would mean us
                 os.kill(pid, signal.SIGKILL)
 
 
-def _rmdir(group: Path) -> bool:
-    """Whether the group is gone now."""
+def remove_group(group: Path) -> bool:
+    """Return whether the group is gone now."""
     try:
         group.rmdir()
     except FileNotFoundError:

@@ -80,6 +80,8 @@ class HostLimits:
     """Names without `CAP_`."""
     limits_swap: bool
     """Whether the kernel can keep a container from swapping."""
+    limits_pids: bool = False
+    """Whether the kernel can count a container's processes."""
 
     def fit_ulimits(self, container: ContainerPlan) -> tuple[UlimitPlan, ...]:
         """Return the container's limits and the default ones, cut to what is possible."""
@@ -132,7 +134,9 @@ def plan_capabilities(container: ContainerPlan) -> frozenset[str]:
     return (kept | added) & everything
 
 
-def read_host_limits(containerd_address: Path, *, limits_swap: bool) -> HostLimits:
+def read_host_limits(
+    containerd_address: Path, *, limits_swap: bool, limits_pids: bool
+) -> HostLimits:
     """Ask the kernel what containerd may do. Blocks.
 
     Raises:
@@ -148,6 +152,7 @@ def read_host_limits(containerd_address: Path, *, limits_swap: bool) -> HostLimi
         rlimits={**bounds, "nofile": min(nr_open, bounds.get("nofile", nr_open))},
         capabilities=capabilities,
         limits_swap=limits_swap,
+        limits_pids=limits_pids,
     )
 
 

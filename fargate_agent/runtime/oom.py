@@ -27,6 +27,7 @@ async def watch_oom_kills(containerd: Containerd) -> None:
                         "container %s: the kernel killed a process that needed more memory than "
                         "its limit",
                         event.payload.container_id,
+                        extra={"task": event.payload.container_id.rpartition("-")[0]},
                     )
         except ContainerdError as error:
             log.info("not watching for OOM kills until containerd is back: %s", error)

@@ -13,7 +13,6 @@ import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -36,7 +35,7 @@ from fargate_agent.errors import (
 )
 from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
-from fargate_agent.runtime.cgroup import read_cgroups
+from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.ending import DEFAULT_STOP_SIGNAL, end_process, parse_signal
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
@@ -94,6 +93,7 @@ class RuncRuntime(Runtime):
         self,
         containerd: Containerd,
         settings: RuncSettings,
+        cgroups: CgroupDrivers,
         *,
         render_files: Callable[[TaskPlan], Mapping[str, str]],
         note: Callable[[str, str], None],
@@ -107,7 +107,7 @@ class RuncRuntime(Runtime):
         self._settings = settings
         self._render_files = render_files
         self._note = note
-        self._cgroups = read_cgroups()
+        self._cgroups = cgroups
         self._user_files: dict[str, UserFiles] = {}
         """By the chain id of the image."""
         self._said_that_it_waits = False
@@ -123,13 +123,12 @@ class RuncRuntime(Runtime):
         self._said_that_it_waits = False
 
     async def prepare(self, task: TaskPlan) -> None:
-        require_isolation(self._cgroups.missing_controllers())
-        bound = partial(self._cgroups.ensure, task.cgroup)
+        require_isolation(self._cgroups.cgroups.missing_controllers())
         try:
             await together(
                 (
                     self._containerd.leases.ensure(task.lease, {TASK_LABEL: task.id}),
-                    asyncio.to_thread(bound, memory_mib=task.memory_mib),
+                    asyncio.to_thread(self._ensure_task_cgroup, task),
                     asyncio.to_thread(lambda: make_files(task, self._render_files(task))),
                 )
             )
@@ -167,7 +166,8 @@ class RuncRuntime(Runtime):
         client = self._containerd.with_lease(task.lease)
         try:
             mounts = await self._ensure_snapshot(client, container, image)
-            spec = await self._render_spec(task, container, image, mounts)
+            cgroups = await asyncio.to_thread(self._ensure_cgroup, container)
+            spec = await self._render_spec(task, container, image, mounts, cgroups)
             record = render_record(task, container, image, spec, self._settings.snapshotter)
             try:
                 await client.containers.create(record)
@@ -176,7 +176,7 @@ class RuncRuntime(Runtime):
                     return
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
-            await self._create_process(client, container, mounts, log_uri)
+            await self._create_process(client, container, mounts, log_uri, cgroups)
         except DeadlineError as error:
             raise explain_timeout("created", self._settings.create_timeout_s, container) from error
         except ContainerdError as error:
@@ -191,7 +191,7 @@ class RuncRuntime(Runtime):
         deadline_s = self._settings.start_timeout_s
         try:
             if task.cpu_units is not None:
-                await asyncio.to_thread(self._cgroups.bound_cpu, task.cgroup, task.cpu_units)
+                await asyncio.to_thread(self._bound_cpu, task.cgroup, task.cpu_units)
             # containerd's refusal to start what was started is told from others by its text only
             if await self._status(container.id) not in _STARTED:
                 await self._containerd.processes.start(container.id, deadline_s=deadline_s)
@@ -285,16 +285,19 @@ class RuncRuntime(Runtime):
         container: ContainerPlan,
         image: Image,
         mounts: tuple[Mount, ...],
+        cgroups: CgroupDriver,
     ) -> bytes:
         host = await asyncio.to_thread(
             read_host_limits,
             self._containerd.address,
-            limits_swap=self._cgroups.limits_swap(task.cgroup),
+            limits_swap=cgroups.limits_swap(task.cgroup),
+            limits_pids="pids" in self._cgroups.cgroups.controllers,
         )
         for what, effect in host.shortfalls(container):
             self._note(what, effect)
         files = await self._read_user_files(image.chain_id, mounts, task.directory)
         user = resolve_user(container.user or image.config.user, files)
+        container = replace(container, cgroup=cgroups.render_path(container.cgroup))
         return render_spec(task, container, image.config, user, host)
 
     async def _read_user_files(
@@ -311,7 +314,12 @@ class RuncRuntime(Runtime):
         return known
 
     async def _create_process(
-        self, client: Containerd, container: ContainerPlan, mounts: tuple[Mount, ...], log_uri: str
+        self,
+        client: Containerd,
+        container: ContainerPlan,
+        mounts: tuple[Mount, ...],
+        log_uri: str,
+        cgroups: CgroupDriver,
     ) -> None:
         runc_root = self._settings.runc_root
         await client.processes.create(
@@ -319,7 +327,10 @@ class RuncRuntime(Runtime):
             mounts,
             log_uri=log_uri,
             terminal=container.terminal,
-            options=RuncOptions(root=str(runc_root) if runc_root else ""),
+            options=RuncOptions(
+                root=str(runc_root) if runc_root else "",
+                systemd_cgroup=cgroups.name == "systemd",
+            ),
             deadline_s=self._settings.create_timeout_s,
         )
 
@@ -349,7 +360,7 @@ class RuncRuntime(Runtime):
 
     async def _exit_status(self, container: ContainerPlan, result: ExitResult) -> ExitStatus:
         """A container that lost a process to the kernel, and yet ended well, was not killed."""
-        oom_kills = await asyncio.to_thread(self._cgroups.read_oom_kills, container.cgroup)
+        oom_kills = await asyncio.to_thread(self._read_oom_kills, container.cgroup)
         return ExitStatus(
             code=result.code, at=result.at, oom_killed=oom_kills > 0 and result.code != 0
         )
@@ -357,6 +368,24 @@ class RuncRuntime(Runtime):
     async def _forget(self, container_id: str) -> None:
         await self._containerd.containers.delete(container_id)
         await self._containerd.snapshots(self._settings.snapshotter).remove(container_id)
+
+    def _ensure_task_cgroup(self, task: TaskPlan) -> None:
+        self._cgroups.of(task.cgroup).ensure(task.cgroup, memory_mib=task.memory_mib)
+
+    def _ensure_cgroup(self, container: ContainerPlan) -> CgroupDriver:
+        driver = self._cgroups.of(container.cgroup)
+        driver.ensure_container(
+            container.cgroup,
+            cpu_shares=container.cpu_shares,
+            memory_reservation_mib=container.memory_reservation_mib,
+        )
+        return driver
+
+    def _bound_cpu(self, cgroup: str, cpu_units: int) -> None:
+        self._cgroups.of(cgroup).bound_cpu(cgroup, cpu_units)
+
+    def _read_oom_kills(self, cgroup: str) -> int:
+        return self._cgroups.of(cgroup).read_oom_kills(cgroup)
 
     async def _remove_cgroup(self, cgroup: str) -> None:
         await asyncio.to_thread(self._cgroups.remove, cgroup, CGROUP_REMOVE_DEADLINE_S)

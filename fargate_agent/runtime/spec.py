@@ -74,6 +74,7 @@ _DEVICE_RULES: Final = (
 Source: Linux, Documentation/admin-guide/devices.txt."""
 
 _MIB: Final = 1 << 20
+_NO_PIDS_LIMIT: Final = -1
 
 _TMPFS_DEFAULTS: Final = ("noexec", "nosuid", "nodev")
 _OPPOSITES: Final[Mapping[str, str]] = {
@@ -187,6 +188,8 @@ def _render_resources(container: ContainerPlan, host: HostLimits) -> JsonObject:
         "devices": list(_DEVICE_RULES),
         "cpu": {"shares": container.cpu_shares},
         "memory": memory,
+        # said, because systemd has a default of its own for scopes
+        **({"pids": {"limit": _NO_PIDS_LIMIT}} if host.limits_pids else {}),
     }
 
 

@@ -3,7 +3,9 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from datetime import UTC, datetime
+from typing import Final
 
 from fargate_agent.drivers import Drivers, ExitStatus, Image
 from fargate_agent.errors import (
@@ -17,6 +19,9 @@ from fargate_agent.plan import Condition, ContainerPlan, DependencyPlan, TaskPla
 from fargate_agent.task.status import ContainerStatus, TaskFacts, TaskStatus
 
 log = logging.getLogger(__name__)
+
+current_container: Final[ContextVar[str]] = ContextVar("current_container", default="")
+"""Name of the container that the running coroutine works for, for the fields of the log."""
 
 
 class _EssentialExitedError(Exception):
@@ -117,6 +122,7 @@ class ContainerRuns:
         Raises:
             CannotStopContainerError: it is still there.
         """
+        current_container.set(container.name)
         status = await self._drivers.runtime.stop(container)
         facts = self._facts.containers[container.name]
         if status is not None and facts.exit_code is None:
@@ -126,6 +132,7 @@ class ContainerRuns:
     async def _run_one(
         self, container: ContainerPlan, advance: Callable[[TaskStatus], Awaitable[None]]
     ) -> None:
+        current_container.set(container.name)
         for dependency in container.depends_on:
             await self._reach(container, dependency)
         await self.start(container)

@@ -12,7 +12,7 @@ from fargate_agent.drivers import Drivers, Image, PullProgress
 from fargate_agent.errors import InternalError, TaskError
 from fargate_agent.parallel import together, until
 from fargate_agent.plan import ContainerPlan, TaskPlan
-from fargate_agent.task.containers import ContainerRuns
+from fargate_agent.task.containers import ContainerRuns, current_container
 from fargate_agent.task.status import ContainerFacts, StateChange, TaskFacts, TaskStatus
 from fargate_agent.task.steps import Wave, container_waves, do, ground_wave, network_waves, undo_log
 
@@ -163,6 +163,8 @@ async def pull_images(run: TaskRun, drivers: Drivers, network: asyncio.Event) ->
 async def _pull(
     run: TaskRun, drivers: Drivers, container: ContainerPlan, network: asyncio.Event
 ) -> None:
+    current_container.set(container.name)
+
     def note(progress: PullProgress) -> None:
         run.progress[container.image] = progress
         run.note_move()

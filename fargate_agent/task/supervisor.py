@@ -59,7 +59,12 @@ class Supervisor:
     async def adopt(self) -> None:
         """Take over the tasks that a predecessor left. Call it once, before anything else."""
         for task_id, record in (await self._store.read_all()).items():
-            log.info("task %s is adopted; it was %s", task_id, record.facts.status)
+            log.info(
+                "task %s is adopted; it was %s",
+                task_id,
+                record.facts.status,
+                extra={"task": task_id},
+            )
             if record.boot_id != self._boot_id and not record.facts.status.is_after(
                 TaskStatus.RUNNING
             ):
@@ -178,7 +183,8 @@ class Supervisor:
             )
             return
         message, facts = entry.record.message, entry.record.facts
-        log.warning("task %s is refused: %s", message.arn, facts.reason)
+        task_id = parse_task_arn(message.arn).task_id
+        log.warning("task %s is refused: %s", message.arn, facts.reason, extra={"task": task_id})
         self._send(
             StateChange(
                 task_arn=message.arn,

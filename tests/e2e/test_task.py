@@ -40,7 +40,8 @@ async def test_two_containers_are_pulled_run_and_removed(
     assert {c["Name"] for c in metadata["Containers"]} == {"web", "client"}
     assert metadata["Containers"][0]["Networks"][0]["IPv4Addresses"] == [address]
     assert any(f"inet {address}/24" in line for line in lines)
-    assert any(re.search(rf"/ecs/{task_id}/{task_id}-\d{{10}}$", line) for line in lines)
+    group = rf"/(ecs/{task_id}/{task_id}-\d{{10}}|ecs-{task_id}-\d{{10}}\.scope)$"
+    assert any(re.search(group, line) for line in lines)
     assert running["attachments"][0]["status"] == "ATTACHED"
     assert {c["lastStatus"] for c in running["containers"]} == {"RUNNING"}
 

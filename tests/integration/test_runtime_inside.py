@@ -129,8 +129,9 @@ async def test_the_cgroup_path_names_task_and_container(bench: Bench) -> None:
 
     finished = await bench.finish(task)
 
-    suffix = f"/ecs/{task.id}/{task.containers[0].id}"
-    assert all(line.endswith(suffix) for line in finished.output.splitlines())
+    container_id = task.containers[0].id
+    suffixes = (f"/ecs/{task.id}/{container_id}", f"/ecs-{container_id}.scope")
+    assert all(line.endswith(suffixes) for line in finished.output.splitlines())
 
 
 async def test_any_user_may_bind_low_ports(bench: Bench) -> None:

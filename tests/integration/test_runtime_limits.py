@@ -1,26 +1,38 @@
-"""Limits that the kernel keeps: memory, CPU, open files; and what is measured."""
+"""Limits that the kernel keeps: memory, CPU, open files; and what is measured.
 
-from pathlib import Path
+With each cgroup driver that works on this machine.
+"""
+
+import contextlib
+from dataclasses import replace
 
 import pytest
 
+from fargate_agent.runtime.cgroupdriver import CgroupDriverName
 from tests.fixtures.machine import wait_for
-from tests.fixtures.runtime import Bench
+from tests.fixtures.runtime import Bench, find_groups, make_runtime, require_driver
 
 pytestmark = pytest.mark.root
 
 EAT = "busybox dd if=/dev/zero of=/dev/null bs={mib}M count=1"
 """Touches this much memory at once."""
 
-TREES = Path("/sys/fs/cgroup")
+
+@pytest.fixture(params=["systemd", "cgroupfs"])
+def cgroup_driver(request: pytest.FixtureRequest) -> CgroupDriverName:
+    driver: CgroupDriverName = request.param
+    require_driver(driver)
+    return driver
 
 
-def read_limit(path: str, v1: str, v2: str) -> str:
+def read_limits(path: str, *names: str) -> set[str]:
     """Read a limit that the kernel has, whichever version of cgroups it is."""
-    unified = TREES / path.lstrip("/") / v2
-    controller = "cpu" if v1.startswith("cpu") else "memory"
-    file = unified if unified.exists() else TREES / controller / path.lstrip("/") / v1
-    return file.read_text().split()[0]
+    found = set()
+    for group in find_groups(path):
+        for name in names:
+            with contextlib.suppress(FileNotFoundError):
+                found.add((group / name).read_text().split()[0])
+    return found
 
 
 async def test_a_container_over_its_memory_limit_is_killed_and_reported(bench: Bench) -> None:
@@ -57,16 +69,22 @@ async def test_stop_reports_a_kill_that_nobody_waited_for(bench: Bench) -> None:
 async def test_the_task_is_bounded_as_a_whole(bench: Bench) -> None:
     task = await bench.begin("sleep 60", task={"cpu": 0.5, "memory": 256})
 
-    assert read_limit(task.cgroup, "cpu.cfs_quota_us", "cpu.max") == "50000"
-    assert read_limit(task.cgroup, "memory.limit_in_bytes", "memory.max") == str(256 << 20)
+    wait_for(
+        lambda: read_limits(task.cgroup, "cpu.cfs_quota_us", "cpu.max") == {"50000"},
+        "the bound of the processors",
+        5,
+    )
+    assert read_limits(task.cgroup, "memory.limit_in_bytes", "memory.max") == {str(256 << 20)}
+    assert read_limits(task.cgroup, "memory.swap.max") <= {"0"}
 
 
 async def test_a_container_has_its_share_and_limit(bench: Bench) -> None:
     task = await bench.begin("sleep 60", cpu=512, memory=100)
 
     container = task.containers[0].cgroup
-    assert read_limit(container, "cpu.shares", "cpu.weight") in {"512", "20"}
-    assert read_limit(container, "memory.limit_in_bytes", "memory.max") == str(100 << 20)
+    assert read_limits(container, "cpu.shares", "cpu.weight") <= {"512", "20", "59"}
+    assert read_limits(container, "memory.limit_in_bytes", "memory.max") == {str(100 << 20)}
+    assert read_limits(container, "pids.max") == {"max"}
 
 
 async def test_files_are_limited_as_on_fargate_or_as_the_host_permits(bench: Bench) -> None:
@@ -116,4 +134,76 @@ async def test_release_ends_what_still_runs_in_the_tasks_cgroup(bench: Bench) ->
     await bench.runtime.release(task)
 
     assert await process.wait() == -9
-    wait_for(lambda: not list(TREES.glob(f"*/ecs/{task.id}")), "the cgroup to go", 5)
+    assert not find_groups(task.cgroup)
+
+
+async def test_siblings_share_the_processors_as_they_are_told(
+    bench: Bench, cgroup_driver: CgroupDriverName
+) -> None:
+    task = bench.plan(
+        {"name": "web", "cpu": 512, "memoryReservation": 32, "command": ["sleep", "60"]},
+        {"name": "side", "cpu": 256, "command": ["sleep", "60"]},
+    )
+    await bench.runtime.prepare(task)
+    for container in task.containers:
+        await bench.runtime.start(task, await bench.create(task, container))
+
+    weights: dict[str, list[int]] = {}
+    reserved: dict[str, list[int]] = {}
+    for container in task.containers:
+        groups = find_groups(container.cgroup)
+        levels = {group.parent if cgroup_driver == "systemd" else group for group in groups}
+        for name, found in (("cpu.weight", weights), ("memory.low", reserved)):
+            found[container.name] = [
+                int(file.read_text()) for level in levels if (file := level / name).exists()
+            ]
+
+    if weights["web"]:  # cgroup v2
+        assert weights["web"] > weights["side"]
+        assert (reserved["web"], reserved["side"]) == ([32 << 20], [0])
+    else:
+        assert read_limits(task.containers[0].cgroup, "cpu.shares") == {"512"}
+
+
+async def test_a_task_without_limits_of_its_containers_has_its_own_in_the_usage(
+    bench: Bench,
+) -> None:
+    task = await bench.begin("sleep 60")
+    container = task.containers[0]
+
+    usage = (await bench.runtime.usage(task.containers))[container.id]
+
+    assert usage.memory_limit_bytes == 0
+    assert usage.pids_limit == 0
+    assert usage.memory_stats.keys() & {"inactive_file", "total_inactive_file"}
+    assert not usage.memory_stats.keys() & {"usage", "usage_limit"}
+
+
+async def test_a_task_keeps_its_driver_when_the_setting_changes(
+    bench: Bench, cgroup_driver: CgroupDriverName
+) -> None:
+    other: CgroupDriverName = "cgroupfs" if cgroup_driver == "systemd" else "systemd"
+    require_driver(other)
+    task = bench.plan(
+        {"name": "web", "command": ["sh", "-c", "sleep 60"]},
+        {"name": "late", "command": ["sh", "-c", f"exec {EAT.format(mib=200)}"], "memory": 20},
+    )
+    await bench.begin_planned(task)
+    groups = find_groups(task.cgroup)
+    successor = make_runtime(bench.containerd, [], cgroup_driver=other)
+
+    await successor.prepare(task)
+    late = task.containers[1]
+    await successor.create(task, late, bench.image(), bench.log_uri(late))
+    await successor.start(task, late)
+    status = await successor.wait(late)
+    usages = await successor.usage(task.containers[:1])
+
+    assert find_groups(task.cgroup) == groups
+    assert (status.code, status.oom_killed) == (137, True)
+    assert usages[task.containers[0].id].memory_bytes > 0
+
+    for container in task.containers:
+        await successor.stop(replace(container, stop_timeout_s=0))
+    await successor.release_strays(task.id)
+    assert not find_groups(task.cgroup)

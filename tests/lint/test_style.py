@@ -13,7 +13,11 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 GENERATED: Final = CHECKOUT / "fargate_agent/containerd/pb"
 MAX_LINES: Final = 400
 
-PROGRAMS_WITHOUT_SUFFIX: Final = ("cni/fargate-veth",)
+PROGRAMS_WITHOUT_SUFFIX: Final = (
+    "cni/fargate-veth",
+    "examples/busybox-image",
+    "systemd/install-wheels",
+)
 """Python that the tools don't find by themselves."""
 
 LOGGERS: Final = ("shim-loggers/json-file",)

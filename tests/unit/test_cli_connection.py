@@ -1,9 +1,11 @@
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.cli.connection import parse_env, read_connection, render_env
-from fargate_agent.cli.failure import CliError
+from fargate_agent.cli.connection import parse_env, read_connection, read_env, render_env
+from fargate_agent.cli.failure import CliError, NotKnownError
 
 STACK = {
     "AWS_ENDPOINT_URL_ECS": "http://127.0.0.1:40000",
@@ -88,7 +90,7 @@ def test_connection_completes_the_environment_by_the_stack_at_the_same_endpoint(
 
 
 def test_connection_is_the_default_without_anything(tmp_path: Path) -> None:
-    found = read_connection(None, {"AWS_ACCESS_KEY_ID": "K"}, tmp_path)
+    found = read_connection(None, {"AWS_ACCESS_KEY_ID": "K"}, tmp_path, tmp_path / "none")
 
     assert found.endpoint == "http://127.0.0.1:51680"
     assert found.region == "us-east-1"
@@ -98,3 +100,88 @@ def test_connection_is_the_default_without_anything(tmp_path: Path) -> None:
 
 def test_connection_hides_its_secrets(stack: Path) -> None:
     assert "ecret" not in repr(read_connection(stack, {}, stack)).replace("secret_", "")
+
+
+@pytest.fixture
+def installed(tmp_path: Path) -> Path:
+    """What `make install` wrote for the services of the machine."""
+    file = tmp_path / "installed"
+    file.write_text(render_env({**STACK, "AWS_ENDPOINT_URL_ECS": "http://127.0.0.1:51680"}))
+    return file
+
+
+def test_connection_is_the_installed_services_if_nothing_else_is_there(
+    tmp_path: Path, installed: Path
+) -> None:
+    environ = {"AWS_ACCESS_KEY_ID": "REAL", "AWS_SECRET_ACCESS_KEY": "r"}
+
+    found = read_connection(None, environ, tmp_path / "none", installed)
+
+    assert found.endpoint == "http://127.0.0.1:51680"
+    assert found.access_key_id == "AKIASTACK"
+    assert found.agent_socket == Path("/stack/run/agent.sock")
+
+
+def test_connection_is_the_stack_before_the_installed_services(
+    stack: Path, installed: Path
+) -> None:
+    found = read_connection(None, {}, stack, installed)
+
+    assert found.endpoint == "http://127.0.0.1:40000"
+
+
+def test_connection_completes_the_environment_by_the_installed_services(
+    stack: Path, installed: Path
+) -> None:
+    environ = {"AWS_ENDPOINT_URL_ECS": "http://127.0.0.1:51680"}
+
+    found = read_connection(None, environ, stack, installed)
+
+    assert (found.endpoint, found.access_key_id) == ("http://127.0.0.1:51680", "AKIASTACK")
+
+
+def test_env_is_that_of_the_installed_services_if_no_stack_is_ready(
+    tmp_path: Path, installed: Path
+) -> None:
+    found = read_env(None, tmp_path / "none", installed)
+
+    assert found["AWS_ENDPOINT_URL_ECS"] == "http://127.0.0.1:51680"
+
+
+def test_env_of_nothing_is_not_known(tmp_path: Path) -> None:
+    with pytest.raises(NotKnownError, match="no stack is ready"):
+        read_env(None, tmp_path, tmp_path / "none")
+
+
+@pytest.mark.root
+def test_connection_tells_who_may_not_read_it_what_to_do(installed: Path) -> None:
+    shutil.chown(installed, "root", "tty")
+    installed.chmod(0o640)
+    for directory in (installed.parent, *installed.parent.parents[:2]):
+        directory.chmod(0o755)
+
+    told = _as_nobody(installed)
+
+    assert told == (
+        f"{installed}: only root and the group tty may read it: use sudo, or join the group"
+        " (usermod -aG tty USER) and log in again"
+    )
+
+
+def _as_nobody(installed: Path) -> str:
+    """What a process of nobody is told; the error comes back through a pipe."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setgroups([])
+        os.setresgid(65534, 65534, 65534)
+        os.setresuid(65534, 65534, 65534)
+        try:
+            read_connection(None, {}, installed.parent / "none", installed)
+        except CliError as error:
+            os.write(writer, str(error).encode())
+        os._exit(0)
+    os.close(writer)
+    os.waitpid(child, 0)
+    with os.fdopen(reader) as pipe:
+        return pipe.read()

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 import grpc.aio
 import pytest
 from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 import fargate_agent
@@ -133,7 +134,7 @@ def test_metrics_of_cgroup_v2_are_read_in_the_same_units() -> None:
         pids=cgroups_v2_pb2.PidsStat(current=3, limit=9),
         cpu=cgroups_v2_pb2.CPUStat(usage_usec=30, user_usec=20, system_usec=10, throttled_usec=3),
         memory=cgroups_v2_pb2.MemoryStat(anon=7, usage=50, usage_limit=100),
-        memory_events=cgroups_v2_pb2.MemoryEvents(max=2, oom_kill=1),
+        memory_events=cgroups_v2_pb2.MemoryEvents(max=5, oom=2, oom_kill=1),
         io=cgroups_v2_pb2.IOStat(
             usage=[cgroups_v2_pb2.IOEntry(major=8, minor=1, rbytes=1, wbytes=2, rios=3, wios=4)]
         ),
@@ -149,6 +150,34 @@ def test_metrics_of_cgroup_v2_are_read_in_the_same_units() -> None:
     assert "usage" not in used.memory_stats
     assert used.block_bytes == ((8, 1, "read", 1), (8, 1, "write", 2))
     assert used.block_operations == ((8, 1, "read", 3), (8, 1, "write", 4))
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        pytest.param(
+            V1_TYPE_URL,
+            cgroups_v1_pb2.Metrics(
+                memory=cgroups_v1_pb2.MemoryStat(
+                    usage=cgroups_v1_pb2.MemoryEntry(limit=9223372036854771712)
+                )
+            ),
+            id="v1",
+        ),
+        pytest.param(
+            V2_TYPE_URL,
+            cgroups_v2_pb2.Metrics(
+                pids=cgroups_v2_pb2.PidsStat(limit=2**64 - 1),
+                memory=cgroups_v2_pb2.MemoryStat(usage_limit=2**64 - 1),
+            ),
+            id="v2",
+        ),
+    ],
+)
+def test_no_limit_is_no_number(url: str, message: Message) -> None:
+    used = metrics_from_wire(Any(type_url=url, value=message.SerializeToString()))
+
+    assert (used.memory_limit_bytes, used.pids_limit) == (0, 0)
 
 
 def test_metrics_of_a_kind_that_is_not_known_are_an_error() -> None:

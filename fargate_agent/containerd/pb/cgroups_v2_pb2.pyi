@@ -232,18 +232,21 @@ class MemoryEvents(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     MAX_FIELD_NUMBER: _builtins.int
+    OOM_FIELD_NUMBER: _builtins.int
     OOM_KILL_FIELD_NUMBER: _builtins.int
     max: _builtins.int
+    oom: _builtins.int
     oom_kill: _builtins.int
     def __init__(
         self,
         *,
         max: _builtins.int = ...,
+        oom: _builtins.int = ...,
         oom_kill: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "oom_kill", b"oom_kill"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max", b"max", "oom", b"oom", "oom_kill", b"oom_kill"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -23,9 +23,10 @@ _sym_db = _symbol_database.Default()
 
 
 from fargate_agent.containerd.pb import rpc_status_pb2 as fargate__agent_dot_containerd_dot_pb_dot_rpc__status__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/fargate_agent/containerd/pb/introspection.proto\x12$containerd.services.introspection.v1\x1a,fargate_agent/containerd/pb/rpc_status.proto\"\xc4\x01\n\x06Plugin\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12J\n\x07\x65xports\x18\x05 \x03(\x0b\x32\x39.containerd.services.introspection.v1.Plugin.ExportsEntry\x12$\n\x08init_err\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x1a.\n\x0c\x45xportsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"!\n\x0ePluginsRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"P\n\x0fPluginsResponse\x12=\n\x07plugins\x18\x01 \x03(\x0b\x32,.containerd.services.introspection.v1.Plugin2\x87\x01\n\rIntrospection\x12v\n\x07Plugins\x12\x34.containerd.services.introspection.v1.PluginsRequest\x1a\x35.containerd.services.introspection.v1.PluginsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n/fargate_agent/containerd/pb/introspection.proto\x12$containerd.services.introspection.v1\x1a,fargate_agent/containerd/pb/rpc_status.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xc4\x01\n\x06Plugin\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\x12J\n\x07\x65xports\x18\x05 \x03(\x0b\x32\x39.containerd.services.introspection.v1.Plugin.ExportsEntry\x12$\n\x08init_err\x18\x07 \x01(\x0b\x32\x12.google.rpc.Status\x1a.\n\x0c\x45xportsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"!\n\x0ePluginsRequest\x12\x0f\n\x07\x66ilters\x18\x01 \x03(\t\"P\n\x0fPluginsResponse\x12=\n\x07plugins\x18\x01 \x03(\x0b\x32,.containerd.services.introspection.v1.Plugin\"\x1e\n\x0eServerResponse\x12\x0c\n\x04uuid\x18\x01 \x01(\t2\xdf\x01\n\rIntrospection\x12v\n\x07Plugins\x12\x34.containerd.services.introspection.v1.PluginsRequest\x1a\x35.containerd.services.introspection.v1.PluginsResponse\x12V\n\x06Server\x12\x16.google.protobuf.Empty\x1a\x34.containerd.services.introspection.v1.ServerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +35,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PLUGIN_EXPORTSENTRY']._loaded_options = None
   _globals['_PLUGIN_EXPORTSENTRY']._serialized_options = b'8\001'
-  _globals['_PLUGIN']._serialized_start=136
-  _globals['_PLUGIN']._serialized_end=332
-  _globals['_PLUGIN_EXPORTSENTRY']._serialized_start=286
-  _globals['_PLUGIN_EXPORTSENTRY']._serialized_end=332
-  _globals['_PLUGINSREQUEST']._serialized_start=334
-  _globals['_PLUGINSREQUEST']._serialized_end=367
-  _globals['_PLUGINSRESPONSE']._serialized_start=369
-  _globals['_PLUGINSRESPONSE']._serialized_end=449
-  _globals['_INTROSPECTION']._serialized_start=452
-  _globals['_INTROSPECTION']._serialized_end=587
+  _globals['_PLUGIN']._serialized_start=165
+  _globals['_PLUGIN']._serialized_end=361
+  _globals['_PLUGIN_EXPORTSENTRY']._serialized_start=315
+  _globals['_PLUGIN_EXPORTSENTRY']._serialized_end=361
+  _globals['_PLUGINSREQUEST']._serialized_start=363
+  _globals['_PLUGINSREQUEST']._serialized_end=396
+  _globals['_PLUGINSRESPONSE']._serialized_start=398
+  _globals['_PLUGINSRESPONSE']._serialized_end=478
+  _globals['_SERVERRESPONSE']._serialized_start=480
+  _globals['_SERVERRESPONSE']._serialized_end=510
+  _globals['_INTROSPECTION']._serialized_start=513
+  _globals['_INTROSPECTION']._serialized_end=736
 # @@protoc_insertion_point(module_scope)

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from fargate_agent.containerd.pb import introspection_pb2 as _introspection_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -32,11 +33,13 @@ class IntrospectionStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> IntrospectionAsyncStub: ...
     Plugins: _grpc.UnaryUnaryMultiCallable[_introspection_pb2.PluginsRequest, _introspection_pb2.PluginsResponse]
+    Server: _grpc.UnaryUnaryMultiCallable[_empty_pb2.Empty, _introspection_pb2.ServerResponse]
 
 @_typing.type_check_only
 class IntrospectionAsyncStub(IntrospectionStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Plugins: _aio.UnaryUnaryMultiCallable[_introspection_pb2.PluginsRequest, _introspection_pb2.PluginsResponse]  # type: ignore[assignment]
+    Server: _aio.UnaryUnaryMultiCallable[_empty_pb2.Empty, _introspection_pb2.ServerResponse]  # type: ignore[assignment]
 
 class IntrospectionServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -45,5 +48,12 @@ class IntrospectionServicer(metaclass=_abc_1.ABCMeta):
         request: _introspection_pb2.PluginsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_introspection_pb2.PluginsResponse, _abc.Awaitable[_introspection_pb2.PluginsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Server(
+        self,
+        request: _empty_pb2.Empty,
+        context: _ServicerContext,
+    ) -> _typing.Union[_introspection_pb2.ServerResponse, _abc.Awaitable[_introspection_pb2.ServerResponse]]: ...
 
 def add_IntrospectionServicer_to_server(servicer: IntrospectionServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

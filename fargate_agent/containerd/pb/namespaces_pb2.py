@@ -22,21 +22,24 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,fargate_agent/containerd/pb/namespaces.proto\x12!containerd.services.namespaces.v1\"\x19\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\"Y\n\x16\x43reateNamespaceRequest\x12?\n\tnamespace\x18\x01 \x01(\x0b\x32,.containerd.services.namespaces.v1.Namespace\"Z\n\x17\x43reateNamespaceResponse\x12?\n\tnamespace\x18\x01 \x01(\x0b\x32,.containerd.services.namespaces.v1.Namespace2\x8d\x01\n\nNamespaces\x12\x7f\n\x06\x43reate\x12\x39.containerd.services.namespaces.v1.CreateNamespaceRequest\x1a:.containerd.services.namespaces.v1.CreateNamespaceResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,fargate_agent/containerd/pb/namespaces.proto\x12!containerd.services.namespaces.v1\x1a\x1bgoogle/protobuf/empty.proto\"\x19\n\tNamespace\x12\x0c\n\x04name\x18\x01 \x01(\t\"Y\n\x16\x43reateNamespaceRequest\x12?\n\tnamespace\x18\x01 \x01(\x0b\x32,.containerd.services.namespaces.v1.Namespace\"Z\n\x17\x43reateNamespaceResponse\x12?\n\tnamespace\x18\x01 \x01(\x0b\x32,.containerd.services.namespaces.v1.Namespace\"&\n\x16\x44\x65leteNamespaceRequest\x12\x0c\n\x04name\x18\x01 \x01(\t2\xea\x01\n\nNamespaces\x12\x7f\n\x06\x43reate\x12\x39.containerd.services.namespaces.v1.CreateNamespaceRequest\x1a:.containerd.services.namespaces.v1.CreateNamespaceResponse\x12[\n\x06\x44\x65lete\x12\x39.containerd.services.namespaces.v1.DeleteNamespaceRequest\x1a\x16.google.protobuf.Emptyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'fargate_agent.containerd.pb.namespaces_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_NAMESPACE']._serialized_start=83
-  _globals['_NAMESPACE']._serialized_end=108
-  _globals['_CREATENAMESPACEREQUEST']._serialized_start=110
-  _globals['_CREATENAMESPACEREQUEST']._serialized_end=199
-  _globals['_CREATENAMESPACERESPONSE']._serialized_start=201
-  _globals['_CREATENAMESPACERESPONSE']._serialized_end=291
-  _globals['_NAMESPACES']._serialized_start=294
-  _globals['_NAMESPACES']._serialized_end=435
+  _globals['_NAMESPACE']._serialized_start=112
+  _globals['_NAMESPACE']._serialized_end=137
+  _globals['_CREATENAMESPACEREQUEST']._serialized_start=139
+  _globals['_CREATENAMESPACEREQUEST']._serialized_end=228
+  _globals['_CREATENAMESPACERESPONSE']._serialized_start=230
+  _globals['_CREATENAMESPACERESPONSE']._serialized_end=320
+  _globals['_DELETENAMESPACEREQUEST']._serialized_start=322
+  _globals['_DELETENAMESPACEREQUEST']._serialized_end=360
+  _globals['_NAMESPACES']._serialized_start=363
+  _globals['_NAMESPACES']._serialized_end=597
 # @@protoc_insertion_point(module_scope)

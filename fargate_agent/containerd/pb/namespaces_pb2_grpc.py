@@ -4,6 +4,7 @@ import grpc
 import warnings
 
 from fargate_agent.containerd.pb import namespaces_pb2 as fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2
+from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -39,12 +40,23 @@ class NamespacesStub:
                 request_serializer=fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.CreateNamespaceRequest.SerializeToString,
                 response_deserializer=fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.CreateNamespaceResponse.FromString,
                 _registered_method=True)
+        self.Delete = channel.unary_unary(
+                '/containerd.services.namespaces.v1.Namespaces/Delete',
+                request_serializer=fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.DeleteNamespaceRequest.SerializeToString,
+                response_deserializer=google_dot_protobuf_dot_empty__pb2.Empty.FromString,
+                _registered_method=True)
 
 
 class NamespacesServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Create(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Delete(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -57,6 +69,11 @@ def add_NamespacesServicer_to_server(servicer, server):
                     servicer.Create,
                     request_deserializer=fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.CreateNamespaceRequest.FromString,
                     response_serializer=fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.CreateNamespaceResponse.SerializeToString,
+            ),
+            'Delete': grpc.unary_unary_rpc_method_handler(
+                    servicer.Delete,
+                    request_deserializer=fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.DeleteNamespaceRequest.FromString,
+                    response_serializer=google_dot_protobuf_dot_empty__pb2.Empty.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -86,6 +103,33 @@ class Namespaces:
             '/containerd.services.namespaces.v1.Namespaces/Create',
             fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.CreateNamespaceRequest.SerializeToString,
             fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.CreateNamespaceResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Delete(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.namespaces.v1.Namespaces/Delete',
+            fargate__agent_dot_containerd_dot_pb_dot_namespaces__pb2.DeleteNamespaceRequest.SerializeToString,
+            google_dot_protobuf_dot_empty__pb2.Empty.FromString,
             options,
             channel_credentials,
             insecure,

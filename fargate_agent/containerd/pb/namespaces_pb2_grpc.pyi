@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from fargate_agent.containerd.pb import namespaces_pb2 as _namespaces_pb2
+from google.protobuf import empty_pb2 as _empty_pb2
 from grpc import aio as _aio
 import abc as _abc_1
 import grpc as _grpc
@@ -32,11 +33,13 @@ class NamespacesStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> NamespacesAsyncStub: ...
     Create: _grpc.UnaryUnaryMultiCallable[_namespaces_pb2.CreateNamespaceRequest, _namespaces_pb2.CreateNamespaceResponse]
+    Delete: _grpc.UnaryUnaryMultiCallable[_namespaces_pb2.DeleteNamespaceRequest, _empty_pb2.Empty]
 
 @_typing.type_check_only
 class NamespacesAsyncStub(NamespacesStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Create: _aio.UnaryUnaryMultiCallable[_namespaces_pb2.CreateNamespaceRequest, _namespaces_pb2.CreateNamespaceResponse]  # type: ignore[assignment]
+    Delete: _aio.UnaryUnaryMultiCallable[_namespaces_pb2.DeleteNamespaceRequest, _empty_pb2.Empty]  # type: ignore[assignment]
 
 class NamespacesServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -45,5 +48,12 @@ class NamespacesServicer(metaclass=_abc_1.ABCMeta):
         request: _namespaces_pb2.CreateNamespaceRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_namespaces_pb2.CreateNamespaceResponse, _abc.Awaitable[_namespaces_pb2.CreateNamespaceResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Delete(
+        self,
+        request: _namespaces_pb2.DeleteNamespaceRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
 
 def add_NamespacesServicer_to_server(servicer: NamespacesServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,1 @@
+"""What `make install` and its opposites do that takes more than a shell; see systemd/install."""

@@ -1,0 +1,60 @@
+"""`python -m fargate_agent.installation VERB`, as root."""
+
+import argparse
+import asyncio
+import sys
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.cli.failure import CliError
+from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.settings import read_settings
+from fargate_agent.installation.first_keys import write_client_files
+from fargate_agent.installation.leftovers import purge_namespace, stop_tasks, sweep_machine
+from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.settings import read_agent_settings
+from fargate_agent.settings_file import SettingsError
+
+SETTINGS: Final = Path("/etc/fargate")
+_VERBS: Final = {
+    "keys": "hand the control plane's keys to the agent and to the command line",
+    "drain": "stop the tasks of this machine",
+    "sweep": "take back what a stopped agent left in containerd and in the kernel",
+    "purge": "remove all images, too",
+}
+
+
+def main() -> None:
+    """Do what was asked for; what goes wrong is said in one line."""
+    lines = [f"{verb}: {what}" for verb, what in _VERBS.items()]
+    parser = argparse.ArgumentParser(prog="installation", description="; ".join(lines))
+    parser.add_argument("verb", choices=_VERBS)
+    verb = parser.parse_args().verb
+    try:
+        _run(verb)
+    except (CliError, StartError, SettingsError, ContainerdError, NetlinkError, OSError) as error:
+        sys.exit(f"{verb}: {error}")
+
+
+def _run(verb: str) -> None:
+    agent = read_agent_settings(SETTINGS / "agent.toml")
+    match verb:
+        case "keys":
+            for file in write_client_files(SETTINGS, read_settings(None), agent.socket):
+                _say(f"wrote {file}")
+        case "drain":
+            asyncio.run(stop_tasks(agent.socket, _say))
+        case "sweep":
+            asyncio.run(sweep_machine(agent, _say))
+        case _:
+            asyncio.run(purge_namespace(agent, _say))
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,123 @@
+"""What has to be so before an agent may work here, and what it then keeps from other agents."""
+
+import fcntl
+import grp
+import os
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.acs.api import Credentials
+from fargate_agent.claim import ClaimedError, claim
+from fargate_agent.settings import AgentSettings, read_key_file
+
+OLDEST_CONTAINERD: Final = (1, 6)
+"""Major and minor version; the agent is tested with nothing older."""
+
+
+class AgentError(Exception):
+    """The agent can't do its work here, and the operator has to change something."""
+
+
+class NotNowError(AgentError):
+    """The agent can't do its work now; it may go away by itself, so another try makes sense."""
+
+
+def check_settings(settings: AgentSettings) -> None:
+    """Return if the agent could begin with these settings; blocks.
+
+    Raises:
+        AgentError: it could not.
+        SettingsError: the file of the key is wrong.
+    """
+    read_key(settings)
+    find_group(settings.socket_group)
+
+
+@contextmanager
+def hold_state_dir(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory for this process alone.
+
+    Raises:
+        AgentError: another agent works there.
+        NotNowError: it can't be made.
+    """
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise NotNowError(f"state directory {state_dir}: {error.strerror}") from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise AgentError(f"another agent works in {state_dir}") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def hold(name: str, what: object) -> Iterator[None]:
+    """Hold a name for this agent alone; `what` it stands for is what the operator reads.
+
+    Raises:
+        AgentError: another agent holds it.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(claim(name))
+        except ClaimedError as error:
+            raise AgentError(f"another agent, {error}, works with {what}") from error
+        yield
+
+
+def require_containerd(version: str, address: Path) -> None:
+    """Return if this version of containerd will do; one that can't be read counts as new.
+
+    Raises:
+        AgentError: it is too old.
+    """
+    found = re.match(r"v?(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) < OLDEST_CONTAINERD:
+        raise AgentError(
+            f"containerd {version} at {address} is too old: "
+            f"{'.'.join(map(str, OLDEST_CONTAINERD))} or newer is needed"
+        )
+
+
+def read_key(settings: AgentSettings) -> Credentials:
+    """Read the agent's key from the first place that has one; blocks.
+
+    Raises:
+        AgentError: there is none.
+        SettingsError: there is a file for it that can't be read.
+    """
+    if settings.access_key_id or settings.secret_access_key or settings.key_file is None:
+        key_id = settings.access_key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")
+        secret = settings.secret_access_key or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
+    else:
+        key = read_key_file(settings.key_file)
+        key_id, secret = key.access_key_id, key.secret_access_key
+    if not key_id or not secret:
+        raise AgentError(
+            "no key for the control plane: set key_file, or FARGATE_AGENT_ACCESS_KEY_ID and "
+            "FARGATE_AGENT_SECRET_ACCESS_KEY"
+        )
+    return Credentials(access_key=key_id, secret_key=secret)
+
+
+def find_group(name: str | None) -> int | None:
+    """Return the number of a group; blocks.
+
+    Raises:
+        AgentError: there is no such group.
+    """
+    if name is None:
+        return None
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        raise AgentError(f"socket_group: there is no group {name}") from None

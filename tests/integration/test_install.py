@@ -1,0 +1,226 @@
+"""`make install` as packagers use it: all files below one directory, and nothing else touched."""
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.fixtures.machine import wait_for
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+DEADLINE_S: Final = 240
+PROGRAMS: Final = ("fargate", "fargate-agent", "fargate-control-plane")
+
+pytestmark = pytest.mark.timeout(300)
+
+
+def make(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["make", *arguments],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+
+
+def make_well(*arguments: str) -> str:
+    done = make(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The root of a machine to be, with the programs in it."""
+    root = tmp_path_factory.mktemp("root")
+    make_well("install", f"DESTDIR={root}")
+    yield root
+    make_well("purge", f"DESTDIR={root}")
+    assert [path for path in root.rglob("*") if not path.is_dir()] == []
+
+
+def run(root: Path, *arguments: str) -> str:
+    """Run the environment's Python where it is now."""
+    done = subprocess.run(
+        [root / "opt/fargate/venv/bin/python", "-I", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return done.stdout.strip()
+
+
+def test_links_lead_to_the_programs(installed: Path) -> None:
+    for name in PROGRAMS:
+        link = installed / "usr/local/bin" / name
+        assert link.readlink() == Path("/opt/fargate/venv/bin") / name
+        assert (installed / f"opt/fargate/venv/bin/{name}").stat().st_mode & 0o111 == 0o111
+    assert (installed / "opt/cni/bin/fargate-veth").readlink() == Path(
+        "/opt/fargate/cni/fargate-veth"
+    )
+
+
+def test_programs_name_the_interpreter_they_will_have(installed: Path) -> None:
+    tree = installed / "opt/fargate"
+
+    for program in (*(tree / "venv/bin" / name for name in PROGRAMS), tree / "cni/fargate-veth"):
+        assert program.read_text().splitlines()[0] == "#!/opt/fargate/venv/bin/python"
+
+
+def test_no_file_knows_where_it_was_made(installed: Path) -> None:
+    traces = (os.fsencode(installed), os.fsencode(CHECKOUT), b"/opt/fargate.new")
+
+    found = [
+        path
+        for path in installed.rglob("*")
+        if path.is_file() and not path.is_symlink()
+        if any(trace in path.read_bytes() for trace in traces)
+    ]
+
+    assert found == []
+
+
+def test_every_module_of_ours_is_compiled(installed: Path) -> None:
+    tree = installed / "opt/fargate"
+    ours = next(tree.glob("venv/lib/*/site-packages/fargate_agent"))
+
+    for source in (*ours.rglob("*.py"), tree / "shim-loggers/json_file.py"):
+        assert list(source.parent.glob(f"__pycache__/{source.stem}.*.pyc")), source
+
+
+def test_installed_agent_finds_the_loggers_beside_it(installed: Path) -> None:
+    found = run(
+        installed,
+        "-c",
+        "from fargate_agent.settings import AgentSettings; print(AgentSettings().shim_loggers_dir)",
+    )
+
+    assert found == str(installed / "opt/fargate/shim-loggers")
+    assert os.access(Path(found) / "json-file", os.X_OK)
+
+
+def test_upgrade_keeps_what_was_edited_and_renews_the_rest(installed: Path) -> None:
+    settings = installed / "etc/fargate"
+    (settings / "agent.toml").write_text('cluster = "mine"\n')
+    for old in (settings, installed / "opt/fargate/settings"):  # as an older version had it
+        (old / "control-plane.toml").write_text("# older\n")
+    (installed / "opt/fargate/venv/gone-in-the-new-version").touch()
+
+    make_well("install", f"DESTDIR={installed}")
+
+    assert (settings / "agent.toml").read_text() == 'cluster = "mine"\n'
+    delivered = (CHECKOUT / "systemd/control-plane.toml").read_text()
+    assert (settings / "control-plane.toml").read_text() == delivered
+    assert not (installed / "opt/fargate/venv/gone-in-the-new-version").exists()
+    assert sorted(path.name for path in (installed / "opt").iterdir()) == ["cni", "fargate"]
+
+
+def test_interrupted_upgrade_leaves_the_old_version_whole(installed: Path) -> None:
+    mark = installed / "opt/fargate/the-old-one"
+    mark.touch()
+    half = installed / "opt/fargate.new/venv/bin/python"
+    upgrade = subprocess.Popen(
+        ["make", "install", f"DESTDIR={installed}"],
+        cwd=CHECKOUT,
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_for(half.is_symlink, "the new tree", DEADLINE_S)
+    finally:
+        os.killpg(upgrade.pid, signal.SIGKILL)
+        upgrade.wait()
+
+    assert mark.exists()
+    assert run(installed, "-m", "fargate_agent", "--version")
+
+    make_well("install", f"DESTDIR={installed}")
+
+    assert not mark.exists()
+    assert not (installed / "opt/fargate.new").exists()
+
+
+def test_another_prefix_moves_links_and_units(installed: Path) -> None:
+    make_well("install", f"DESTDIR={installed}", "PREFIX=/usr")
+
+    units = installed / "usr/lib/systemd/system"
+    for name in ("fargate-agent", "fargate-control-plane"):
+        assert f"ExecStart=/usr/bin/{name}" in (units / f"{name}.service").read_text()
+        assert "/usr/local/" not in (units / f"{name}.service").read_text()
+    assert (installed / "usr/bin/fargate").is_symlink()
+    assert not list((installed / "usr/local").rglob("*fargate*"))
+
+
+def test_uninstall_leaves_only_edited_settings_and_may_be_repeated(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    make_well("install", f"DESTDIR={root}")
+    (root / "etc/fargate/agent.toml").write_text('cluster = "mine"\n')
+
+    for _ in range(2):
+        said = make_well("uninstall", f"DESTDIR={root}")
+
+        assert f"{root}/etc/fargate/agent.toml stays" in said
+        left = [path for path in root.rglob("*") if not path.is_dir()]
+        assert left == [root / "etc/fargate/agent.toml"]
+
+
+def test_file_of_somebody_else_is_not_replaced(tmp_path: Path) -> None:
+    theirs = tmp_path / "usr/local/bin/fargate"
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("theirs")
+
+    done = make("install", f"DESTDIR={tmp_path}")
+
+    assert done.returncode != 0
+    assert f"install: {theirs} is there and is not ours" in done.stderr
+    assert theirs.read_text() == "theirs"
+    assert not list((tmp_path / "opt").iterdir())
+
+
+def test_without_wheels_nothing_is_touched(installed: Path, tmp_path: Path) -> None:
+    before = sorted((installed / "opt/fargate").iterdir())
+
+    done = subprocess.run(
+        [CHECKOUT / "systemd/install", "install"],
+        env={**os.environ, "DESTDIR": str(installed), "WHEELS": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+
+    assert done.returncode != 0
+    assert done.stderr == f"install: {tmp_path} holds no wheels: make wheels\n"
+    assert sorted((installed / "opt/fargate").iterdir()) == before
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("verb", ["install", "uninstall", "purge"])
+def test_who_is_not_root_is_told_so(verb: str) -> None:
+    done = subprocess.run(
+        ["setpriv", "--reuid", "65534", "--clear-groups", "bash", "-s", verb],
+        input=(CHECKOUT / "systemd/install").read_text(),
+        cwd="/",
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode != 0
+    assert done.stderr == f"{verb}: this needs root: sudo make {verb}\n"
+
+
+def test_wheels_are_not_made_again_for_nothing(installed: Path) -> None:
+    stamp = (CHECKOUT / "build/wheels/stamp").stat()
+
+    assert make_well("wheels") == ""
+
+    assert (CHECKOUT / "build/wheels/stamp").stat().st_mtime_ns == stamp.st_mtime_ns

@@ -1,0 +1,41 @@
+"""What keeps an agent from working here, in the words of the one line that the operator reads."""
+
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.preconditions import AgentError, check_settings, require_containerd
+from fargate_agent.settings import AgentSettings
+
+ADDRESS = Path("/run/containerd/containerd.sock")
+
+
+@pytest.mark.parametrize(
+    "version", ["1.6.0", "v1.6.20", "1.6.20~ds1", "1.7.2", "2.0.0-rc.1", "v2.1", "1.10.0", "devel"]
+)
+def test_containerd_is_new_enough(version: str) -> None:
+    require_containerd(version, ADDRESS)
+
+
+@pytest.mark.parametrize("version", ["1.5.18", "v1.4.13~ds1", "0.2.9", "1.5"])
+def test_older_containerd_is_refused_with_both_versions(version: str) -> None:
+    with pytest.raises(AgentError) as error:
+        require_containerd(version, ADDRESS)
+
+    assert str(error.value) == (
+        f"containerd {version} at {ADDRESS} is too old: 1.6 or newer is needed"
+    )
+
+
+def test_agent_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+
+    with pytest.raises(AgentError, match="no key for the control plane: set key_file"):
+        check_settings(AgentSettings())
+
+
+def test_key_of_the_file_will_do(tmp_path: Path) -> None:
+    file = tmp_path / "key.toml"
+    file.write_text('access_key_id = "AKIA"\nsecret_access_key = "s"\n')
+
+    check_settings(AgentSettings(key_file=file))

@@ -1,0 +1,162 @@
+"""The systemd driver, with a system bus whose systemd keeps its slices as directories."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.runtime.slices import Slices, plan_cpu_weight, render_slice
+from fargate_agent.runtime.systemd import SystemdError, open_manager
+from tests.fixtures.systemd import FakeSystemd
+
+ID = "0123456789abcdef0123456789abcdef"
+TASK = f"/ecs/{ID}"
+CONTAINER = f"{TASK}/{ID}-0000000042"
+TASK_SLICE = f"ecstasks-{ID}.slice"
+CONTAINER_SLICE = f"ecstasks-{ID}-0000000042.slice"
+
+
+@pytest.fixture
+def systemd(tmp_path: Path) -> Iterator[FakeSystemd]:
+    fake = FakeSystemd(address=tmp_path / "bus", tree=tmp_path / "tree")
+    with fake.serve():
+        yield fake
+
+
+@pytest.fixture
+def slices(systemd: FakeSystemd) -> Slices:
+    return Slices(tree=systemd.tree, connect=partial(open_manager, bus=systemd.address))
+
+
+def test_a_task_is_a_slice_and_a_container_one_in_it(slices: Slices) -> None:
+    assert render_slice(TASK) == TASK_SLICE
+    assert render_slice(CONTAINER) == CONTAINER_SLICE
+    assert slices.render_path(CONTAINER) == f"{CONTAINER_SLICE}:ecs:{ID}-0000000042"
+
+
+def test_dashes_of_an_id_nest_no_slices() -> None:
+    old = "01234567-89ab-cdef-0123-456789abcdef"
+
+    assert render_slice(f"/ecs/{old}") == f"ecstasks-{old.replace('-', '.')}.slice"
+    assert render_slice(f"/ecs/{old}/{old}-7") == f"ecstasks-{old.replace('-', '.')}-7.slice"
+
+
+@pytest.mark.parametrize(("shares", "weight"), [(2, 1), (512, 20), (1024, 39), (262_144, 10_000)])
+def test_shares_become_weights(shares: int, weight: int) -> None:
+    assert plan_cpu_weight(shares) == weight
+
+
+def test_a_task_is_made_with_its_limits(slices: Slices, systemd: FakeSystemd) -> None:
+    assert not slices.exists(TASK)
+
+    slices.ensure(TASK, memory_mib=512)
+    slices.bound_cpu(TASK, 256)
+
+    assert slices.exists(TASK)
+    properties = systemd.properties[TASK_SLICE]
+    assert (properties["MemoryMax"], properties["MemorySwapMax"]) == (512 << 20, 0)
+    assert (properties["CPUQuotaPerSecUSec"], properties["CPUQuotaPeriodUSec"]) == (
+        250_000,
+        100_000,
+    )
+
+
+def test_a_task_that_is_there_gets_its_limits_again(slices: Slices, systemd: FakeSystemd) -> None:
+    slices.ensure(TASK, memory_mib=256)
+
+    slices.ensure(TASK, memory_mib=512)
+
+    assert systemd.properties[TASK_SLICE]["MemoryMax"] == 512 << 20
+
+
+def test_a_tiny_share_of_a_cpu_is_what_the_kernel_takes(
+    slices: Slices, systemd: FakeSystemd
+) -> None:
+    slices.ensure(TASK, memory_mib=None)
+    slices.bound_cpu(TASK, 2)
+
+    assert systemd.properties[TASK_SLICE]["CPUQuotaPerSecUSec"] == 10_000
+    assert "MemoryMax" not in systemd.properties[TASK_SLICE]
+
+
+def test_a_container_has_its_share_and_reservation_among_its_siblings(
+    slices: Slices, systemd: FakeSystemd
+) -> None:
+    slices.ensure_container(CONTAINER, cpu_shares=512, memory_reservation_mib=64)
+
+    properties = systemd.properties[CONTAINER_SLICE]
+    assert (properties["CPUWeight"], properties["MemoryLow"]) == (20, 64 << 20)
+
+
+def test_oom_kills_are_read_from_the_containers_slice(slices: Slices, systemd: FakeSystemd) -> None:
+    slices.ensure_container(CONTAINER, cpu_shares=2, memory_reservation_mib=None)
+    group = systemd.directory(CONTAINER_SLICE)
+    (group / "memory.events").write_text("low 0\noom 2\noom_kill 2\n")
+
+    assert slices.read_oom_kills(CONTAINER) == 2
+    assert slices.read_oom_kills(f"{TASK}/{ID}-gone") == 0
+
+
+def test_remove_ends_the_slice_and_forgets_what_failed_in_it(
+    slices: Slices, systemd: FakeSystemd
+) -> None:
+    slices.ensure(TASK, memory_mib=None)
+    slices.ensure_container(CONTAINER, cpu_shares=2, memory_reservation_mib=None)
+    systemd.states[f"ecs-{ID}-0000000042.scope"] = "failed"
+    systemd.states["ecstasks-other.slice"] = "active"
+
+    slices.remove(TASK, 1)
+
+    assert systemd.states == {"ecstasks-other.slice": "active"}
+    assert not slices.exists(TASK)
+
+
+def test_remove_of_what_is_gone_succeeds(slices: Slices) -> None:
+    slices.remove(TASK, 1)
+
+
+def test_remove_gives_up_on_a_process_that_does_not_end(
+    slices: Slices, systemd: FakeSystemd
+) -> None:
+    slices.ensure(TASK, memory_mib=None)
+    for name, text in (("cgroup.events", "populated 1\n"), ("cgroup.kill", "")):
+        (systemd.directory(TASK_SLICE) / name).write_text(text)
+
+    with pytest.raises(TimeoutError, match=f"slice of {TASK} is still in use after 0.02 s"):
+        slices.remove(TASK, 0.02)
+
+    assert (systemd.directory(TASK_SLICE) / "cgroup.kill").read_text() == "1"
+
+
+def test_a_refusal_is_told_in_systemds_words(slices: Slices, systemd: FakeSystemd) -> None:
+    systemd.refused["StartTransientUnit"] = ("AccessDenied", "Permission denied")
+
+    with pytest.raises(SystemdError, match="systemd: StartTransientUnit: Permission denied"):
+        slices.ensure(TASK, memory_mib=None)
+
+
+def test_a_job_that_fails_is_an_error(slices: Slices, systemd: FakeSystemd) -> None:
+    systemd.job_result = "failed"
+
+    with pytest.raises(SystemdError, match=f"systemd: start of {TASK_SLICE}: failed"):
+        slices.ensure(TASK, memory_mib=None)
+
+
+@pytest.mark.parametrize("method", ["Hello", "Subscribe", "StartTransientUnit"])
+def test_whoever_does_not_answer_is_given_up(systemd: FakeSystemd, method: str) -> None:
+    systemd.silent.add(method)
+
+    with (
+        pytest.raises(TimeoutError, match="systemd took longer than 0.1 s"),
+        open_manager(0.1, systemd.address) as manager,
+    ):
+        manager.start_slice(TASK_SLICE, [])
+
+
+def test_a_bus_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with (
+        pytest.raises(SystemdError, match=f"system bus {tmp_path}/bus: No such file"),
+        open_manager(1, tmp_path / "bus"),
+    ):
+        pass

@@ -1,0 +1,94 @@
+"""Boots: in order, after the power went, and on a machine that lacks much."""
+
+import threading
+from typing import Final
+
+from tests.vm.lab import Lab, Progress, definition, require
+from tests.vm.machine import Machine, MachineError
+from tests.vm.tasks import STEADY, require_no_links, require_nothing_left
+
+KERNEL_OPTIONS: Final = "mitigations=off"
+
+POOR: Final = (
+    f"{KERNEL_OPTIONS} systemd.unified_cgroup_hierarchy=0 "
+    "systemd.legacy_systemd_cgroup_controller=1 SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 "
+    "modprobe.blacklist=nf_tables"
+)
+"""Control groups of version 1 only, and no nftables. Source: kernel-command-line(7)."""
+
+WRONG_CLOCK: Final = "2020-01-01T00:00:00"
+
+_BOOTED: Final = "systemctl is-system-running --wait || true"
+
+
+def boot(machine: Machine, progress: Progress) -> None:
+    """The first boot."""
+    with progress.check("the machine boots") as note:
+        machine.boot(kernel_options=KERNEL_OPTIONS)
+        note("kvm" if machine.accelerated else "emulated")
+
+
+def check_reboot(lab: Lab, progress: Progress) -> None:
+    """Tasks of before a reboot are reported, and nothing is left of them."""
+    with progress.check("reboot: the services are back"):
+        lab.machine.run("systemctl reboot")
+        lab.machine.wait_until_booted()
+        _wait_for_services(lab)
+    with progress.check("tasks of before the boot are STOPPED, with a reason") as note:
+        note(_require_stopped(lab, lab.ids[STEADY]))
+        require_nothing_left(lab, lab.ids[STEADY])
+        require_no_links(lab)
+
+
+def check_power_cut(lab: Lab, progress: Progress) -> None:
+    """The power goes while a task starts; then the machine comes up with less than before."""
+    with progress.check("the power goes in the middle of a task's start"):
+        path = lab.put(definition("unlucky", "sleep 600"))
+        threading.Thread(target=_run_and_forget, args=(lab, path), daemon=True).start()
+        lab.ids["unlucky"] = lab.wait_for("ls /var/lib/fargate-agent/tasks | grep .").split()[0]
+        lab.machine.cut_power()
+    with progress.check("boot with cgroup v1 only, no nftables, and a clock of years ago"):
+        lab.machine.boot(kernel_options=POOR, clock=WRONG_CLOCK)
+        _wait_for_services(lab)
+        require("2020" in lab.sh("date"), "the clock is right")
+    with progress.check("the task whose start was cut off is STOPPED, and nothing is left") as note:
+        note(_require_stopped(lab, lab.ids["unlucky"]))
+        require_nothing_left(lab, lab.ids["unlucky"])
+        require_no_links(lab)
+
+
+def check_poor_machine(lab: Lab, progress: Progress) -> None:
+    """What can be done is done, what can't is said."""
+    with progress.check("fargate doctor says what this machine lacks") as note:
+        done = lab.machine.run("fargate doctor")
+        note(done.stdout.strip().splitlines()[-1][:100])
+        require("nft" in done.stdout, f"doctor: {done.stdout}{done.stderr}")
+    with progress.check("the clock steps by years while a task runs"):
+        script = "echo up; sleep 5; until [ $(date +%Y) -gt 2024 ]; do sleep 0.3; done; exit 6"
+        task_id = lab.run_task(definition("patient", script))
+        lab.wait_for(f"fargate logs {task_id} | grep up")
+        lab.sh("date -s 2026-01-01")
+        found = lab.wait_for(
+            f"fargate describe {task_id} --output json | grep -A1 exitCode", timeout_s=90
+        )
+        require("6" in found, f"exit code: {found}")
+
+
+def _run_and_forget(lab: Lab, path: str) -> None:
+    try:
+        lab.machine.run(f"fargate run {path}", timeout_s=30)
+    except MachineError:
+        return  # the power went
+
+
+def _wait_for_services(lab: Lab) -> None:
+    lab.sh(_BOOTED, timeout_s=150)
+    lab.wait_for("systemctl is-active fargate-agent fargate-control-plane", timeout_s=90)
+
+
+def _require_stopped(lab: Lab, task_id: str) -> str:
+    """Return why the task stopped."""
+    task = lab.describe(task_id)
+    require(task["lastStatus"] == "STOPPED", f"task {task_id} is {task['lastStatus']}")
+    require(task.get("stoppedReason"), f"no reason: {task}")
+    return f"{task['stopCode']}: {task['stoppedReason']}"

@@ -1,0 +1,62 @@
+"""Upgrade, uninstall and purge: what stays, and that nothing else does."""
+
+import json
+from typing import Final
+
+from tests.vm.lab import Lab, Progress, require
+from tests.vm.project import NEXT_VERSION
+from tests.vm.tasks import require_steady
+
+_INSTALL_TIMEOUT_S: Final = 240
+
+_LOOKS: Final = {
+    "files": "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /root"
+    " -o -path /var/log -o -path /var/lib/systemd -o -path /var/lib/containerd"
+    " -o -path /var/lib/apt -o -path /var/lib/dpkg -o -name __pycache__ \\) -prune -o -print",
+    "files below /run": "find /run -xdev \\( -path /run/systemd -o -path /run/udev"
+    " -o -path /run/log -o -path /run/credentials \\) -prune -o -print",
+    "users": "cut -d: -f1 /etc/passwd",
+    "groups": "cut -d: -f1 /etc/group",
+    "interfaces": "ls /sys/class/net",
+    "nftables": "nft list tables",
+    "routes": "ip route",
+    "mounts": "findmnt -rno TARGET",
+    "control groups": "find /sys/fs/cgroup -maxdepth 2 -type d ! -name '*.scope' ! -name '*.mount'"
+    " ! -name '*@*' ! -name '*.service'",
+    "unit files": "systemctl list-unit-files --plain --no-legend | cut -d' ' -f1",
+    "units": "systemctl list-units --all --plain --no-legend 'fargate*' 'ecstasks*'",
+    "abstract sockets": "grep -o '@[^ ]*fargate[^ ]*' /proc/net/unix || true",
+    "processes": "ps -eo comm= | grep -v -e kworker -e '^ps$' -e systemd | sort -u",
+    "containerd's containers and images": "ctr -n fargate containers ls -q; "
+    "ctr -n fargate images ls -q; ctr -n fargate leases ls -q; ctr -n fargate snapshots ls",
+    "containerd's namespaces": "ctr namespaces ls -q",
+}
+"""What is looked at before the product came and after it has gone."""
+
+
+def look(lab: Lab) -> dict[str, set[str]]:
+    """Return what the machine holds, by kind."""
+    return {what: set(lab.sh(command).splitlines()) for what, command in _LOOKS.items()}
+
+
+def check_upgrade(lab: Lab, progress: Progress) -> None:
+    """Another version takes over the tasks of the one before."""
+    with progress.check("make install of the next version while a task runs") as note:
+        note(lab.sh("fargate --version"))
+        lab.sh("cd /root/next && make install", _INSTALL_TIMEOUT_S)
+        said = lab.sh("fargate --version")
+        note(said)
+        require(NEXT_VERSION in said, f"still {said}")
+        require_steady(lab)
+
+
+def check_clean(lab: Lab, progress: Progress, before: dict[str, set[str]]) -> None:
+    """The machine holds what it held before the product came."""
+    with progress.check("the machine is as it was before"):
+        after = look(lab)
+        changes = {
+            what: {"more": sorted(after[what] - known), "less": sorted(known - after[what])}
+            for what, known in before.items()
+            if after[what] != known
+        }
+        require(not changes, json.dumps(changes, indent=1)[:4000])

@@ -1,0 +1,71 @@
+"""What an operator carries to a machine without a network: checkout, wheels and an image."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Final
+
+CHECKOUT: Final = Path(__file__).resolve().parents[2]
+NEXT_VERSION: Final = "0.1.999"
+"""Of the checkout that is installed over the first one."""
+
+_TIMEOUT_S: Final = 600
+_ARCHIVE: Final = "busybox.tar"
+
+
+def pack_project(directory: Path, python: str) -> tuple[Path, Path]:
+    """Make a tar archive with `main` and `next`, two versions of the checkout.
+
+    `python` is the version of the Python that it is for, e.g. `3.11`. Returns the archive, and the
+    image that lies in it as an OCI archive.
+    """
+    main, following = directory / "main", directory / "next"
+    wheels = _build_wheels(CHECKOUT, CHECKOUT / "build" / f"wheels-{python}", python)
+    _copy_checkout(main)
+    shutil.copytree(wheels, main / "build/wheels")
+    _run(str(main / "examples/busybox-image"), str(main / _ARCHIVE))
+    shutil.copytree(main, following, symlinks=True)
+    _change_version(following / "fargate_agent/__init__.py")
+    _build_wheels(following, following / "build/wheels", python)
+    archive = directory / "project.tar"
+    _run(
+        "tar", "-C", str(directory), "--owner=0", "--group=0", "-cf", str(archive), "main", "next"
+    )  # fmt: skip
+    return archive, main / _ARCHIVE
+
+
+def _copy_checkout(into: Path) -> None:
+    """Copy what git knows of or would know of."""
+    listing = _run("git", "-C", str(CHECKOUT), "ls-files", "-z", "-co", "--exclude-standard")
+    for name in filter(None, listing.split("\0")):
+        source, target = CHECKOUT / name, into / name
+        if source.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _build_wheels(tree: Path, wheels: Path, python: str) -> Path:
+    """`make wheels`, for the machine's Python; what is there already isn't made again."""
+    environment = CHECKOUT / "build/env"
+    program = tree / "systemd/build-wheels"
+    _run(str(program), "/usr/bin/python3", str(wheels), str(environment), python)
+    return wheels
+
+
+def _change_version(file: Path) -> None:
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text(
+        "".join(
+            f'__version__ = "{NEXT_VERSION}"\n' if line.startswith("__version__") else line
+            for line in lines
+        )
+    )
+
+
+def _run(*argv: str) -> str:
+    done = subprocess.run(
+        argv, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
+    )
+    if done.returncode:
+        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+    return done.stdout

@@ -1,0 +1,145 @@
+"""The services: stopped, killed, hung and misled while a task goes on."""
+
+from typing import Final
+
+from tests.vm.lab import Lab, Progress, definition, require
+from tests.vm.tasks import check_memory_limit, require_steady, require_whole_log
+
+AGENT: Final = "fargate-agent.service"
+CONTROL_PLANE: Final = "fargate-control-plane.service"
+
+WATCHDOG_S: Final = 10
+"""In place of the unit's, so that nobody waits for long."""
+
+_DROP_IN: Final = f"/run/systemd/system/{AGENT}.d/vm.conf"
+_SETTINGS: Final = "/etc/fargate/agent.toml"
+
+
+def check_services(lab: Lab, progress: Progress) -> None:
+    """They are up, and say so."""
+    with progress.check("both services are active, and nothing else has failed"):
+        for unit in (AGENT, CONTROL_PLANE, "containerd.service"):
+            require(lab.show_unit(unit, "ActiveState") == "active", f"{unit} is not active")
+        require(not lab.sh("systemctl --failed --plain --no-legend"), "a unit has failed")
+        require(lab.show_unit(CONTROL_PLANE, "User") == "fargate-control-plane", "user")
+        pid = lab.show_unit(CONTROL_PLANE, "MainPID")
+        status = lab.sh(f"grep -E '^(Uid|Cap(Prm|Eff|Bnd)):' /proc/{pid}/status")
+        require("Uid:\t0" not in status, f"the control plane runs as root: {status}")
+        require("1" not in status.split("CapPrm:")[1], f"capabilities: {status}")
+
+
+def check_restarts(lab: Lab, progress: Progress) -> None:
+    """Each service restarts by systemctl; the task doesn't notice."""
+    for unit in (AGENT, "containerd.service", CONTROL_PLANE):
+        with progress.check(f"systemctl restart {unit} while a task runs"):
+            if unit == AGENT:
+                lab.sh(
+                    f"mkdir -p $(dirname {_DROP_IN}) && "
+                    f"printf '[Service]\\nWatchdogSec={WATCHDOG_S}\\n' >{_DROP_IN} && "
+                    "systemctl daemon-reload"
+                )
+            lab.sh(f"systemctl restart {unit}")
+            require_steady(lab)
+
+
+def check_kill(lab: Lab, progress: Progress) -> None:
+    """A killed agent comes back, and so does one that hangs."""
+    with progress.check("SIGKILL for the agent: systemd starts it again"):
+        _replaced(lab, "KILL", timeout_s=40)
+        require_steady(lab)
+    with progress.check("an agent that hangs: the watchdog ends it") as note:
+        _replaced(lab, "STOP", timeout_s=WATCHDOG_S + 60)
+        journal = lab.sh(f"journalctl -b -u {AGENT} -g 'Watchdog timeout' --output cat | tail -n 1")
+        require("Watchdog timeout" in journal, "the journal has no watchdog")
+        note(journal)
+        lab.sh(f"rm {_DROP_IN} && systemctl daemon-reload")
+        require_steady(lab)
+
+
+def check_settings(lab: Lab, progress: Progress) -> None:
+    """A wrong settings file is told in one line, and harms nobody that runs."""
+    with progress.check("a settings file with a wrong key: reload fails, the agent goes on"):
+        lab.sh(f"cp -p {_SETTINGS} /root/agent.toml && echo 'regoin = \"x\"' >>{_SETTINGS}")
+        line = lab.sh(f"wc -l <{_SETTINGS}")
+        said = lab.fails("fargate-agent --check")
+        require(f"{_SETTINGS}:{line}:" in said and "regoin" in said, f"said: {said}")
+        require(len(said.splitlines()) == 1, f"more than a line: {said}")
+        lab.fails(f"systemctl reload {AGENT}")
+        require(lab.show_unit(AGENT, "ActiveState") == "active", "the agent has ended")
+    with progress.check("a service with such a file fails at once, and is not tried again"):
+        file = "/etc/fargate/control-plane.toml"
+        lab.sh(f"cp -p {file} /root/control-plane.toml && sed -i '1i regoin = 1' {file}")
+        lab.fails(f"systemctl restart {CONTROL_PLANE}")
+        require(lab.show_unit(CONTROL_PLANE, "ActiveState") == "failed", "it hasn't failed")
+        require(lab.show_unit(CONTROL_PLANE, "ExecMainStatus") == "78", "status")
+        journal = lab.sh(f"journalctl -b -u {CONTROL_PLANE} -n 5 --output cat")
+        require(f"{file}:1:" in journal, f"journal: {journal}")
+        lab.sh(f"cp -p /root/control-plane.toml {file} && systemctl start {CONTROL_PLANE}")
+    with progress.check("reload takes settings over, with cgroupfs as driver of control groups"):
+        pid = lab.show_unit(AGENT, "MainPID")
+        lab.sh(
+            f"cp -p /root/agent.toml {_SETTINGS} && "
+            f"sed -i '1i cgroup_driver = \"cgroupfs\"' {_SETTINGS} && systemctl reload {AGENT}"
+        )
+        lab.wait_for(f"[ $(systemctl show -P ActiveState {AGENT}) = active ]")
+        require(lab.show_unit(AGENT, "MainPID") == pid, "reload has started another process")
+        require_steady(lab)
+    check_memory_limit(lab, progress, how=", with cgroupfs too")
+    with progress.check("and back"):
+        lab.sh(f"cp -p /root/agent.toml {_SETTINGS} && systemctl reload {AGENT}")
+        lab.wait_for(f"[ $(systemctl show -P ActiveState {AGENT}) = active ]")
+        require_steady(lab)
+
+
+def check_second_agent(lab: Lab, progress: Progress) -> None:
+    """Two agents on one machine by mistake."""
+    with progress.check("a second agent refuses to start"):
+        said = lab.fails(
+            "FARGATE_AGENT_STATE_DIR=/tmp/second FARGATE_AGENT_SOCKET=/tmp/second.sock "
+            "timeout 60 fargate-agent 2>&1"
+        )
+        require("another agent" in said, f"said: {said}")
+        require(len(said.splitlines()) == 1, f"more than a line: {said}")
+
+
+def _replaced(lab: Lab, signal: str, timeout_s: float) -> None:
+    """Send the agent a signal, and wait until another process is in its place and ready."""
+    pid = lab.show_unit(AGENT, "MainPID")
+    lab.sh(f"kill -{signal} {pid}")
+    lab.wait_for(
+        f"[ $(systemctl show -P MainPID {AGENT}) != {pid} ] && systemctl is-active -q {AGENT}",
+        timeout_s,
+    )
+
+
+def check_journal(lab: Lab, progress: Progress) -> None:
+    """The journal can be asked for a task."""
+    with progress.check("journalctl FARGATE_TASK=… has the lines of one task"):
+        task_id = lab.ids["steady"]
+        lines = lab.sh(f"journalctl -b FARGATE_TASK={task_id} -u {AGENT} --output cat")
+        require(lines, "no line")
+    with progress.check("the log of the task has each line once"):
+        require_whole_log(lab)
+
+
+def check_full_disks(lab: Lab, progress: Progress) -> None:
+    """A full disk is a reason, not a catastrophe."""
+    for name, place in (("/var", "/var/lib/fill"), ("/run", "/run/fill")):
+        with progress.check(
+            f"a task on a machine whose {name} is full: a reason, and no harm"
+        ) as note:
+            lab.machine.run(
+                f"dd if=/dev/zero of={place} bs=64K status=none; "
+                f"dd if=/dev/zero of={place} bs=1 oflag=append conv=notrunc status=none"
+            )
+            code, shown = lab.follow_task(_HELLO, timeout_s=120)
+            lab.sh(f"rm {place}")
+            require(code != 0, f"the task ran: {shown}")
+            note(shown.strip().splitlines()[-1][-90:])
+            require_steady(lab)
+    with progress.check("with room again, tasks run again"):
+        code, shown = lab.follow_task(_HELLO)
+        require(code == 5, f"exit {code}: {shown}")
+
+
+_HELLO: Final = definition("hello", "echo hello; exit 5")

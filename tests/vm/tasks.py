@@ -1,0 +1,181 @@
+"""What tasks see, do, and are kept from, on the installed product."""
+
+import json
+import re
+import time
+from typing import Any, Final
+
+from tests.vm.lab import IMAGE, WEB_PORT, Lab, Progress, definition, require
+from tests.vm.machine import LAN_GATEWAY
+from tests.vm.project import CHECKOUT
+
+STEADY: Final = "steady"
+"""Role of the task that goes on from check to check."""
+
+LAN_SUBNET: Final = "subnet-lan"
+"""Of docs/install.md: its tasks are in the network of the second NIC."""
+
+_STEADY_SCRIPT: Final = """
+trap 'kill $!; exit 0' TERM
+id=$(cat /proc/sys/kernel/random/uuid) n=0 asked=0
+mkdir -p /www && httpd -p 8080 -h /www
+while :; do
+  n=$((n+1))
+  wget -q -T 5 -O /tmp/task $ECS_CONTAINER_METADATA_URI_V4/task && asked=$((asked+1))
+  echo "$id $n $asked" >/tmp/page && cp /tmp/page /www/index.html
+  echo "tick $n"
+  sleep 1 & wait $!
+done
+"""
+"""Says who it is, and how often it could ask the metadata endpoint; never ends by itself."""
+
+_SPIN_S: Final = 8
+_SPIN_SCRIPT: Final = f"""
+spin() {{
+  end=$(($(date +%s)+{_SPIN_S}))
+  while [ $(date +%s) -lt $end ]; do i=0; while [ $i -lt 999 ]; do i=$((i+1)); done; done
+}}
+spin & spin & wait
+times
+"""
+_EAT_SCRIPT: Final = "head -c 200m /dev/zero | tail -c 200m | wc -c; echo survived; exit 3"
+
+
+def check_web_and_client(lab: Lab, progress: Progress) -> None:
+    """Two containers of a task speak to each other, and the metadata endpoint to both."""
+    with progress.check("a web and a client container; metadata v4 and stats from inside") as note:
+        task = json.loads((CHECKOUT / "examples/web-and-client.json").read_text())
+        web, client = task["containerDefinitions"]
+        web |= {"image": IMAGE, "essential": False}
+        client |= {"image": IMAGE, "essential": True}
+        client["command"][0] += (
+            '; sleep 1; echo "the stats: $(wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task/stats)"'
+            "; exit 7"
+        )
+        code, shown = lab.follow_task(task)
+        require(code == 7, f"exit {code}: {shown}")
+        require("the page: hello from the web container" in shown, f"no page: {shown}")
+        metadata = json.loads(_find(r"the task: (\{.*\})", shown))
+        require(metadata["Limits"] == {"CPU": 0.25, "Memory": 512}, f"limits: {metadata}")
+        address = metadata["Containers"][0]["Networks"][0]["IPv4Addresses"][0]
+        require(address in _find(r"the address: (.*)", shown), f"{address} isn't in: {shown}")
+        stats = json.loads(_find(r"the stats: (\{.*\})", shown))
+        _require_stats(stats)
+        note(f"{address}, pulled from a registry that only tasks' ENIs lead to")
+
+
+def check_memory_limit(lab: Lab, progress: Progress, *, how: str = "") -> None:
+    """The kernel ends what needs more memory than its container has."""
+    with progress.check(f"a container that takes more memory than its limit is killed{how}"):
+        task = definition("eater", _EAT_SCRIPT, memory=64)
+        code, shown = lab.follow_task(task)
+        require(code == 137, f"exit {code}: {shown}")
+        require("OutOfMemoryError" in shown, f"no reason: {shown}")
+
+
+def check_cpu_limit(lab: Lab, progress: Progress) -> None:
+    """A task gets the share of the processors that it asked for, and no more."""
+    with progress.check("two busy loops in a task of 256 CPU units") as note:
+        code, shown = lab.follow_task(definition("spinner", _SPIN_SCRIPT))
+        require(code == 0, f"exit {code}: {shown}")
+        times = re.findall(r"(\d+)m([\d.]+)s", shown)[-2:]
+        used_s = sum(60 * int(minutes) + float(seconds) for minutes, seconds in times)
+        share = used_s / _SPIN_S
+        note(f"{share:.2f} of a processor")
+        require(0.1 < share < 0.35, f"{share:.2f} of a processor instead of 0.25: {shown}")
+
+
+def check_macvlan(lab: Lab, progress: Progress) -> None:
+    """A task of the second NIC's network is a neighbour of the machine, not behind it."""
+    with progress.check("a macvlan task speaks to the world outside, and is spoken to") as note:
+        script = (
+            f"wget -q -O - http://{LAN_GATEWAY}:{WEB_PORT}/from-macvlan; "
+            "mkdir /www; echo served by macvlan >/www/index.html; httpd -p 8080 -h /www; "
+            "trap 'exit 0' TERM; sleep 600 & wait"
+        )
+        task_id = lab.run_task(definition("lan", script), f"--subnet {LAN_SUBNET}")
+        address = lab.address(task_id)
+        deadline = time.monotonic() + 60
+        page = ""
+        while "served by macvlan" not in page:
+            require(time.monotonic() < deadline, f"{address} doesn't answer from outside")
+            page = lab.switch.run(
+                "sh", "-c", f"busybox wget -q -T 2 -O - http://{address}:8080/ 2>&1 || sleep 0.3"
+            )
+        seen = [line for line in lab.access_log.read_text().splitlines() if "from-macvlan" in line]
+        require(seen and seen[0].startswith(f"{address} "), f"seen outside: {seen}")
+        note(f"seen as {address}")
+        lab.sh(f"fargate stop {task_id} --wait")
+
+
+def start_steady(lab: Lab, progress: Progress) -> None:
+    """Start the task that later checks find alive."""
+    with progress.check("a task that goes on from here"):
+        lab.ids[STEADY] = lab.run_task(definition(STEADY, _STEADY_SCRIPT))
+        lab.ids["address"] = lab.address(lab.ids[STEADY])
+        lab.ids["page"] = lab.wait_for(_ask(lab)).split()[0]
+
+
+def require_steady(lab: Lab) -> None:
+    """The same task still runs, its metadata endpoint answers, and the control plane knows."""
+    before, number, asked = lab.wait_for(_ask(lab)).split()
+    require(before == lab.ids["page"], "another container than before answers")
+    lab.wait_for(
+        f"read _ n asked < <({_ask(lab)}) && [ $n -gt {number} ] && [ $asked -gt {asked} ]"
+    )
+    found = lab.fargate("ps")["tasks"]
+    statuses = {one["taskArn"].rpartition("/")[2]: one["lastStatus"] for one in found}
+    require(statuses.get(lab.ids[STEADY]) == "RUNNING", f"fargate ps: {statuses}")
+
+
+def require_whole_log(lab: Lab) -> None:
+    """Not a line of the task's log is missing or there twice."""
+    log = lab.sh(f"fargate logs {lab.ids[STEADY]}")
+    ticks = [int(number) for number in re.findall(r"tick (\d+)", log)]
+    require(ticks == list(range(1, len(ticks) + 1)), f"ticks: {ticks}")
+
+
+def require_nothing_left(lab: Lab, task_id: str) -> None:
+    """The machine holds nothing of a task any more, but the local copy of its log."""
+    looks = {
+        "network namespaces": "ls /run/netns",
+        "mounts": "cat /proc/self/mountinfo",
+        "control groups": "find /sys/fs/cgroup -type d",
+        "units": "systemctl list-units --all --plain --no-legend 'ecstasks-*' '*.scope'",
+        "containers": "ctr -n fargate containers ls -q",
+        "processes": "ctr -n fargate tasks ls -q",
+        "snapshots": "ctr -n fargate snapshots ls",
+        "leases": "ctr -n fargate leases ls -q",
+        "directories": "ls /var/lib/fargate-agent/tasks",
+    }
+    for what, command in looks.items():
+        found = [line for line in lab.sh(f"{command} || true").splitlines() if task_id in line]
+        require(not found, f"{what} are left of task {task_id}: {found}")
+
+
+def require_no_links(lab: Lab) -> None:
+    """No task, no interface of a task."""
+    links = lab.sh("ip -o link show type veth; ip -o link show type macvlan")
+    require(not links, f"interfaces are left: {links}")
+
+
+def _ask(lab: Lab) -> str:
+    return f"busybox wget -q -T 3 -O - http://{lab.ids['address']}:8080/"
+
+
+def _find(pattern: str, text: str) -> str:
+    found = re.search(pattern, text)
+    require(found, f"no {pattern!r} in: {text}")
+    assert found
+    return found[1]
+
+
+def _require_stats(stats: dict[str, Any]) -> None:
+    """The stats of every container are those of a container that lives."""
+    for one in filter(None, stats.values()):
+        require(one["memory_stats"]["usage"] > 0, f"memory: {one}")
+        require(0 < one["memory_stats"]["limit"] <= 2 << 30, f"memory limit: {one}")
+        require(one["cpu_stats"]["cpu_usage"]["total_usage"] > 0, f"CPU: {one}")
+        require(one["pids_stats"]["current"] >= 1, f"processes: {one}")
+        require(one["networks"]["eth1"]["rx_bytes"] > 0, f"network: {one}")
+    require(any(stats.values()), "no stats of any container")
