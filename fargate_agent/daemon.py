@@ -7,7 +7,6 @@ settings, read again, are right: this process then begins anew with them.
 import asyncio
 import ctypes
 import gc
-import hashlib
 import logging
 import os
 import shutil
@@ -43,6 +42,7 @@ from fargate_agent.network.dns import (
     render_resolv_conf,
 )
 from fargate_agent.network.macvlan import MacvlanEni
+from fargate_agent.network.names import name_instance
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
@@ -262,7 +262,7 @@ def _settle_memory() -> None:
 
 def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
     findings = Findings()
-    instance = hashlib.sha256(str(settings.state_dir.resolve()).encode()).hexdigest()[:8]
+    instance = name_instance(settings.state_dir)
     bridges = Bridges(instance, findings)
     netns = KernelNetns(instance)
     veth, macvlan = VethEni(bridges), MacvlanEni()

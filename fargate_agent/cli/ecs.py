@@ -24,7 +24,7 @@ from fargate_agent.cli.failure import CliError, NotKnownError, UnreachableError
 from fargate_agent.cli.shapes import Definition, Task, TasksAnswer
 
 CONNECT_TIMEOUT_S: Final = 5
-READ_TIMEOUT_S: Final = 20
+READ_TIMEOUT_S: Final = 60
 ATTEMPTS: Final = 3
 """Source: botocore, `data/_retry.json` and standard mode, `total_max_attempts`."""
 DESCRIBE_AT_ONCE: Final = 100

@@ -53,17 +53,26 @@ class Sessions:
         self._arns = arns
         self._settings = settings
         self._open: dict[str, _Session] = {}
+        self._began = time.monotonic()
+        self._lost: dict[str, float] = {}
+        """When a connection ended or was announced, by instance; on the monotonic clock."""
         self._changed = asyncio.Condition()
 
     def is_connected(self, instance_id: str) -> bool:
         """Whether the agent can be reached now."""
         return instance_id in self._open
 
-    async def wait_connected(self, instance_ids: Iterable[str], timeout_s: float) -> None:
-        """Return when one of the agents is connected, or the time is over."""
+    def expect(self, instance_id: str) -> None:
+        """Say that an agent that isn't connected now will be soon."""
+        self._lost[instance_id] = time.monotonic()
+
+    async def wait_connected(self, instance_ids: Iterable[str]) -> None:
+        """Return when one of the agents is connected, or all have been away for `agent_grace_s`."""
         ids = set(instance_ids)
+        lost_at = max((self._lost.get(id_, self._began) for id_ in ids), default=0.0)
+        patience_s = lost_at + self._settings.agent_grace_s - time.monotonic()
         with suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s), self._changed:
+            async with asyncio.timeout(max(patience_s, 0)), self._changed:
                 await self._changed.wait_for(lambda: ids & self._open.keys())
 
     def wake(self, instance_id: str) -> None:
@@ -94,6 +103,7 @@ class Sessions:
         finally:
             if self._open.get(instance.id) is session:
                 del self._open[instance.id]
+                self.expect(instance.id)
             async with self._changed:
                 self._changed.notify_all()
             log.info("agent %s: disconnected", instance.id)

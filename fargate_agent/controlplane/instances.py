@@ -49,6 +49,7 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
         }
         await session.flush()
         shown = await _render(plane, session, instance)
+    plane.sessions.expect(instance_id)
     return {"containerInstance": shown}
 
 
@@ -92,7 +93,7 @@ def check_owner(instance: ContainerInstance, access_key_id: str) -> None:
 
 
 async def wait_for_agent(plane: Plane, cluster: str) -> None:
-    """Return when an agent of the cluster is connected, soon if none is even registered.
+    """Return when an agent of the cluster is connected; at once if none is even registered.
 
     An agent that restarts is away for a moment; after `agent_grace_s` it counts as gone.
     """
@@ -100,7 +101,7 @@ async def wait_for_agent(plane: Plane, cluster: str) -> None:
         instances = await session.scalars(_active_instances(cluster))
         ids = [instance.id for instance in instances]
     if ids:
-        await plane.sessions.wait_connected(ids, plane.settings.agent_grace_s)
+        await plane.sessions.wait_connected(ids)
 
 
 async def choose_instance(

@@ -96,8 +96,8 @@ class ControlPlaneSettings(FileSettings):
     """Beside `sg-default`."""
     overcommit: bool = True
     """Whether the tasks of an instance may ask for more CPU and memory in sum than it has."""
-    agent_grace_s: Annotated[float, Field(ge=0, le=60)] = 5
-    """How long RunTask waits for an agent that is registered but not connected."""
+    agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
+    """RunTask waits for an agent that was lost no longer ago than this, as if it restarts."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 30
     resend_s: Annotated[float, Field(gt=0)] = 10
     """When a message to an agent that was not acknowledged is sent again."""

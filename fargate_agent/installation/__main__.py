@@ -7,12 +7,9 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.cli.failure import CliError
-from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.settings import read_settings
 from fargate_agent.installation.first_keys import write_client_files
-from fargate_agent.installation.leftovers import purge_namespace, stop_tasks, sweep_machine
-from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.settings import read_agent_settings
 from fargate_agent.settings_file import SettingsError
 
@@ -33,22 +30,28 @@ def main() -> None:
     verb = parser.parse_args().verb
     try:
         _run(verb)
-    except (CliError, StartError, SettingsError, ContainerdError, NetlinkError, OSError) as error:
+    except (CliError, StartError, SettingsError, OSError) as error:
         sys.exit(f"{verb}: {error}")
 
 
 def _run(verb: str) -> None:
     agent = read_agent_settings(SETTINGS / "agent.toml")
-    match verb:
-        case "keys":
-            for file in write_client_files(SETTINGS, read_settings(None), agent.socket):
-                _say(f"wrote {file}")
-        case "drain":
-            asyncio.run(stop_tasks(agent.socket, _say))
-        case "sweep":
-            asyncio.run(sweep_machine(agent, _say))
-        case _:
-            asyncio.run(purge_namespace(agent, _say))
+    if verb == "keys":
+        for file in write_client_files(SETTINGS, read_settings(None), agent.socket):
+            _say(f"wrote {file}")
+        return
+    from fargate_agent.installation import leftovers  # the agent's modules: many, slow to import
+
+    try:
+        match verb:
+            case "drain":
+                asyncio.run(leftovers.stop_tasks(agent.socket, _say))
+            case "sweep":
+                asyncio.run(leftovers.sweep_machine(agent, _say))
+            case _:
+                asyncio.run(leftovers.purge_namespace(agent, _say))
+    except leftovers.FAILURES as error:
+        raise CliError(str(error)) from error
 
 
 def _say(text: str) -> None:

@@ -14,6 +14,7 @@ from fargate_agent.cli.agent import Agent
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.findings import Findings
+from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.bridge import Bridges
 from fargate_agent.network.names import name_instance
 from fargate_agent.network.sweep import sweep
@@ -26,6 +27,8 @@ REPORT_TIMEOUT_S: Final = 10
 SERVED_TIMEOUT_S: Final = 10
 """How long containerd may take to answer."""
 POLL_S: Final = 0.1
+
+FAILURES: Final = (ContainerdError, NetlinkError)
 
 Say = Callable[[str], None]
 
@@ -53,6 +56,7 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
 
     Raises:
         ContainerdError: containerd doesn't answer, or something of it is still there.
+        NetlinkError: the kernel refused.
     """
     instance = name_instance(settings.state_dir)
     for name in await sweep(Bridges(instance, Findings()), settings.netns_dir, set()):

@@ -34,16 +34,13 @@ class MacvlanEni(EniDriver):
         with kernel_refusals(f"ENI {eni.id}"):
             async with Netlink.open() as host, Netlink.open(netns) as task:
                 parent = await _ready_parent(host, eni)
-                interface = await task.find_link(eni.ifname)
-                if interface is None or not _is_of(interface, eni):
-                    # Where there is another of that name, the kernel refuses.
+                interface = await _find(task, eni)
+                if interface is None:
                     with netns.open("rb") as namespace:
-                        await host.add_macvlan(
-                            parent.index,
-                            namespace.fileno(),
-                            {"ifname": eni.ifname, "address": eni.mac},
-                            eni.mtu,
-                        )
+                        await host.add_macvlan(parent.index, namespace.fileno(), eni.mac, eni.mtu)
+                    interface = await _find(task, eni)
+                if interface is not None and interface.name != eni.ifname:
+                    await task.rename(interface.index, eni.ifname)
                 is_new = await configure(task, netns, eni)
                 if is_new:
                     self._probes.start(eni, netns)
@@ -57,8 +54,8 @@ class MacvlanEni(EniDriver):
             if not is_netns(netns):
                 return
             async with Netlink.open(netns) as task:
-                interface = await task.find_link(eni.ifname)
-            if interface is not None and _is_of(interface, eni):
+                interface = await _find(task, eni)
+            if interface is not None:
                 await in_thread(delete_link, netns, interface.index)
 
 
@@ -74,5 +71,9 @@ async def _ready_parent(host: Netlink, eni: EniPlan) -> Link:
     return parent
 
 
-def _is_of(interface: Link, eni: EniPlan) -> bool:
-    return (interface.kind, interface.mac) == (KIND, eni.mac)
+async def _find(task: Netlink, eni: EniPlan) -> Link | None:
+    """The ENI's interface in the task's namespace, by whatever name."""
+    for link in await task.links():
+        if (link.kind, link.mac) == (KIND, eni.mac):
+            return link
+    return None

@@ -80,7 +80,9 @@ def mount_netns(namespace: io.FileIO, path: Path) -> None:
     Raises:
         OSError: the kernel refused it.
     """
-    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.chmod(0o755)  # as `ip netns` makes it, whatever the umask
     source = f"/proc/self/fd/{namespace.fileno()}"
     path.touch(mode=0o444)
     try:

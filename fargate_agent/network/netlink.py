@@ -161,23 +161,28 @@ class Netlink:
             ),
         )
 
-    async def add_macvlan(
-        self, parent: int, netns: int, inside: Mapping[str, str], mtu: int | None
-    ) -> None:
-        """Make a child of the parent, straight in the namespace open as `netns`."""
+    async def add_macvlan(self, parent: int, netns: int, mac: str, mtu: int | None) -> None:
+        """Make a child of the parent, straight in the namespace open as `netns`.
+
+        The kernel names it: a name that is asked for here must be free in both namespaces.
+        """
         size = {} if mtu is None else {"mtu": mtu}
         await self._ask(
-            f"make interface {inside['ifname']}",
+            "make interface",
             self._route.link(
                 "add",
                 kind="macvlan",
                 macvlan_mode="bridge",
                 link=parent,
                 net_ns_fd=netns,
-                **inside,
+                address=mac,
                 **size,
             ),
         )
+
+    async def rename(self, index: int, name: str) -> None:
+        """Give an interface that is down another name."""
+        await self._ask(f"name interface {name}", self._route.link("set", index=index, ifname=name))
 
     async def set_up(
         self, index: int, alias: str | None = None, *, master: int | None = None

@@ -2,6 +2,7 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
@@ -62,6 +63,20 @@ async def driver() -> AsyncIterator[MacvlanEni]:
     driver = MacvlanEni()
     yield driver
     driver.close()
+
+
+async def test_the_host_may_have_a_nic_of_the_same_name_as_the_task(
+    eni: EniPlan, netns: Path, driver: MacvlanEni, parent: str
+) -> None:
+    twin = replace(eni, ifname=parent)
+
+    await driver.attach(twin, netns)
+    await driver.attach(twin, netns)
+
+    (link,) = read_ip("link", "show", parent, netns=netns)
+    assert link["address"] == eni.mac
+    await driver.detach(twin, netns)
+    assert [one["ifname"] for one in read_ip("link", "show", netns=netns)] == ["lo"]
 
 
 async def test_a_task_is_a_machine_of_its_own_on_the_parents_network(
