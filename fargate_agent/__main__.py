@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import ctypes
 import faulthandler
-import logging
 import os
 import signal
 import sys
@@ -13,13 +12,10 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent import __version__
-from fargate_agent.daemon import serve
 from fargate_agent.preconditions import AgentError, NotNowError, check_settings
-from fargate_agent.settings import CONFIG_VARIABLE, AgentSettings, read_agent_settings
+from fargate_agent.settings import CONFIG_VARIABLE, read_agent_settings
 from fargate_agent.settings_file import SettingsError
-from fargate_agent.systemd import Notifier, complain, make_handler
-from fargate_agent.task.containers import current_container
-from fargate_agent.task.runner import current_task
+from fargate_agent.systemd import Notifier, complain
 
 PROGRAM: Final = "fargate-agent"
 DEFAULT_CONFIG: Final = Path("/etc/fargate/agent.toml")
@@ -27,15 +23,6 @@ DEFAULT_CONFIG: Final = Path("/etc/fargate/agent.toml")
 M_ARENA_MAX: Final = -8
 """How many heaps malloc keeps. Threads take turns in Python, so one is enough, and returns more of
 what was used. Source: glibc, malloc.h; mallopt(3)."""
-
-
-class _TaskFormatter(logging.Formatter):
-    """Adds the id of the task that the line is about."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line = super().format(record)
-        task_id = current_task.get()
-        return f"[{task_id[:12]}] {line}" if task_id else line
 
 
 def main() -> None:
@@ -49,7 +36,11 @@ def main() -> None:
         if arguments.check:
             check_settings(settings)
             return
-        _configure_logging(settings)
+        # many modules, which a look at the settings doesn't need
+        from fargate_agent.daemon import serve
+        from fargate_agent.log import configure_logging
+
+        configure_logging(PROGRAM, settings.log_level)
         read_again = partial(read_agent_settings, arguments.config)
         ended_by = asyncio.run(serve(settings, notifier, read_again))
     except (SettingsError, AgentError) as error:
@@ -75,24 +66,6 @@ def _parse_arguments() -> argparse.Namespace:
         help="only read the settings, and say what is wrong with them",
     )
     return parser.parse_args()
-
-
-def _configure_logging(settings: AgentSettings) -> None:
-    handler = make_handler(
-        PROGRAM,
-        _TaskFormatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%dT%H:%M:%S%z"),
-        _journal_fields,
-    )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
-    logging.getLogger("fargate_agent").setLevel(settings.log_level.upper())
-
-
-def _journal_fields(record: logging.LogRecord) -> dict[str, str]:
-    """What `journalctl FARGATE_TASK=…` looks for; a line may name what its coroutine doesn't."""
-    return {
-        "FARGATE_TASK": getattr(record, "task", "") or current_task.get(),
-        "FARGATE_CONTAINER": getattr(record, "container", "") or current_container.get(),
-    }
 
 
 def _begin_anew() -> None:

@@ -20,7 +20,7 @@ from typing import Final
 
 import aiohttp
 
-from fargate_agent.acs.api import ControlPlane
+from fargate_agent.acs.api import ControlPlane, Credentials
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import Registration, Session
@@ -348,7 +348,9 @@ def _render_files(task: TaskPlan) -> Mapping[str, str]:
 def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -> ControlPlane:
     if settings.key_file is not None and settings.key_file.stat().st_mode & 0o077:
         log.warning("%s can be read by others than its owner", settings.key_file)
-    return ControlPlane(http, settings.control_plane, read_key(settings), settings.region)
+    key = read_key(settings)
+    credentials = Credentials(access_key=key.access_key_id, secret_key=key.secret_access_key)
+    return ControlPlane(http, settings.control_plane, credentials, settings.region)
 
 
 def _describe_machine(settings: AgentSettings) -> Registration:

@@ -9,9 +9,8 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.acs.api import Credentials
 from fargate_agent.claim import ClaimedError, claim
-from fargate_agent.settings import AgentSettings, read_key_file
+from fargate_agent.settings import AgentKey, AgentSettings, read_key_file
 
 OLDEST_CONTAINERD: Final = (1, 6)
 """Major and minor version; the agent is tested with nothing older."""
@@ -88,25 +87,23 @@ def require_containerd(version: str, address: Path) -> None:
         )
 
 
-def read_key(settings: AgentSettings) -> Credentials:
+def read_key(settings: AgentSettings) -> AgentKey:
     """Read the agent's key from the first place that has one; blocks.
 
     Raises:
         AgentError: there is none.
         SettingsError: there is a file for it that can't be read.
     """
-    if settings.access_key_id or settings.secret_access_key or settings.key_file is None:
-        key_id = settings.access_key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")
-        secret = settings.secret_access_key or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
-    else:
-        key = read_key_file(settings.key_file)
-        key_id, secret = key.access_key_id, key.secret_access_key
+    if settings.key_file and not (settings.access_key_id or settings.secret_access_key):
+        return read_key_file(settings.key_file)
+    key_id = settings.access_key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")
+    secret = settings.secret_access_key or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
     if not key_id or not secret:
         raise AgentError(
             "no key for the control plane: set key_file, or FARGATE_AGENT_ACCESS_KEY_ID and "
             "FARGATE_AGENT_SECRET_ACCESS_KEY"
         )
-    return Credentials(access_key=key_id, secret_key=secret)
+    return AgentKey(access_key_id=key_id, secret_access_key=secret)
 
 
 def find_group(name: str | None) -> int | None:

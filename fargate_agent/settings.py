@@ -84,7 +84,7 @@ class AgentSettings(FileSettings):
         return value
 
 
-class KeyFile(BaseModel):
+class AgentKey(BaseModel):
     """What `key_file` holds."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -102,10 +102,10 @@ def read_agent_settings(file: Path) -> AgentSettings:
     return read_settings(AgentSettings, file)
 
 
-def read_key_file(file: Path) -> KeyFile:
+def read_key_file(file: Path) -> AgentKey:
     """Read the agent's key from a file of its own.
 
     Raises:
         SettingsError: it isn't there, can't be read, or lacks something.
     """
-    return read_document(KeyFile, file)
+    return read_document(AgentKey, file)

@@ -5,16 +5,12 @@ import asyncio
 import faulthandler
 import logging
 import os
-import signal
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.controlplane.errors import NotNowError, StartError
-from fargate_agent.controlplane.keys import Key
-from fargate_agent.controlplane.server import prepare, serve
-from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
+from fargate_agent.controlplane.settings import read_settings
 from fargate_agent.systemd import Notifier, complain, make_handler
 
 PROGRAM: Final = "fargate-control-plane"
@@ -36,8 +32,11 @@ def main() -> None:
         logging.basicConfig(
             level=settings.log_level.upper(), handlers=[make_handler(PROGRAM, plain)]
         )
+        # many modules, which a look at the settings doesn't need
+        from fargate_agent.controlplane.server import prepare, serve_until_signal
+
         with prepare(settings) as keys:
-            asyncio.run(_run(settings, keys, notifier))
+            asyncio.run(serve_until_signal(settings, keys, _say_ready, notifier))
     except StartError as error:
         complain(PROGRAM, str(error))
         notifier.status(str(error))
@@ -57,14 +56,6 @@ def _parse_arguments() -> argparse.Namespace:
         help="only read the settings, and say what is wrong with them",
     )
     return parser.parse_args()
-
-
-async def _run(settings: ControlPlaneSettings, keys: Mapping[str, Key], notifier: Notifier) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await serve(settings, keys, stop, _say_ready, notifier)
 
 
 def _say_ready(url: str) -> None:

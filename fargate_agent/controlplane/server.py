@@ -4,6 +4,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import signal
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
@@ -51,6 +52,20 @@ def prepare(settings: ControlPlaneSettings) -> Iterator[Mapping[str, Key]]:
         _endpoint(settings).unlink(missing_ok=True)
         service_model()
         yield ensure_keys(settings.keys_path)
+
+
+async def serve_until_signal(
+    settings: ControlPlaneSettings,
+    keys: Mapping[str, Key],
+    ready: Callable[[str], None],
+    notifier: Notifier,
+) -> None:
+    """Serve until SIGTERM or SIGINT; see `serve`."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(settings, keys, stop, ready, notifier)
 
 
 async def serve(

@@ -7,12 +7,13 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from tests.vm import boots, lifecycle, services, tasks
 from tests.vm.image import ensure_base_image
-from tests.vm.lab import WEB_PORT, CheckError, Lab, Progress, complain
+from tests.vm.lab import WEB_PORT, CheckError, Lab, Progress, complain, side_by_side
 from tests.vm.machine import OUTSIDE_ADDRESS, Machine, MachineError, Switch, machine
 from tests.vm.project import pack_project
 from tests.vm.walkthrough import Walkthrough
@@ -65,20 +66,27 @@ def _go_through(lab: Lab, progress: Progress) -> None:
     lab.sh("systemctl is-system-running --wait; tar -xf /dev/vdb -C /root")
     before = lifecycle.look(lab)
     walk = Walkthrough(lab, progress)
-    walk.go_to("Upgrade")
-    lab.sh(_OUR_REGISTRY)
+    walk.go_to("A first task")
     services.check_services(lab, progress)
-    tasks.check_web_and_client(lab, progress)
-    tasks.check_memory_limit(lab, progress)
-    tasks.check_cpu_limit(lab, progress)
-    tasks.check_macvlan(lab, progress)
+    lab.sh(_KNOW_THE_REGISTRY)
+    walk.go_to("On the network of a NIC")
     tasks.start_steady(lab, progress)
-    services.check_restarts(lab, progress)
-    services.check_kill(lab, progress)
+    walk.go_to("Upgrade")
+    with progress.check("that task has not noticed the restart of the control plane"):
+        tasks.require_steady(lab)
+    side_by_side(
+        partial(tasks.check_web_and_client, lab, progress),
+        partial(tasks.check_memory_limit, lab, progress),
+        partial(tasks.check_cpu_limit, lab, progress),
+        partial(tasks.check_macvlan, lab, progress),
+        partial(services.check_second_agent, lab, progress),
+    )
     services.check_settings(lab, progress)
-    services.check_second_agent(lab, progress)
+    services.check_restarts(lab, progress)
     services.check_full_disks(lab, progress)
-    lifecycle.check_upgrade(lab, progress)
+    lifecycle.bring_next_version(lab)
+    walk.go_to("Uninstall")
+    lifecycle.check_upgraded(lab, progress)
     services.check_journal(lab, progress)
     boots.check_reboot(lab, progress)
     boots.check_power_cut(lab, progress)
@@ -87,10 +95,10 @@ def _go_through(lab: Lab, progress: Progress) -> None:
     lifecycle.check_clean(lab, progress, before)
 
 
-_OUR_REGISTRY: Final = (
-    f"sed -i '1i insecure_registries = [\"{OUTSIDE_ADDRESS}:5000\"]' /etc/fargate/agent.toml && "
-    "systemctl reload fargate-agent"
+_KNOW_THE_REGISTRY: Final = (
+    f"sed -i '1i insecure_registries = [\"{OUTSIDE_ADDRESS}:5000\"]' /etc/fargate/agent.toml"
 )
+"""Before the first `systemctl reload` of the document."""
 
 
 @contextmanager

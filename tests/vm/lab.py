@@ -5,6 +5,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -124,6 +125,13 @@ def definition(
             }
         ],
     }
+
+
+def side_by_side(*checks: Callable[[], None]) -> None:
+    """Do checks at the same time; raise what one of them raised when all are done."""
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(check) for check in checks]:
+            done.result()
 
 
 def require(holds: object, otherwise: str) -> None:

@@ -29,7 +29,7 @@ done
 """
 """Says who it is, and how often it could ask the metadata endpoint; never ends by itself."""
 
-_SPIN_S: Final = 8
+_SPIN_S: Final = 6
 _SPIN_SCRIPT: Final = f"""
 spin() {{
   end=$(($(date +%s)+{_SPIN_S}))
