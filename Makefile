@@ -1,9 +1,11 @@
 # The commands that everyone runs. Each installs what it needs and may be repeated.
 #
 #   sudo make demo    a real task in real containers, from a registry of its own
-#   sudo make test    every tier of tests; as root it includes the machine
+#   sudo make test    every tier of tests; as root it includes the machine, and a virtual one
 #   make lint         style, types, import contracts
 #   sudo make bench   ratios against ctr, podman and docker where these start
+#
+#   sudo make vm-test the installed product in a virtual machine; SUITE=trixie for Debian 13
 #
 #   sudo make install     as systemd services; docs/install.md goes through it
 #   sudo make uninstall   takes everything back but state, keys and images
@@ -14,6 +16,7 @@ SHELL := /bin/bash
 PYTHON ?= /usr/bin/python3
 VENV := .venv
 WHEELS ?= build/wheels
+SUITE ?= bookworm
 
 # As packagers expect: links and units go below PREFIX. With DESTDIR, all files go below that, and
 # nothing else is touched.
@@ -27,6 +30,8 @@ TEST_PACKAGES := $(DEMO_PACKAGES) nftables skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \
 	golang-github-gogo-googleapis-dev golang-github-containerd-cgroups-dev \
 	golang-github-containers-common vagrant
+VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs python3-venv git iproute2 util-linux \
+	docker-registry skopeo busybox-static
 BENCH_PACKAGES := $(DEMO_PACKAGES) podman netavark iptables
 
 # apt-get is only asked when something is missing, so that a second run needs no network.
@@ -45,14 +50,19 @@ endef
 
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
-.PHONY: demo test lint bench wheels install uninstall purge \
-	packages-demo packages-test packages-bench packages-install clean
+.PHONY: demo test vm-test lint bench wheels install uninstall purge \
+	packages-demo packages-test packages-vm packages-bench packages-install clean
 
 demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
 
-test: packages-test $(VENV)/dev.stamp
+test: packages-test packages-vm $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
+
+# The base image is kept in ~/.cache; a machine is made of a copy and thrown away.
+vm-test: packages-vm $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest tests/lint
@@ -78,6 +88,9 @@ packages-demo:
 
 packages-test:
 	$(call install,$(TEST_PACKAGES))
+
+packages-vm:
+	$(call install,$(VM_PACKAGES))
 
 packages-bench:
 	$(call install,$(BENCH_PACKAGES))

@@ -87,6 +87,7 @@ class _Machine:
     site: Site
     drivers: Drivers
     findings: Findings
+    cgroups: CgroupDrivers
     netns: KernelNetns
     bridges: Bridges
     veth: VethEni
@@ -209,6 +210,7 @@ async def _run_services(
             spool_dir=settings.state_dir / "spool",
             is_connected=lambda: session.connected,
             containerd_version=version,
+            cgroups=str(machine.cgroups),
         )
         for eni in (machine.veth, machine.macvlan):
             stack.callback(eni.close)
@@ -261,7 +263,7 @@ def _settle_memory() -> None:
 
 
 def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
-    findings = Findings()
+    findings, cgroups = Findings(), _read_cgroup_drivers(settings)
     instance = name_instance(settings.state_dir)
     bridges = Bridges(instance, findings)
     netns = KernelNetns(instance)
@@ -274,7 +276,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             create_timeout_s=settings.container_create_timeout_s,
             start_timeout_s=settings.container_start_timeout_s,
         ),
-        _read_cgroup_drivers(settings),
+        cgroups,
         render_files=_render_files,
         note=findings.note,
     )
@@ -317,6 +319,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             logs={"json-file": json_file},
         ),
         findings=findings,
+        cgroups=cgroups,
         netns=netns,
         bridges=bridges,
         veth=veth,

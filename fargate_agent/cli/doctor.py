@@ -51,7 +51,7 @@ def _show(health: dict[str, Any], findings: list[Finding], *, as_json: bool) -> 
     if health:
         click.echo(
             f"agent {health.get('version')}, containerd {health.get('containerd')},"
-            f" tasks: {health.get('tasks')}"
+            f" {health.get('cgroups')}; tasks: {health.get('tasks')}"
         )
     for finding in findings:
         click.echo(f"{finding['what']}: {finding['effect']}")

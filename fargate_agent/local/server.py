@@ -50,6 +50,8 @@ class LocalServer:
     is_connected: Callable[[], bool]
     """Whether the control plane is connected."""
     containerd_version: str
+    cgroups: str
+    """Version of the control groups, and who makes those of tasks."""
 
     @asynccontextmanager
     async def serve(self, path: Path, group: int | None = None) -> AsyncIterator[None]:
@@ -87,6 +89,7 @@ class LocalServer:
             {
                 "version": __version__,
                 "containerd": self.containerd_version,
+                "cgroups": self.cgroups,
                 "controlPlane": "connected" if self.is_connected() else "disconnected",
                 "tasks": len(self.supervisor.runs()),
             }

@@ -154,6 +154,9 @@ class Progress:
         try:
             yield remarks.append
             outcome = "ok"
+        except CheckError as error:
+            remarks.append(str(error)[:300])
+            raise
         finally:
             remark = f" ({'; '.join(remarks)})" if remarks else ""
             print(f"{outcome:4} {time.monotonic() - begun:6.1f} s  {what}{remark}", flush=True)

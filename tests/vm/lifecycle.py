@@ -5,7 +5,7 @@ from typing import Final
 
 from tests.vm.lab import Lab, Progress, require
 from tests.vm.project import NEXT_VERSION
-from tests.vm.tasks import require_steady
+from tests.vm.tasks import STEADY, require_steady
 
 _LOOKS: Final = {
     "files": "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /root"
@@ -49,6 +49,8 @@ def check_upgraded(lab: Lab, progress: Progress) -> None:
         note(said)
         require(NEXT_VERSION in said, f"still {said}")
         require_steady(lab)
+        status = lab.describe(lab.ids[STEADY])["lastStatus"]
+        require(status == "RUNNING", f"to the control plane the task is {status}")
 
 
 def check_clean(lab: Lab, progress: Progress, before: dict[str, set[str]]) -> None:

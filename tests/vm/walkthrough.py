@@ -48,6 +48,10 @@ class Walkthrough:
         self._progress = progress
         self._blocks = read_blocks(DOCUMENT.read_text())
 
+    def go_on(self) -> None:
+        """Do the next block."""
+        self._do(1)
+
     def go_to(self, heading: str) -> None:
         """Do all that stands before the blocks of a heading."""
         headings = [block.heading for block in self._blocks]
