@@ -53,7 +53,7 @@ def _test(suite: str, directory: Path, progress: Progress) -> None:
     with progress.check("the checkout, its wheels and an image, packed"):
         archive, image = pack_project(directory, base.python)
     with machine(base, archive) as (made, switch), _outside(switch, directory, image) as access_log:
-        lab = Lab(machine=made, switch=switch, access_log=access_log)
+        lab = Lab(suite=suite, machine=made, switch=switch, access_log=access_log)
         try:
             _go_through(lab, progress)
         except (CheckError, MachineError):

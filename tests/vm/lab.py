@@ -28,6 +28,7 @@ class CheckError(Exception):
 class Lab:
     """One run of the test."""
 
+    suite: str
     machine: Machine
     switch: Switch
     access_log: Path
