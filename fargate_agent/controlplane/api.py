@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
+from sqlalchemy.exc import OperationalError
 
 from fargate_agent.controlplane import (
     clusters,
@@ -78,6 +79,9 @@ class Front:
             answer, status = await self._answer(request), 200
         except ApiError as error:
             answer, status = render_error(error), error.status
+        except OperationalError as error:
+            log.error("request %s: state can't be read or written: %s", request_id, error.orig)
+            answer, status = render_error(_state_error(error, request_id)), 500
         except Exception:
             log.exception("request %s: unexpected error", request_id)
             answer, status = render_error(_server_error(request_id)), 500
@@ -180,6 +184,12 @@ async def _read_body(request: web.Request) -> bytes:
         raise ApiError(
             "RequestTimeoutException", "The request body did not arrive in time.", status=408
         ) from None
+
+
+def _state_error(error: OperationalError, request_id: str) -> ApiError:
+    """Say what SQLite says, e.g. that the disk is full: it names neither values nor paths."""
+    text = f"The control plane's state: {error.orig}; request id {request_id}."
+    return ApiError("ServerException", text, status=500)
 
 
 def _server_error(request_id: str) -> ApiError:

@@ -39,6 +39,7 @@ _FILES: Final = {
     "etc/udev/rules.d/60-virtio-ports.rules": 'SUBSYSTEM=="virtio-ports", TAG+="systemd"\n',
     "etc/systemd/network/10-eth0.network": (
         "[Match]\nName=eth0\n\n[Network]\nAddress=10.77.0.2/24\nGateway=10.77.0.1\n"
+        "LinkLocalAddressing=no\nIPv6AcceptRA=no\n"
     ),
     "etc/systemd/network/10-eth1.network": (
         "[Match]\nName=eth1\n\n[Link]\nActivationPolicy=up\nRequiredForOnline=no\n\n"

@@ -78,7 +78,7 @@ class Lab:
         self.sh(f"printf %s {shlex.quote(json.dumps(definition))} >{path}")
         return path
 
-    def wait_for(self, command: str, timeout_s: float = 60) -> str:
+    def wait_for(self, command: str, timeout_s: float = 150) -> str:
         """Repeat a command in the machine until it succeeds, and return what it printed."""
         loop = f'until out=$({command}); do sleep 0.3; done; printf %s "$out"'
         done = self.machine.run(

@@ -28,8 +28,8 @@ OUTSIDE_ADDRESS: Final = "10.77.0.1"
 LAN_GATEWAY: Final = "192.168.57.1"
 """Of the world outside, in the network of the second NIC; docs/install.md has it too."""
 
-BOOT_TIMEOUT_S: Final = 150
-COMMAND_TIMEOUT_S: Final = 90
+BOOT_TIMEOUT_S: Final = 300
+COMMAND_TIMEOUT_S: Final = 180
 KVM_PROBE_S: Final = 10
 
 _NICS: Final = ("agent0", "tasks0")

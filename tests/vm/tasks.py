@@ -95,7 +95,7 @@ def check_macvlan(lab: Lab, progress: Progress) -> None:
         )
         task_id = lab.run_task(definition("lan", script), f"--subnet {LAN_SUBNET}")
         address = lab.address(task_id)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 150
         page = ""
         while "served by macvlan" not in page:
             require(time.monotonic() < deadline, f"{address} doesn't answer from outside")

@@ -8,7 +8,7 @@ from typing import Final
 from tests.vm.lab import Lab, Progress, require
 
 DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs/install.md"
-BLOCK_TIMEOUT_S: Final = 240
+BLOCK_TIMEOUT_S: Final = 480
 
 _HEADING: Final = re.compile(r"^#+ +(.+)$")
 _FENCE: Final = "```"
