@@ -111,14 +111,17 @@ def test_upgrade_keeps_what_was_edited_and_renews_the_rest(installed: Path) -> N
     (settings / "agent.toml").write_text('cluster = "mine"\n')
     for old in (settings, installed / "opt/fargate/settings"):  # as an older version had it
         (old / "control-plane.toml").write_text("# older\n")
-    (installed / "opt/fargate/venv/gone-in-the-new-version").touch()
+    (packages,) = (installed / "opt/fargate/venv/lib").glob("python3.*/site-packages/fargate_agent")
+    gone = [installed / "opt/fargate/gone-in-the-new-version", packages / "gone.py"]
+    for file in gone:
+        file.touch()
 
     make_well("install", f"DESTDIR={installed}")
 
     assert (settings / "agent.toml").read_text() == 'cluster = "mine"\n'
     delivered = (CHECKOUT / "systemd/control-plane.toml").read_text()
     assert (settings / "control-plane.toml").read_text() == delivered
-    assert not (installed / "opt/fargate/venv/gone-in-the-new-version").exists()
+    assert not any(file.exists() for file in gone)
     assert sorted(path.name for path in (installed / "opt").iterdir()) == ["cni", "fargate"]
 
 
