@@ -1,7 +1,7 @@
 # The commands that everyone runs. Each installs what it needs and may be repeated.
 #
 #   sudo make demo    a real task in real containers, from a registry of its own
-#   sudo make test    every tier of tests; as root it includes the machine, and a virtual one
+#   sudo make test    every tier of tests; as root it includes the machine
 #   make lint         style, types, import contracts
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
@@ -56,9 +56,8 @@ setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PY
 demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
 
-test: packages-test packages-vm $(VENV)/dev.stamp
+test: packages-test $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest
-	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
 
 # The base image is kept in ~/.cache; a machine is made of a copy and thrown away.
 vm-test: packages-vm $(VENV)/dev.stamp
