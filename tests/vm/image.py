@@ -111,7 +111,7 @@ def _build(suite: str, scratch: Path) -> None:
     root, image = scratch / "root", scratch / "image"
     image.mkdir()
     modules = "".join(f"{name}\\n" for name in _BOOT_MODULES)
-    _run(
+    run_on_host(
         "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
         f"--include={','.join(PACKAGES)}",
         '--aptopt=Acquire::Check-Valid-Until "false"',
@@ -126,7 +126,7 @@ def _build(suite: str, scratch: Path) -> None:
     for name in ("vmlinuz", "initrd.img"):
         shutil.copy(next((root / "boot").glob(f"{name}-*")), image / name)
     (image / "python").write_text((root / "usr/bin/python3").readlink().name.removeprefix("python"))
-    _run(
+    run_on_host(
         "mkfs.ext4", "-q", "-F", "-L", "root", "-d", str(root), str(image / "disk.ext4"), DISK_SIZE
     )
 
@@ -153,7 +153,7 @@ def _configure(root: Path) -> None:
 
 def _find_mirror() -> str:
     """The first of Debian's own package archives that this host uses."""
-    targets = _run(
+    targets = run_on_host(
         "apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)",
         "Created-By: Packages",
     )  # fmt: skip
@@ -164,7 +164,12 @@ def _find_mirror() -> str:
     raise RuntimeError("apt has no list of Debian's packages: run apt-get update")
 
 
-def _run(*argv: str) -> str:
+def run_on_host(*argv: str) -> str:
+    """Run a program that takes minutes at most, and return what it printed.
+
+    Raises:
+        RuntimeError: it failed; the text has the end of what it said.
+    """
     done = subprocess.run(
         argv, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, stdin=subprocess.DEVNULL
     )

@@ -1,15 +1,15 @@
 """What an operator carries to a machine without a network: checkout, wheels and an image."""
 
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
+
+from tests.vm.image import run_on_host
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NEXT_VERSION: Final = "0.1.999"
 """Of the checkout that is installed over the first one."""
 
-_TIMEOUT_S: Final = 600
 _ARCHIVE: Final = "busybox.tar"
 
 
@@ -23,12 +23,12 @@ def pack_project(directory: Path, python: str) -> tuple[Path, Path]:
     wheels = _build_wheels(CHECKOUT, CHECKOUT / "build" / f"wheels-{python}", python)
     _copy_checkout(main)
     shutil.copytree(wheels, main / "build/wheels")
-    _run(str(main / "examples/busybox-image"), str(main / _ARCHIVE))
+    run_on_host(str(main / "examples/busybox-image"), str(main / _ARCHIVE))
     shutil.copytree(main, following, symlinks=True)
     _change_version(following / "fargate_agent/__init__.py")
     _build_wheels(following, following / "build/wheels", python)
     archive = directory / "project.tar"
-    _run(
+    run_on_host(
         "tar", "-C", str(directory), "--owner=0", "--group=0", "-cf", str(archive), "main", "next"
     )  # fmt: skip
     return archive, main / _ARCHIVE
@@ -36,7 +36,7 @@ def pack_project(directory: Path, python: str) -> tuple[Path, Path]:
 
 def _copy_checkout(into: Path) -> None:
     """Copy what git knows of or would know of."""
-    listing = _run("git", "-C", str(CHECKOUT), "ls-files", "-z", "-co", "--exclude-standard")
+    listing = run_on_host("git", "-C", str(CHECKOUT), "ls-files", "-z", "-co", "--exclude-standard")
     for name in filter(None, listing.split("\0")):
         source, target = CHECKOUT / name, into / name
         if source.is_file():
@@ -48,7 +48,7 @@ def _build_wheels(tree: Path, wheels: Path, python: str) -> Path:
     """`make wheels`, for the machine's Python; what is there already isn't made again."""
     environment = CHECKOUT / "build/env"
     program = tree / "systemd/build-wheels"
-    _run(str(program), "/usr/bin/python3", str(wheels), str(environment), python)
+    run_on_host(str(program), "/usr/bin/python3", str(wheels), str(environment), python)
     return wheels
 
 
@@ -60,12 +60,3 @@ def _change_version(file: Path) -> None:
             for line in lines
         )
     )
-
-
-def _run(*argv: str) -> str:
-    done = subprocess.run(
-        argv, capture_output=True, text=True, timeout=_TIMEOUT_S, stdin=subprocess.DEVNULL
-    )
-    if done.returncode:
-        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return done.stdout
