@@ -18,10 +18,17 @@ PROGRAMS: Final = ("fargate", "fargate-agent", "fargate-control-plane")
 pytestmark = pytest.mark.timeout(300)
 
 
+ENVIRONMENT: Final = {
+    key: value for key, value in os.environ.items() if key not in ("MAKEFLAGS", "MAKELEVEL")
+}
+"""What a shell's make gets, also where these tests run below make."""
+
+
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         ["make", *arguments],
         cwd=CHECKOUT,
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
