@@ -7,7 +7,6 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -25,7 +24,7 @@ from fargate_agent.controlplane import (
 from fargate_agent.controlplane.auth import Authenticator, Caller, SignedRequest
 from fargate_agent.controlplane.errors import ApiError, unsupported
 from fargate_agent.controlplane.names import new_uuid
-from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
 
 log = logging.getLogger(__name__)
@@ -38,25 +37,10 @@ CLOSE_TIMEOUT_S: Final = 2
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 
-Operation = Callable[[Plane, Call], Awaitable[Json]]
-
-FOR_ADMINS: Final[dict[str, Operation]] = {
-    "CreateCluster": clusters.create_cluster,
-    "DescribeClusters": clusters.describe_clusters,
-    "ListClusters": clusters.list_clusters,
-    "RegisterTaskDefinition": definitions.register_task_definition,
-    "DescribeTaskDefinition": definitions.describe_task_definition,
-    "ListTaskDefinitions": definitions.list_task_definitions,
-    "RunTask": tasks.run_task,
-    "StopTask": tasks.stop_task,
-    "DescribeTasks": task_queries.describe_tasks,
-    "ListTasks": task_queries.list_tasks,
-}
-FOR_AGENTS: Final[dict[str, Operation]] = {
-    "RegisterContainerInstance": instances.register_container_instance,
-    "DiscoverPollEndpoint": instances.discover_poll_endpoint,
-    "SubmitTaskStateChange": reports.submit_task_state_change,
-}
+FOR_ADMINS: Final = (
+    clusters.OPERATIONS | definitions.OPERATIONS | tasks.OPERATIONS | task_queries.OPERATIONS
+)
+FOR_AGENTS: Final = instances.OPERATIONS | reports.OPERATIONS
 
 
 class Front:

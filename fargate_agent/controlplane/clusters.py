@@ -9,7 +9,7 @@ from fargate_agent.controlplane.errors import client_error, cluster_not_found, i
 from fargate_agent.controlplane.model import Cluster, ContainerInstance, Task
 from fargate_agent.controlplane.names import CLUSTER_NAME
 from fargate_agent.controlplane.pages import render_page
-from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.validate import Json
 
 _RUNNING: Final = ("RUNNING", "DEACTIVATING", "STOPPING")
@@ -113,3 +113,10 @@ async def _render(
             if value is not None:
                 shown[member] = value
     return shown
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "CreateCluster": create_cluster,
+    "DescribeClusters": describe_clusters,
+    "ListClusters": list_clusters,
+}

@@ -12,7 +12,7 @@ from fargate_agent.controlplane.errors import client_error, invalid_parameter
 from fargate_agent.controlplane.model import TaskDefinition
 from fargate_agent.controlplane.pages import render_page
 from fargate_agent.controlplane.payload import render_container, render_volume
-from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.sizes import parse_cpu, parse_memory
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json
@@ -161,3 +161,10 @@ def _fill_port(port: Json) -> Json:
     if "containerPort" in port:
         filled.setdefault("hostPort", port["containerPort"])
     return filled
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "RegisterTaskDefinition": register_task_definition,
+    "DescribeTaskDefinition": describe_task_definition,
+    "ListTaskDefinitions": list_task_definitions,
+}

@@ -1,6 +1,7 @@
 """Container instances: agents as they register, and which of them takes a task."""
 
 import time
+from typing import Final
 
 from sqlalchemy import Select, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,7 +11,7 @@ from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.model import ContainerInstance, Task
 from fargate_agent.controlplane.names import new_id
 from fargate_agent.controlplane.overrides import TaskSize
-from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.validate import Json
 
 
@@ -163,3 +164,9 @@ async def _render(plane: Plane, session: AsyncSession, instance: ContainerInstan
         "tags": instance.document.get("tags", []),
         "attachments": [],
     }
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "RegisterContainerInstance": register_container_instance,
+    "DiscoverPollEndpoint": discover_poll_endpoint,
+}

@@ -1,5 +1,6 @@
 """What every operation is handed: the parts of the control plane, and the call itself."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from fargate_agent.controlplane.acs import Sessions
@@ -30,3 +31,7 @@ class Call:
     caller: Caller
     host: str
     """Host and port as the caller knows them."""
+
+
+Operation = Callable[[Plane, Call], Awaitable[Json]]
+"""Answers a call; each module with operations has them by name in its `OPERATIONS`."""

@@ -8,7 +8,7 @@ from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.instances import check_owner
 from fargate_agent.controlplane.lifecycle import apply_change
 from fargate_agent.controlplane.model import ContainerInstance, Task
-from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.validate import Json
 
 log = logging.getLogger(__name__)
@@ -36,3 +36,8 @@ async def submit_task_state_change(plane: Plane, call: Call) -> Json:
     if changed and before != task.last_status:
         log.info("task %s: %s → %s", task.id, before, task.last_status)
     return {"acknowledgment": "ACK"}
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "SubmitTaskStateChange": submit_task_state_change,
+}

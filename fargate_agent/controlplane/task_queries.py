@@ -12,7 +12,7 @@ from fargate_agent.controlplane.clusters import find_cluster
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.model import ClientToken, Task
 from fargate_agent.controlplane.pages import render_page
-from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.render import render_task
 from fargate_agent.controlplane.tasks import TOKEN_LIFETIME_S
 from fargate_agent.controlplane.validate import Json
@@ -107,3 +107,9 @@ def _select_ids(plane: Plane, request: Json, cluster: str) -> Select[str]:
         instance_id = plane.arns.parse_container_instance(request["containerInstance"], cluster)
         chosen = chosen.where(Task.instance_id == instance_id)
     return chosen.order_by(Task.id)
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "DescribeTasks": describe_tasks,
+    "ListTasks": list_tasks,
+}

@@ -22,7 +22,7 @@ from fargate_agent.controlplane.lifecycle import request_stop
 from fargate_agent.controlplane.model import ClientToken, ContainerInstance, Eni, Task
 from fargate_agent.controlplane.names import new_id, new_uuid
 from fargate_agent.controlplane.payload import render_task as render_task_message
-from fargate_agent.controlplane.plane import Call, Plane
+from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.render import render_task
 from fargate_agent.controlplane.validate import Json
 
@@ -188,3 +188,9 @@ def _answer(plane: Plane, tasks: list[Task], failures: list[Json]) -> Json:
         "tasks": [render_task(task, plane.arns, plane.vpc) for task in tasks],
         "failures": failures,
     }
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "RunTask": run_task,
+    "StopTask": stop_task,
+}
