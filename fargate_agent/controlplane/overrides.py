@@ -5,16 +5,24 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fargate_agent.controlplane.errors import invalid_parameter, unsupported
-from fargate_agent.controlplane.sizes import check_pair, parse_cpu, parse_memory
+from fargate_agent.controlplane.sizes import (
+    check_ephemeral_storage,
+    check_pair,
+    no_configuration,
+    parse_cpu,
+    parse_memory,
+)
 from fargate_agent.controlplane.validate import Json
 
 MAX_OVERRIDES_CHARS: Final = 8192
 """Source: ECS API, RunTask.overrides."""
 
 DEFAULT_EPHEMERAL_STORAGE_GIB: Final = 20
-MIN_EPHEMERAL_STORAGE_GIB: Final = 21
-MAX_EPHEMERAL_STORAGE_GIB: Final = 200
 """Source: ECS API, EphemeralStorage."""
+
+DEFAULT_CPU_UNITS: Final = 256
+DEFAULT_MEMORY_MIB: Final = 512
+"""Of a task that Fargate refuses because it says nothing of its size: Fargate's smallest one."""
 
 _REPLACED: Final = ("command", "cpu", "memory", "memoryReservation", "environmentFiles")
 
@@ -32,10 +40,8 @@ def override_containers(definition: Json, overrides: Json) -> list[Json]:
     """Return the containers of a definition as this task is to have them.
 
     Raises:
-        ApiError: an override is too long, or for a container that isn't there.
+        ApiError: an override is for a container that isn't there, or they are too long.
     """
-    if len(json.dumps(overrides, separators=(",", ":"))) > MAX_OVERRIDES_CHARS:
-        raise invalid_parameter(f"Container Overrides length must be at most {MAX_OVERRIDES_CHARS}")
     by_name = {
         container["name"]: dict(container) for container in definition["containerDefinitions"]
     }
@@ -48,41 +54,41 @@ def override_containers(definition: Json, overrides: Json) -> list[Json]:
         if override.get("resourceRequirements"):
             raise unsupported("Overrides of resourceRequirements are not supported.")
         by_name[name] = _override(by_name[name], override)
+    if len(json.dumps(overrides, separators=(",", ":"))) > MAX_OVERRIDES_CHARS:
+        raise invalid_parameter(f"Container Overrides length must be at most {MAX_OVERRIDES_CHARS}")
     return list(by_name.values())
 
 
-def plan_size(definition: Json, overrides: Json) -> TaskSize:
+def plan_size(definition: Json, overrides: Json, *, relaxed: bool = False) -> TaskSize:
     """Return the size of a task.
 
+    Args:
+        definition: that it is made of.
+        overrides: of RunTask.
+        relaxed: whether it may be one that Fargate doesn't have. What the task as a whole doesn't
+            say then follows from its containers.
+
     Raises:
-        ApiError: Fargate has no such size.
+        ApiError: Fargate has no such size, or it can't be read.
     """
-    cpu = parse_cpu(overrides.get("cpu") or definition["cpu"])
-    memory = parse_memory(overrides.get("memory") or definition["memory"])
-    check_pair(cpu, memory)
+    cpu = overrides.get("cpu") or definition.get("cpu")
+    memory = overrides.get("memory") or definition.get("memory")
+    if relaxed:
+        containers = definition["containerDefinitions"]
+        cpu = cpu or str(_sum(containers, "cpu") or DEFAULT_CPU_UNITS)
+        memory = memory or str(_sum(containers, "memory", "memoryReservation") or DEFAULT_MEMORY_MIB)
+    cpu_units, memory_mib = parse_cpu(cpu or ""), parse_memory(memory or "")
+    if relaxed:
+        _check_positive(cpu_units, memory_mib)
+    else:
+        check_pair(cpu_units, memory_mib)
     storage = overrides.get("ephemeralStorage") or definition.get("ephemeralStorage")
     if storage is None:
         gib = DEFAULT_EPHEMERAL_STORAGE_GIB
     else:
         gib = storage["sizeInGiB"]
         check_ephemeral_storage(gib)
-    return TaskSize(cpu_units=cpu, memory_mib=memory, ephemeral_storage_gib=gib)
-
-
-def check_ephemeral_storage(gib: int) -> None:
-    """Return if a task can have so much.
-
-    Raises:
-        ApiError: it is too little or too much.
-    """
-    if gib < MIN_EPHEMERAL_STORAGE_GIB:
-        raise invalid_parameter(
-            f"EphemeralStorage size should be at least {MIN_EPHEMERAL_STORAGE_GIB}"
-        )
-    if gib > MAX_EPHEMERAL_STORAGE_GIB:
-        raise invalid_parameter(
-            f"EphemeralStorage size should be at most {MAX_EPHEMERAL_STORAGE_GIB}"
-        )
+    return TaskSize(cpu_units=cpu_units, memory_mib=memory_mib, ephemeral_storage_gib=gib)
 
 
 def render_overrides(definition: Json, overrides: Json) -> Json:
@@ -108,3 +114,16 @@ def _override(container: Json, override: Json) -> Json:
         **{member: override[member] for member in _REPLACED if member in override},
         "environment": list(environment.values()),
     }
+
+
+def _sum(containers: list[Json], *members: str) -> int:
+    """Add up what each container says by the first of the members that it has."""
+    return sum(
+        next((container[member] for member in members if container.get(member)), 0)
+        for container in containers
+    )
+
+
+def _check_positive(cpu_units: int, memory_mib: int) -> None:
+    if cpu_units < 1 or memory_mib < 1:
+        raise no_configuration(cpu_units, memory_mib)

@@ -1,4 +1,4 @@
-"""CPU and memory of a Fargate task: how they may be written, and which pairs there are.
+"""Sizes of a Fargate task: how they may be written, and which there are.
 
 Source: Amazon ECS developer guide, "Task CPU and memory".
 """
@@ -6,7 +6,7 @@ Source: Amazon ECS developer guide, "Task CPU and memory".
 import re
 from typing import Final
 
-from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.errors import ApiError, client_error
 
 _GIB: Final = 1024
 
@@ -20,7 +20,14 @@ PAIRS: Final[dict[int, frozenset[int]]] = {
     16384: frozenset(range(32 * _GIB, 120 * _GIB + 1, 8 * _GIB)),
     32768: frozenset({61440, 122880, 249856}),
 }
-"""Memory in MiB that goes with so many CPU units."""
+"""Memory in MiB that goes with so many CPU units. AWS has the last row in some regions only."""
+
+WINDOWS_CPU_UNITS: Final = frozenset({1024, 2048, 4096})
+"""Source: Amazon ECS developer guide, "Task CPU and memory", operating systems."""
+
+MIN_EPHEMERAL_STORAGE_GIB: Final = 21
+MAX_EPHEMERAL_STORAGE_GIB: Final = 200
+"""Source: ECS API, EphemeralStorage."""
 
 _CPU: Final = re.compile(
     r"\s*(?:(?P<units>\d{1,7})|(?P<vcpus>\d{0,4}(\.\d{1,6})?)\s*vcpu)\s*", re.I
@@ -56,10 +63,38 @@ def check_pair(cpu_units: int, memory_mib: int) -> None:
         ApiError: it has none.
     """
     if memory_mib not in PAIRS.get(cpu_units, ()):
-        raise client_error(
-            f"No Fargate configuration exists for given values: {cpu_units} CPU, {memory_mib} "
-            "memory. See the Amazon ECS documentation for the valid values."
-        )
+        raise no_configuration(cpu_units, memory_mib)
+
+
+def check_windows_pair(cpu_units: int, memory_mib: int) -> None:
+    """Return if Fargate has Windows tasks of this size.
+
+    Raises:
+        ApiError: it has none.
+    """
+    check_pair(cpu_units, memory_mib)
+    if cpu_units not in WINDOWS_CPU_UNITS:
+        raise no_configuration(cpu_units, memory_mib)
+
+
+def no_configuration(cpu_units: int, memory_mib: int) -> ApiError:
+    """Return the error for a size that Fargate doesn't have, or not on the platform."""
+    return client_error(
+        f"No Fargate configuration exists for given values: {cpu_units} CPU, {memory_mib} "
+        "memory. See the Amazon ECS documentation for the valid values."
+    )
+
+
+def check_ephemeral_storage(gib: int) -> None:
+    """Return if a task can have so much.
+
+    Raises:
+        ApiError: it is too little or too much.
+    """
+    if gib < MIN_EPHEMERAL_STORAGE_GIB:
+        raise client_error(f"EphemeralStorage size should be at least {MIN_EPHEMERAL_STORAGE_GIB}")
+    if gib > MAX_EPHEMERAL_STORAGE_GIB:
+        raise client_error(f"EphemeralStorage size should be at most {MAX_EPHEMERAL_STORAGE_GIB}")
 
 
 def _parse(pattern: re.Pattern[str], text: str, what: str, small: str, large: str) -> int:

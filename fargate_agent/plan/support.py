@@ -58,6 +58,7 @@ def _refuse_unsupported_volume(volume: Volume) -> None:
     if (
         volume.efs_volume_configuration is not None
         or volume.docker_volume_configuration is not None
+        or volume.s3files_volume_configuration is not None
         or volume.configured_at_launch
     ):
         raise ResourceInitializationError(

@@ -212,6 +212,7 @@ class Volume(Message):
     host: dict[str, Any] | None = None
     efs_volume_configuration: dict[str, Any] | None = None
     docker_volume_configuration: dict[str, Any] | None = None
+    s3files_volume_configuration: dict[str, Any] | None = None
     configured_at_launch: bool = False
 
 

@@ -3,19 +3,33 @@
 import pytest
 
 from fargate_agent.controlplane.errors import ApiError
-from fargate_agent.controlplane.sizes import PAIRS, check_pair, parse_cpu, parse_memory
+from fargate_agent.controlplane.sizes import (
+    PAIRS,
+    check_ephemeral_storage,
+    check_pair,
+    check_windows_pair,
+    parse_cpu,
+    parse_memory,
+)
 
 
 @pytest.mark.parametrize(
     ("text", "units"),
-    [("256", 256), ("1 vCPU", 1024), (".25 vcpu", 256), ("0.5vCPU", 512), (" 2 VCPU ", 2048)],
+    [
+        ("256", 256),
+        ("1 vCPU", 1024),
+        (".25 vcpu", 256),
+        ("0.5vCPU", 512),
+        (" 2 VCPU ", 2048),
+        ("32vCPU", 32768),
+    ],
 )
 def test_cpu_is_units_or_vcpus(text: str, units: int) -> None:
     assert parse_cpu(text) == units
 
 
 @pytest.mark.parametrize(
-    ("text", "mib"), [("512", 512), ("2GB", 2048), ("2 GB", 2048), ("0.5gb", 512)]
+    ("text", "mib"), [("512", 512), ("2GB", 2048), ("2 GB", 2048), ("0.5 GB", 512), ("0.5gb", 512)]
 )
 def test_memory_is_mib_or_gb(text: str, mib: int) -> None:
     assert parse_memory(text) == mib
@@ -37,3 +51,25 @@ def test_there_are_seventy_seven_pairs() -> None:
 def test_pair_that_fargate_lacks_is_refused(cpu: int, memory: int) -> None:
     with pytest.raises(ApiError, match=f"given values: {cpu} CPU, {memory} memory"):
         check_pair(cpu, memory)
+
+
+@pytest.mark.parametrize("cpu", [256, 512, 8192, 16384, 32768])
+def test_windows_has_one_to_four_vcpus_only(cpu: int) -> None:
+    with pytest.raises(ApiError, match="No Fargate configuration exists"):
+        check_windows_pair(cpu, max(PAIRS[cpu]))
+
+
+@pytest.mark.parametrize("cpu", [1024, 2048, 4096])
+def test_windows_has_the_pairs_of_linux(cpu: int) -> None:
+    for memory in PAIRS[cpu]:
+        check_windows_pair(cpu, memory)
+
+
+@pytest.mark.parametrize(
+    ("gib", "text"),
+    [(20, "should be at least 21"), (201, "should be at most 200")],
+    ids=["little", "much"],
+)
+def test_storage_beyond_the_bounds_is_refused(gib: int, text: str) -> None:
+    with pytest.raises(ApiError, match=f"EphemeralStorage size {text}"):
+        check_ephemeral_storage(gib)

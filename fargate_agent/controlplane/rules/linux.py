@@ -1,0 +1,67 @@
+"""Rules about what a container asks of the Linux kernel."""
+
+import re
+from typing import Final
+
+from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.rules.draft import Draft
+from fargate_agent.controlplane.validate import Json
+
+MAX_SWAPPINESS: Final = 100
+"""Source: ECS API, LinuxParameters.swappiness."""
+
+TMPFS_OPTIONS: Final = frozenset(
+    """
+    defaults ro rw suid nosuid dev nodev exec noexec sync async dirsync remount mand nomand
+    atime noatime diratime nodiratime relatime norelatime strictatime nostrictatime
+    bind rbind unbindable runbindable private rprivate shared rshared slave rslave
+    mode uid gid nr_inodes nr_blocks mpol
+    """.split()  # noqa: SIM905 - a list literal would be forty lines
+)
+"""Source: ECS API, Tmpfs.mountOptions."""
+
+_SYSTEM_CONTROL: Final = re.compile(
+    r"net\.[\w./-]+|fs\.mqueue\.[\w./-]+|"
+    r"kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)",
+    re.ASCII,
+)
+"""Source: ECS API, SystemControl."""
+
+
+def check_containers(draft: Draft) -> None:
+    """Raise if a container's limits or Linux parameters make no sense."""
+    for container in draft.containers:
+        for ulimit in container.get("ulimits", []):
+            _check_ulimit(ulimit)
+        for control in container.get("systemControls", []):
+            if not _SYSTEM_CONTROL.fullmatch(control.get("namespace", "")) or not control.get(
+                "value"
+            ):  # unverified
+                raise client_error(
+                    f"Invalid 'systemControls' setting for container '{container['name']}'."
+                )
+        _check_parameters(container)
+
+
+def _check_ulimit(ulimit: Json) -> None:
+    soft, hard = ulimit["softLimit"], ulimit["hardLimit"]
+    # -1 means without limit, as for Docker
+    if hard != -1 and (soft > hard or soft == -1):
+        raise client_error(f"Soft limit exceeds hard limit for ulimit {ulimit['name']}")
+
+
+def _check_parameters(container: Json) -> None:
+    parameters = container.get("linuxParameters", {})
+    for tmpfs in parameters.get("tmpfs", []):
+        named = {option.partition("=")[0] for option in tmpfs.get("mountOptions", [])}
+        is_path = tmpfs["containerPath"].startswith("/")
+        if tmpfs["size"] <= 0 or not is_path or not named <= TMPFS_OPTIONS:  # unverified
+            raise client_error(f"Invalid 'tmpfs' setting for container '{container['name']}'.")
+    for member, high in (
+        ("maxSwap", None),
+        ("swappiness", MAX_SWAPPINESS),
+        ("sharedMemorySize", None),
+    ):
+        value = parameters.get(member, 0)
+        if value < 0 or (high is not None and value > high):  # unverified
+            raise client_error(f"Invalid '{member}' setting for container '{container['name']}'.")

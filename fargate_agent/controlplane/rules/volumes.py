@@ -1,0 +1,73 @@
+"""Rules about the volumes of a task, whatever it runs on."""
+
+from typing import Final
+
+from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.rules.draft import Draft
+from fargate_agent.controlplane.rules.task import NAME
+from fargate_agent.controlplane.validate import Json
+
+_KINDS: Final = (
+    "host",
+    "dockerVolumeConfiguration",
+    "efsVolumeConfiguration",
+    "s3filesVolumeConfiguration",
+    "fsxWindowsFileServerVolumeConfiguration",
+    "configuredAtLaunch",
+)
+
+
+def check_volumes(draft: Draft) -> None:
+    """Raise if a volume on its own is wrong."""
+    volumes = draft.request.get("volumes", [])
+    for volume in volumes:
+        _check_volume(volume)
+        if "s3filesVolumeConfiguration" in volume and "taskRoleArn" not in draft.request:
+            # unverified
+            raise client_error("S3 Files volumes require a value for 'taskRoleArn'.")
+    names = [volume["name"] for volume in volumes]
+    if len(set(names)) != len(names):  # unverified
+        raise client_error("Volume names must be unique within a task definition")
+    if sum(volume.get("configuredAtLaunch", False) for volume in volumes) > 1:  # unverified
+        raise client_error("A task definition can have at most one volume configured at launch.")
+
+
+def check_mounts(draft: Draft) -> None:
+    """Raise if a container mounts what isn't there, or if a volume is mounted nowhere."""
+    known, used = [volume["name"] for volume in draft.request.get("volumes", [])], set[str]()
+    for _, point in draft.members("mountPoints"):
+        name = point.get("sourceVolume", "")
+        if name not in known:
+            raise client_error(f"Unknown volume '{name}'.")
+        if not point.get("containerPath"):  # unverified
+            raise client_error("MountPoint.containerPath should not be null or empty.")
+        used.add(name)
+    if unused := [name for name in known if name not in used]:
+        raise client_error(
+            f"Volumes [{', '.join(unused)}] are not referenced by any of the containers"
+        )
+
+
+def _check_volume(volume: Json) -> None:
+    if not NAME.fullmatch(volume.get("name", "")):  # unverified
+        raise client_error("Volume name should be 1 to 255 letters, digits, hyphens, underscores.")
+    if sum(bool(volume.get(kind)) for kind in _KINDS) > 1:  # unverified
+        raise client_error(f"Volume '{volume['name']}' has more than one configuration.")
+    if "efsVolumeConfiguration" in volume:
+        _check_efs(volume["efsVolumeConfiguration"])
+
+
+def _check_efs(efs: Json) -> None:
+    authorization = efs.get("authorizationConfig", {})
+    if efs.get("transitEncryption") != "ENABLED":
+        if authorization.get("iam") == "ENABLED":
+            raise client_error("EFS IAM authorization requires TransitEncryption to be enabled.")
+        if authorization.get("accessPointId"):  # unverified
+            raise client_error("EFS access points require TransitEncryption to be enabled.")
+        if efs.get("transitEncryptionPort"):
+            raise client_error("TransitEncryptionPort requires that TransitEncryption is enabled.")
+    if authorization.get("accessPointId") and efs.get("rootDirectory", "/") != "/":
+        raise client_error(
+            'When using an EFS access point, the root directory must either be set to "/" or be '
+            "omitted."
+        )
