@@ -163,13 +163,15 @@ def client_env(layout: Layout, place: Place, key: Key) -> dict[str, str]:
 
 
 def parse_keys(text: str) -> dict[str, Key]:
-    """Read the control plane's `keys.toml`: one key for each principal, the first that is there.
+    """Read the control plane's `keys.toml`: the first lasting key of each principal.
 
     Raises:
         ValueError: it is not TOML, or a key lacks a member.
     """
     keys: dict[str, Key] = {}
     for entry in tomllib.loads(text).get("key", []):
+        if entry.get("status", "Active") != "Active" or "expires_at" in entry:
+            continue
         try:
             key = Key(
                 access_key_id=entry["access_key_id"], secret_access_key=entry["secret_access_key"]

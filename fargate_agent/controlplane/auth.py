@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 from botocore.auth import SigV4Auth
@@ -17,9 +17,14 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from fargate_agent.controlplane.errors import ApiError
-from fargate_agent.controlplane.keys import Key, Principal
+from fargate_agent.controlplane.keyring import Keyring
+from fargate_agent.controlplane.keys import Key
+from fargate_agent.controlplane.policy import Policy
 
-SERVICE: Final = "ecs"
+Service = Literal["ecs", "ec2"]
+"""What a signature is for."""
+
+TOKEN_HEADER: Final = "x-amz-security-token"  # noqa: S105 - its name
 MAX_SKEW: Final = timedelta(minutes=5)
 """Source: AWS, "Signature expired … - 5 min."."""
 
@@ -36,7 +41,8 @@ class Caller:
     """Who sent a request."""
 
     access_key_id: str
-    principal: Principal
+    principal: str
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,68 +60,43 @@ class SignedRequest:
 class Authenticator:
     """Tells callers by their signatures."""
 
-    def __init__(self, keys: Mapping[str, Key], region: str) -> None:
-        self._keys = keys
+    def __init__(self, keyring: Keyring, region: str) -> None:
+        self._keyring = keyring
         self._region = region
 
-    def authenticate(self, request: SignedRequest, now: datetime) -> Caller:
+    async def authenticate(
+        self, request: SignedRequest, now: datetime, service: Service = "ecs"
+    ) -> Caller:
         """Return who signed the request.
 
         Raises:
-            ApiError: the signature is missing, malformed, wrong, too old, or for something else.
+            ApiError: the signature is missing, malformed, wrong, too old, or for something else;
+                the key is unknown, inactive or expired.
         """
-        header = request.headers.get("authorization")
-        if header is None:
-            raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token")
-        match = _AUTHORIZATION.fullmatch(header.strip())
-        if match is None:
-            raise ApiError(
-                "IncompleteSignatureException",
-                "Authorization header requires 'Credential', 'Signature' and 'SignedHeaders' "
-                "parameters of AWS4-HMAC-SHA256.",
-            )
-        key = self._keys.get(match["key"])
-        if key is None:
-            raise ApiError(
-                "UnrecognizedClientException",
-                "The security token included in the request is invalid.",
-            )
-        self._check_scope(match)
+        match = _parse_authorization(request.headers.get("authorization"))
+        keys = await self._keyring.current()
+        key = _find_key(keys.get(match["key"]), request, now)
+        self._check_scope(match, service)
         timestamp = _check_time(request.headers.get("x-amz-date", ""), match["date"], now)
         signed = match["headers"].split(";")
         _check_coverage(request, signed)
         try:
-            expected = self._sign(request, key, signed, timestamp)
+            signer = _Signer(_credentials(key), service, self._region)
+            expected = _sign(request, signer, signed, timestamp)
         except ValueError:
             raise _mismatch() from None
         if not hmac.compare_digest(expected, match["signature"]):
             raise _mismatch()
-        return Caller(access_key_id=key.access_key_id, principal=key.principal)
+        return Caller(access_key_id=key.access_key_id, principal=key.principal, policy=key.policy)
 
-    def _check_scope(self, match: re.Match[str]) -> None:
+    def _check_scope(self, match: re.Match[str], service: Service) -> None:
         if match["region"] != self._region:
             raise _invalid(
                 f"Credential should be scoped to a valid region, not '{match['region']}'; "
                 f"this is '{self._region}'."
             )
-        if match["service"] != SERVICE:
-            raise _invalid(f"Credential should be scoped to correct service: '{SERVICE}'.")
-
-    def _sign(self, request: SignedRequest, key: Key, signed: list[str], timestamp: str) -> str:
-        parts = urlsplit(f"http://{request.headers['host']}{request.target}")
-        again = AWSRequest(
-            method=request.method,
-            url=f"http://{parts.netloc}{parts.path}",
-            params=parse_qsl(parts.query, keep_blank_values=True),
-            data=request.body,
-        )
-        for name in signed:
-            again.headers[name] = request.headers[name]
-        again.context["timestamp"] = timestamp
-        secret = key.secret_access_key.get_secret_value()
-        signer = _Signer(Credentials(key.access_key_id, secret), SERVICE, self._region)
-        text = signer.string_to_sign(again, signer.canonical_request(again))
-        return str(signer.signature(text, again))
+        if match["service"] != service:
+            raise _invalid(f"Credential should be scoped to correct service: '{service}'.")
 
 
 class _Signer(SigV4Auth):  # type: ignore[misc]  # botocore ships no types
@@ -123,6 +104,56 @@ class _Signer(SigV4Auth):  # type: ignore[misc]  # botocore ships no types
 
     def headers_to_sign(self, request: AWSRequest) -> Any:  # noqa: ANN401 - botocore ships no types
         return request.headers
+
+
+def _parse_authorization(header: str | None) -> re.Match[str]:
+    if header is None:
+        raise ApiError("MissingAuthenticationTokenException", "Missing Authentication Token")
+    match = _AUTHORIZATION.fullmatch(header.strip())
+    if match is None:
+        raise ApiError(
+            "IncompleteSignatureException",
+            "Authorization header requires 'Credential', 'Signature' and 'SignedHeaders' "
+            "parameters of AWS4-HMAC-SHA256.",
+        )
+    return match
+
+
+def _find_key(key: Key | None, request: SignedRequest, now: datetime) -> Key:
+    """Return the key if it may be used, with the session token that came along."""
+    given = request.headers.get(TOKEN_HEADER)
+    wanted = None if key is None else key.session_token
+    if key is None or not key.is_active or (given is None) != (wanted is None):
+        raise _unrecognized()
+    if given is not None and wanted is not None:
+        token = wanted.get_secret_value()
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
+            raise _unrecognized()
+    if key.has_expired(now):
+        raise ApiError(
+            "ExpiredTokenException", "The security token included in the request is expired"
+        )
+    return key
+
+
+def _credentials(key: Key) -> Credentials:
+    """The id and the secret; the session token is among the headers that were signed."""
+    return Credentials(key.access_key_id, key.secret_access_key.get_secret_value())
+
+
+def _sign(request: SignedRequest, signer: _Signer, signed: list[str], timestamp: str) -> str:
+    parts = urlsplit(f"http://{request.headers['host']}{request.target}")
+    again = AWSRequest(
+        method=request.method,
+        url=f"http://{parts.netloc}{parts.path}",
+        params=parse_qsl(parts.query, keep_blank_values=True),
+        data=request.body,
+    )
+    for name in signed:
+        again.headers[name] = request.headers[name]
+    again.context["timestamp"] = timestamp
+    text = signer.string_to_sign(again, signer.canonical_request(again))
+    return str(signer.signature(text, again))
 
 
 def _check_time(timestamp: str, date: str, now: datetime) -> str:
@@ -160,6 +191,12 @@ def _check_coverage(request: SignedRequest, signed: list[str]) -> None:
     claimed = request.headers.get("x-amz-content-sha256")
     if claimed is not None and claimed != hashlib.sha256(request.body).hexdigest():
         raise _mismatch()
+
+
+def _unrecognized() -> ApiError:
+    return ApiError(
+        "UnrecognizedClientException", "The security token included in the request is invalid."
+    )
 
 
 def _invalid(message: str) -> ApiError:

@@ -1,5 +1,6 @@
 """Who may call: signatures of real clients, and what an attacker would try."""
 
+import asyncio
 import http.client
 import json
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,14 @@ from botocore.exceptions import ClientError
 
 from tests.fixtures.controlplane import ControlPlane, SimulatedAgent, StartControlPlane, sign
 
+FARGATE = {
+    "family": "web",
+    "networkMode": "awsvpc",
+    "requiresCompatibilities": ["FARGATE"],
+    "cpu": "256",
+    "memory": "512",
+    "containerDefinitions": [{"name": "app", "image": "busybox"}],
+}
 TARGET = "AmazonEC2ContainerServiceV20141113"
 Answer = tuple[int, dict[str, Any]]
 
@@ -169,9 +178,50 @@ def test_agent_can_not_run_tasks(control_plane: ControlPlane) -> None:
     assert code(error) == "AccessDeniedException"
 
 
-def test_admin_can_not_report_for_agents(ecs: Any) -> None:
+async def test_admin_can_not_report_for_agents(ecs: Any, simulated_agent: SimulatedAgent) -> None:
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    started = await asyncio.to_thread(
+        ecs.run_task,
+        taskDefinition="web",
+        launchType="FARGATE",
+        networkConfiguration={"awsvpcConfiguration": {"subnets": ["subnet-default"]}},
+    )
+
+    with pytest.raises(ClientError, match="registered with another key") as error:
+        await asyncio.to_thread(
+            ecs.submit_task_state_change, task=started["tasks"][0]["taskArn"], status="STOPPED"
+        )
+
+    assert code(error) == "AccessDeniedException"
+
+
+async def test_admin_can_not_register_again_what_is_an_agent_s(
+    ecs: Any, simulated_agent: SimulatedAgent
+) -> None:
+    with pytest.raises(ClientError, match="registered with another key") as error:
+        await asyncio.to_thread(
+            ecs.register_container_instance, containerInstanceArn=simulated_agent.instance_arn
+        )
+
+    assert code(error) == "AccessDeniedException"
+
+
+@pytest.mark.parametrize(
+    ("operation", "request_"),
+    [
+        pytest.param("describe_tasks", {"tasks": ["0" * 32]}, id="read tasks"),
+        pytest.param("stop_task", {"task": "0" * 32}, id="stop tasks"),
+        pytest.param("list_tasks", {}, id="list tasks"),
+        pytest.param("list_clusters", {}, id="list clusters"),
+        pytest.param("create_cluster", {"clusterName": "x"}, id="create clusters"),
+        pytest.param("describe_task_definition", {"taskDefinition": "web"}, id="read definitions"),
+    ],
+)
+def test_stolen_key_of_an_agent_is_no_use_for(
+    operation: str, request_: dict[str, Any], control_plane: ControlPlane
+) -> None:
     with pytest.raises(ClientError) as error:
-        ecs.submit_task_state_change(task="x", status="STOPPED")
+        getattr(control_plane.client("agent"), operation)(**request_)
 
     assert code(error) == "AccessDeniedException"
 
@@ -217,3 +267,70 @@ async def test_agent_can_not_speak_for_an_instance_of_another_key(
         )
 
     assert code(error) == "AccessDeniedException"
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        pytest.param("application/json", id="plain JSON"),
+        pytest.param("application/x-amz-cbor-1.1", id="CBOR"),
+        pytest.param("text/plain", id="text"),
+    ],
+)
+def test_other_protocol_is_not_known(content_type: str, control_plane: ControlPlane) -> None:
+    headers = {
+        "Content-Type": content_type,
+        "Host": urlsplit(control_plane.url).netloc,
+        "X-Amz-Target": f"{TARGET}.ListClusters",
+    }
+    key = control_plane.keys["admin"]
+    headers = sign("POST", control_plane.url, key, body=b"{}", headers=headers)
+
+    status, answer = post(control_plane, b"{}", headers)
+
+    assert (status, answer["__type"]) == (400, "UnknownOperationException")
+    assert "Content-Type" in answer["message"]
+
+
+def test_charset_of_the_body_may_be_named(control_plane: ControlPlane) -> None:
+    headers = {
+        "Content-Type": "application/x-amz-json-1.1; charset=utf-8",
+        "Host": urlsplit(control_plane.url).netloc,
+        "X-Amz-Target": f"{TARGET}.ListClusters",
+    }
+    key = control_plane.keys["admin"]
+    headers = sign("POST", control_plane.url, key, body=b"", headers=headers)
+
+    status, answer = post(control_plane, b"", headers)
+
+    assert (status, answer["clusterArns"][0][-7:]) == (200, "default")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        pytest.param("GET", "/", id="read the root"),
+        pytest.param("PUT", "/", id="put to the root"),
+        pytest.param("POST", "/tasks", id="another path"),
+        pytest.param("GET", "/../etc/passwd", id="path upwards"),
+    ],
+)
+def test_there_is_nothing_at(method: str, path: str, control_plane: ControlPlane) -> None:
+    connection = http.client.HTTPConnection(urlsplit(control_plane.url).netloc, timeout=10)
+    connection.request(method, path)
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+
+    assert (response.status, answer["__type"]) == (404, "UnknownOperationException")
+    assert response.headers["x-amzn-RequestId"]
+
+
+def test_what_is_supported_is_told_to_callers_alone(control_plane: ControlPlane) -> None:
+    headers = signed(control_plane, "CreateDaemon")
+
+    refused = post(control_plane, b"{}", {**headers, "Authorization": ""})
+    told = post(control_plane, b"{}", headers)
+
+    assert refused[1]["__type"] == "IncompleteSignatureException"
+    assert told[1]["__type"] == "UnsupportedFeatureException"
