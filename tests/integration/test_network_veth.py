@@ -121,6 +121,25 @@ async def test_the_kernel_holds_what_the_plan_says(
     await veth.detach(eni, netns)
 
 
+async def test_tasks_of_a_subnet_reach_each_other_by_ipv6_at_once(
+    netns: Path, make_netns: MakeNetns, make_eni: MakeEni, veth: VethEni
+) -> None:
+    ipv6, other_netns = IPv6Network("fd00:213:1::/64"), await make_netns()
+    one, other = (
+        make_eni(ipv6_address=IPv6Interface((ipv6[place], 64)), ipv6_gateway=ipv6[1])
+        for place in (5, 6)
+    )
+    await veth.attach(one, netns)
+    await veth.attach(other, other_netns)
+
+    async with serve_caller(other_netns, ipv6[6]) as port:
+        caller = await ask_caller(netns, ipv6[6], port)
+
+    assert caller == str(ipv6[5])
+    await veth.detach(one, netns)
+    await veth.detach(other, other_netns)
+
+
 async def test_only_the_primary_interface_carries_a_default_route(
     attached: EniPlan, netns: Path, make_eni: MakeEni, veth: VethEni
 ) -> None:

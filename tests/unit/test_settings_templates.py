@@ -7,11 +7,8 @@ from typing import Any, Final
 
 import pytest
 
-from fargate_agent.controlplane.settings import (
-    ControlPlaneSettings,
-    SecurityGroupSettings,
-    SubnetSettings,
-)
+from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.controlplane.vpc_settings import SecurityGroupSettings, SubnetSettings
 from fargate_agent.settings import AgentSettings
 
 SYSTEMD: Final = Path(__file__).resolve().parents[2] / "systemd"

@@ -1,0 +1,100 @@
+"""ENIs as EC2 describes them."""
+
+from collections.abc import AsyncIterator, Collection
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.model import Eni
+from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.vpc import IN_USE
+
+BATCH: Final = 500
+"""ENIs that are read at once, so that others get their turn in between."""
+
+_STATUSES: Final = {
+    "PRECREATED": "pending",
+    "CREATED": "pending",
+    "ATTACHING": "attaching",
+    "DETACHING": "detaching",
+}
+"""By the status of the attachment; any other is in-use. EC2's model lacks `pending`, which is what
+EC2 says of an ENI that is being made."""
+
+_ATTACHMENT_STATUSES: Final = {"ATTACHING": "attaching", "DETACHING": "detaching"}
+_ATTACHMENT_ID_DIGITS: Final = 17
+
+
+async def read_interfaces(
+    plane: Plane, session: AsyncSession, ids: Collection[str] | None, after: str
+) -> AsyncIterator[Json]:
+    """Give the ENIs that there are in the order of their ids, those behind `after`.
+
+    `ids`: only these; None: all.
+    """
+    query = select(Eni).where(IN_USE).order_by(Eni.id)
+    if ids is not None:
+        query = query.where(Eni.id.in_(ids))
+    while True:
+        enis = list(await session.scalars(query.where(Eni.id > after).limit(BATCH)))
+        for eni in enis:
+            yield render_interface(plane, eni)
+        if len(enis) < BATCH:
+            return
+        after = enis[-1].id
+        session.expunge_all()
+
+
+def render_interface(plane: Plane, eni: Eni) -> Json:
+    """Return an ENI as DescribeNetworkInterfaces answers it."""
+    account = plane.settings.account
+    names = {group.id: group.name for group in plane.vpc.security_groups.values()}
+    shown: Json = {
+        "AvailabilityZone": plane.vpc.zone(eni.subnet_id),
+        "Description": plane.arns.attachment(eni.attachment_id),
+        "Groups": [
+            {"GroupId": group, "GroupName": names.get(group, group)}
+            for group in eni.security_groups
+        ],
+        "InterfaceType": "interface",
+        "Ipv6Addresses": [{"Ipv6Address": eni.ipv6_address}] if eni.ipv6_address else [],
+        "MacAddress": eni.mac,
+        "NetworkInterfaceId": eni.id,
+        "OwnerId": account,
+        "PrivateDnsName": eni.private_dns_name,
+        "PrivateIpAddress": eni.address,
+        "PrivateIpAddresses": [
+            {
+                "Primary": True,
+                "PrivateDnsName": eni.private_dns_name,
+                "PrivateIpAddress": eni.address,
+            }
+        ],
+        "RequesterId": account,
+        "RequesterManaged": True,
+        "SourceDestCheck": True,
+        "Status": _STATUSES.get(eni.status, "in-use"),
+        "SubnetId": eni.subnet_id,
+        "TagSet": [],
+        "VpcId": plane.vpc.id,
+    }
+    if eni.ipv6_address:
+        shown["Ipv6Address"] = eni.ipv6_address
+    if shown["Status"] != "pending":
+        shown["Attachment"] = _render_attachment(eni, account)
+    return shown
+
+
+def _render_attachment(eni: Eni, account: str) -> Json:
+    digits = eni.attachment_id.replace("-", "")[:_ATTACHMENT_ID_DIGITS]
+    return {
+        "AttachTime": eni.created_at,
+        "AttachmentId": f"eni-attach-{digits}",
+        "DeleteOnTermination": False,
+        "DeviceIndex": 1,
+        "InstanceOwnerId": account,
+        "NetworkCardIndex": 0,
+        "Status": _ATTACHMENT_STATUSES.get(eni.status, "attached"),
+    }

@@ -1,0 +1,146 @@
+"""The VPC as data with nothing left open; pure.
+
+As with AWS, the first four addresses of a subnet and the last one are never given.
+
+Source: Amazon VPC user guide, "Subnet CIDR blocks".
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
+from socket import inet_ntoa
+from typing import Final, Literal
+
+from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.controlplane.vpc_settings import (
+    RuleSettings,
+    SecurityGroupSettings,
+    SubnetSettings,
+)
+
+RESERVED_ADDRESSES: Final = 4
+"""At the start of a subnet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subnet:
+    """A subnet of the VPC."""
+
+    id: str
+    cidr: IPv4Network
+    ipv6_cidr: IPv6Network | None = None
+    kind: Literal["veth", "macvlan"] = "veth"
+    parent: str | None = None
+    gateway: IPv4Address
+    gateway6: IPv6Address | None = None
+    mtu: int = 1500
+    """Bytes."""
+    dns: tuple[IPv4Address, ...] = ()
+    availability_zone: str
+
+    @property
+    def gateway_interface(self) -> IPv4Interface:
+        """The gateway with the subnet's prefix length."""
+        return IPv4Interface((self.gateway, self.cidr.prefixlen))
+
+    @property
+    def gateway6_interface(self) -> IPv6Interface | None:
+        """The IPv6 gateway with the subnet's prefix length, if there is one."""
+        if self.ipv6_cidr is None or self.gateway6 is None:
+            return None
+        return IPv6Interface((self.gateway6, self.ipv6_cidr.prefixlen))
+
+    @property
+    def address_count(self) -> int:
+        """How many addresses it can have in use."""
+        return self.cidr.num_addresses - RESERVED_ADDRESSES - 1 - len(self._gateways_in_range())
+
+    def addresses(self, after: int | None) -> Iterator[str]:
+        """Give each address that a task can have, once: those behind `after` first, then round."""
+        first = int(self.cidr.network_address) + RESERVED_ADDRESSES
+        count = self.cidr.num_addresses - RESERVED_ADDRESSES - 1
+        start = after + 1 - first if after is not None and first <= after < first + count else 0
+        gateways = self._gateways_in_range()
+        for step in range(count):
+            number = first + (start + step) % count
+            if number not in gateways:
+                yield inet_ntoa(number.to_bytes(4, "big"))
+
+    def ipv6_address(self, address: IPv4Address) -> IPv6Address | None:
+        """Return the IPv6 address that goes with an IPv4 one: it has the same place in its range.
+
+        So it is taken as long as the other one is, and by nobody else.
+        """
+        if self.ipv6_cidr is None:
+            return None
+        return self.ipv6_cidr[int(address) - int(self.cidr.network_address)]
+
+    def _gateways_in_range(self) -> set[int]:
+        """Addresses that a task would be given if they weren't a gateway's, or beside one."""
+        first = int(self.cidr.network_address)
+        taken = {int(self.gateway)}
+        if self.ipv6_cidr is not None and self.gateway6 is not None:
+            taken.add(first + int(self.gateway6) - int(self.ipv6_cidr.network_address))
+        return {
+            number
+            for number in taken
+            if first + RESERVED_ADDRESSES <= number < first + self.cidr.num_addresses - 1
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecurityGroup:
+    """A security group. Its rules are shown and not enforced."""
+
+    id: str
+    name: str
+    description: str
+    ingress: tuple[RuleSettings, ...]
+    egress: tuple[RuleSettings, ...]
+
+
+def plan_subnet(subnet: SubnetSettings, region: str) -> Subnet:
+    """Decide what the settings leave open."""
+    gateway6 = subnet.gateway6
+    if gateway6 is None and subnet.ipv6_cidr is not None and subnet.kind == "veth":
+        gateway6 = subnet.ipv6_cidr[1]
+    return Subnet(
+        id=subnet.id,
+        cidr=subnet.cidr,
+        ipv6_cidr=subnet.ipv6_cidr,
+        kind=subnet.kind,
+        parent=subnet.parent,
+        gateway=subnet.gateway or subnet.cidr[1],
+        gateway6=gateway6,
+        mtu=subnet.mtu,
+        dns=subnet.dns,
+        availability_zone=subnet.availability_zone or f"{region}a",
+    )
+
+
+def plan_subnets(settings: ControlPlaneSettings) -> dict[str, Subnet]:
+    """Return every subnet by id."""
+    return {subnet.id: plan_subnet(subnet, settings.region) for subnet in settings.all_subnets}
+
+
+def plan_security_groups(settings: ControlPlaneSettings) -> dict[str, SecurityGroup]:
+    """Return every security group by id."""
+    return {group.id: _plan_security_group(group) for group in settings.all_security_groups}
+
+
+def _plan_security_group(group: SecurityGroupSettings) -> SecurityGroup:
+    name = group.name or group.id
+    return SecurityGroup(
+        id=group.id,
+        name=name,
+        description=group.description or name,
+        ingress=group.ingress,
+        egress=group.egress,
+    )

@@ -1,0 +1,220 @@
+"""The VPC as the settings of the control plane tell it: subnets, security groups, their rules."""
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+DEFAULT_VPC: Final = "vpc-default"
+DEFAULT_SUBNET: Final = "subnet-default"
+DEFAULT_SECURITY_GROUP: Final = "sg-default"
+DEFAULT_SUBNET_PREFIX: Final = 20
+"""As in a default VPC of AWS. Source: Amazon VPC user guide, "Default VPCs"."""
+
+MIN_SUBNET_PREFIX: Final = 16
+MAX_SUBNET_PREFIX: Final = 28
+"""Largest and smallest subnet. Source: Amazon VPC user guide, "Subnet CIDR blocks"."""
+
+IPV6_SUBNET_PREFIX: Final = 64
+"""What an interface needs to make addresses of its own. Source: RFC 4291, section 2.5.1."""
+
+ALL_PORTS: Final = 65535
+
+Protocol = Literal["tcp", "udp", "icmp", "icmpv6", "-1"]
+"""`-1` is all of them. Source: EC2 API, IpPermission."""
+
+VpcId = Annotated[str, Field(pattern=r"^vpc-[a-z0-9-]{1,64}$")]
+SecurityGroupId = Annotated[str, Field(pattern=r"^sg-[a-z0-9-]{1,64}$")]
+GroupText = Annotated[str, Field(pattern=r"^[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}$")]
+"""Source: EC2 API, CreateSecurityGroup, for names and descriptions in a VPC."""
+
+
+class SubnetSettings(BaseModel):
+    """A subnet that tasks can be put into."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    id: Annotated[str, Field(pattern=r"^subnet-[a-z0-9-]{1,64}$")]
+    cidr: IPv4Network
+    ipv6_cidr: IPv6Network | None = None
+    """A /64; None: tasks have no IPv6 address."""
+    kind: Literal["veth", "macvlan"] = "veth"
+    parent: Annotated[str, Field(min_length=1, max_length=15)] | None = None
+    """NIC of the host that a macvlan hangs on."""
+    gateway: IPv4Address | None = None
+    """None: the first address of the subnet."""
+    gateway6: IPv6Address | None = None
+    """None: the first address of ipv6_cidr with veth; no IPv6 gateway with macvlan."""
+    mtu: Annotated[int, Field(ge=576, le=65535)] = 1500
+    """Bytes."""
+    dns: tuple[IPv4Address, ...] = ()
+    """DNS servers of the tasks; empty: those of the agent's host."""
+    availability_zone: str | None = None
+    """None: the first zone of the region."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "SubnetSettings":
+        if not MIN_SUBNET_PREFIX <= self.cidr.prefixlen <= MAX_SUBNET_PREFIX:
+            raise ValueError(
+                f"{self.id}: cidr {self.cidr} must be between "
+                f"/{MIN_SUBNET_PREFIX} and /{MAX_SUBNET_PREFIX}"
+            )
+        if (self.kind == "macvlan") != (self.parent is not None):
+            raise ValueError(f"{self.id}: kind macvlan needs a parent, kind veth has none")
+        ends = (self.cidr.network_address, self.cidr.broadcast_address)
+        if self.gateway is not None and (self.gateway not in self.cidr or self.gateway in ends):
+            raise ValueError(f"{self.id}: gateway {self.gateway} is not a host of {self.cidr}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_ipv6(self) -> "SubnetSettings":
+        if self.ipv6_cidr is None:
+            if self.gateway6 is not None:
+                raise ValueError(f"{self.id}: gateway6 needs an ipv6_cidr")
+            return self
+        if self.ipv6_cidr.prefixlen != IPV6_SUBNET_PREFIX:
+            raise ValueError(
+                f"{self.id}: ipv6_cidr {self.ipv6_cidr} must be a /{IPV6_SUBNET_PREFIX}"
+            )
+        if self.ipv6_cidr.is_multicast or self.ipv6_cidr.is_link_local:
+            raise ValueError(f"{self.id}: ipv6_cidr {self.ipv6_cidr} is not a range for hosts")
+        # The first address of a range means any of its routers, so no one can have it.
+        routers = self.ipv6_cidr.network_address
+        if self.gateway6 is not None and (
+            self.gateway6 not in self.ipv6_cidr or self.gateway6 == routers
+        ):
+            raise ValueError(
+                f"{self.id}: gateway6 {self.gateway6} is not a host of {self.ipv6_cidr}"
+            )
+        return self
+
+
+class RuleSettings(BaseModel):
+    """What a security group lets in or out. Shown by the EC2 API, not enforced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    protocol: Protocol
+    from_port: Annotated[int, Field(ge=-1, le=ALL_PORTS)] = -1
+    to_port: Annotated[int, Field(ge=-1, le=ALL_PORTS)] = -1
+    """First and last port; of ICMP: type and code, and -1 is all. Not with protocol -1."""
+    cidrs: tuple[IPv4Network | IPv6Network, ...] = ()
+    groups: tuple[SecurityGroupId, ...] = ()
+    """Security groups whose members are meant."""
+
+    @model_validator(mode="after")
+    def _check(self) -> "RuleSettings":
+        ports = (self.from_port, self.to_port)
+        if self.protocol in {"tcp", "udp"} and not 0 <= self.from_port <= self.to_port:
+            raise ValueError(f"{self.protocol} needs from_port and to_port, the lower one first")
+        if self.protocol == "-1" and ports != (-1, -1):
+            raise ValueError("protocol -1 means all ports, so it has no from_port and to_port")
+        if not self.cidrs and not self.groups:
+            raise ValueError("cidrs or groups must say whom the rule is about")
+        return self
+
+
+ALL_OUT: Final = (
+    RuleSettings(protocol="-1", cidrs=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))),
+)
+"""Source: Amazon VPC user guide, "Default security groups"."""
+
+
+class SecurityGroupSettings(BaseModel):
+    """A security group that RunTask may name. Its rules are not enforced."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    id: SecurityGroupId
+    name: GroupText | None = None
+    """None: the id."""
+    description: GroupText | None = None
+    """None: the name."""
+    ingress: tuple[RuleSettings, ...] = ()
+    egress: tuple[RuleSettings, ...] = ALL_OUT
+
+
+_DEFAULT_GROUP: Final = SecurityGroupSettings(
+    id=DEFAULT_SECURITY_GROUP,
+    name="default",
+    description="default VPC security group",
+    ingress=(RuleSettings(protocol="-1", groups=(DEFAULT_SECURITY_GROUP,)),),
+)
+"""Source: Amazon VPC user guide, "Default security groups"."""
+
+
+def complete_subnets(
+    subnets: tuple[SubnetSettings, ...], cidr: IPv4Network, ipv6_cidr: IPv6Network | None
+) -> tuple[SubnetSettings, ...]:
+    """Return the subnets with `subnet-default`, which is the first range of the VPC if not set."""
+    if any(subnet.id == DEFAULT_SUBNET for subnet in subnets):
+        return subnets
+    prefix = max(cidr.prefixlen, DEFAULT_SUBNET_PREFIX)
+    first = SubnetSettings(
+        id=DEFAULT_SUBNET,
+        cidr=next(cidr.subnets(new_prefix=prefix)),
+        ipv6_cidr=(
+            None if ipv6_cidr is None else next(ipv6_cidr.subnets(new_prefix=IPV6_SUBNET_PREFIX))
+        ),
+    )
+    return (first, *subnets)
+
+
+def complete_security_groups(
+    groups: tuple[SecurityGroupSettings, ...],
+) -> tuple[SecurityGroupSettings, ...]:
+    """Return the security groups with `sg-default`, which lets out everything if not set."""
+    if any(group.id == DEFAULT_SECURITY_GROUP for group in groups):
+        return groups
+    return (_DEFAULT_GROUP, *groups)
+
+
+def check_vpc_cidr(cidr: IPv4Network | IPv6Network) -> None:
+    """Return if a subnet fits into the range of a VPC.
+
+    Raises:
+        ValueError: it is too small.
+    """
+    longest = MAX_SUBNET_PREFIX if cidr.version == 4 else IPV6_SUBNET_PREFIX
+    if cidr.prefixlen > longest:
+        raise ValueError(f"{cidr} is smaller than a /{longest}")
+
+
+def check_subnets(subnets: Sequence[SubnetSettings]) -> None:
+    """Return if the subnets can stand beside each other.
+
+    Raises:
+        ValueError: two have an id or a range in common.
+    """
+    for position, subnet in enumerate(subnets):
+        for other in subnets[:position]:
+            if subnet.id == other.id:
+                raise ValueError(f"two subnets have the id {subnet.id}")
+            _check_apart(other, subnet)
+
+
+def check_security_groups(groups: Sequence[SecurityGroupSettings]) -> None:
+    """Return if the security groups can stand beside each other.
+
+    Raises:
+        ValueError: two have an id or a name in common, or a rule names one that isn't there.
+    """
+    ids = [group.id for group in groups]
+    names = [group.name or group.id for group in groups]
+    for what, values in (("id", ids), ("name", names)):
+        if twice := next((value for value in values if values.count(value) > 1), None):
+            raise ValueError(f"two security groups have the {what} {twice}")
+    for group in groups:
+        for rule in (*group.ingress, *group.egress):
+            if unknown := set(rule.groups) - set(ids):
+                raise ValueError(f"{group.id}: a rule names {min(unknown)}, which isn't there")
+
+
+def _check_apart(one: SubnetSettings, other: SubnetSettings) -> None:
+    ranges = [(one.cidr, other.cidr)]
+    if one.ipv6_cidr is not None and other.ipv6_cidr is not None:
+        ranges.append((one.ipv6_cidr, other.ipv6_cidr))  # type: ignore[arg-type]
+    for first, second in ranges:
+        if first.overlaps(second):
+            raise ValueError(f"subnets {one.id} ({first}) and {other.id} ({second}) overlap")
