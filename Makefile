@@ -29,7 +29,7 @@ DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
 TEST_PACKAGES := $(DEMO_PACKAGES) nftables skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \
 	golang-github-gogo-googleapis-dev golang-github-containerd-cgroups-dev \
-	golang-github-containers-common vagrant
+	golang-github-containers-common vagrant postgresql
 VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs python3-venv git iproute2 util-linux \
 	docker-registry skopeo busybox-static
 BENCH_PACKAGES := $(DEMO_PACKAGES) podman netavark iptables

@@ -8,6 +8,7 @@ pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
     "tests.fixtures.registry",
+    "tests.fixtures.postgres",
     "tests.fixtures.controlplane",
     "tests.fixtures.stack",
     "tests.fixtures.runtime",

@@ -8,6 +8,7 @@ import click
 
 from fargate_agent import __version__
 from fargate_agent.cli.connection import DEFAULT_STATE_DIR, Connection
+from fargate_agent.cli.keys import keys
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -233,6 +234,43 @@ def stop(
     stop_task(connection, (cluster, task), reason=reason, wait_s=wait_s, as_json=as_json)
 
 
+@fargate.command()
+@click.argument("task")
+@_cluster
+@_connection
+@_output
+def why(task: str, cluster: str, connection: Connection, output: str) -> None:
+    """Explain why TASK is as it is, even if it was forgotten meanwhile.
+
+    TASK is an ARN, an id, or the beginning of an id.
+    """
+    from fargate_agent.cli.why import show_why
+
+    show_why(connection, cluster, task, as_json=output == "json")
+
+
+@fargate.command()
+@click.option("-f", "--follow", is_flag=True, help="Go on until Ctrl-C; without --since from now.")
+@click.option("--since", metavar="WHEN", help="An age such as 10m, 2h, 1d, or a time (RFC 3339).")
+@click.option("--task", metavar="ID", help="Only this task: an ARN, an id, or its beginning.")
+@click.option("--cluster", metavar="NAME", help="Only this cluster.")
+@_connection
+@_output
+def events(
+    connection: Connection,
+    output: str,
+    follow: bool,
+    since: str | None,
+    task: str | None,
+    cluster: str | None,
+) -> None:
+    """Print what has happened to tasks; as json, in EventBridge's shape."""
+    from fargate_agent.cli.events import plan_query, show_events
+
+    query = plan_query(task, since, cluster=cluster, follow=follow)
+    show_events(connection, query, as_json=output == "json")
+
+
 @fargate.group()
 def images() -> None:
     """Load, list and remove images on this machine."""
@@ -289,3 +327,6 @@ def doctor(context: click.Context, connection: Connection, output: str) -> None:
     from fargate_agent.cli.doctor import examine
 
     context.exit(examine(connection, as_json=output == "json"))
+
+
+fargate.add_command(keys)

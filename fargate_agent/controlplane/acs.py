@@ -7,7 +7,6 @@ be sent follows from the database alone, so nothing is lost with a connection or
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -16,11 +15,13 @@ from aiohttp import WSMsgType, web
 from sqlalchemy import Select, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from fargate_agent.controlplane import lifecycle
+from fargate_agent.controlplane import connections, lifecycle
+from fargate_agent.controlplane.announcements import instance_topic
+from fargate_agent.controlplane.changes import changing
+from fargate_agent.controlplane.leases import RENEW_EVERY_S
 from fargate_agent.controlplane.model import ContainerInstance, Task
-from fargate_agent.controlplane.names import Arns, new_uuid
-from fargate_agent.controlplane.settings import ControlPlaneSettings
-from fargate_agent.controlplane.store import Store
+from fargate_agent.controlplane.names import new_uuid
+from fargate_agent.controlplane.plane import Plane
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import (
@@ -46,67 +47,53 @@ SEND_TIMEOUT_S: Final = 30
 
 
 class Sessions:
-    """The connections there are, by container instance."""
+    """The connections that this process holds, by container instance.
 
-    def __init__(self, store: Store, arns: Arns, settings: ControlPlaneSettings) -> None:
-        self._store = store
-        self._arns = arns
-        self._settings = settings
+    Which connection is an instance's stands in the database, because another process may hold the
+    next one.
+    """
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
         self._open: dict[str, _Session] = {}
-        self._began = time.monotonic()
-        self._lost: dict[str, float] = {}
-        """When a connection ended or was announced, by instance; on the monotonic clock."""
-        self._changed = asyncio.Condition()
-
-    def is_connected(self, instance_id: str) -> bool:
-        """Whether the agent can be reached now."""
-        return instance_id in self._open
-
-    def expect(self, instance_id: str) -> None:
-        """Say that an agent that isn't connected now will be soon."""
-        self._lost[instance_id] = time.monotonic()
-
-    async def wait_connected(self, instance_ids: Iterable[str]) -> None:
-        """Return when one of the agents is connected, or all have been away for `agent_grace_s`."""
-        ids = set(instance_ids)
-        lost_at = max((self._lost.get(id_, self._began) for id_ in ids), default=0.0)
-        patience_s = lost_at + self._settings.agent_grace_s - time.monotonic()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(patience_s, 0)), self._changed:
-                await self._changed.wait_for(lambda: ids & self._open.keys())
-
-    def wake(self, instance_id: str) -> None:
-        """Say that there is something new for an agent."""
-        if session := self._open.get(instance_id):
-            session.wake.set()
+        self._closed = asyncio.Condition()
 
     async def close(self) -> None:
         """Return when every connection has ended."""
         for session in self._open.values():
             session.over.set()
-        async with self._changed:
-            await self._changed.wait_for(lambda: not self._open)
+        async with self._closed:
+            await self._closed.wait_for(lambda: not self._open)
 
     async def serve(self, socket: web.WebSocketResponse, instance: ContainerInstance) -> None:
         """Talk to one agent until the connection ends."""
-        session = _Session(socket, instance, self._store, self._arns, self._settings)
-        if old := self._open.get(instance.id):
-            old.over.set()
-        self._open[instance.id] = session
-        log.info("agent %s: connected", instance.id)
-        try:
-            async with self._changed:
-                self._changed.notify_all()
-            await session.run()
-        except (ConnectionError, TimeoutError, SQLAlchemyError) as error:
-            log.info("agent %s: connection lost: %s", instance.id, str(error) or "it is silent")
-        finally:
-            if self._open.get(instance.id) is session:
-                del self._open[instance.id]
-                self.expect(instance.id)
-            async with self._changed:
-                self._changed.notify_all()
-            log.info("agent %s: disconnected", instance.id)
+        connection = new_uuid()
+        with self._plane.announcements.listening(instance_topic(instance.id)) as wake:
+            session = _Session(socket, instance, self._plane, connection, wake)
+            self._open[connection] = session
+            log.info("agent %s: connected", instance.id)
+            try:
+                await connections.note_connected(self._plane, instance.id, connection)
+                await session.run()
+            except (ConnectionError, TimeoutError, SQLAlchemyError) as error:
+                log.info("agent %s: connection lost: %s", instance.id, str(error) or "it is silent")
+            finally:
+                del self._open[connection]
+                with suppress(SQLAlchemyError):  # then the lease runs out
+                    await connections.note_disconnected(self._plane, instance.id, connection)
+                async with self._closed:
+                    self._closed.notify_all()
+                log.info("agent %s: disconnected", instance.id)
+
+    async def renew(self) -> None:
+        """Keep the agents of this process connected in the database, until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                if self._open:
+                    await connections.renew(self._plane, list(self._open))
+            except SQLAlchemyError as error:
+                log.error("agents may be taken for lost: %s", error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +110,24 @@ class _Session:
         self,
         socket: web.WebSocketResponse,
         instance: ContainerInstance,
-        store: Store,
-        arns: Arns,
-        settings: ControlPlaneSettings,
+        plane: Plane,
+        connection: str,
+        wake: asyncio.Event,
     ) -> None:
         self._socket = socket
         self._instance_id = instance.id
-        self._cluster_arn = arns.cluster(instance.cluster)
-        self._instance_arn = arns.container_instance(instance.cluster, instance.id)
-        self._store = store
-        self._arns = arns
-        self._settings = settings
+        self._connection = connection
+        self._cluster_arn = plane.arns.cluster(instance.cluster)
+        self._instance_arn = plane.arns.container_instance(instance.cluster, instance.id)
+        self._plane = plane
+        self._store = plane.store
+        self._arns = plane.arns
+        self._settings = plane.settings
         self._unacked: dict[str, _Sent] = {}
         """By message id, which is the same whenever a message is sent again."""
         self._stops_acked: set[str] = set()
         """Tasks whose end this agent, on this connection, has taken over."""
-        self.wake = asyncio.Event()
+        self._wake = wake
         self.over = asyncio.Event()
 
     async def run(self) -> None:
@@ -188,25 +177,41 @@ class _Session:
         )
 
     async def _deliver(self) -> None:
-        """Send what is due, again and again; what to end goes before what to start."""
+        """Send what is due, again and again; what to end goes before what to start.
+
+        Returns when the instance is retired, or has another connection.
+        """
         while True:
-            self.wake.clear()
+            self._wake.clear()
             due = await self._take_due()
+            if due is None:
+                return
             for task in sorted(due, key=lambda task: task.desired_status, reverse=True):
                 await self._send_task(task)
             with suppress(TimeoutError):
                 async with asyncio.timeout(self._settings.resend_s):
-                    await self.wake.wait()
+                    await self._wake.wait()
 
-    async def _take_due(self) -> list[Task]:
+    async def _take_due(self) -> list[Task] | None:
+        async with self._store.read() as session:
+            instance = await session.get_one(ContainerInstance, self._instance_id)
+            due = [task for task in await session.scalars(self._unsettled()) if self._is_due(task)]
+        if instance.connection != self._connection or instance.status == "INACTIVE":
+            return None
+        if not due:
+            return []
         async with self._store.write() as session:
-            unsettled = _live_tasks(self._instance_id).where(
-                or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
-            )
-            due = [task for task in await session.scalars(unsettled) if self._is_due(task)]
+            instance = await session.get_one(ContainerInstance, self._instance_id)
+            due = [task for task in await session.scalars(self._unsettled()) if self._is_due(task)]
             for task in due:
-                lifecycle.note_sent(task)
+                with changing(self._plane, session, task, instance):
+                    lifecycle.note_sent(task)
         return due
+
+    def _unsettled(self) -> Select[Task]:
+        return _live_tasks(self._instance_id).where(
+            or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
+        )
 
     def _is_due(self, task: Task) -> bool:
         sent = self._unacked.get(_message_id(task))
@@ -260,12 +265,18 @@ class _Session:
             task = await session.get(Task, sent.task_id)
             if task is None:
                 log.debug("task %s: forgotten before it was acknowledged", sent.task_id)
-            elif sent.desired_status == "STOPPED":
-                self._stops_acked.add(task.id)
-                lifecycle.note_stop_acked(task, round(time.time(), 3))
             else:
-                lifecycle.note_start_acked(task)
+                instance = await session.get_one(ContainerInstance, self._instance_id)
+                with changing(self._plane, session, task, instance):
+                    self._take_ack(task, sent)
         self._unacked.pop(message_id, None)
+
+    def _take_ack(self, task: Task, sent: _Sent) -> None:
+        if sent.desired_status == "STOPPED":
+            self._stops_acked.add(task.id)
+            lifecycle.note_stop_acked(task, round(time.time(), 3))
+        else:
+            lifecycle.note_start_acked(task)
 
     async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:
         async with self._store.read() as session:

@@ -14,16 +14,26 @@ from aiohttp import web
 from sqlalchemy.exc import OperationalError
 
 from fargate_agent.controlplane import (
+    account_settings,
+    capacity_providers,
     clusters,
     definitions,
+    ec2,
+    fleet,
+    history,
     instances,
+    protection,
     reports,
+    services,
+    tags,
     task_queries,
     tasks,
 )
-from fargate_agent.controlplane.auth import Authenticator, Caller, SignedRequest
+from fargate_agent.controlplane.acs import Sessions
+from fargate_agent.controlplane.auth import Authenticator, Caller, Service, SignedRequest
 from fargate_agent.controlplane.errors import ApiError, unsupported
 from fargate_agent.controlplane.names import new_uuid
+from fargate_agent.controlplane.permissions import ANYTHING, Asked, check_permission, find_targets
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
 
@@ -37,27 +47,49 @@ CLOSE_TIMEOUT_S: Final = 2
 
 CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 
-FOR_ADMINS: Final = (
-    clusters.OPERATIONS | definitions.OPERATIONS | tasks.OPERATIONS | task_queries.OPERATIONS
-)
-FOR_AGENTS: Final = instances.OPERATIONS | reports.OPERATIONS
+OPERATIONS: Final[dict[str, Operation]] = {
+    name: operation
+    for module in (
+        account_settings,
+        capacity_providers,
+        clusters,
+        definitions,
+        fleet,
+        instances,
+        protection,
+        reports,
+        services,
+        tags,
+        task_queries,
+        tasks,
+    )
+    for name, operation in module.OPERATIONS.items()
+}
+"""What is supported. Who may call it, the caller's policy says."""
 
 
 class Front:
     """Answers what comes in over HTTP."""
 
-    def __init__(self, plane: Plane, authenticator: Authenticator) -> None:
+    def __init__(self, plane: Plane, sessions: Sessions, authenticator: Authenticator) -> None:
         self._plane = plane
+        self._sessions = sessions
         self._authenticator = authenticator
+        self._streams = history.EventStreams(plane)
 
     def application(self) -> web.Application:
         """Return what an HTTP server serves."""
         application = web.Application(client_max_size=MAX_BODY_BYTES)
         application.router.add_post("/", self._serve_operation)
         application.router.add_get("/ws", self._serve_websocket)
+        application.router.add_get("/events", self._serve_events)
+        application.on_shutdown.append(self._end_streams)
+        application.router.add_route("*", "/{path:.*}", self._serve_nothing)
         return application
 
     async def _serve_operation(self, request: web.Request) -> web.Response:
+        if request.content_type == ec2.FORM_CONTENT_TYPE:
+            return await self._serve_query(request)
         request_id, began = new_uuid(), time.monotonic()
         try:
             answer, status = await self._answer(request), 200
@@ -77,41 +109,67 @@ class Front:
             answer.get("__type", ""),
             (time.monotonic() - began) * 1000,
         )
+        return _respond(answer, status, request_id)
+
+    async def _serve_query(self, request: web.Request) -> web.Response:
+        """Answer in EC2's protocol."""
+        request_id = new_uuid()
+        try:
+            status, answer = 200, await self._answer_query(request, request_id)
+        except ApiError as error:
+            status, answer = ec2.render_refusal(error, request_id)
+        except OperationalError as error:
+            log.error("request %s: state can't be read: %s", request_id, error.orig)
+            status, answer = ec2.render_refusal(_state_error(error, request_id), request_id)
+        except Exception:
+            log.exception("request %s: unexpected error", request_id)
+            status, answer = ec2.render_refusal(_server_error(request_id), request_id)
         return web.Response(
-            body=json.dumps(answer).encode(),
+            body=answer,
             status=status,
-            headers={"Content-Type": CONTENT_TYPE, "x-amzn-RequestId": request_id},
+            headers={"Content-Type": ec2.CONTENT_TYPE, "x-amzn-RequestId": request_id},
         )
+
+    async def _answer_query(self, request: web.Request, request_id: str) -> bytes:
+        body = await _read_body(request)
+        caller = await self._authenticate(request, body, "ec2")
+        action = f"ec2:{ec2.parse_action(body)}"
+        check_permission(caller, action, ANYTHING, self._plane.arns)
+        return await ec2.answer_query(self._plane, body, request_id)
+
+    async def _serve_nothing(self, _: web.Request) -> web.Response:
+        """Answer another method or path. Unverified: AWS's kind and status, from recollection."""
+        error = ApiError("UnknownOperationException", "There is nothing here.", status=404)
+        return _respond(render_error(error), error.status, new_uuid())
 
     async def _answer(self, request: web.Request) -> Json:
         body = await _read_body(request)
-        caller = self._authenticate(request, body)
-        prefix, _, name = request.headers.get("X-Amz-Target", "").partition(".")
-        if prefix != TARGET_PREFIX or name not in service_model().operation_names:
-            raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
-        operation = self._authorize(caller, name)
-        call = Call(request=parse_request(name, body), caller=caller, host=request.host)
-        return await operation(self._plane, call)
+        caller = await self._authenticate(request, body)
+        name = _find_operation(request)
+        operation = OPERATIONS.get(name)
+        if operation is None:
+            raise unsupported(f"{name} is not supported here.")
+        parsed = parse_request(name, body)
+        self._authorize(caller, name, parsed)
+        return await operation(self._plane, Call(request=parsed, caller=caller, host=request.host))
 
     async def _serve_websocket(self, request: web.Request) -> web.StreamResponse:
         try:
-            caller = self._authenticate(request, b"")
-            if caller.principal != "agent":
-                raise self._denied(caller, "Poll")
+            caller = await self._authenticate(request, b"")
             query = request.query
             cluster = self._plane.arns.parse_cluster(query.get("clusterArn", ""))
+            arn = query.get("containerInstanceArn", "")
+            self._authorize(caller, "Poll", {"cluster": cluster, "containerInstance": arn})
             async with self._plane.store.read() as session:
                 instance = await instances.find_own_instance(
                     self._plane,
                     session,
-                    query.get("containerInstanceArn", ""),
+                    arn,
                     cluster or self._plane.settings.cluster,
                     caller.access_key_id,
                 )
         except ApiError as error:
-            return web.json_response(
-                render_error(error), status=error.status, content_type=CONTENT_TYPE
-            )
+            return _respond(render_error(error), error.status, new_uuid())
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             receive_timeout=self._plane.settings.agent_read_timeout_s,
@@ -119,39 +177,67 @@ class Front:
         )
         await socket.prepare(request)
         try:
-            await self._plane.sessions.serve(socket, instance)
+            await self._sessions.serve(socket, instance)
         finally:
             await socket.close(message=b"ConnectionExpired: Reconnect to continue")
         return socket
 
-    def _authenticate(self, request: web.Request, body: bytes) -> Caller:
+    async def _serve_events(self, request: web.Request) -> web.StreamResponse:
+        try:
+            caller = await self._authenticate(request, b"")
+            query = history.parse_query(request.query, self._plane)
+            targets = history.find_targets(query, self._plane)
+            check_permission(caller, history.ACTION, targets, self._plane.arns)
+            return await self._streams.serve(request, query, caller)
+        except ApiError as error:
+            return _respond(render_error(error), error.status, new_uuid())
+
+    async def _end_streams(self, _: web.Application) -> None:
+        self._streams.close()
+
+    async def _authenticate(
+        self, request: web.Request, body: bytes, service: Service = "ecs"
+    ) -> Caller:
         headers = {name.lower(): ",".join(request.headers.getall(name)) for name in request.headers}
         signed = SignedRequest(
             method=request.method, target=request.raw_path, headers=headers, body=body
         )
-        return self._authenticator.authenticate(signed, datetime.now(UTC))
+        return await self._authenticator.authenticate(signed, datetime.now(UTC), service)
 
-    def _authorize(self, caller: Caller, name: str) -> Operation:
-        allowed, denied = (
-            (FOR_ADMINS, FOR_AGENTS) if caller.principal == "admin" else (FOR_AGENTS, FOR_ADMINS)
-        )
-        if name in allowed:
-            return allowed[name]
-        if name in denied or caller.principal != "admin":
-            raise self._denied(caller, name)
-        raise unsupported(f"{name} is not supported here.")
-
-    def _denied(self, caller: Caller, name: str) -> ApiError:
-        return ApiError(
-            "AccessDeniedException",
-            f"User: {self._plane.arns.user(caller.principal)} is not authorized to perform: "
-            f"ecs:{name} on resource: *",
-        )
+    def _authorize(self, caller: Caller, operation: str, request: Json) -> None:
+        arns = self._plane.arns
+        asked = Asked(request, arns, self._plane.settings.cluster)
+        check_permission(caller, f"ecs:{operation}", find_targets(operation, asked), arns)
 
 
 def render_error(error: ApiError) -> Json:
     """Return the body that says what was wrong."""
     return {"__type": error.kind, "message": error.message, **error.members}
+
+
+def _respond(answer: Json, status: int, request_id: str) -> web.Response:
+    return web.Response(
+        body=json.dumps(answer).encode(),
+        status=status,
+        headers={"Content-Type": CONTENT_TYPE, "x-amzn-RequestId": request_id},
+    )
+
+
+def _find_operation(request: web.Request) -> str:
+    """Return the name of the operation that is asked for, which ECS has.
+
+    Raises:
+        ApiError: it has none of that name, or the request is not in this protocol.
+    """
+    if request.content_type != CONTENT_TYPE:
+        # unverified: that AWS answers so is recollection
+        raise ApiError(
+            "UnknownOperationException", f"The Content-Type of a request must be {CONTENT_TYPE}."
+        )
+    prefix, _, name = request.headers.get("X-Amz-Target", "").partition(".")
+    if prefix != TARGET_PREFIX or name not in service_model().operation_names:
+        raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
+    return name
 
 
 async def _read_body(request: web.Request) -> bytes:

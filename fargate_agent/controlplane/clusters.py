@@ -1,64 +1,118 @@
-"""Clusters: made, described, listed."""
+"""Clusters: made, described, listed, changed, deleted.
 
-from typing import Any, Final
+One that was deleted stays as INACTIVE, because its tasks are still described; its name can be used
+again.
+"""
 
-from sqlalchemy import func, select
+from collections.abc import Collection
+from typing import Final
+
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.errors import client_error, cluster_not_found, invalid_parameter
-from fargate_agent.controlplane.model import Cluster, ContainerInstance, Task
+from fargate_agent.controlplane.cluster_counts import (
+    ClusterCounts,
+    count_cluster,
+    render_cluster,
+)
+from fargate_agent.controlplane.errors import (
+    ApiError,
+    client_error,
+    cluster_not_found,
+    invalid_parameter,
+    unsupported,
+)
+from fargate_agent.controlplane.model import Cluster
 from fargate_agent.controlplane.names import CLUSTER_NAME
-from fargate_agent.controlplane.pages import render_page
+from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.strategies import check_default_strategy, check_providers
+from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json
 
-_RUNNING: Final = ("RUNNING", "DEACTIVATING", "STOPPING")
-_PENDING: Final = ("PROVISIONING", "PENDING", "ACTIVATING")
+MAX_CLUSTERS: Final = 100
+"""Source: ECS API, DescribeClusters.clusters."""
 
-_INCLUDED: Final = {
-    "SETTINGS": ("settings", [{"name": "containerInsights", "value": "disabled"}]),
-    "TAGS": ("tags", []),
-    "CONFIGURATIONS": ("configuration", None),
-}
-"""What is only shown when asked for: the member, and its value when none was given."""
+_WHEN_CHANGED: Final = ("ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "TAGS")
+"""What is included in the answers of operations that have no `include`."""
+
+_STORED: Final = ("settings", "configuration", "capacityProviders")
+_INSIGHTS: Final = {"enabled", "disabled", "enhanced"}
+"""Source: ECS API, ClusterSetting.value."""
 
 
 async def create_cluster(plane: Plane, call: Call) -> Json:
     """Make a cluster; one that is there already is answered as it is."""
-    name = call.request.get("clusterName", plane.settings.cluster)
+    request = call.request
+    name = request.get("clusterName", plane.settings.cluster)
     if not CLUSTER_NAME.fullmatch(name):
         raise invalid_parameter("ClusterName must match ^[a-zA-Z0-9\\-_]{1,255}$")
-    document = {member: value for member, value in call.request.items() if member != "clusterName"}
+    document = _check_document(request)
+    check_tags(request.get("tags", []))
     async with plane.store.write() as session:
         cluster = await session.get(Cluster, name)
         if cluster is None:
-            cluster = Cluster(name=name, status="ACTIVE", document=document)
+            cluster = Cluster(name=name)
             session.add(cluster)
-            await session.flush()
-        shown = await _render(plane, session, cluster, list(_INCLUDED))
+        if cluster.status != "ACTIVE":  # it is new, or was deleted
+            cluster.status = "ACTIVE"
+            cluster.document = document
+            cluster.tags = request.get("tags", [])
+        await session.flush()
+        shown = await _render(plane, session, cluster, _WHEN_CHANGED)
     return {"cluster": shown}
 
 
 async def describe_clusters(plane: Plane, call: Call) -> Json:
     """Describe clusters by name or ARN; without any, the default one."""
     references = call.request.get("clusters") or [plane.settings.cluster]
+    if len(references) > MAX_CLUSTERS:
+        raise invalid_parameter(f"Clusters cannot have more than {MAX_CLUSTERS} elements.")
     include = call.request.get("include", [])
-    found, failures = [], []
+    found, failures = list[Json](), list[Json]()
     async with plane.store.read() as session:
         for name in dict.fromkeys(plane.arns.parse_cluster(named) for named in references):
             cluster = await session.get(Cluster, name)
             if cluster is None:
-                failures.append({"arn": plane.arns.cluster(name), "reason": "MISSING"})
+                arn = name if name.startswith("arn:") else plane.arns.cluster(name)
+                failures.append({"arn": arn, "reason": "MISSING"})
             else:
                 found.append(await _render(plane, session, cluster, include))
     return {"clusters": found, "failures": failures}
 
 
 async def list_clusters(plane: Plane, call: Call) -> Json:
-    """List the ARNs of all clusters."""
+    """List the ARNs of all active clusters."""
+    page = parse_page(call.request)
+    chosen = page.select(select(Cluster.name).where(Cluster.status == "ACTIVE"), Cluster.name)
     async with plane.store.read() as session:
-        names = await session.scalars(select(Cluster.name).order_by(Cluster.name))
-    return render_page([plane.arns.cluster(name) for name in names], call.request, "clusterArns")
+        names = (await session.scalars(chosen)).all()
+    return page.render(names, "clusterArns", plane.arns.cluster)
+
+
+async def update_cluster(plane: Plane, call: Call) -> Json:
+    """Change what is given, and only that; tasks that run go on."""
+    document = _check_document(call.request)
+    async with plane.store.write() as session:
+        name = await find_cluster(plane, session, call.request)
+        cluster = await session.get_one(Cluster, name)
+        cluster.document = {**cluster.document, **document}
+        shown = await _render(plane, session, cluster, _WHEN_CHANGED)
+    return {"cluster": shown}
+
+
+async def delete_cluster(plane: Plane, call: Call) -> Json:
+    """Delete a cluster in which nothing is any more; to delete it again changes nothing."""
+    name = plane.arns.parse_cluster(call.request["cluster"])
+    async with plane.store.write() as session:
+        cluster = await session.get(Cluster, name)
+        if cluster is None:
+            raise cluster_not_found()
+        counts = await count_cluster(session, name)
+        _check_empty(counts)
+        cluster.status = "INACTIVE"
+        cluster.tags = []
+    return {"cluster": render_cluster(plane.arns, cluster, counts, ())}
 
 
 async def find_cluster(plane: Plane, session: AsyncSession, request: Json) -> str:
@@ -76,47 +130,75 @@ async def find_cluster(plane: Plane, session: AsyncSession, request: Json) -> st
     return name
 
 
+async def ensure_cluster(session: AsyncSession, name: str) -> None:
+    """Afterwards there is an active cluster with this name."""
+    cluster = await session.get(Cluster, name)
+    if cluster is None:
+        session.add(Cluster(name=name, status="ACTIVE", document={}, tags=[]))
+    elif cluster.status != "ACTIVE":
+        cluster.status, cluster.document = "ACTIVE", {}
+
+
+def _check_document(request: Json) -> Json:
+    """Return the members of a request that are stored.
+
+    Raises:
+        ApiError: one is wrong, or promises what isn't done here. The texts are unverified.
+    """
+    for setting in request.get("settings", []):
+        if "name" not in setting or setting.get("value") not in _INSIGHTS:
+            raise invalid_parameter(
+                "containerInsights must be one of: " + ", ".join(sorted(_INSIGHTS))
+            )
+    if "serviceConnectDefaults" in request:
+        raise unsupported("serviceConnectDefaults is not supported here.")
+    if "managedStorageConfiguration" in request.get("configuration", {}):
+        raise unsupported("configuration.managedStorageConfiguration is not supported here.")
+    document: Json = {member: request[member] for member in _STORED if member in request}
+    providers = request.get("capacityProviders", [])
+    check_providers(providers)
+    strategy = request.get("defaultCapacityProviderStrategy", [])
+    check_default_strategy(strategy, providers)
+    if "defaultCapacityProviderStrategy" in request:
+        document["defaultCapacityProviderStrategy"] = [
+            {"weight": 0, "base": 0, **item} for item in strategy
+        ]
+    return document
+
+
+def _check_empty(counts: ClusterCounts) -> None:
+    for what, there in (
+        ("Services", counts.active_services + counts.draining_services),
+        ("Tasks", counts.running + counts.pending),
+        ("ContainerInstances", counts.instances),
+    ):
+        if there:
+            raise ApiError(f"ClusterContains{what}Exception", _NOT_EMPTY[what])
+
+
+_NOT_EMPTY: Final = {
+    "Services": "The Cluster cannot be deleted while Services are active.",
+    "Tasks": "The Cluster cannot be deleted while Tasks are active.",
+    "ContainerInstances": (
+        "The Cluster cannot be deleted while Container Instances are active or draining."
+    ),
+}
+"""Source: ECS API, as users report it."""
+
+
 async def _render(
-    plane: Plane, session: AsyncSession, cluster: Cluster, include: list[Any]
+    plane: Plane, session: AsyncSession, cluster: Cluster, include: Collection[str]
 ) -> Json:
-    instances = await session.scalar(
-        select(func.count())
-        .select_from(ContainerInstance)
-        .where(ContainerInstance.cluster == cluster.name, ContainerInstance.status == "ACTIVE")
-    )
-    rows = await session.execute(
-        select(Task.last_status, func.count())
-        .where(Task.cluster == cluster.name)
-        .group_by(Task.last_status)
-    )
-    counts = dict(rows.all())
-    shown: Json = {
-        "clusterArn": plane.arns.cluster(cluster.name),
-        "clusterName": cluster.name,
-        "status": cluster.status,
-        "registeredContainerInstancesCount": instances or 0,
-        "runningTasksCount": sum(counts.get(status, 0) for status in _RUNNING),
-        "pendingTasksCount": sum(counts.get(status, 0) for status in _PENDING),
-        "activeServicesCount": 0,
-        "statistics": [],
-        "tags": [],
-        "settings": [],
-        "capacityProviders": cluster.document.get("capacityProviders", []),
-        "defaultCapacityProviderStrategy": cluster.document.get(
-            "defaultCapacityProviderStrategy", []
-        ),
-    }
-    for option in include:
-        if option in _INCLUDED:
-            member, absent = _INCLUDED[option]
-            value = cluster.document.get(member, absent)
-            if value is not None:
-                shown[member] = value
-    return shown
+    counts = await count_cluster(session, cluster.name)
+    return render_cluster(plane.arns, cluster, counts, include)
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "CreateCluster": create_cluster,
+    "DeleteCluster": delete_cluster,
     "DescribeClusters": describe_clusters,
     "ListClusters": list_clusters,
+    "PutClusterCapacityProviders": update_cluster,
+    "UpdateCluster": update_cluster,
+    "UpdateClusterSettings": update_cluster,
 }

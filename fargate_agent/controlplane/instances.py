@@ -1,17 +1,19 @@
-"""Container instances: agents as they register, and which of them takes a task."""
+"""Container instances: agents as they register."""
 
 import time
 from typing import Final
 
-from sqlalchemy import Select, func, select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.clusters import find_cluster
-from fargate_agent.controlplane.errors import ApiError
+from fargate_agent.controlplane.connections import expect
+from fargate_agent.controlplane.errors import ApiError, client_error
+from fargate_agent.controlplane.leases import is_running
 from fargate_agent.controlplane.model import ContainerInstance, Task
 from fargate_agent.controlplane.names import new_id
-from fargate_agent.controlplane.overrides import TaskSize
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json
 
 
@@ -19,9 +21,10 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
     """Register an agent; one that names its `containerInstanceArn` is registered again.
 
     An ARN that this control plane has forgotten is taken up again: the manifest that follows tells
-    the agent which of its tasks are still wanted.
+    the agent which of its tasks are still wanted. Tags are added to those that operators have put.
     """
     request = call.request
+    check_tags(request.get("tags", []))
     resources = {
         resource.get("name"): resource.get("integerValue")
         for resource in request.get("totalResources", [])
@@ -31,26 +34,38 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
         arn = request.get("containerInstanceArn")
         instance_id = plane.arns.parse_container_instance(arn, cluster) if arn else new_id()
         instance = await session.get(ContainerInstance, instance_id)
+        if instance is not None and instance.status == "INACTIVE":
+            instance_id, instance = new_id(), None  # it was retired, and the agent goes on
         if instance is None:
             instance = ContainerInstance(
                 id=instance_id,
                 cluster=cluster,
+                status="ACTIVE",
+                tags=[],
+                reserved_tasks=0,
+                reserved_cpu_units=0,
+                reserved_memory_mib=0,
+                reserved_storage_gib=0,
+                connected_until=0.0,
                 access_key_id=call.caller.access_key_id,
                 registered_at=round(time.time(), 3),
             )
             session.add(instance)
         check_owner(instance, call.caller.access_key_id)
-        instance.status = "ACTIVE"
+        _check_cluster(instance, cluster)
         instance.cpu_units = resources.get("CPU")
         instance.memory_mib = resources.get("MEMORY")
+        instance.storage_gib = resources.get("STORAGE")
         instance.document = {
             member: request[member]
-            for member in ("versionInfo", "attributes", "tags", "totalResources")
+            for member in ("versionInfo", "attributes", "totalResources")
             if member in request
         }
+        tags = {tag["key"]: tag for tag in [*instance.tags, *request.get("tags", [])]}
+        instance.tags = list(tags.values())
         await session.flush()
-        shown = await _render(plane, session, instance)
-    plane.sessions.expect(instance_id)
+        expect(session, instance)
+        shown = await render_instance(plane, session, instance)
     return {"containerInstance": shown}
 
 
@@ -78,6 +93,7 @@ async def find_own_instance(
     if instance is None:
         raise ApiError("InvalidInstanceException", "The container instance is not registered.")
     check_owner(instance, access_key_id)
+    _check_cluster(instance, cluster)
     return instance
 
 
@@ -93,77 +109,48 @@ def check_owner(instance: ContainerInstance, access_key_id: str) -> None:
         )
 
 
-async def wait_for_agent(plane: Plane, cluster: str) -> None:
-    """Return when an agent of the cluster is connected; at once if none is even registered.
-
-    An agent that restarts is away for a moment; after `agent_grace_s` it counts as gone.
-    """
-    async with plane.store.read() as session:
-        instances = await session.scalars(_active_instances(cluster))
-        ids = [instance.id for instance in instances]
-    if ids:
-        await plane.sessions.wait_connected(ids)
+def _check_cluster(instance: ContainerInstance, cluster: str) -> None:
+    """Return if the instance is where the caller was allowed to say that it is."""
+    if instance.cluster != cluster:
+        raise client_error("The referenced container instance is not one of this cluster.")
 
 
-async def choose_instance(
-    plane: Plane, session: AsyncSession, cluster: str, size: TaskSize
-) -> ContainerInstance | None:
-    """Return the connected instance with the fewest tasks that has room; None if there is none."""
-    best: tuple[int, ContainerInstance] | None = None
-    for instance in await session.scalars(_active_instances(cluster)):
-        if not plane.sessions.is_connected(instance.id):
-            continue
-        used = (
-            await session.execute(
-                select(func.count(), func.sum(Task.cpu_units), func.sum(Task.memory_mib)).where(
-                    Task.instance_id == instance.id, Task.last_status != "STOPPED"
-                )
-            )
-        ).one()
-        count, cpu_units, memory_mib = used[0], used[1] or 0, used[2] or 0
-        fits = plane.settings.overcommit or (
-            _has_room(instance.cpu_units, cpu_units + size.cpu_units)
-            and _has_room(instance.memory_mib, memory_mib + size.memory_mib)
-        )
-        if fits and (best is None or count < best[0]):
-            best = count, instance
-    return best[1] if best else None
-
-
-def _has_room(total: int | None, needed: int) -> bool:
-    return total is None or needed <= total
-
-
-def _active_instances(cluster: str) -> Select[ContainerInstance]:
-    return (
-        select(ContainerInstance)
-        .where(ContainerInstance.cluster == cluster, ContainerInstance.status == "ACTIVE")
-        .order_by(ContainerInstance.registered_at)
-    )
-
-
-async def _render(plane: Plane, session: AsyncSession, instance: ContainerInstance) -> Json:
+async def render_instance(plane: Plane, session: AsyncSession, instance: ContainerInstance) -> Json:
+    """Return an instance as DescribeContainerInstances answers it, with its tags."""
     rows = await session.execute(
-        select(Task.last_status == "RUNNING", func.count())
+        select(Task.last_status, func.count())
         .where(Task.instance_id == instance.id, Task.last_status != "STOPPED")
-        .group_by(Task.last_status == "RUNNING")
+        .group_by(Task.last_status)
     )
     counts = dict(rows.all())
+    running = counts.pop("RUNNING", 0)
     resources = instance.document.get("totalResources", [])
     return {
         "containerInstanceArn": plane.arns.container_instance(instance.cluster, instance.id),
         "status": instance.status,
-        "agentConnected": plane.sessions.is_connected(instance.id),
-        "runningTasksCount": counts.get(True, 0),
-        "pendingTasksCount": counts.get(False, 0),
+        "agentConnected": is_running(instance.connected_until),
+        "runningTasksCount": running,
+        "pendingTasksCount": sum(counts.values()),
         "versionInfo": instance.document.get("versionInfo", {}),
         "attributes": instance.document.get("attributes", []),
         "registeredResources": resources,
-        "remainingResources": resources,
+        "remainingResources": [_take_reserved(instance, resource) for resource in resources],
         "registeredAt": instance.registered_at,
-        "tags": instance.document.get("tags", []),
+        "tags": instance.tags,
         "attachments": [],
     }
+
+
+def _take_reserved(instance: ContainerInstance, resource: Json) -> Json:
+    """Return what is left of a resource; nothing is when an instance has more tasks than room."""
+    reserved = {
+        "CPU": instance.reserved_cpu_units,
+        "MEMORY": instance.reserved_memory_mib,
+        "STORAGE": instance.reserved_storage_gib,
+    }.get(resource.get("name", ""))
+    if reserved is None or "integerValue" not in resource:
+        return resource
+    return {**resource, "integerValue": max(resource["integerValue"] - reserved, 0)}
 
 
 OPERATIONS: Final[dict[str, Operation]] = {

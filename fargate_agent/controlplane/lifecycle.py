@@ -43,12 +43,20 @@ def note_stop_acked(task: Task, now: float) -> None:
         task.version += 1
 
 
-def request_stop(task: Task, reason: str | None, now: float) -> None:
-    """The owner wants the task to end; it has ended if no agent has heard of it."""
+def note_connected(task: Task, *, connected: bool) -> None:
+    """The task's agent can be reached again, or can't any more."""
+    task.connected = connected
+    task.version += 1
+
+
+def request_stop(
+    task: Task, reason: str | None, now: float, stop_code: str = "UserInitiated"
+) -> None:
+    """Somebody wants the task to end; it has ended if no agent has heard of it."""
     if task.desired_status == "STOPPED":
         return
     task.desired_status = "STOPPED"
-    task.stop_code = "UserInitiated"
+    task.stop_code = stop_code
     task.stopped_reason = (reason or STOPPED_BY_USER)[:MAX_REASON_CHARS]
     task.version += 1
     if task.delivery == "WAITING":

@@ -76,7 +76,9 @@ def plan_size(definition: Json, overrides: Json, *, relaxed: bool = False) -> Ta
     if relaxed:
         containers = definition["containerDefinitions"]
         cpu = cpu or str(_sum(containers, "cpu") or DEFAULT_CPU_UNITS)
-        memory = memory or str(_sum(containers, "memory", "memoryReservation") or DEFAULT_MEMORY_MIB)
+        memory = memory or str(
+            _sum(containers, "memory", "memoryReservation") or DEFAULT_MEMORY_MIB
+        )
     cpu_units, memory_mib = parse_cpu(cpu or ""), parse_memory(memory or "")
     if relaxed:
         _check_positive(cpu_units, memory_mib)

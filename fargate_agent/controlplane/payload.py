@@ -4,7 +4,6 @@ from typing import Any, Final
 
 from fargate_agent.controlplane.overrides import TaskSize
 from fargate_agent.controlplane.validate import Json
-from fargate_agent.controlplane.vpc import VPC_ID
 from fargate_agent.wire.messages import ContainerMessage, EniMessage, TaskMessage, Volume
 
 CPU_UNITS_PER_VCPU: Final = 1024
@@ -40,6 +39,7 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
     size: TaskSize,
     group: str,
     zone: str,
+    vpc_id: str,
     eni: EniMessage,
 ) -> Json:
     """Return a `TaskMessage` as JSON; each container has its `containerArn` already."""
@@ -56,7 +56,7 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
         volumes=tuple(render_volume(volume) for volume in definition.get("volumes", [])),
         group=group,
         zone=zone,
-        vpc_id=VPC_ID,
+        vpc_id=vpc_id,
         pid_mode=definition.get("pidMode"),
         cpu_architecture=definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64"),
         ephemeral_storage_gib=size.ephemeral_storage_gib,

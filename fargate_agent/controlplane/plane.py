@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fargate_agent.controlplane.acs import Sessions
+from fargate_agent.controlplane.announcements import Announcements
 from fargate_agent.controlplane.auth import Caller
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.settings import ControlPlaneSettings
@@ -19,8 +19,10 @@ class Plane:
     settings: ControlPlaneSettings
     arns: Arns
     store: Store
+    announcements: Announcements
     vpc: Vpc
-    sessions: Sessions
+    started_at: float
+    """Seconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

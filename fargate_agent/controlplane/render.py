@@ -36,12 +36,13 @@ def render_task(task: Task, arns: Arns, vpc: Vpc) -> Json:
         "createdAt": task.created_at,
         "desiredStatus": task.desired_status,
         "lastStatus": task.last_status,
-        "healthStatus": "UNKNOWN",
+        "healthStatus": task.health_status,
         "group": task.group,
         "version": task.version,
+        "tags": task.tags,
     }
     if task.connectivity_at is not None:
-        shown["connectivity"] = "CONNECTED"
+        shown["connectivity"] = "CONNECTED" if task.connected else "DISCONNECTED"
     for member, attribute in _WHEN_KNOWN.items():
         value = getattr(task, attribute)
         if value is not None:
@@ -59,6 +60,8 @@ def _render_attachment(task: Task) -> Json:
             "privateDnsName": eni.private_dns_name,
             "privateIPv4Address": eni.address,
         }
+        if eni.ipv6_address is not None:
+            details["ipv6Address"] = eni.ipv6_address
     return {
         "id": eni.attachment_id,
         "type": "ElasticNetworkInterface",
@@ -69,14 +72,12 @@ def _render_attachment(task: Task) -> Json:
 
 def _render_container(container: Json, task: Task) -> Json:
     eni = task.eni
-    interfaces = (
-        []
-        if eni.status == "PRECREATED"
-        else [{"attachmentId": eni.attachment_id, "privateIpv4Address": eni.address}]
-    )
+    interface = {"attachmentId": eni.attachment_id, "privateIpv4Address": eni.address}
+    if eni.ipv6_address is not None:
+        interface["ipv6Address"] = eni.ipv6_address
     return {
         **container,
         "healthStatus": "UNKNOWN",
         "networkBindings": [],
-        "networkInterfaces": interfaces,
+        "networkInterfaces": [] if eni.status == "PRECREATED" else [interface],
     }

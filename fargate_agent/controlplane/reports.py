@@ -4,6 +4,7 @@ import logging
 import time
 from typing import Final
 
+from fargate_agent.controlplane.changes import changing
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.instances import check_owner
 from fargate_agent.controlplane.lifecycle import apply_change
@@ -28,11 +29,11 @@ async def submit_task_state_change(plane: Plane, call: Call) -> Json:
         task = await session.get(Task, task_id)
         if task is None or task.cluster != cluster:
             raise invalid_parameter("The referenced task was not found.")
-        check_owner(
-            await session.get_one(ContainerInstance, task.instance_id), call.caller.access_key_id
-        )
+        instance = await session.get_one(ContainerInstance, task.instance_id)
+        check_owner(instance, call.caller.access_key_id)
         before = task.last_status
-        changed = apply_change(task, request, now)
+        with changing(plane, session, task, instance):
+            changed = apply_change(task, request, now)
     if changed and before != task.last_status:
         log.info("task %s: %s → %s", task.id, before, task.last_status)
     return {"acknowledgment": "ACK"}

@@ -5,28 +5,37 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from sqlalchemy import select
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.acs import Sessions
+from fargate_agent.controlplane.announcements import Announcements
 from fargate_agent.controlplane.api import Front
 from fargate_agent.controlplane.auth import Authenticator
+from fargate_agent.controlplane.capacity import RegisteredAgents, keep_warm
+from fargate_agent.controlplane.clusters import ensure_cluster
+from fargate_agent.controlplane.connections import watch_silence
 from fargate_agent.controlplane.errors import NotNowError, StartError
+from fargate_agent.controlplane.followers import ensure_followers, follow_events
+from fargate_agent.controlplane.keyring import Keyring
 from fargate_agent.controlplane.keys import Key, ensure_keys, write_private
 from fargate_agent.controlplane.model import Cluster
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.retention import forget_the_old
+from fargate_agent.controlplane.services import scheduler
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.store import Store, open_store
-from fargate_agent.controlplane.task_queries import forget_stopped
 from fargate_agent.controlplane.validate import service_model
 from fargate_agent.controlplane.vpc import Vpc
 from fargate_agent.parallel import first_of
@@ -81,26 +90,47 @@ async def serve(
         StartError: the database or the port can't be had.
     """
     async with AsyncExitStack() as stack:
-        store = await stack.enter_async_context(open_store(settings.state_dir / "state.db"))
-        arns = Arns(settings.region, settings.account)
+        url, announcements = make_url(settings.database_url), Announcements()
         plane = Plane(
             settings=settings,
-            arns=arns,
-            store=store,
+            arns=Arns(settings.region, settings.account),
+            store=await stack.enter_async_context(open_store(url, announcements)),
+            announcements=announcements,
             vpc=Vpc(settings),
-            sessions=Sessions(store, arns, settings),
+            started_at=time.time(),
         )
+        sessions = Sessions(plane)
         await _ensure_default_cluster(plane)
-        front = Front(plane, Authenticator(keys, settings.region))
-        url = await stack.enter_async_context(_listen(front, plane))
-        await asyncio.to_thread(write_private, _endpoint(settings), f"{url}\n")
-        ready(url)
-        notifier.status(f"serving {url}")
+        await ensure_followers(plane)
+        front = Front(
+            plane, sessions, Authenticator(Keyring(settings.keys_path, keys), settings.region)
+        )
+        served = await stack.enter_async_context(_listen(front, sessions, settings.listen))
+        await asyncio.to_thread(write_private, _endpoint(settings), f"{served}\n")
+        ready(served)
+        notifier.status(f"serving {served}")
         notifier.ready()
         await first_of(
-            _wait(stop), forget_stopped(plane), notifier.keep_alive(partial(_find_fault, store))
+            _wait(stop),
+            sessions.renew(),
+            watch_silence(plane),
+            keep_warm(plane, RegisteredAgents()),
+            forget_the_old(plane),
+            scheduler.run(plane),
+            notifier.keep_alive(partial(_find_fault, plane.store)),
+            *follow_events(plane),
+            *_relays(url, announcements),
         )
         notifier.stopping()
+
+
+def _relays(url: URL, announcements: Announcements) -> list[Coroutine[Any, Any, None]]:
+    """With SQLite there is no other process to hear of."""
+    if url.get_backend_name() == "sqlite":
+        return []
+    from fargate_agent.controlplane.postgres import relay_announcements
+
+    return [relay_announcements(url, announcements)]
 
 
 def _endpoint(settings: ControlPlaneSettings) -> Path:
@@ -142,26 +172,25 @@ def _hold(state_dir: Path) -> Iterator[None]:
 
 async def _ensure_default_cluster(plane: Plane) -> None:
     async with plane.store.write() as session:
-        if await session.get(Cluster, plane.settings.cluster) is None:
-            session.add(Cluster(name=plane.settings.cluster, status="ACTIVE", document={}))
+        await ensure_cluster(session, plane.settings.cluster)
 
 
 @asynccontextmanager
-async def _listen(front: Front, plane: Plane) -> AsyncIterator[str]:
+async def _listen(front: Front, sessions: Sessions, listen: str) -> AsyncIterator[str]:
     async def close_sessions(_: web.Application) -> None:
-        await plane.sessions.close()
+        await sessions.close()
 
     application = front.application()
     application.on_shutdown.append(close_sessions)
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
     await runner.setup()
-    parts = urlsplit(plane.settings.listen)
+    parts = urlsplit(listen)
     host = parts.hostname or ""
     try:
         try:
             await web.TCPSite(runner, host, parts.port).start()
         except OSError as error:
-            raise NotNowError(f"listen {plane.settings.listen}: {error.strerror}") from error
+            raise NotNowError(f"listen {listen}: {error.strerror}") from error
         port = runner.addresses[0][1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:

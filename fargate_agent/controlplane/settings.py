@@ -4,70 +4,33 @@ An unknown key is an error that names it, in the file as in the environment.
 """
 
 import os
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from fargate_agent import settings_file
+from fargate_agent.controlplane.database import check_database
 from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.vpc_settings import (
+    DEFAULT_VPC,
+    SecurityGroupSettings,
+    SubnetSettings,
+    VpcId,
+    check_security_groups,
+    check_subnets,
+    check_vpc_cidr,
+    complete_security_groups,
+    complete_subnets,
+)
 from fargate_agent.settings_file import FileSettings, SettingsError
 
 ENV_PREFIX: Final = "FARGATE_CONTROL_PLANE_"
 CONFIG_VARIABLE: Final = f"{ENV_PREFIX}CONFIG"
 DEFAULT_FILE: Final = Path("/etc/fargate/control-plane.toml")
-DEFAULT_SUBNET: Final = "subnet-default"
-DEFAULT_SUBNET_PREFIX: Final = 20
-"""As in a default VPC of AWS. Source: Amazon VPC user guide, "Default VPCs"."""
-
-MIN_SUBNET_PREFIX: Final = 16
-MAX_SUBNET_PREFIX: Final = 28
-"""Largest and smallest subnet. Source: Amazon VPC user guide, "Subnet CIDR blocks"."""
-
-
-class SubnetSettings(BaseModel):
-    """A subnet that tasks can be put into."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
-
-    id: Annotated[str, Field(pattern=r"^subnet-[a-z0-9-]{1,64}$")]
-    cidr: IPv4Network
-    kind: Literal["veth", "macvlan"] = "veth"
-    parent: Annotated[str, Field(min_length=1, max_length=15)] | None = None
-    """NIC of the host that a macvlan hangs on."""
-    gateway: IPv4Address | None = None
-    """None: the first address of the subnet."""
-    mtu: Annotated[int, Field(ge=576, le=65535)] = 1500
-    """Bytes."""
-    dns: tuple[IPv4Address, ...] = ()
-    """DNS servers of the tasks; empty: those of the agent's host."""
-    availability_zone: str | None = None
-    """None: the first zone of the region."""
-
-    @model_validator(mode="after")
-    def _check(self) -> "SubnetSettings":
-        if not MIN_SUBNET_PREFIX <= self.cidr.prefixlen <= MAX_SUBNET_PREFIX:
-            raise ValueError(
-                f"{self.id}: cidr {self.cidr} must be between "
-                f"/{MIN_SUBNET_PREFIX} and /{MAX_SUBNET_PREFIX}"
-            )
-        if (self.kind == "macvlan") != (self.parent is not None):
-            raise ValueError(f"{self.id}: kind macvlan needs a parent, kind veth has none")
-        ends = (self.cidr.network_address, self.cidr.broadcast_address)
-        if self.gateway is not None and (self.gateway not in self.cidr or self.gateway in ends):
-            raise ValueError(f"{self.id}: gateway {self.gateway} is not a host of {self.cidr}")
-        return self
-
-
-class SecurityGroupSettings(BaseModel):
-    """A security group that RunTask may name. Its rules are not enforced."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: Annotated[str, Field(pattern=r"^sg-[a-z0-9-]{1,64}$")]
 
 
 class ControlPlaneSettings(FileSettings):
@@ -80,6 +43,8 @@ class ControlPlaneSettings(FileSettings):
     listen: str = "http://127.0.0.1:51680"
     """Port 0 takes a free one; the URL in use is written to `<state_dir>/endpoint`."""
     state_dir: Path = Path("/var/lib/fargate-control-plane")
+    database: SecretStr | None = None
+    """As SQLAlchemy writes it: `postgresql+asyncpg://…`; None: SQLite, `<state_dir>/state.db`."""
     keys_file: Path | None = None
     """None: `<state_dir>/keys.toml`."""
     region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = "us-east-1"
@@ -88,14 +53,29 @@ class ControlPlaneSettings(FileSettings):
     """Is there from the start, and meant when a request names none."""
     stopped_task_retention_s: Annotated[int, Field(ge=3600)] = 3600
     """How long a task can be described after it has stopped. Source: ECS API, ListTasks."""
+    vpc_id: VpcId = DEFAULT_VPC
     vpc_cidr: IPv4Network = IPv4Network("10.0.0.0/16")
-    """Range of `vpc-default`; `subnet-default` is the first /20 of it."""
+    """Range of the VPC; `subnet-default` is the first /20 of it."""
+    vpc_ipv6_cidr: IPv6Network | None = None
+    """Range of the VPC; `subnet-default` is the first /64 of it. None: it has no IPv6."""
     subnets: tuple[SubnetSettings, ...] = ()
     """Beside `subnet-default`, or in its place if one has that id."""
     security_groups: tuple[SecurityGroupSettings, ...] = ()
-    """Beside `sg-default`."""
+    """Beside `sg-default`, or in its place if one has that id."""
+    history_retention_s: Annotated[int, Field(ge=3600)] = 7 * 24 * 3600
+    """How long events are kept."""
+    events_file: Path | None = None
+    """Gets every event as a line of JSON."""
+    events_webhook: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] | None = None
+    """Gets every event by POST."""
+    capacity_mode: Literal["shared", "one-task-per-instance"] = "shared"
+    """Whether an instance takes tasks beside each other, or one only and is retired after it."""
+    warm_pool: Annotated[int, Field(ge=0)] = 0
+    """How many instances without a task should be there."""
     overcommit: bool = True
     """Whether the tasks of an instance may ask for more CPU and memory in sum than it has."""
+    relaxed_clusters: tuple[str, ...] = ()
+    """Clusters whose tasks may be what Fargate refuses and this machine can do."""
     agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
     """RunTask waits for an agent that was lost no longer ago than this, as if it restarts."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 30
@@ -116,34 +96,51 @@ class ControlPlaneSettings(FileSettings):
             raise ValueError("the port is missing")
         return value.rstrip("/")
 
-    @field_validator("vpc_cidr")
+    @field_validator("database")
     @classmethod
-    def _check_vpc_cidr(cls, value: IPv4Network) -> IPv4Network:
-        if value.prefixlen > MAX_SUBNET_PREFIX:
-            raise ValueError(f"{value} is smaller than a /{MAX_SUBNET_PREFIX}")
+    def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            check_database(value.get_secret_value())
+        return value
+
+    @field_validator("vpc_cidr", "vpc_ipv6_cidr")
+    @classmethod
+    def _check_vpc_cidr(
+        cls, value: IPv4Network | IPv6Network | None
+    ) -> IPv4Network | IPv6Network | None:
+        if value is not None:
+            check_vpc_cidr(value)
+        return value
+
+    @field_validator("security_groups")
+    @classmethod
+    def _check_security_groups(
+        cls, value: tuple[SecurityGroupSettings, ...]
+    ) -> tuple[SecurityGroupSettings, ...]:
+        check_security_groups(complete_security_groups(value))
         return value
 
     @model_validator(mode="after")
     def _check_subnets(self) -> "ControlPlaneSettings":
-        subnets = self.all_subnets
-        for position, subnet in enumerate(subnets):
-            for other in subnets[:position]:
-                if subnet.id == other.id:
-                    raise ValueError(f"two subnets have the id {subnet.id}")
-                if subnet.cidr.overlaps(other.cidr):
-                    raise ValueError(
-                        f"subnets {other.id} ({other.cidr}) and {subnet.id} ({subnet.cidr}) overlap"
-                    )
+        check_subnets(self.all_subnets)
         return self
 
     @property
     def all_subnets(self) -> tuple[SubnetSettings, ...]:
         """`subnet-default` and those that were set."""
-        if any(subnet.id == DEFAULT_SUBNET for subnet in self.subnets):
-            return self.subnets
-        prefix = max(self.vpc_cidr.prefixlen, DEFAULT_SUBNET_PREFIX)
-        cidr = next(self.vpc_cidr.subnets(new_prefix=prefix))
-        return (SubnetSettings(id=DEFAULT_SUBNET, cidr=cidr), *self.subnets)
+        return complete_subnets(self.subnets, self.vpc_cidr, self.vpc_ipv6_cidr)
+
+    @property
+    def all_security_groups(self) -> tuple[SecurityGroupSettings, ...]:
+        """`sg-default` and those that were set."""
+        return complete_security_groups(self.security_groups)
+
+    @property
+    def database_url(self) -> str:
+        """Where the state is kept; may hold a password."""
+        if self.database is None:
+            return f"sqlite+aiosqlite:///{self.state_dir / 'state.db'}"
+        return self.database.get_secret_value()
 
     @property
     def keys_path(self) -> Path:

@@ -1,28 +1,20 @@
-"""DescribeTasks and ListTasks, and how long a stopped task can be asked about."""
+"""DescribeTasks and ListTasks."""
 
-import asyncio
-import logging
-import time
 from typing import Final
 
-from sqlalchemy import Select, delete, select
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import Select, false, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.clusters import find_cluster
-from fargate_agent.controlplane.errors import ApiError, invalid_parameter
-from fargate_agent.controlplane.model import ClientToken, Task
-from fargate_agent.controlplane.pages import render_page
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
+from fargate_agent.controlplane.model import Deployment, Service, Task
+from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.render import render_task
-from fargate_agent.controlplane.tasks import TOKEN_LIFETIME_S
 from fargate_agent.controlplane.validate import Json
-
-log = logging.getLogger(__name__)
 
 MAX_TASKS: Final = 100
 """Source: ECS API, DescribeTasks.tasks."""
-
-FORGET_EVERY_S: Final = 600
 
 
 async def describe_tasks(plane: Plane, call: Call) -> Json:
@@ -51,46 +43,26 @@ async def list_tasks(plane: Plane, call: Call) -> Json:
     """List the ARNs of tasks; without a desired status, of those that should run."""
     request = call.request
     _check_filters(request)
+    page = parse_page(request)
     async with plane.store.read() as session:
         cluster = await find_cluster(plane, session, request)
-        ids = await session.scalars(_select_ids(plane, request, cluster))
-        arns = [plane.arns.task(cluster, task_id) for task_id in ids]
-    return render_page(arns, request, "taskArns")
-
-
-async def forget_stopped(plane: Plane) -> None:
-    """Forget tasks some time after they have stopped, and client tokens that are too old."""
-    while True:
-        try:
-            await _forget_before(plane, time.time())
-        except SQLAlchemyError as error:
-            log.error("nothing was forgotten: %s", error)
-        await asyncio.sleep(FORGET_EVERY_S)
-
-
-async def _forget_before(plane: Plane, now: float) -> None:
-    async with plane.store.write() as session:
-        await session.execute(
-            delete(Task).where(
-                Task.last_status == "STOPPED",
-                Task.stopped_at < now - plane.settings.stopped_task_retention_s,
-            )
-        )
-        await session.execute(
-            delete(ClientToken).where(ClientToken.created_at < now - TOKEN_LIFETIME_S)
-        )
+        chosen = _select_ids(plane, request, cluster)
+        if "serviceName" in request:
+            service = await _find_service(session, request["serviceName"], cluster)
+            deployments = select(Deployment.id).where(Deployment.service_id == service)
+            chosen = chosen.where(Task.deployment_id.in_(deployments))
+        ids = (await session.scalars(page.select(chosen, Task.id))).all()
+    return page.render(ids, "taskArns", lambda task_id: plane.arns.task(cluster, task_id))
 
 
 def _check_filters(request: Json) -> None:
-    if "serviceName" in request:
-        raise ApiError("ServiceNotFoundException", "Service not found.")
-    others = {"family", "containerInstance", "launchType", "daemonName"} & request.keys()
-    if "startedBy" in request and others:
+    if "daemonName" in request:
+        raise unsupported("Daemons are not supported here.")
+    others = {"family", "containerInstance", "launchType", "serviceName"} & request.keys()
+    if "startedBy" in request and others:  # unverified
         raise invalid_parameter(
             f"startedBy must be the only filter; {sorted(others)[0]} is given as well."
         )
-    if "daemonName" in request:
-        raise ApiError("UnsupportedFeatureException", "Daemons are not supported.")
 
 
 def _select_ids(plane: Plane, request: Json, cluster: str) -> Select[str]:
@@ -102,11 +74,27 @@ def _select_ids(plane: Plane, request: Json, cluster: str) -> Select[str]:
     if "startedBy" in request:
         chosen = chosen.where(Task.started_by == request["startedBy"])
     if request.get("launchType", "FARGATE") != "FARGATE":
-        chosen = chosen.where(Task.id == "")
+        chosen = chosen.where(false())
     if "containerInstance" in request:
         instance_id = plane.arns.parse_container_instance(request["containerInstance"], cluster)
         chosen = chosen.where(Task.instance_id == instance_id)
-    return chosen.order_by(Task.id)
+    return chosen
+
+
+async def _find_service(session: AsyncSession, reference: str, cluster: str) -> str:
+    """Return the id of the service with a name or ARN; of several the last that was made.
+
+    One that was deleted is found too: its tasks can still be asked about.
+
+    Raises:
+        ApiError: there was never one.
+    """
+    name = reference.rpartition("/")[2]
+    chosen = select(Service.id).where(Service.cluster == cluster, Service.name == name)
+    found = await session.scalar(chosen.order_by(Service.created_at.desc()).limit(1))
+    if found is None:
+        raise ApiError("ServiceNotFoundException", "Service not found.")
+    return found
 
 
 OPERATIONS: Final[dict[str, Operation]] = {

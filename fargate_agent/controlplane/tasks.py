@@ -1,4 +1,4 @@
-"""RunTask and StopTask.
+"""RunTask and StopTask, and what is refused beside them.
 
 RunTask writes down the intent and provisions the ENIs in one transaction before it answers; handing
 the tasks to an agent follows from what is written, so it survives a crash at any point.
@@ -13,17 +13,21 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from fargate_agent.controlplane.announcements import instance_topic
+from fargate_agent.controlplane.capacity import choose_instance, reserve
+from fargate_agent.controlplane.changes import changing, note_task
 from fargate_agent.controlplane.clusters import find_cluster
+from fargate_agent.controlplane.connections import wait_for_agent
 from fargate_agent.controlplane.definitions import find_definition
-from fargate_agent.controlplane.errors import ApiError, invalid_parameter
-from fargate_agent.controlplane.instances import choose_instance, wait_for_agent
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
 from fargate_agent.controlplane.launch import Launch, check_runnable, plan_launch
-from fargate_agent.controlplane.lifecycle import request_stop
+from fargate_agent.controlplane.lifecycle import STOPPED_BY_USER, request_stop
 from fargate_agent.controlplane.model import ClientToken, ContainerInstance, Eni, Task
 from fargate_agent.controlplane.names import new_id, new_uuid
 from fargate_agent.controlplane.payload import render_task as render_task_message
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.render import render_task
+from fargate_agent.controlplane.store import announce
 from fargate_agent.controlplane.validate import Json
 
 log = logging.getLogger(__name__)
@@ -39,6 +43,15 @@ NO_ADDRESS: Final = "RESOURCE:ENI"
 """Source: ECS developer guide, "API failure reasons"."""
 
 
+MAX_REASON_CHARS: Final = 255
+"""Source: ECS API, StopTask.reason; from recollection."""
+_NO_EXEC: Final = (
+    "The execute command failed because execute command was not enabled when the task was run or "
+    "the execute command agent isn’t running. Wait and try again or run a new task with execute "
+    "command enabled and try again."
+)
+
+
 async def run_task(plane: Plane, call: Call) -> Json:
     """Make tasks; a request that is repeated with its client token is answered with the same."""
     request = call.request
@@ -47,12 +60,12 @@ async def run_task(plane: Plane, call: Call) -> Json:
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
             return _answer(plane, replay, [])
         found = await find_definition(plane, session, request["taskDefinition"])
-    launch = plan_launch(plane.vpc, cluster, check_runnable(found), request)
+    launch = plan_launch(plane, cluster, check_runnable(found), request)
     await wait_for_agent(plane, cluster)
     async with plane.store.write() as session:
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
             return _answer(plane, replay, [])
-        tasks, failures = await _launch(plane, session, launch)
+        tasks, failures = await make_tasks(plane, session, launch)
         if tasks and "clientToken" in request:
             await session.merge(
                 ClientToken(
@@ -66,20 +79,76 @@ async def run_task(plane: Plane, call: Call) -> Json:
     answer = _answer(plane, tasks, failures)
     for task in tasks:
         log.info("task %s: %s:%s on %s", task.id, task.family, task.revision, task.eni.address)
-        plane.sessions.wake(task.instance_id)
     return answer
 
 
 async def stop_task(plane: Plane, call: Call) -> Json:
     """Want a task to end; to want it again changes nothing."""
+    reason = call.request.get("reason", STOPPED_BY_USER)
+    if len(reason) > MAX_REASON_CHARS:  # unverified
+        raise invalid_parameter(f"reason can have at most {MAX_REASON_CHARS} characters.")
     async with plane.store.write() as session:
-        cluster = await find_cluster(plane, session, call.request)
-        task = await session.get(Task, plane.arns.parse_task(call.request["task"], cluster))
-        if task is None or task.cluster != cluster:
-            raise invalid_parameter("The referenced task was not found.")
-        request_stop(task, call.request.get("reason"), round(time.time(), 3))
-    plane.sessions.wake(task.instance_id)
-    return {"task": render_task(task, plane.arns, plane.vpc)}
+        task = await _find_task(plane, session, call.request)
+        await end_task(plane, session, task, reason, "UserInitiated")
+    return {"task": {**render_task(task, plane.arns, plane.vpc), "tags": []}}
+
+
+async def start_task(plane: Plane, call: Call) -> Json:
+    """Refuse: on Fargate nobody chooses the instance of a task."""
+    async with plane.store.read() as session:
+        await find_cluster(plane, session, call.request)
+    raise unsupported("StartTask is not supported: tasks are placed by the capacity manager.")
+
+
+async def execute_command(plane: Plane, call: Call) -> Json:
+    """Refuse, in the words that AWS has for a task in which nothing waits for commands."""
+    request = call.request
+    async with plane.store.read() as session:
+        task = await _find_task(plane, session, request)
+    if not request["interactive"]:  # unverified
+        raise invalid_parameter("Interactive must be true: nothing else is supported.")
+    names = [container["name"] for container in task.containers]
+    if request.get("container", names[0]) not in names:  # unverified
+        raise invalid_parameter("The specified container was not found in the task.")
+    if "container" not in request and len(names) > 1:  # unverified
+        raise invalid_parameter("Container must be specified: the task has more than one.")
+    raise invalid_parameter(_NO_EXEC)
+
+
+async def make_tasks(
+    plane: Plane, session: AsyncSession, launch: Launch
+) -> tuple[list[Task], list[Json]]:
+    """Make the tasks of a launch as far as there is room; return them, and what failed.
+
+    They are there when the transaction is committed, and their agents are told.
+    """
+    tasks: list[Task] = []
+    failures: list[Json] = []
+    for _ in range(launch.count):
+        task, reason = await _make_task(plane, session, launch)
+        if task is None:
+            failures.append({"reason": reason})
+        else:
+            tasks.append(task)
+    return tasks, failures
+
+
+async def end_task(
+    plane: Plane, session: AsyncSession, task: Task, reason: str, stop_code: str
+) -> None:
+    """Want a task to end; its agent is told when the transaction is committed."""
+    instance = await session.get_one(ContainerInstance, task.instance_id)
+    with changing(plane, session, task, instance):
+        request_stop(task, reason, round(time.time(), 3), stop_code)
+    announce(session, instance_topic(task.instance_id))
+
+
+async def _find_task(plane: Plane, session: AsyncSession, request: Json) -> Task:
+    cluster = await find_cluster(plane, session, request)
+    task = await session.get(Task, plane.arns.parse_task(request["task"], cluster))
+    if task is None or task.cluster != cluster:
+        raise invalid_parameter("The referenced task was not found.")
+    return task
 
 
 async def _find_replay(
@@ -105,29 +174,26 @@ def _digest(request: Json) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-async def _launch(
+async def _make_task(
     plane: Plane, session: AsyncSession, launch: Launch
-) -> tuple[list[Task], list[Json]]:
-    tasks: list[Task] = []
-    failures: list[Json] = []
-    for _ in range(launch.count):
-        instance = await choose_instance(plane, session, launch.cluster, launch.size)
-        if instance is None:
-            failures.append({"reason": NO_CAPACITY})
-            continue
-        task_id = new_id()
-        eni = await plane.vpc.provision(session, task_id, launch.subnets)
-        if eni is None:
-            failures.append({"reason": NO_ADDRESS})
-            continue
-        task = _make_task(plane, launch, task_id, instance, eni)
-        session.add(task)
-        await session.flush()
-        tasks.append(task)
-    return tasks, failures
+) -> tuple[Task | None, str]:
+    instance = await choose_instance(plane, session, launch.cluster, launch.size)
+    if instance is None:
+        return None, NO_CAPACITY
+    task_id = new_id()
+    eni = await plane.vpc.provision(session, task_id, launch.subnets, launch.security_groups)
+    if eni is None:
+        return None, NO_ADDRESS
+    task = _render_row(plane, launch, task_id, instance, eni)
+    session.add(task)
+    reserve(instance, launch.size)
+    await session.flush()
+    note_task(plane, session, task)
+    announce(session, instance_topic(instance.id))
+    return task, ""
 
 
-def _make_task(
+def _render_row(
     plane: Plane, launch: Launch, task_id: str, instance: ContainerInstance, eni: Eni
 ) -> Task:
     arn = plane.arns.task(launch.cluster, task_id)
@@ -147,24 +213,38 @@ def _make_task(
         version=1,
         cpu_units=launch.size.cpu_units,
         memory_mib=launch.size.memory_mib,
+        storage_gib=launch.size.ephemeral_storage_gib,
         group=launch.group,
         started_by=launch.started_by,
+        deployment_id=None if launch.service is None else launch.service.deployment_id,
+        settled=False,
         document=launch.document,
+        tags=launch.tags,
+        health_status="UNKNOWN",
+        connected=True,
         containers=[_render_new_container(container, arn) for container in containers],
         essential=[c["name"] for c in containers if c["essential"]],
-        message=render_task_message(
-            arn=arn,
-            cluster_arn=plane.arns.cluster(launch.cluster),
-            definition=launch.definition.document,
-            containers=containers,
-            size=launch.size,
-            group=launch.group,
-            zone=plane.vpc.zone(eni.subnet_id),
-            eni=plane.vpc.render_message(eni, plane.arns),
-        ),
+        message=_render_message(plane, launch, arn, containers, eni),
         created_at=round(time.time(), 3),
         eni=eni,
     )
+
+
+def _render_message(
+    plane: Plane, launch: Launch, arn: str, containers: list[Json], eni: Eni
+) -> Json:
+    message = render_task_message(
+        arn=arn,
+        cluster_arn=plane.arns.cluster(launch.cluster),
+        definition=launch.definition.document,
+        containers=containers,
+        size=launch.size,
+        group=launch.group,
+        zone=plane.vpc.zone(eni.subnet_id),
+        vpc_id=plane.vpc.id,
+        eni=plane.vpc.render_message(eni, plane.arns),
+    )
+    return message if launch.service is None else {**message, "serviceName": launch.service.name}
 
 
 def _render_new_container(container: Json, task_arn: str) -> Json:
@@ -192,5 +272,7 @@ def _answer(plane: Plane, tasks: list[Task], failures: list[Json]) -> Json:
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "RunTask": run_task,
+    "StartTask": start_task,
     "StopTask": stop_task,
+    "ExecuteCommand": execute_command,
 }

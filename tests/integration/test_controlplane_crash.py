@@ -1,11 +1,9 @@
 """The program: killed at any moment it forgets nothing that it has answered; it ends in order."""
 
 import asyncio
-import contextlib
 import os
 import random
 import signal
-import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -131,8 +129,8 @@ async def test_task_that_no_agent_has_heard_of_ends_at_once(
         arn = (await asyncio.to_thread(run, ecs))["tasks"][0]["taskArn"]
         await asyncio.to_thread(control_plane_process.kill)
     # A kill can't be aimed at the moment before delivery.
-    query = "UPDATE tasks SET delivery = 'WAITING' WHERE id = ?"
-    await asyncio.to_thread(change_database, plane.state_dir, query, arn[-32:])
+    query = "UPDATE tasks SET delivery = 'WAITING' WHERE id = :id"
+    await plane.change_database(query, id=arn[-32:])
     plane = await asyncio.to_thread(control_plane_process.start)
 
     stopped = await asyncio.to_thread(plane.client().stop_task, task=arn)
@@ -140,13 +138,6 @@ async def test_task_that_no_agent_has_heard_of_ends_at_once(
     assert stopped["task"]["lastStatus"] == "STOPPED"
     assert stopped["task"]["stopCode"] == "UserInitiated"
     assert stopped["task"]["attachments"][0]["status"] == "DELETED"
-
-
-def change_database(state_dir: Path, query: str, task_id: str) -> None:
-    with contextlib.closing(sqlite3.connect(state_dir / "state.db")) as database:
-        database.execute("PRAGMA foreign_keys = ON")
-        database.execute(query, (task_id,))
-        database.commit()
 
 
 async def test_stopped_task_is_kept_over_a_restart_and_forgotten_in_time(
@@ -159,8 +150,8 @@ async def test_stopped_task_is_kept_over_a_restart_and_forgotten_in_time(
         kept, old = (task["taskArn"] for task in made)
         for arn in (kept, old):
             await agent.submit(arn, "STOPPED")
-    query = "UPDATE tasks SET stopped_at = stopped_at - 3601 WHERE id = ?"
-    await asyncio.to_thread(change_database, plane.state_dir, query, old[-32:])
+    query = "UPDATE tasks SET stopped_at = stopped_at - 3601 WHERE id = :id"
+    await plane.change_database(query, id=old[-32:])
 
     plane = await asyncio.to_thread(start_control_plane)
 

@@ -19,6 +19,7 @@ NO_CAPACITY = (
     "Capacity is unavailable at this time. Please try again later or in a different availability "
     "zone"
 )
+LOG_OPTIONS = {"awslogs-group": "g", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "p"}
 QUICK = {"Delay": 1, "MaxAttempts": 20}
 
 
@@ -154,9 +155,9 @@ async def test_agent_is_told_definition_overrides_and_eni(
         "image": "busybox",
         "command": ["a"],
         "environment": [{"name": "KEPT", "value": "1"}, {"name": "CHANGED", "value": "1"}],
-        "logConfiguration": {"logDriver": "json-file", "options": {"max-size": "1m"}},
+        "logConfiguration": {"logDriver": "awslogs", "options": LOG_OPTIONS},
     }
-    definition = {**FARGATE, "containerDefinitions": [container]}
+    definition = {**FARGATE, "executionRoleArn": "execution", "containerDefinitions": [container]}
     await asyncio.to_thread(ecs.register_task_definition, **definition)
     override = {
         "name": "app",
@@ -173,7 +174,7 @@ async def test_agent_is_told_definition_overrides_and_eni(
     assert told.command == ("b",)
     assert told.environment == {"KEPT": "1", "CHANGED": "2", "NEW": "3"}
     assert told.log_configuration is not None
-    assert told.log_configuration.options == {"max-size": "1m"}
+    assert told.log_configuration.options == LOG_OPTIONS
     assert told.container_arn == made["tasks"][0]["containers"][0]["containerArn"]
     assert str(eni.subnet_gateway_ipv4_address) == "10.0.0.1/20"
     assert str(eni.ipv4_addresses[0].private_address) == "10.0.0.4"

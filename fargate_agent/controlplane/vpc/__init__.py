@@ -3,6 +3,5 @@
 from fargate_agent.controlplane.vpc.addresses import IN_USE, count_in_use
 from fargate_agent.controlplane.vpc.network import Vpc
 from fargate_agent.controlplane.vpc.plan import SecurityGroup, Subnet
-from fargate_agent.controlplane.vpc_settings import DEFAULT_VPC as VPC_ID
 
-__all__ = ["IN_USE", "VPC_ID", "SecurityGroup", "Subnet", "Vpc", "count_in_use"]
+__all__ = ["IN_USE", "SecurityGroup", "Subnet", "Vpc", "count_in_use"]

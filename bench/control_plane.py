@@ -1,0 +1,310 @@
+"""The control plane under load: rate and times of RunTask, memory, and what stored tasks cost.
+
+moto's server is the peer where it can be had: it keeps tasks in memory, writes nothing to disk,
+hands nothing to anyone, and so says what an answer costs at least.
+"""
+
+import asyncio
+import os
+import pwd
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from botocore.credentials import Credentials
+from sqlalchemy import insert, select
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from bench.plane import (
+    DEADLINE_S,
+    Agent,
+    Client,
+    Program,
+    running_program,
+    working_agent,
+)
+from fargate_agent.controlplane.model import Eni, Event, Task
+
+CALLS = int(os.environ.get("BENCH_CALLS", "1000"))
+TASKS_A_CALL = 10
+CLIENTS = 4
+STORED = (10_000, 30_000, 100_000)
+"""Stopped tasks in the database."""
+CALLS_WHEN_STORED = 50
+BATCH = 500
+MIB = 1024 * 1024
+
+DEFINITION = {
+    "family": "bench",
+    "networkMode": "awsvpc",
+    "requiresCompatibilities": ["FARGATE"],
+    "cpu": "256",
+    "memory": "512",
+    "containerDefinitions": [{"name": "app", "image": "busybox", "cpu": 256, "memory": 512}],
+}
+
+
+async def measure(root: Path) -> None:
+    """Print rates, times and ratios, for SQLite and then for PostgreSQL."""
+    base = await _measure_moto(root)
+    await _measure_database("SQLite", root / "sqlite", None, base)
+    postgres = _find_postgres()
+    if postgres is None:
+        print("PostgreSQL: not installed")
+        return
+    with _serving_postgres(postgres, root / "postgres") as url:
+        await _measure_database("PostgreSQL", root / "on-postgres", url, base)
+
+
+async def _measure_database(
+    name: str, root: Path, database: str | None, base: list[float] | None
+) -> None:
+    async with (
+        running_program(root, database) as program,
+        working_agent(program) as agent,
+        _admin(program) as admin,
+    ):
+        idle, cpu_s, began = program.rss_bytes(), program.cpu_s(), time.perf_counter()
+        seconds = await _run_tasks(admin, CALLS, "subnet-default")
+        answered_s = time.perf_counter() - began
+        await agent.wait_ended(CALLS * TASKS_A_CALL)
+        all_s = time.perf_counter() - began
+        cpu_s = program.cpu_s() - cpu_s
+        loaded = program.rss_bytes()
+    tasks = CALLS * TASKS_A_CALL
+    _print_times(f"RunTask of {TASKS_A_CALL}, {name}", seconds, answered_s, base)
+    print(
+        f"{'  whole lives, reports included':38}{tasks / all_s:8.0f} tasks/s"
+        f"{cpu_s / tasks * 1e3:8.2f} ms of processor a task"
+    )
+    print(
+        f"{'  resident memory':38}{idle / MIB:8.1f} MB idle"
+        f"{loaded / MIB:8.1f} MB after {tasks} tasks"
+    )
+    await _measure_stored(name, root, database, tasks)
+
+
+async def _measure_stored(name: str, root: Path, database: str | None, there: int) -> None:
+    """Fill up the database, whose tasks so far serve as patterns."""
+    url = database or f"sqlite+aiosqlite:///{root / 'state' / 'state.db'}"
+    print(f"\n{name}, by the number of stopped tasks that are stored; medians")
+    print(
+        f"{'stored':>8}{'RunTask of 10':>16}{'life, a task':>15}{'DescribeTasks 100':>19}"
+        f"{'ListTasks, running':>20}{'ListTasks, stopped':>20}{'memory':>10}"
+    )
+    for stored in STORED:
+        await _store_tasks(url, stored - there)
+        there = max(stored, there)
+        async with (
+            running_program(root, database) as program,
+            working_agent(program) as agent,
+            _admin(program) as admin,
+        ):
+            await _print_stored(program, admin, agent, there)
+        there += CALLS_WHEN_STORED * TASKS_A_CALL
+
+
+async def _print_stored(program: Program, admin: Client, agent: Agent, stored: int) -> None:
+    ended = agent.ended
+    began = time.perf_counter()
+    runs = await _run_tasks(admin, CALLS_WHEN_STORED, "subnet-default")
+    await agent.wait_ended(ended + CALLS_WHEN_STORED * TASKS_A_CALL)
+    life_s = (time.perf_counter() - began) / CALLS_WHEN_STORED / TASKS_A_CALL
+    arns = (await admin.call("ListTasks", desiredStatus="STOPPED"))["taskArns"]
+    describe_s = await _median(admin, "DescribeTasks", tasks=arns)
+    running_s = await _median(admin, "ListTasks")
+    stopped_s = await _median(admin, "ListTasks", desiredStatus="STOPPED")
+    print(
+        f"{stored:8}{statistics.median(runs) * 1e3:13.1f} ms{life_s * 1e3:12.2f} ms"
+        f"{describe_s * 1e3:16.1f} ms{running_s * 1e3:17.1f} ms{stopped_s * 1e3:17.1f} ms"
+        f"{program.rss_bytes() / MIB:7.0f} MB"
+    )
+
+
+async def _median(client: Client, operation: str, **request: object) -> float:
+    seconds = []
+    for _ in range(20):
+        began = time.perf_counter()
+        await client.call(operation, **request)
+        seconds.append(time.perf_counter() - began)
+    return statistics.median(seconds)
+
+
+async def _run_tasks(client: Client, calls: int, subnet: str) -> list[float]:
+    """Call RunTask from a few clients at once; return how long each call took, in seconds."""
+    seconds: list[float] = []
+    left = iter(range(calls))
+
+    async def work() -> None:
+        for _ in left:
+            began = time.perf_counter()
+            answer = await client.call(
+                "RunTask",
+                taskDefinition="bench",
+                launchType="FARGATE",
+                count=TASKS_A_CALL,
+                networkConfiguration={
+                    "awsvpcConfiguration": {"subnets": [subnet], "securityGroups": []}
+                },
+            )
+            seconds.append(time.perf_counter() - began)
+            if len(answer["tasks"]) != TASKS_A_CALL:
+                raise RuntimeError(f"RunTask: {answer['failures']}")
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(work())
+    return seconds
+
+
+def _print_times(
+    what: str, seconds: list[float], all_s: float, base: list[float] | None = None
+) -> None:
+    ordered = sorted(seconds)
+    p50, p99 = statistics.median(ordered), ordered[int(len(ordered) * 0.99)]
+    ratio = f"{p50 / statistics.median(base):6.2f} of moto's" if base else ""
+    print(
+        f"{what:38}{len(seconds) / all_s:8.1f} calls/s"
+        f"   p50 {p50 * 1e3:7.1f} ms   p99 {p99 * 1e3:7.1f} ms{ratio}"
+    )
+
+
+@asynccontextmanager
+async def _admin(program: Program) -> AsyncIterator[Client]:
+    """Give a client that has registered what is to be run."""
+    async with Client(program.url, program.keys["admin"]) as client:
+        await client.call("RegisterTaskDefinition", **DEFINITION)
+        yield client
+
+
+async def _store_tasks(url: str, count: int) -> None:
+    """Copy a stopped task so many times, with its ENI and one event each."""
+    engine = create_async_engine(url)
+    async with engine.begin() as connection:
+        task = dict((await connection.execute(select(Task.__table__).limit(1))).mappings().one())
+        eni = dict((await connection.execute(select(Eni.__table__).limit(1))).mappings().one())
+        event = dict((await connection.execute(select(Event.__table__).limit(1))).mappings().one())
+    del event["seq"]
+    for start in range(0, count, BATCH):
+        ids = [uuid.uuid4().hex for _ in range(min(BATCH, count - start))]
+        async with engine.begin() as connection:
+            await connection.execute(insert(Task), [{**task, "id": i} for i in ids])
+            await connection.execute(
+                insert(Eni),
+                [{**eni, "id": f"eni-{i[:17]}", "task_id": i, "attachment_id": i} for i in ids],
+            )
+            await connection.execute(insert(Event), [{**event, "subject": i} for i in ids])
+    await engine.dispose()
+
+
+async def _measure_moto(root: Path) -> list[float] | None:
+    """Print what moto's server needs for the same calls, and return it in seconds."""
+    program = await asyncio.to_thread(_install_moto, root / "moto")
+    if program is None:
+        print("moto's server: does not install here")
+        return None
+    process = subprocess.Popen(
+        [program, "-p", "51699"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    url = "http://127.0.0.1:51699"
+    try:
+        await _until_served(url)
+        async with Client(url, Credentials("bench", "bench")) as client:
+            await client.call("CreateCluster", clusterName="default")
+            await client.call("RegisterTaskDefinition", **DEFINITION)
+            subnet = await _moto_subnet(url)
+            began = time.perf_counter()
+            seconds = await _run_tasks(client, CALLS, subnet)
+            _print_times(
+                f"RunTask of {TASKS_A_CALL}, moto's server", seconds, time.perf_counter() - began
+            )
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_S)
+    return seconds
+
+
+def _install_moto(directory: Path) -> str | None:
+    if (found := shutil.which("moto_server")) is not None:
+        return found
+    try:
+        subprocess.run([sys.executable, "-m", "venv", directory], check=True, timeout=DEADLINE_S)
+        subprocess.run(
+            [directory / "bin" / "pip", "install", "-q", "moto[server]"],
+            check=True, timeout=600, capture_output=True,
+        )  # fmt: skip
+    except subprocess.SubprocessError:
+        return None
+    return str(directory / "bin" / "moto_server")
+
+
+async def _until_served(url: str) -> None:
+    async with asyncio.timeout(DEADLINE_S), aiohttp.ClientSession() as http:
+        while True:
+            try:
+                async with http.get(f"{url}/moto-api/"):
+                    return
+            except aiohttp.ClientConnectionError:
+                await asyncio.sleep(0.1)
+
+
+async def _moto_subnet(url: str) -> str:
+    """Return a subnet of moto's default VPC."""
+    credential = "Credential=bench/20260101/us-east-1/ec2/aws4_request"
+    async with (
+        aiohttp.ClientSession() as http,
+        http.post(
+            url,
+            data={"Action": "DescribeSubnets", "Version": "2016-11-15"},
+            headers={"Authorization": f"AWS4-HMAC-SHA256 {credential}"},
+        ) as answer,
+    ):
+        text = await answer.text()
+    return text.partition("<subnetId>")[2].partition("<")[0]
+
+
+def _find_postgres() -> Path | None:
+    for program in sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True):
+        return program.parent
+    return None
+
+
+@contextmanager
+def _serving_postgres(programs: Path, directory: Path) -> Iterator[str]:
+    """Give the URL of a database of a server of its own, whose commits wait for the disk."""
+    user = pwd.getpwnam("postgres")
+    directory.mkdir()
+    directory.parent.chmod(0o711)
+    os.chown(directory, user.pw_uid, user.pw_gid)
+    options: dict[str, Any] = {
+        "user": user.pw_uid, "group": user.pw_gid, "extra_groups": [], "cwd": "/",
+        "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL,
+    }  # fmt: skip
+    data = directory / "data"
+    subprocess.run(
+        [programs / "initdb", "--no-sync", "-A", "trust", "-U", "postgres", "-D", data],
+        check=True, timeout=DEADLINE_S, **options,
+    )  # fmt: skip
+    server = subprocess.Popen(
+        [programs / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="], **options
+    )
+    try:
+        for _ in range(DEADLINE_S * 10):
+            asked = subprocess.run(
+                [programs / "pg_isready", "-q", "-h", directory], check=False, **options
+            )
+            if asked.returncode == 0:
+                break
+            time.sleep(0.1)
+        yield f"postgresql+asyncpg://postgres@/postgres?host={directory}"
+    finally:
+        server.terminate()
+        server.wait(DEADLINE_S)

@@ -1,0 +1,101 @@
+"""`fargate events`: what has happened, and what happens."""
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from fargate_agent.cli.connection import Connection
+from fargate_agent.cli.event_stream import Envelope, EventQuery, read_events
+from fargate_agent.cli.logs import parse_since
+from fargate_agent.cli.output import print_json_line, render_status
+from fargate_agent.cli.tables import SHORT_ID_CHARS
+
+
+def plan_query(
+    task: str | None, since: str | None, *, cluster: str | None, follow: bool
+) -> EventQuery:
+    """Which events the options of the command line mean.
+
+    Raises:
+        CliError: `since` is no time.
+    """
+    moment = parse_since(since, datetime.now(UTC))
+    return EventQuery(
+        follow=follow,
+        since=None if moment is None else datetime.fromisoformat(moment),
+        cluster=cluster,
+        task=None if task is None else task.rpartition("/")[2],
+    )
+
+
+def show_events(connection: Connection, query: EventQuery, *, as_json: bool) -> None:
+    """Print events, a line for each; with `follow`, until Ctrl-C.
+
+    Raises:
+        CliError: the control plane can't be reached, or refuses.
+    """
+
+    async def show() -> None:
+        async for envelope in read_events(connection, query, _note):
+            if as_json:
+                print_json_line(envelope)
+            else:
+                click.echo(render_event(envelope))
+
+    asyncio.run(show())
+
+
+def render_event(envelope: Envelope) -> str:
+    """An event as one line: when, what it is about, and what became of it."""
+    detail = envelope["detail"]
+    before = f"{_moment(envelope)}  {_subject(envelope)[:SHORT_ID_CHARS]:{SHORT_ID_CHARS}}"
+    if "lastStatus" not in detail:
+        told = [detail.get("eventName"), detail.get("reason")]
+        return "  ".join([before, _one_line(": ".join(filter(None, told)) or _kind(envelope))])
+    definition = str(detail.get("taskDefinitionArn", "")).rpartition("/")[2]
+    text = f"{before}  {definition}  {render_status(detail['lastStatus'])}"
+    about = _about(detail)
+    return f"{text}  {_one_line(about)}" if about else text
+
+
+def _about(detail: dict[str, Any]) -> str:
+    """What the status doesn't say by itself."""
+    told = []
+    if detail["lastStatus"] != "STOPPED" and detail.get("desiredStatus") == "STOPPED":
+        told.append("is to stop")
+    if detail.get("connectivity") == "DISCONNECTED" and detail["lastStatus"] != "STOPPED":
+        told.append("nothing is heard of its agent")
+    if reason := detail.get("stoppedReason"):
+        told.append(f"{reason} ({detail['stopCode']})" if "stopCode" in detail else reason)
+    told += [
+        f"{container['name']}: exit code {container['exitCode']}"
+        for container in detail.get("containers", [])
+        if container.get("exitCode")
+    ]
+    return ", ".join(told)
+
+
+def _moment(envelope: Envelope) -> str:
+    detail = envelope["detail"]
+    exact = detail.get("updatedAt") if "lastStatus" in detail else detail.get("createdAt")
+    return str(exact or envelope["time"])
+
+
+def _subject(envelope: Envelope) -> str:
+    resources = envelope.get("resources") or ["-"]
+    return str(resources[0]).rpartition("/")[2]
+
+
+def _kind(envelope: Envelope) -> str:
+    return str(envelope.get("detail-type", ""))
+
+
+def _one_line(text: str) -> str:
+    """Text that somebody else wrote, which must not change the screen."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
+def _note(text: str) -> None:
+    click.echo(text, err=True)

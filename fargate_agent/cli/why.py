@@ -1,0 +1,176 @@
+"""`fargate why`: why a task is as it is, for as long as anything is known of it."""
+
+import asyncio
+import textwrap
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any, Final, cast
+
+import click
+
+from fargate_agent.cli.causes import explain
+from fargate_agent.cli.connection import Connection
+from fargate_agent.cli.describe import render_end
+from fargate_agent.cli.ecs import Ecs, parse_task
+from fargate_agent.cli.event_stream import Envelope, EventQuery, read_events
+from fargate_agent.cli.failure import CliError, NotKnownError
+from fargate_agent.cli.output import print_json, render_moment, render_status, terminal_width
+from fargate_agent.cli.shapes import Task, definition_name, task_id
+
+_MOMENTS: Final = (
+    ("createdAt", "created"),
+    ("connectivityAt", "network is there"),
+    ("pullStartedAt", "pull begins"),
+    ("pullStoppedAt", "pull ends"),
+    ("startedAt", "runs"),
+    ("executionStoppedAt", "essential end"),
+    ("stoppingAt", "stopping"),
+    ("stoppedAt", "stopped"),
+)
+_LABEL_CHARS: Final = 13
+_MIN_WIDTH: Final = 2 * _LABEL_CHARS
+_TASK_EVENT: Final = "ECS Task State Change"
+
+
+def show_why(connection: Connection, cluster: str, text: str, *, as_json: bool) -> None:
+    """Print why a task is as it is.
+
+    Raises:
+        CliError: nothing is known of it.
+    """
+    task = find_task(connection, cluster, text)
+    if as_json:
+        print_json(render_document(task))
+        return
+    for line in render_why(task, terminal_width(), datetime.now(UTC)):
+        click.echo(line)
+
+
+def find_task(connection: Connection, cluster: str, text: str) -> Task:
+    """A task as it stands, or as it was last seen.
+
+    Raises:
+        NotKnownError: nothing is known of it any more.
+        CliError: several begin so.
+    """
+    ecs = Ecs(connection)
+    try:
+        cluster, task = ecs.find_task(cluster, text)
+        return ecs.describe_one(cluster, task)
+    except NotKnownError as error:
+        cluster, task = parse_task(cluster, text) or (cluster, text)
+        found = asyncio.run(_read_history(connection, cluster, task)) if task else {}
+        if not found:
+            raise NotKnownError(f"{error}, nor is it in the history") from error
+    if len(found) > 1:
+        raise CliError(f"{len(found)} tasks begin with {text!r}: {', '.join(sorted(found)[:3])}")
+    return next(iter(found.values()))
+
+
+async def _read_history(connection: Connection, cluster: str, task: str) -> dict[str, Task]:
+    """The last state of each task whose id begins so."""
+    found = {}
+    query = EventQuery(cluster=cluster, task=task)
+    async for envelope in read_events(connection, query, lambda _: None):
+        if envelope.get("detail-type") == _TASK_EVENT:
+            last = parse_event(envelope)
+            found[task_id(last)] = last
+    return found
+
+
+def parse_event(envelope: Envelope) -> Task:
+    """The task that an event is about, as DescribeTasks would answer it."""
+    detail: dict[str, Any] = envelope["detail"]
+    return cast(
+        Task,
+        {
+            member: datetime.fromisoformat(value) if member.endswith("At") else value
+            for member, value in detail.items()
+        },
+    )
+
+
+def render_document(task: Task) -> dict[str, Any]:
+    """The answer for programs."""
+    explanation = explain(task)
+    return {
+        "explanation": explanation.what,
+        "advice": explanation.advice,
+        "timeline": [
+            {"what": label, "at": moment, "secondsLater": round(later_s, 3)}
+            for label, moment, later_s in _timeline(task)
+        ],
+        "task": task,
+    }
+
+
+def render_why(task: Task, width: int, now: datetime) -> list[str]:
+    """Lines that say what became of a task, what that means, and when what happened."""
+    explanation = explain(task)
+    width = max(width, _MIN_WIDTH)
+    lines = textwrap.wrap(explanation.what, width)
+    lines += textwrap.wrap(explanation.advice, width, break_long_words=False)
+    lines.append("")
+    for label, text in _facts(task):
+        lines += _render_pair(label, text, width)
+    lines.append("")
+    for label, moment, later_s in _timeline(task):
+        told = f"+{_render_s(later_s)}" if label != "created" else render_moment(moment, now)
+        lines += _render_pair(label, told, width)
+    return lines
+
+
+def _facts(task: Task) -> Iterator[tuple[str, str]]:
+    yield "task", task_id(task)
+    yield "definition", definition_name(task)
+    status, desired = task.get("lastStatus", "-"), task.get("desiredStatus", "-")
+    wanted = "" if status == desired else f" (wanted: {desired})"
+    yield "status", render_status(status) + wanted
+    if "stoppedReason" in task:
+        yield "reason", render_end(task)
+    for container in task.get("containers", []):
+        told = [render_status(container.get("lastStatus", "-"))]
+        if "exitCode" in container:
+            told.append(f"exit code {container['exitCode']}")
+        if container.get("reason"):
+            told.append(container["reason"])
+        yield container["name"], ", ".join(told)
+
+
+def _timeline(task: Task) -> list[tuple[str, datetime, float]]:
+    """What happened, when, and how many seconds after what was before it."""
+    facts = cast(dict[str, Any], task)
+    moments = [(facts[name], label) for name, label in _MOMENTS if facts.get(name) is not None]
+    moments.sort(key=lambda moment: moment[0])  # of equal times the order of the list
+    befores = [moments[0][0], *(moment for moment, _ in moments)] if moments else []
+    return [
+        (label, moment, (moment - before).total_seconds())
+        for (moment, label), before in zip(moments, befores, strict=False)
+    ]
+
+
+def _render_s(seconds: float) -> str:
+    """A duration for people.
+
+    Example:
+        >>> _render_s(3725), _render_s(0.25)
+        ('1h 2m 5s', '0.25 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h {minutes}m {rest}s" if hours else f"{minutes}m {rest}s"
+
+
+def _render_pair(label: str, text: str, width: int) -> list[str]:
+    """`label  text`; below each other where the label is too long or the line too narrow."""
+    indent = " " * _LABEL_CHARS + " "
+    first = label.ljust(_LABEL_CHARS) + " "
+    return textwrap.wrap(
+        " ".join(text.split()),
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,176 @@
+"""CreateService, UpdateService and DeleteService: what should be. The scheduler does the rest."""
+
+import time
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.announcements import SERVICES
+from fargate_agent.controlplane.clusters import find_cluster
+from fargate_agent.controlplane.definitions import find_definition
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter
+from fargate_agent.controlplane.launch import check_runnable, plan_launch
+from fargate_agent.controlplane.model import Deployment, Service, TaskDefinition
+from fargate_agent.controlplane.names import new_id
+from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.services import deploying
+from fargate_agent.controlplane.services.launches import render_request
+from fargate_agent.controlplane.services.names import parse_service
+from fargate_agent.controlplane.services.rules import (
+    check_change,
+    check_new,
+    complete,
+    render_template,
+    replaces_tasks,
+)
+from fargate_agent.controlplane.services.shapes import render_service
+from fargate_agent.controlplane.store import announce
+from fargate_agent.controlplane.validate import Json
+
+
+async def create_service(plane: Plane, call: Call) -> Json:
+    """Make a service; one that is there already, and is just the same, is answered as it is."""
+    request = call.request
+    async with plane.store.write() as session:
+        cluster = await find_cluster(plane, session, request)
+        check_new(request)
+        definition = check_runnable(
+            await find_definition(plane, session, request["taskDefinition"])
+        )
+        service = Service(
+            id=new_id(),
+            cluster=cluster,
+            name=request["serviceName"],
+            status="ACTIVE",
+            desired_count=request["desiredCount"],
+            document=complete(request, {}, definition.document["taskDefinitionArn"]),
+            tags=request.get("tags", []),
+            events=[],
+            created_at=round(time.time(), 3),
+            created_by=plane.arns.user(call.caller.principal),
+        )
+        template = render_template(service.document)
+        plan_launch(plane, cluster, definition, render_request(service, template))
+        known = await find_service(session, cluster, service.name)
+        if known is not None and known.status != "INACTIVE":
+            await _check_same(session, known, service, template)
+            service = known
+        else:
+            session.add(service)
+            await session.flush()
+            await deploying.begin(plane, session, service, template)
+            announce(session, SERVICES)
+        shown = await render_service(plane, session, service, tags=True)
+    return {"service": shown}
+
+
+async def update_service(plane: Plane, call: Call) -> Json:
+    """Change what a service should be; if its tasks have to be others, by a new deployment."""
+    request = call.request
+    async with plane.store.write() as session:
+        cluster = await find_cluster(plane, session, request)
+        service = await _find_active(plane, session, cluster, request["service"])
+        check_change(request)
+        primary = (await deploying.read_deployments(session, service))[0]
+        definition = await _find_definition(plane, session, request, primary)
+        service.document = complete(
+            request, service.document, definition.document["taskDefinitionArn"]
+        )
+        template = render_template(service.document)
+        plan_launch(plane, cluster, definition, render_request(service, template))
+        service.desired_count = request.get("desiredCount", service.desired_count)
+        if request.get("forceNewDeployment") or replaces_tasks(template, primary.document):
+            await deploying.begin(plane, session, service, template)
+        else:
+            primary.document = template
+            primary.desired_count = service.desired_count
+        announce(session, SERVICES)
+        await session.flush()
+        shown = await render_service(plane, session, service, tags=True)
+    return {"service": shown}
+
+
+async def delete_service(plane: Plane, call: Call) -> Json:
+    """End the tasks of a service, and then the service; it may be repeated until it is gone."""
+    request = call.request
+    async with plane.store.write() as session:
+        cluster = await find_cluster(plane, session, request)
+        name = parse_service(plane.arns, request["service"], cluster)
+        service = await find_service(session, cluster, name)
+        if service is None or service.status == "INACTIVE":
+            raise service_not_found()
+        if service.desired_count and not request.get("force"):
+            raise invalid_parameter("The service cannot be stopped while it is scaled above 0.")
+        service.status = "DRAINING"
+        service.desired_count = 0
+        service.steady = False
+        for deployment in await deploying.read_deployments(session, service):
+            deployment.desired_count = 0
+        announce(session, SERVICES)
+        await session.flush()
+        shown = await render_service(plane, session, service, tags=True)
+    return {"service": shown}
+
+
+async def find_service(session: AsyncSession, cluster: str, name: str) -> Service | None:
+    """Return the service that a name means: the newest one, if others of that name are gone."""
+    found = await session.scalars(
+        select(Service)
+        .where(Service.cluster == cluster, Service.name == name)
+        .order_by((Service.status == "INACTIVE"), Service.created_at.desc())
+        .limit(1)
+    )
+    return found.first()
+
+
+def service_not_found() -> ApiError:
+    """Return the error for a service that doesn't exist."""
+    return ApiError("ServiceNotFoundException", "Service not found.")
+
+
+async def _find_active(
+    plane: Plane, session: AsyncSession, cluster: str, reference: str
+) -> Service:
+    service = await find_service(session, cluster, parse_service(plane.arns, reference, cluster))
+    if service is None:
+        raise service_not_found()
+    if service.status != "ACTIVE":
+        raise ApiError("ServiceNotActiveException", "Service was not ACTIVE.")
+    return service
+
+
+async def _find_definition(
+    plane: Plane, session: AsyncSession, request: Json, primary: Deployment
+) -> TaskDefinition:
+    """Return the definition that is asked for, or else the one that there is, active or not."""
+    if "taskDefinition" in request:
+        return check_runnable(await find_definition(plane, session, request["taskDefinition"]))
+    found = await find_definition(plane, session, primary.document["taskDefinition"])
+    if found is None:
+        return check_runnable(found)
+    return found
+
+
+async def _check_same(
+    session: AsyncSession, known: Service, service: Service, template: Json
+) -> None:
+    """Return if the service is there as it is asked for."""
+    if known.status == "DRAINING":
+        raise invalid_parameter("Unable to Start a service that is still Draining.")
+    primary = (await deploying.read_deployments(session, known))[0]
+    same = (known.desired_count, known.document, known.tags, primary.document) == (
+        service.desired_count,
+        service.document,
+        service.tags,
+        template,
+    )
+    if not same:
+        raise invalid_parameter("Creation of service was not idempotent.")
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "CreateService": create_service,
+    "UpdateService": update_service,
+    "DeleteService": delete_service,
+}

@@ -1,0 +1,30 @@
+"""From a deployment to the tasks that are made of it. Pure."""
+
+from fargate_agent.controlplane.launch import Launch, ServiceMark, plan_launch
+from fargate_agent.controlplane.model import Deployment, Service, TaskDefinition
+from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.validate import Json
+
+
+def render_request(service: Service, template: Json) -> Json:
+    """Return a deployment's template as RunTask would be asked for one of its tasks."""
+    request = dict(template)
+    propagated = request.pop("propagateTags")
+    if propagated == "TASK_DEFINITION":
+        request["propagateTags"] = propagated
+    if propagated == "SERVICE":
+        request["tags"] = service.tags
+    return request
+
+
+def plan_tasks(
+    plane: Plane, service: Service, deployment: Deployment, definition: TaskDefinition, count: int
+) -> Launch:
+    """Return the launch of some tasks of a deployment.
+
+    Raises:
+        ApiError: they can't be made any more, e.g. because a subnet is gone.
+    """
+    request = {**render_request(service, deployment.document), "count": count}
+    mark = ServiceMark(name=service.name, deployment_id=deployment.id)
+    return plan_launch(plane, service.cluster, definition, request, mark)

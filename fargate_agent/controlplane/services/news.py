@@ -1,0 +1,121 @@
+"""What a service says: its own events, and those in EventBridge's shape.
+
+Source: Amazon ECS developer guide, "Viewing Amazon ECS service event messages", "Amazon ECS service
+action events" and "Amazon ECS service deployment state change events".
+"""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Final
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.announcements import EVENTS
+from fargate_agent.controlplane.events import DEPLOYMENT_STATE_CHANGE, SERVICE_ACTION
+from fargate_agent.controlplane.model import Deployment, Event, Service
+from fargate_agent.controlplane.names import new_uuid
+from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.services.names import service_arn
+from fargate_agent.controlplane.store import announce
+
+MAX_EVENTS: Final = 100
+"""Source: ECS API, Service.events."""
+
+BLOCKED: Final = (
+    "was unable to stop or start tasks during a deployment because of the service deployment "
+    "configuration. Update the minimumHealthyPercent or maximumPercent value and try again."
+)
+INCONSISTENT: Final = "is unable to consistently start tasks successfully."
+STEADY: Final = "has reached a steady state."
+
+_LEVELS: Final = {"SERVICE_STEADY_STATE": "INFO", "SERVICE_TASK_PLACEMENT_FAILURE": "ERROR"}
+_DEPLOYMENT_LEVELS: Final = {"SERVICE_DEPLOYMENT_FAILED": "ERROR"}
+
+
+def tell(service: Service, text: str) -> bool:
+    """Add an event to those of the service; return whether it is news.
+
+    What the newest one says already isn't said again.
+    """
+    message = f"(service {service.name}) {text}"
+    if service.events and service.events[0]["message"] == message:
+        return False
+    event = {"id": new_uuid(), "createdAt": round(time.time(), 3), "message": message}
+    service.events = [event, *service.events][:MAX_EVENTS]
+    return True
+
+
+def tell_started(service: Service, task_ids: Sequence[str]) -> None:
+    """Say which tasks were started."""
+    if task_ids:
+        tell(service, f"has started {len(task_ids)} tasks: {_list(task_ids)}.")
+
+
+def tell_stopped(service: Service, task_ids: Sequence[str]) -> None:
+    """Say which tasks are being stopped."""
+    if task_ids:
+        tell(service, f"has stopped {len(task_ids)} running tasks: {_list(task_ids)}.")
+
+
+def tell_steady(plane: Plane, session: AsyncSession, service: Service) -> None:
+    """Say that everything is as it should be."""
+    tell(service, STEADY)
+    note_action(plane, session, service, "SERVICE_STEADY_STATE")
+
+
+def tell_not_placed(plane: Plane, session: AsyncSession, service: Service, reason: str) -> None:
+    """Say that a task could not be started, and why."""
+    if tell(service, f"was unable to place a task. Reason: {reason.removesuffix('.')}."):
+        note_action(plane, session, service, "SERVICE_TASK_PLACEMENT_FAILURE", reason=reason)
+
+
+def note_action(
+    plane: Plane, session: AsyncSession, service: Service, name: str, **more: str
+) -> None:
+    """Write down an event "ECS Service Action"."""
+    level = _LEVELS.get(name, "WARN")
+    detail = {"createdAt": _iso(time.time()), **more}
+    _note(plane, session, service, (SERVICE_ACTION, level, name), detail)
+
+
+def note_deployment(
+    plane: Plane, session: AsyncSession, service: Service, deployment: Deployment, name: str
+) -> None:
+    """Write down an event "ECS Deployment State Change"."""
+    level = _DEPLOYMENT_LEVELS.get(name, "INFO")
+    detail = {
+        "deploymentId": deployment.id,
+        "updatedAt": _iso(deployment.updated_at),
+        "reason": deployment.rollout_reason,
+    }
+    _note(plane, session, service, (DEPLOYMENT_STATE_CHANGE, level, name), detail)
+
+
+def _note(
+    plane: Plane,
+    session: AsyncSession,
+    service: Service,
+    what: tuple[str, str, str],
+    detail: dict[str, str],
+) -> None:
+    kind, level, name = what
+    arns = plane.arns
+    shown = {
+        "eventType": level,
+        "eventName": name,
+        "clusterArn": arns.cluster(service.cluster),
+        "serviceArn": service_arn(arns, service),  # of `resources`; AWS has it there only
+        **detail,
+    }
+    now = round(time.time(), 3)
+    session.add(Event(at=now, cluster=service.cluster, kind=kind, subject=service.id, detail=shown))
+    announce(session, EVENTS)
+
+
+def _list(task_ids: Sequence[str]) -> str:
+    return " ".join(f"(task {task_id})" for task_id in task_ids)
+
+
+def _iso(at: float) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,218 @@
+"""What CreateService and UpdateService may ask for, and the defaults. Pure.
+
+A service is kept as two documents: the members of the Service shape, and the *template* of a
+deployment, which has the members that its tasks are made of, as RunTask names them.
+"""
+
+from typing import Final
+
+from fargate_agent.controlplane.errors import invalid_parameter, unsupported
+from fargate_agent.controlplane.services.names import SERVICE_NAME
+from fargate_agent.controlplane.tags import check_tags
+from fargate_agent.controlplane.validate import Json
+
+MAX_DESIRED_COUNT: Final = 5000
+"""Source: Amazon ECS service quotas, "Tasks per service"."""
+MAX_CLIENT_TOKEN_CHARS: Final = 36
+"""Source: ECS API, CreateService.clientToken."""
+MAX_GRACE_PERIOD_S: Final = 2**31 - 1
+"""Source: ECS API, CreateService.healthCheckGracePeriodSeconds."""
+MAX_PERCENT: Final = 200
+"""Of `minimumHealthyPercent`, unverified: AWS's own limit isn't documented."""
+
+MINIMUM_HEALTHY_PERCENT: Final = 100
+MAXIMUM_PERCENT: Final = 200
+"""Source: ECS API, DeploymentConfiguration, defaults of the REPLICA strategy."""
+
+SHOWN_PLATFORM_VERSION: Final = "LATEST"
+
+_NOT_SERVED: Final = (
+    "loadBalancers",
+    "serviceRegistries",
+    "serviceConnectConfiguration",
+    "volumeConfigurations",
+    "vpcLatticeConfigurations",
+    "gatewayConnectors",
+    "monitoring",
+    "role",
+)
+_NOT_SERVED_OF_DEPLOYMENTS: Final = (
+    "bakeTimeInMinutes",
+    "lifecycleHooks",
+    "linearConfiguration",
+    "canaryConfiguration",
+    "earlySuccessCriteria",
+)
+_TEMPLATE: Final = (
+    "taskDefinition",
+    "networkConfiguration",
+    "launchType",
+    "capacityProviderStrategy",
+    "platformVersion",
+    "enableExecuteCommand",
+    "enableECSManagedTags",
+    "propagateTags",
+    "placementConstraints",
+    "placementStrategy",
+)
+_ROLLED_OUT: Final = (
+    "taskDefinition",
+    "networkConfiguration",
+    "launchType",
+    "capacityProviderStrategy",
+    "platformVersion",
+)
+"""Members whose change replaces the tasks; the others concern new ones only. Source: ECS API,
+UpdateService."""
+_CAPACITY: Final = ("launchType", "capacityProviderStrategy")
+_SHOWN: Final = (
+    "availabilityZoneRebalancing",
+    "healthCheckGracePeriodSeconds",
+    "networkConfiguration",
+    "platformVersion",
+    "enableExecuteCommand",
+    "enableECSManagedTags",
+    "propagateTags",
+    "placementConstraints",
+    "placementStrategy",
+)
+
+_DEFAULTS: Final[Json] = {
+    "schedulingStrategy": "REPLICA",
+    "deploymentController": {"type": "ECS"},
+    "enableECSManagedTags": False,
+    "enableExecuteCommand": False,
+    "propagateTags": "NONE",
+    "platformVersion": SHOWN_PLATFORM_VERSION,
+    "availabilityZoneRebalancing": "DISABLED",
+    "placementConstraints": [],
+    "placementStrategy": [],
+}
+_DEFAULT_DEPLOYMENTS: Final[Json] = {
+    "deploymentCircuitBreaker": {"enable": False, "rollback": False},
+    "maximumPercent": MAXIMUM_PERCENT,
+    "minimumHealthyPercent": MINIMUM_HEALTHY_PERCENT,
+    "strategy": "ROLLING",
+    "bakeTimeInMinutes": 0,
+}
+
+
+def check_new(request: Json) -> None:
+    """Return if a service of this kind can be made, as far as its tasks aren't concerned.
+
+    Raises:
+        ApiError: it can't. Texts are unverified where nothing else is said.
+    """
+    if not SERVICE_NAME.fullmatch(request["serviceName"]):
+        raise invalid_parameter("serviceName must match ^[a-zA-Z0-9\\-_]{1,255}$")
+    if len(request.get("clientToken", "")) > MAX_CLIENT_TOKEN_CHARS:
+        raise invalid_parameter(
+            f"clientToken can have at most {MAX_CLIENT_TOKEN_CHARS} characters."
+        )
+    if request.get("schedulingStrategy", "REPLICA") != "REPLICA":
+        raise invalid_parameter(
+            "The daemon scheduling strategy is not supported with FARGATE launch type."
+        )
+    check_change(request)
+    if "taskDefinition" not in request:
+        raise invalid_parameter("TaskDefinition can not be blank.")
+    if "desiredCount" not in request:
+        raise invalid_parameter("desiredCount is required with the REPLICA scheduling strategy.")
+    check_tags(request.get("tags", []))
+
+
+def check_change(request: Json) -> None:
+    """Return if members that a service can be made with, or be given later, are served.
+
+    Raises:
+        ApiError: one isn't, or has a value that can't be. Texts are unverified.
+    """
+    for member in _NOT_SERVED:
+        if request.get(member):
+            raise unsupported(f"{member} is not supported.")
+    if (controller := request.get("deploymentController", {}).get("type", "ECS")) != "ECS":
+        raise unsupported(f"The deployment controller {controller} is not supported.")
+    if not 0 <= request.get("desiredCount", 0) <= MAX_DESIRED_COUNT:
+        raise invalid_parameter(f"desiredCount must be between 0 and {MAX_DESIRED_COUNT}.")
+    if not 0 <= request.get("healthCheckGracePeriodSeconds", 0) <= MAX_GRACE_PERIOD_S:
+        raise invalid_parameter("healthCheckGracePeriodSeconds can not be negative.")
+
+
+def complete(request: Json, known: Json, definition_arn: str) -> Json:
+    """Return the members of the Service shape that a request leaves a service with.
+
+    Args:
+        request: of CreateService or UpdateService, checked.
+        known: the members so far; empty for a new service.
+        definition_arn: of the task definition that is asked for, or that there is.
+
+    Raises:
+        ApiError: the deployment configuration can't be.
+    """
+    kept = {m: value for m, value in known.items() if m not in _CAPACITY}
+    given: Json = {member: request[member] for member in _SHOWN if member in request}
+    document: Json = {**_DEFAULTS, **kept, **given, **_plan_capacity(request, known)}
+    document["taskDefinition"] = definition_arn
+    document["deploymentConfiguration"] = _plan_deployments(
+        request.get("deploymentConfiguration", {}),
+        known.get("deploymentConfiguration", _DEFAULT_DEPLOYMENTS),
+    )
+    return document
+
+
+def render_template(document: Json) -> Json:
+    """Return what the tasks of a deployment are made of."""
+    return {member: document[member] for member in _TEMPLATE if member in document}
+
+
+def replaces_tasks(template: Json, other: Json) -> bool:
+    """Whether a deployment is needed to come from one template to the other."""
+    return any(template.get(member) != other.get(member) for member in _ROLLED_OUT)
+
+
+def _plan_capacity(request: Json, known: Json) -> Json:
+    """Fargate is the launch type, whether it is named or not, unless there is a strategy."""
+    if request.get("launchType") and request.get("capacityProviderStrategy"):
+        raise invalid_parameter(
+            "Specifying both a launch type and capacity provider strategy is not supported. "
+            "Remove one and try again."
+        )
+    strategy = request.get("capacityProviderStrategy", known.get("capacityProviderStrategy"))
+    if strategy:
+        return {"capacityProviderStrategy": strategy}
+    return {"launchType": request.get("launchType", "FARGATE")}
+
+
+def _plan_deployments(wanted: Json, known: Json) -> Json:
+    for member in _NOT_SERVED_OF_DEPLOYMENTS:
+        if wanted.get(member):
+            raise unsupported(f"deploymentConfiguration.{member} is not supported.")
+    if wanted.get("alarms", {}).get("enable") or wanted.get("alarms", {}).get("alarmNames"):
+        raise unsupported("deploymentConfiguration.alarms is not supported.")
+    if (strategy := wanted.get("strategy", "ROLLING")) != "ROLLING":
+        raise unsupported(f"The deployment strategy {strategy} is not supported.")
+    planned = {**known, **{m: value for m, value in wanted.items() if m != "alarms"}}
+    _check_percents(planned["minimumHealthyPercent"], planned["maximumPercent"])
+    _check_breaker(planned["deploymentCircuitBreaker"])
+    return planned
+
+
+def _check_percents(minimum: int, maximum: int) -> None:
+    if not 0 <= minimum <= MAX_PERCENT or maximum < 1:
+        raise invalid_parameter("The deployment configuration's percentages are out of range.")
+    if minimum == maximum == MINIMUM_HEALTHY_PERCENT:
+        raise invalid_parameter(
+            "Both maximumPercent and minimumHealthyPercent cannot be 100 as this will block "
+            "deployments."
+        )
+    # less than all of the desired tasks could never be steady
+    if maximum < max(minimum, MINIMUM_HEALTHY_PERCENT):
+        raise invalid_parameter(
+            "maximumPercent must be at least 100 and at least minimumHealthyPercent."
+        )
+
+
+def _check_breaker(breaker: Json) -> None:
+    wanted = breaker.get("thresholdConfiguration")
+    if wanted is not None and wanted["value"] < 1:
+        raise invalid_parameter("The threshold's value must be at least 1.")

@@ -1,0 +1,148 @@
+"""The tables: as the model says after every migration, with what an earlier version has left."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import Connection
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from fargate_agent.controlplane.announcements import Announcements
+from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.model import Base, Cluster, ContainerInstance, Task
+from fargate_agent.controlplane.store import open_store
+
+FIRST_VERSION = """
+CREATE TABLE clusters (name VARCHAR NOT NULL, status VARCHAR NOT NULL, document JSON NOT NULL,
+    PRIMARY KEY (name));
+CREATE TABLE task_definitions (family VARCHAR NOT NULL, revision INTEGER NOT NULL,
+    status VARCHAR NOT NULL, document JSON NOT NULL, tags JSON NOT NULL,
+    PRIMARY KEY (family, revision));
+CREATE TABLE client_tokens (cluster VARCHAR NOT NULL, token VARCHAR NOT NULL,
+    request_digest VARCHAR NOT NULL, task_ids JSON NOT NULL, created_at FLOAT NOT NULL,
+    PRIMARY KEY (cluster, token), FOREIGN KEY(cluster) REFERENCES clusters (name));
+CREATE TABLE container_instances (id VARCHAR NOT NULL, cluster VARCHAR NOT NULL,
+    access_key_id VARCHAR NOT NULL, status VARCHAR NOT NULL, cpu_units INTEGER,
+    memory_mib INTEGER, document JSON NOT NULL, registered_at FLOAT NOT NULL,
+    timeline INTEGER NOT NULL, PRIMARY KEY (id),
+    FOREIGN KEY(cluster) REFERENCES clusters (name));
+CREATE TABLE tasks (id VARCHAR NOT NULL, cluster VARCHAR NOT NULL, family VARCHAR NOT NULL,
+    revision INTEGER NOT NULL, instance_id VARCHAR NOT NULL, delivery VARCHAR NOT NULL,
+    desired_status VARCHAR NOT NULL, last_status VARCHAR NOT NULL, version INTEGER NOT NULL,
+    stop_code VARCHAR, stopped_reason VARCHAR, cpu_units INTEGER NOT NULL,
+    memory_mib INTEGER NOT NULL, "group" VARCHAR NOT NULL, started_by VARCHAR,
+    document JSON NOT NULL, containers JSON NOT NULL, essential JSON NOT NULL,
+    message JSON NOT NULL, created_at FLOAT NOT NULL, connectivity_at FLOAT,
+    pull_started_at FLOAT, pull_stopped_at FLOAT, started_at FLOAT, stopping_at FLOAT,
+    execution_stopped_at FLOAT, stopped_at FLOAT, PRIMARY KEY (id),
+    FOREIGN KEY(family, revision) REFERENCES task_definitions (family, revision),
+    FOREIGN KEY(cluster) REFERENCES clusters (name),
+    FOREIGN KEY(instance_id) REFERENCES container_instances (id));
+CREATE INDEX ix_tasks_cluster ON tasks (cluster);
+CREATE INDEX ix_tasks_instance_id ON tasks (instance_id);
+CREATE INDEX ix_tasks_last_status ON tasks (last_status);
+CREATE TABLE enis (id VARCHAR NOT NULL, attachment_id VARCHAR NOT NULL,
+    task_id VARCHAR NOT NULL, subnet_id VARCHAR NOT NULL, address VARCHAR NOT NULL,
+    mac VARCHAR NOT NULL, private_dns_name VARCHAR NOT NULL, status VARCHAR NOT NULL,
+    in_use BOOLEAN NOT NULL, created_at FLOAT NOT NULL, PRIMARY KEY (id),
+    UNIQUE (attachment_id), UNIQUE (task_id),
+    FOREIGN KEY(task_id) REFERENCES tasks (id) ON DELETE CASCADE);
+CREATE UNIQUE INDEX enis_address_in_use ON enis (subnet_id, address) WHERE in_use;
+INSERT INTO clusters VALUES ('default', 'ACTIVE', '{"tags": [{"key": "team", "value": "a"}]}');
+INSERT INTO task_definitions VALUES ('web', 1, 'ACTIVE', '{}', '[]');
+INSERT INTO container_instances VALUES
+    ('i1', 'default', 'AKIA', 'ACTIVE', 4096, 8192, '{}', 1.0, 1700000000000);
+INSERT INTO tasks (id, cluster, family, revision, instance_id, delivery, desired_status,
+    last_status, version, cpu_units, memory_mib, "group", document, containers, essential,
+    message, created_at) VALUES
+    ('t1', 'default', 'web', 1, 'i1', 'ACKED', 'RUNNING', 'RUNNING', 4, 256, 512, 'family:web',
+     '{"tags": [{"key": "k", "value": "v"}], "ephemeralStorage": {"sizeInGiB": 30}}', '[]', '[]',
+     '{}', 1.0),
+    ('t2', 'default', 'web', 1, 'i1', 'ACKED', 'STOPPED', 'STOPPED', 9, 256, 512, 'family:web',
+     '{}', '[]', '[]', '{}', 1.0);
+INSERT INTO enis VALUES
+    ('eni-1', 'a1', 't1', 'subnet-default', '10.0.0.4', '02::1', 'ip', 'ATTACHED', 1, 1.0),
+    ('eni-2', 'a2', 't2', 'subnet-default', '10.0.0.5', '02::2', 'ip', 'DELETED', 0, 1.0);
+PRAGMA user_version = 1;
+"""
+"""What version 0.1.0 has written."""
+
+pytestmark = pytest.mark.timeout(60)
+
+
+def differences(connection: Connection) -> list[Any]:
+    context = MigrationContext.configure(connection, opts={"compare_type": True})
+    return list(compare_metadata(context, Base.metadata))
+
+
+@pytest.fixture
+def url(database: str | None, tmp_path: Path) -> str:
+    return database or f"sqlite+aiosqlite:///{tmp_path / 'state.db'}"
+
+
+@pytest.fixture
+def first_version(tmp_path: Path) -> Path:
+    """A database of the first version, which was always SQLite."""
+    path = tmp_path / "state.db"
+    connection = sqlite3.connect(path)
+    connection.executescript(FIRST_VERSION)
+    connection.close()
+    return path
+
+
+@pytest.mark.root
+async def test_migrations_end_with_what_the_model_says(url: str) -> None:
+    async with open_store(make_url(url), Announcements()):
+        engine = create_async_engine(url)
+        async with engine.connect() as connection:
+            found = await connection.run_sync(differences)
+        await engine.dispose()
+
+    assert found == []
+
+
+@pytest.mark.root
+async def test_opening_again_changes_nothing(url: str) -> None:
+    async with open_store(make_url(url), Announcements()) as store, store.write() as session:
+        session.add(Cluster(name="blue", status="ACTIVE", document={}, tags=[]))
+
+    async with open_store(make_url(url), Announcements()) as store, store.read() as session:
+        found = await session.get(Cluster, "blue")
+
+    assert found is not None
+
+
+@pytest.mark.root
+async def test_first_version_is_taken_over_with_all_that_it_knew(first_version: Path) -> None:
+    url = make_url(f"sqlite+aiosqlite:///{first_version}")
+
+    async with open_store(url, Announcements()) as store, store.read() as session:
+        cluster = await session.get_one(Cluster, "default")
+        instance = await session.get_one(ContainerInstance, "i1")
+        running = await session.get_one(Task, "t1")
+        stopped = await session.get_one(Task, "t2")
+
+    assert cluster.tags == [{"key": "team", "value": "a"}]
+    assert instance.timeline == 1700000000000
+    assert (instance.reserved_tasks, instance.reserved_cpu_units) == (1, 256)
+    assert (instance.reserved_memory_mib, instance.reserved_storage_gib) == (512, 30)
+    assert running.tags == [{"key": "k", "value": "v"}]
+    assert "tags" not in running.document
+    assert running.eni.address == "10.0.0.4"
+    assert stopped.storage_gib == 20
+    assert stopped.connected
+
+
+@pytest.mark.root
+async def test_later_version_is_left_alone(url: str) -> None:
+    async with open_store(make_url(url), Announcements()) as store, store.write() as session:
+        connection = await session.connection()
+        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+
+    with pytest.raises(StartError, match="schema version 9999, this program knows only up to"):
+        async with open_store(make_url(url), Announcements()):
+            pass

@@ -1,0 +1,321 @@
+import re
+from datetime import UTC, datetime, timedelta
+from typing import cast
+
+import pytest
+
+from fargate_agent.cli.causes import explain
+from fargate_agent.cli.events import plan_query, render_event
+from fargate_agent.cli.shapes import Task
+from fargate_agent.cli.why import parse_event, render_document, render_why
+
+NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
+TASK_ID = "0123456789abcdef0123456789abcdef"
+ARN = f"arn:aws:ecs:us-east-1:000000000000:task/default/{TASK_ID}"
+
+
+def make_task(**changes: object) -> Task:
+    task: Task = {
+        "taskArn": ARN,
+        "taskDefinitionArn": "arn:aws:ecs:us-east-1:000000000000:task-definition/web:3",
+        "lastStatus": "STOPPED",
+        "desiredStatus": "STOPPED",
+        "stopCode": "EssentialContainerExited",
+        "stoppedReason": "Essential container in task exited",
+        "createdAt": NOW - timedelta(seconds=100),
+        "pullStartedAt": NOW - timedelta(seconds=98),
+        "pullStoppedAt": NOW - timedelta(seconds=92.5),
+        "startedAt": NOW - timedelta(seconds=92),
+        "executionStoppedAt": NOW - timedelta(seconds=12),
+        "stoppingAt": NOW - timedelta(seconds=12),
+        "stoppedAt": NOW - timedelta(seconds=10),
+        "containers": [
+            {"name": "app", "lastStatus": "STOPPED", "exitCode": 3},
+            {"name": "side", "lastStatus": "STOPPED", "exitCode": 143},
+        ],
+    }
+    return cast(Task, {**task, **changes})
+
+
+def failed_to_start(reason: str) -> Task:
+    return make_task(
+        stopCode="TaskFailedToStart", stoppedReason=reason, containers=[{"name": "app"}]
+    )
+
+
+def ended_with(exit_code: int, **more: object) -> Task:
+    return make_task(containers=[{"name": "app", "exitCode": exit_code, **more}])
+
+
+def uncoloured(lines: list[str]) -> list[str]:
+    return [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        pytest.param(
+            "CannotPullContainerError: pull image manifest has been retried 7 time(s): failed to"
+            " resolve ref registry.local/web:1: not found",
+            "There is no such image in the registry.",
+            id="image not found",
+        ),
+        pytest.param(
+            "CannotPullContainerError: failed to resolve ref a/b: unexpected status from HEAD"
+            " request to https://a/v2/b: 403 Forbidden",
+            "doesn't let the task have the image",
+            id="image refused",
+        ),
+        pytest.param(
+            'CannotPullContainerError: failed to do request: Head "https://r/v2/": dial tcp'
+            " 10.0.0.9:443: i/o timeout",
+            "can't be reached through the task's network interface",
+            id="registry away",
+        ),
+        pytest.param(
+            "CannotPullContainerError: pull image manifest has been retried 7 time(s): image"
+            " Manifest does not contain descriptor matching platform 'linux/amd64'",
+            "was not built for this machine's processor",
+            id="architecture",
+        ),
+        pytest.param(
+            "CannotPullContainerError: write /x: no space left on device",
+            "disk of the machine is full",
+            id="disk full",
+        ),
+        pytest.param(
+            "CannotStartContainerError: OCI runtime create failed: unable to start container"
+            ' process: exec: "nope": executable file not found in $PATH: unknown',
+            "isn't in the image",
+            id="no such program",
+        ),
+        pytest.param(
+            "CannotStartContainerError: exec /run.sh: exec format error",
+            "built for another processor",
+            id="exec format",
+        ),
+        pytest.param(
+            "ResourceInitializationError: ENI eni-1: address 10.0.0.4 is already in use on its"
+            " subnet by 02:00:00:00:00:01",
+            "Another machine on the subnet has the task's address",
+            id="address in use",
+        ),
+        pytest.param(
+            "Capacity is unavailable at this time. Please try again later or in a different"
+            " availability zone",
+            "No agent had room",
+            id="capacity",
+        ),
+        pytest.param(
+            "TaskDependencyError: container 'b' needs the SUCCESS of container 'a'",
+            "waited for another",
+            id="dependency",
+        ),
+        pytest.param("InternalError: unexpected", "The agent failed", id="agent"),
+        pytest.param("something new", "It failed before it ran", id="unknown"),
+    ],
+)
+def test_reason_of_a_failed_start_is_explained(reason: str, said: str) -> None:
+    explanation = explain(failed_to_start(reason))
+
+    assert said in explanation.what
+    assert explanation.advice
+
+
+def test_reason_of_a_container_explains_a_failed_start_too() -> None:
+    task = make_task(
+        stopCode="TaskFailedToStart",
+        stoppedReason="Task failed to start",
+        containers=[{"name": "app", "reason": "CannotPullContainerError: not found"}],
+    )
+
+    assert explain(task).what == "There is no such image in the registry."
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        pytest.param(
+            ended_with(137, reason="OutOfMemoryError: container killed due to memory usage"),
+            "Container app used more memory than it may have",
+            id="out of memory",
+        ),
+        pytest.param(ended_with(137), "was killed (SIGKILL", id="137"),
+        pytest.param(ended_with(126), "may not execute it", id="126"),
+        pytest.param(ended_with(127), "program that isn't in the image", id="127"),
+        pytest.param(ended_with(139), "crashed", id="139"),
+        pytest.param(ended_with(143), "asked to (SIGTERM", id="143"),
+        pytest.param(ended_with(0), "did its work", id="0"),
+        pytest.param(ended_with(42), "Container app failed with exit code 42.", id="other"),
+    ],
+)
+def test_exit_code_is_explained(task: Task, said: str) -> None:
+    assert said in explain(task).what
+
+
+def test_container_that_was_only_stopped_along_is_not_blamed() -> None:
+    containers = [{"name": "side", "exitCode": 143}, {"name": "app", "exitCode": 1}]
+
+    assert "Container app" in explain(make_task(containers=containers)).what
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        pytest.param(
+            {"stopCode": "UserInitiated", "stoppedReason": "enough"},
+            "Somebody asked for its end: enough",
+            id="user",
+        ),
+        pytest.param(
+            {
+                "stopCode": "ServiceSchedulerInitiated",
+                "stoppedReason": "Task failed container health checks",
+            },
+            "was not healthy",
+            id="unhealthy",
+        ),
+        pytest.param(
+            {
+                "stopCode": "ServiceSchedulerInitiated",
+                "stoppedReason": "Scaling activity initiated by (deployment ecs-svc/1)",
+            },
+            "scaled in",
+            id="scaling",
+        ),
+        pytest.param({"stopCode": "SpotInterruption"}, "spot capacity", id="spot"),
+        pytest.param(
+            {"lastStatus": "RUNNING", "desiredStatus": "RUNNING"}, "It runs.", id="running"
+        ),
+        pytest.param(
+            {"lastStatus": "RUNNING", "desiredStatus": "RUNNING", "connectivity": "DISCONNECTED"},
+            "Nothing is heard of the agent",
+            id="disconnected",
+        ),
+        pytest.param({"lastStatus": "RUNNING"}, "It is to stop", id="stopping"),
+        pytest.param(
+            {"lastStatus": "PROVISIONING", "desiredStatus": "RUNNING"},
+            "No agent has begun",
+            id="provisioning",
+        ),
+    ],
+)
+def test_state_of_a_task_is_explained(changes: dict[str, object], said: str) -> None:
+    assert said in explain(make_task(**changes)).what
+
+
+def test_why_tells_everything_in_its_order() -> None:
+    lines = uncoloured(render_why(make_task(), 200, NOW))
+
+    assert lines == [
+        "Container app failed with exit code 3.",
+        f"Its log says more: fargate logs {TASK_ID}",
+        "",
+        f"task          {TASK_ID}",
+        "definition    web:3",
+        "status        STOPPED",
+        "reason        Essential container in task exited (EssentialContainerExited)",
+        "app           STOPPED, exit code 3",
+        "side          STOPPED, exit code 143",
+        "",
+        "created       2026-11-21 11:58:20.000Z (1m ago)",
+        "pull begins   +2 s",
+        "pull ends     +5.5 s",
+        "runs          +0.5 s",
+        "essential end +1m 20s",
+        "stopping      +0 s",
+        "stopped       +2 s",
+    ]
+
+
+@pytest.mark.parametrize("width", [60, 40])
+def test_why_fits_a_narrow_terminal_and_loses_nothing(width: int) -> None:
+    task = failed_to_start(
+        "CannotPullContainerError: " + "failed to resolve ref web: not found; " * 5
+    )
+
+    lines = uncoloured(render_why(task, width, NOW))
+
+    assert max(map(len, lines)) <= width + len(TASK_ID)
+    assert sum(line.count("resolve") for line in lines) == 5
+
+
+def test_why_for_programs_is_json_with_the_time_line() -> None:
+    document = render_document(make_task())
+
+    assert document["explanation"] == "Container app failed with exit code 3."
+    assert [(m["what"], m["secondsLater"]) for m in document["timeline"]][:3] == [
+        ("created", 0.0),
+        ("pull begins", 2.0),
+        ("pull ends", 5.5),
+    ]
+    assert document["task"]["taskArn"] == ARN
+
+
+def envelope(**detail: object) -> dict[str, object]:
+    return {
+        "id": "00000000-0000-0000-0000-000000000007",
+        "detail-type": "ECS Task State Change",
+        "time": "2026-11-21T12:00:00Z",
+        "resources": [ARN],
+        "detail": {
+            "taskArn": ARN,
+            "taskDefinitionArn": "arn:aws:ecs:us-east-1:000000000000:task-definition/web:3",
+            "lastStatus": "RUNNING",
+            "desiredStatus": "RUNNING",
+            "updatedAt": "2026-11-21T12:00:00.123Z",
+            **detail,
+        },
+    }
+
+
+def test_task_of_an_event_has_times() -> None:
+    task = parse_event(envelope(createdAt="2026-11-21T11:59:00.500Z"))
+
+    assert task["createdAt"] == NOW - timedelta(seconds=59.5)
+    assert explain(task).what == "It runs."
+
+
+def test_event_is_one_line() -> None:
+    line = render_event(
+        envelope(
+            lastStatus="STOPPED",
+            desiredStatus="STOPPED",
+            stopCode="UserInitiated",
+            stoppedReason="enough\n\x1b[31mof it",
+            containers=[{"name": "app", "exitCode": 143}, {"name": "side", "exitCode": 0}],
+        )
+    )
+
+    assert "".join(uncoloured([line])) == (
+        "2026-11-21T12:00:00.123Z  0123456789ab  web:3  STOPPED"
+        "  enough [31mof it (UserInitiated), app: exit code 143"
+    )
+
+
+def test_event_says_what_the_status_does_not() -> None:
+    line = render_event(envelope(desiredStatus="STOPPED", connectivity="DISCONNECTED"))
+
+    assert line.endswith("is to stop, nothing is heard of its agent")
+
+
+def test_event_of_a_service_is_one_line_too() -> None:
+    line = render_event(
+        {
+            **envelope(),
+            "detail-type": "ECS Service Action",
+            "resources": ["arn:aws:ecs:us-east-1:000000000000:service/default/shop"],
+            "detail": {"eventName": "SERVICE_STEADY_STATE", "createdAt": "2026-11-21T12:00:00Z"},
+        }
+    )
+
+    assert line.split() == ["2026-11-21T12:00:00Z", "shop", "SERVICE_STEADY_STATE"]
+
+
+def test_options_become_a_query() -> None:
+    query = plan_query(ARN, "1h", cluster="a", follow=True)
+
+    assert (query.task, query.cluster, query.follow) == (TASK_ID, "a", True)
+    assert query.since is not None
+    age = datetime.now(UTC) - query.since
+    assert timedelta(hours=1) <= age < timedelta(hours=1, minutes=1)
