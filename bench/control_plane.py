@@ -38,7 +38,7 @@ TASKS_A_CALL = 10
 CLIENTS = 4
 STORED = (10_000, 30_000, 100_000)
 """Stopped tasks in the database."""
-CALLS_WHEN_STORED = 50
+CALLS_WHEN_STORED = 20
 BATCH = 500
 MIB = 1024 * 1024
 

@@ -174,21 +174,16 @@ class Agent:
         async with asyncio.TaskGroup() as lives:
             async for message in socket:
                 frame = json.loads(message.data)
-                if frame["type"] != "PayloadMessage":
-                    continue
-                payload = frame["message"]
-                await socket.send_json(
-                    {
-                        "type": "AckRequest",
-                        "message": {
-                            "messageId": payload["messageId"],
-                            "cluster": payload["clusterArn"],
-                            "containerInstance": arn,
-                        },
+                if frame["type"] in {"PayloadMessage", "HeartbeatMessage"}:
+                    ack = {
+                        "messageId": frame["message"]["messageId"],
+                        "cluster": "default",
+                        "containerInstance": arn,
                     }
-                )
-                for task in payload["tasks"]:
-                    lives.create_task(self._live(task))
+                    await socket.send_json({"type": "AckRequest", "message": ack})
+                for task in frame["message"].get("tasks", []):
+                    if "elasticNetworkInterfaces" in task:  # no manifest
+                        lives.create_task(self._live(task))
 
     async def _live(self, task: Json) -> None:
         (eni,) = task["elasticNetworkInterfaces"]

@@ -1,6 +1,6 @@
 """Run every benchmark, or those named, and print their tables.
 
-Usage: sudo .venv/bin/python bench/run.py [starts] [pulls] [memory]
+Usage: sudo .venv/bin/python bench/run.py [starts] [pulls] [memory] [control-plane]
 """
 
 import asyncio
@@ -11,9 +11,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import memory, pulls, starts
+from bench import control_plane, memory, pulls, starts
 
-BENCHMARKS = {"starts": starts.measure, "pulls": pulls.measure, "memory": memory.measure}
+BENCHMARKS = {
+    "starts": starts.measure,
+    "pulls": pulls.measure,
+    "memory": memory.measure,
+    "control-plane": control_plane.measure,
+}
 
 
 def main() -> None:

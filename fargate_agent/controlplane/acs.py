@@ -9,11 +9,13 @@ import logging
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from aiohttp import WSMsgType, web
 from sqlalchemy import Select, or_, select
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane import connections, lifecycle
 from fargate_agent.controlplane.announcements import instance_topic
@@ -44,6 +46,8 @@ log = logging.getLogger(__name__)
 
 SEND_TIMEOUT_S: Final = 30
 """How long an agent may leave a frame unread before its connection is given up."""
+MAX_SENT: Final = 50
+"""Tasks that are handed over at once."""
 
 
 class Sessions:
@@ -195,32 +199,47 @@ class _Session:
     async def _take_due(self) -> list[Task] | None:
         async with self._store.read() as session:
             instance = await session.get_one(ContainerInstance, self._instance_id)
-            due = [task for task in await session.scalars(self._unsettled()) if self._is_due(task)]
+            ids = await self._find_due(session)
         if instance.connection != self._connection or instance.status == "INACTIVE":
             return None
-        if not due:
+        if not ids:
             return []
+        if len(ids) > MAX_SENT:
+            self._wake.set()  # for the rest
         async with self._store.write() as session:
             instance = await session.get_one(ContainerInstance, self._instance_id)
-            due = [task for task in await session.scalars(self._unsettled()) if self._is_due(task)]
+            chosen = self._unsettled().where(Task.id.in_(ids[:MAX_SENT]))
+            tasks = (await session.scalars(chosen)).all()
+            due = [task for task in tasks if self._is_due(task.id, task.desired_status)]
             for task in due:
                 with changing(self._plane, session, task, instance):
                     lifecycle.note_sent(task)
         return due
+
+    async def _find_due(self, session: AsyncSession) -> list[str]:
+        """Return ids, those of tasks that are to end first.
+
+        This is asked at every change, so the tasks themselves aren't read.
+        """
+        unsettled = self._unsettled().with_only_columns(Task.id, Task.desired_status)
+        rows = await session.execute(unsettled)
+        due = [(desired, task_id) for task_id, desired in rows if self._is_due(task_id, desired)]
+        due.sort(key=itemgetter(0), reverse=True)
+        return [task_id for _, task_id in due]
 
     def _unsettled(self) -> Select[Task]:
         return _live_tasks(self._instance_id).where(
             or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
         )
 
-    def _is_due(self, task: Task) -> bool:
-        sent = self._unacked.get(_message_id(task))
+    def _is_due(self, task_id: str, desired_status: str) -> bool:
+        sent = self._unacked.get(_message_id(task_id, desired_status))
         if sent is not None:
             return time.monotonic() - sent.at >= self._settings.resend_s
-        return task.id not in self._stops_acked
+        return task_id not in self._stops_acked
 
     async def _send_task(self, task: Task) -> None:
-        message_id = _message_id(task)
+        message_id = _message_id(task.id, task.desired_status)
         self._unacked[message_id] = _Sent(task.id, task.desired_status, time.monotonic())
         await self._send(
             PayloadMessage(
@@ -307,5 +326,5 @@ def _live_tasks(instance_id: str) -> Select[Task]:
     )
 
 
-def _message_id(task: Task) -> str:
-    return f"{task.id}-{task.desired_status}"
+def _message_id(task_id: str, desired_status: str) -> str:
+    return f"{task_id}-{desired_status}"

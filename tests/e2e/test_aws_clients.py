@@ -194,6 +194,7 @@ async def test_service_is_made_replaced_and_deleted(
     await asyncio.to_thread(ecs.delete_service, service="site")
     await wait(ecs, "services_inactive", services=["site"])
     arns = [task["taskArn"] for task in [*first, *second]]
+    await wait(ecs, "tasks_stopped", tasks=arns)  # a service is gone when its tasks are stopping
     ended = (await asyncio.to_thread(ecs.describe_tasks, tasks=arns))["tasks"]
 
     assert [task["lastStatus"] for task in ended] == ["STOPPED"] * 4

@@ -20,6 +20,7 @@ from tests.fixtures.controlplane import (
     ControlPlaneProcess,
     SimulatedAgent,
 )
+from tests.fixtures.postgres import change_database
 
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
 
@@ -228,8 +229,8 @@ async def test_why_knows_a_task_that_was_forgotten(
     cli: Cli, ended: str, control_plane: ControlPlane, chars: int
 ) -> None:
     before = await cli.run("why", ended, "--output", "json")
-    await control_plane.change_database("DELETE FROM enis")
-    await control_plane.change_database("DELETE FROM tasks")
+    await change_database(control_plane.database, "DELETE FROM enis")
+    await change_database(control_plane.database, "DELETE FROM tasks")
 
     told = await cli.run("why", ended[:chars], "--output", "json")
 

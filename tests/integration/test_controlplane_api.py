@@ -88,7 +88,7 @@ def test_body_over_a_mebibyte_is_refused(control_plane: ControlPlane) -> None:
 @pytest.mark.parametrize(
     ("operation", "kind"),
     [
-        pytest.param("CreateService", "UnsupportedFeatureException", id="known to ECS"),
+        pytest.param("CreateTaskSet", "UnsupportedFeatureException", id="known to ECS"),
         pytest.param("Frobnicate", "UnknownOperationException", id="unknown to ECS"),
     ],
 )

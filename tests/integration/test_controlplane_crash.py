@@ -19,6 +19,7 @@ from tests.fixtures.controlplane import (
     SimulatedAgent,
     StartControlPlane,
 )
+from tests.fixtures.postgres import change_database
 from tests.integration.test_controlplane_api import FARGATE
 from tests.integration.test_controlplane_tasks import describe, details, run
 
@@ -130,7 +131,7 @@ async def test_task_that_no_agent_has_heard_of_ends_at_once(
         await asyncio.to_thread(control_plane_process.kill)
     # A kill can't be aimed at the moment before delivery.
     query = "UPDATE tasks SET delivery = 'WAITING' WHERE id = :id"
-    await plane.change_database(query, id=arn[-32:])
+    await change_database(plane.database, query, id=arn[-32:])
     plane = await asyncio.to_thread(control_plane_process.start)
 
     stopped = await asyncio.to_thread(plane.client().stop_task, task=arn)
@@ -151,7 +152,7 @@ async def test_stopped_task_is_kept_over_a_restart_and_forgotten_in_time(
         for arn in (kept, old):
             await agent.submit(arn, "STOPPED")
     query = "UPDATE tasks SET stopped_at = stopped_at - 3601 WHERE id = :id"
-    await plane.change_database(query, id=old[-32:])
+    await change_database(plane.database, query, id=old[-32:])
 
     plane = await asyncio.to_thread(start_control_plane)
 

@@ -9,6 +9,7 @@ from botocore.exceptions import ClientError
 
 from fargate_agent.wire.messages import PayloadMessage
 from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
+from tests.fixtures.postgres import change_database
 from tests.integration.test_controlplane_api import APP, FARGATE
 from tests.integration.test_controlplane_services import (
     create,
@@ -204,7 +205,9 @@ async def test_unhealthy_task_is_replaced(
         await asyncio.to_thread(create, registered, taskDefinition="web:1", desiredCount=1)
         await asyncio.to_thread(wait, registered, "services_stable")
         sick = (await asyncio.to_thread(running, registered))[0]["taskArn"]
-        await control_plane.change_database("UPDATE tasks SET health_status = 'UNHEALTHY'")
+        await change_database(
+            control_plane.database, "UPDATE tasks SET health_status = 'UNHEALTHY'"
+        )
         # something that the scheduler hears of
         await asyncio.to_thread(registered.update_service, service="web", desiredCount=1)
         await asyncio.to_thread(
@@ -229,8 +232,10 @@ async def test_protected_task_outlives_scaling_in(
         newest = max(
             await asyncio.to_thread(running, registered), key=lambda task: task["createdAt"]
         )["taskArn"]
-        await control_plane.change_database(
-            "UPDATE tasks SET protected_until = 4e9 WHERE id = :id", id=newest.rpartition("/")[2]
+        await change_database(
+            control_plane.database,
+            "UPDATE tasks SET protected_until = 4e9 WHERE id = :id",
+            id=newest.rpartition("/")[2],
         )
         await asyncio.to_thread(registered.update_service, service="web", desiredCount=1)
         await asyncio.to_thread(wait, registered, "services_stable")

@@ -21,6 +21,7 @@ from tests.fixtures.controlplane import (
     StartControlPlane,
     sign,
 )
+from tests.fixtures.postgres import change_database
 
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
 
@@ -187,7 +188,8 @@ async def test_reader_that_does_not_read_holds_up_nobody_and_is_given_up(
 ) -> None:
     monkeypatch.setattr(history, "SEND_TIMEOUT_S", 1)
     row = "(1, 'default', 'large', 'none', :detail)"
-    await control_plane.change_database(
+    await change_database(
+        control_plane.database,
         f"INSERT INTO events (at, cluster, kind, subject, detail) VALUES {', '.join([row] * 300)}",
         detail=json.dumps({"text": "x" * 60_000}),
     )
@@ -264,7 +266,8 @@ def start_for(
         plane = await asyncio.to_thread(start_control_plane)
         for cluster in ("a", "b"):
             await asyncio.to_thread(plane.client().create_cluster, clusterName=cluster)
-            await plane.change_database(
+            await change_database(
+                plane.database,
                 "INSERT INTO events (at, cluster, kind, subject, detail)"
                 " VALUES (1, :cluster, 'kind', 'none', :detail)",
                 cluster=cluster,

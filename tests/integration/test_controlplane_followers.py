@@ -14,6 +14,7 @@ import pytest
 from aiohttp import web
 
 from tests.fixtures.controlplane import DEADLINE_S, ControlPlaneProcess, StartControlPlane
+from tests.fixtures.postgres import change_database
 from tests.integration.test_controlplane_events import history_of, live, reading
 
 
@@ -144,13 +145,15 @@ async def test_follower_that_another_process_tells_is_left_to_it_while_it_lives(
 ) -> None:
     path = tmp_path / "events.jsonl"
     plane = start_control_plane(events_file=path)
-    await plane.change_database(
-        "UPDATE followers SET holder = 'another', held_until = :until", until=time.time() + 100
+    await change_database(
+        plane.database,
+        "UPDATE followers SET holder = 'another', held_until = :until",
+        until=time.time() + 100,
     )
     await live(plane)
     assert not path.exists()
 
-    await plane.change_database("UPDATE followers SET held_until = 0")
+    await change_database(plane.database, "UPDATE followers SET held_until = 0")
     await live(plane)
 
     events = await history_of(plane)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
+from tests.fixtures.postgres import change_database
 from tests.integration.test_controlplane_api import FARGATE
 from tests.integration.test_controlplane_services import create as create_service
 from tests.integration.test_controlplane_tasks import run
@@ -63,7 +64,7 @@ async def test_protection_is_taken_back(ecs: Any, task: str) -> None:
 
 async def test_protection_ends_by_itself(control_plane: ControlPlane, ecs: Any, task: str) -> None:
     await asyncio.to_thread(protect, ecs, task)
-    await control_plane.change_database("UPDATE tasks SET protected_until = 1")
+    await change_database(control_plane.database, "UPDATE tasks SET protected_until = 1")
 
     answer = await asyncio.to_thread(protection, ecs, task)
 

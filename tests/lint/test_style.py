@@ -22,7 +22,12 @@ PROGRAMS_WITHOUT_SUFFIX: Final = (
 
 LOGGERS: Final = ("shim-loggers/json-file",)
 
-PUBLIC_HOSTS: Final = {"www.apache.org", "github.com", "docs.aws.amazon.com"}
+PUBLIC_HOSTS: Final = {
+    "www.apache.org",
+    "github.com",
+    "docs.aws.amazon.com",
+    "ec2.amazonaws.com",  # the name of an XML namespace
+}
 """Where text may point to. Programs and tests reach nothing outside of the machine."""
 
 # Composed, so that this file doesn't contain what it looks for.
