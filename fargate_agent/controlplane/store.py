@@ -8,7 +8,7 @@ can't reserve the same room, nor hand out the same address, and none has to be t
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from threading import Thread
 from typing import Any, Final
@@ -132,6 +132,7 @@ async def open_store(url: URL, announcements: Announcements) -> AsyncIterator[St
     threads: WeakSet[Thread] = WeakSet()
     if url.get_backend_name() == "sqlite":
         event.listen(engine.sync_engine, "connect", partial(_prepare_sqlite, threads))
+        event.listen(engine.sync_engine, "invalidate", _undo)
     try:
         try:
             async with engine.execution_options(**{_WRITES: True}).begin() as connection:
@@ -186,6 +187,15 @@ def _prepare_sqlite(threads: WeakSet[Thread], connection: Any, _record: object) 
     for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _undo(connection: Any, _record: object, _error: object) -> None:  # noqa: ANN401 - the driver's own type
+    """Undo what a cancelled job has begun, before its connection is closed.
+
+    SQLite keeps the locks of one that is closed while somebody still holds one of its cursors.
+    """
+    with suppress(sqlite3.Error):
+        connection.rollback()
 
 
 def _begin(connection: Connection) -> None:

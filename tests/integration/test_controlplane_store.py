@@ -1,0 +1,48 @@
+"""Transactions that are cut off: nothing of them stays, no lock either."""
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.engine import make_url
+
+from fargate_agent.controlplane.announcements import Announcements
+from fargate_agent.controlplane.model import Cluster
+from fargate_agent.controlplane.store import Store, open_store
+
+ROUNDS = 40
+
+
+async def write_and_wait(store: Store, name: str) -> None:
+    async with store.write() as session:
+        session.add(Cluster(name=name, status="ACTIVE", document={}, tags=[]))
+        await session.flush()
+        while True:
+            await session.scalars(select(Cluster))
+
+
+@pytest.mark.root
+async def test_cancelled_writers_leave_neither_rows_nor_locks(
+    database: str | None, tmp_path: Path
+) -> None:
+    generator = random.Random(1)
+    url = make_url(database or f"sqlite+aiosqlite:///{tmp_path / 'state.db'}")
+    cut_off: list[BaseException] = []  # what an error refers to may hold up the end of a lock
+    async with open_store(url, Announcements()) as store:
+        for number in range(ROUNDS):
+            job = asyncio.create_task(write_and_wait(store, f"lost-{number}"))
+            await asyncio.sleep(generator.uniform(0, 0.01))
+            job.cancel()
+            with pytest.raises(asyncio.CancelledError) as cancelled:
+                await job
+            cut_off.append(cancelled.value)
+
+            async with asyncio.timeout(5), store.write() as session:
+                session.add(Cluster(name=f"kept-{number}", status="ACTIVE", document={}, tags=[]))
+
+        async with store.read() as session:
+            found = (await session.scalars(select(Cluster.name))).all()
+
+    assert sorted(found) == sorted(f"kept-{number}" for number in range(ROUNDS))
