@@ -1,11 +1,11 @@
 # The commands that everyone runs. Each installs what it needs and may be repeated.
 #
 #   sudo make demo    a real task in real containers, from a registry of its own
-#   sudo make test    every tier of tests; as root it includes the machine
+#   sudo make test    every tier of tests; as root it includes the machine, and a virtual one
 #   make lint         style, types, import contracts
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
-#   sudo make vm-test the installed product in a virtual machine; SUITE=trixie for Debian 13
+#   sudo make vm-test only the installed product in a virtual machine; SUITE=trixie for Debian 13
 #
 #   sudo make install     as systemd services; docs/install.md goes through it
 #   sudo make uninstall   takes everything back but state, keys and images
@@ -56,8 +56,9 @@ setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PY
 demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
 
-test: packages-test $(VENV)/dev.stamp
+test: packages-test packages-vm $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
 
 # The base image is kept in ~/.cache; a machine is made of a copy and thrown away.
 vm-test: packages-vm $(VENV)/dev.stamp

@@ -27,6 +27,9 @@ RETRY_S: Final = 1.0
 START_EXTENSION_S: Final = 60.0
 """How much longer the start may take, counted from each beat."""
 
+RELOAD_WATCHDOG_S: Final = 120.0
+"""How long a program that loads itself again may be silent: it can't speak before that is done."""
+
 SEND_TIMEOUT_S: Final = 0.2
 """How long a send may hold up the program; it takes some 10 µs unless systemd is in trouble."""
 
@@ -67,7 +70,7 @@ class Notifier:
     def ready(self) -> None:
         """Say that the start, or the reload, is over."""
         self.is_ready = True
-        self._send("READY=1")
+        self._send("READY=1", *self._set_watchdog(self.watchdog_s))
 
     def stopping(self) -> None:
         """Say that the end has begun."""
@@ -77,7 +80,8 @@ class Notifier:
         """Say that settings are read again; `ready` says that it is done."""
         self.is_ready = False
         monotonic_us = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
-        self._send("RELOADING=1", f"MONOTONIC_USEC={monotonic_us}", "WATCHDOG=1")
+        patience = self._set_watchdog(RELOAD_WATCHDOG_S)
+        self._send("RELOADING=1", f"MONOTONIC_USEC={monotonic_us}", *patience)
 
     def status(self, text: str) -> None:
         """Say in one line what the program does; the same again isn't sent."""
@@ -112,6 +116,11 @@ class Notifier:
             messages.append(f"EXTEND_TIMEOUT_USEC={int(START_EXTENSION_S * 1e6)}")
         if messages:
             self._send(*messages)
+
+    def _set_watchdog(self, silence_s: float | None) -> list[str]:
+        if self.watchdog_s is None or silence_s is None:
+            return []
+        return [f"WATCHDOG_USEC={int(silence_s * 1e6)}", "WATCHDOG=1"]
 
     def _threat(self) -> str:
         if self.watchdog_s is None:

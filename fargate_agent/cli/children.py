@@ -5,6 +5,7 @@ killed by the kernel if `fargate up` ends without stopping it.
 """
 
 import asyncio
+import os
 import signal
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -97,7 +98,8 @@ class Child:
             if self._stop.is_set():
                 return
             self._deaths += 1
-            if not self._steady and self._deaths >= EARLY_DEATHS:
+            hopeless = how == _render_end(os.EX_CONFIG)  # a mistake that a person has to mend
+            if not self._steady and (hopeless or self._deaths >= EARLY_DEATHS):
                 await self._complain(how)
                 return
             if loop.time() - started >= STEADY_S:
@@ -142,9 +144,8 @@ class Child:
     async def _complain(self, how: str) -> None:
         for line in await asyncio.to_thread(_read_last_lines, self.program.log):
             self._say(f"{self.program.name}: {line}")
-        self._give_up(
-            CliError(f"{self.program.name} {how}, {self._deaths} times; see {self.program.log}")
-        )
+        times = f", {self._deaths} times" if self._deaths > 1 else ""
+        self._give_up(CliError(f"{self.program.name} {how}{times}; see {self.program.log}"))
 
 
 async def _wait(end: asyncio.Event | asyncio.subprocess.Process) -> None:

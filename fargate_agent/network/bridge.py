@@ -121,7 +121,7 @@ class Bridges:
                     )
         except (NetlinkError, OSError) as error:
             self._findings.note(
-                f"addresses can't be translated on this machine ({error})",
+                f"addresses can't be translated: no nftables on this machine ({error})",
                 "tasks reach their own subnet, but no other network",
             )
 

@@ -5,6 +5,7 @@ An error is a JSON string, not an object. Source: amazon-ecs-agent, ecs-agent/tm
 
 import asyncio
 import json
+import logging
 import posixpath
 import re
 from collections.abc import Callable
@@ -19,6 +20,8 @@ from fargate_agent.tmds.clock import read_clock_drift
 from fargate_agent.tmds.metadata import TaskView, describe_container, describe_task
 from fargate_agent.tmds.stats import StatsSampler
 from fargate_agent.wire.stats import ContainerStats
+
+log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S: Final = 4.0
 """So that an error can still be sent before the client gives up. Source: amazon-ecs-agent,
@@ -102,7 +105,8 @@ class Handlers:
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 return await self._stats.sample(task.plan, containers)
-        except (TaskError, NetlinkError, TimeoutError):
+        except (TaskError, NetlinkError, TimeoutError) as error:
+            log.warning("a container asked for stats, and gets none: %r", error)
             return None
 
 

@@ -95,6 +95,14 @@ async def test_child_that_dies_before_it_is_settled_is_given_up_with_its_last_wo
     assert len(stage.errors) == 1
 
 
+async def test_child_whose_settings_are_wrong_is_not_tried_again(stage: Stage) -> None:
+    async with stage.alive("echo unknown key: colour >&2; exit 78"):
+        await stage.until_said("unknown key")
+
+    assert stage.said == ["child: unknown key: colour"]
+    assert str(stage.errors[0]).startswith("child ended with exit code 78; see ")
+
+
 async def test_child_whose_program_is_missing_is_given_up(stage: Stage) -> None:
     program = Program(
         name="child",

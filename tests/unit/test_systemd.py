@@ -49,11 +49,23 @@ def test_life_of_a_service_is_told(manager: socket.socket) -> None:
 
     assert received(manager) == ["STATUS=waiting"]
     assert received(manager) == ["READY=1"]
-    reloading, monotonic, watchdog = received(manager)
-    assert (reloading, watchdog) == ("RELOADING=1", "WATCHDOG=1")
+    reloading, monotonic = received(manager)
+    assert reloading == "RELOADING=1"
     assert monotonic.startswith("MONOTONIC_USEC=")
     assert monotonic.partition("=")[2].isdecimal()
     assert received(manager) == ["STOPPING=1"]
+
+
+def test_watchdog_waits_longer_for_a_program_that_loads_itself_again(
+    manager: socket.socket,
+) -> None:
+    notifier = Notifier(address=address(manager), watchdog_s=30)
+
+    notifier.reloading()
+    notifier.ready()
+
+    assert received(manager)[2:] == ["WATCHDOG_USEC=120000000", "WATCHDOG=1"]
+    assert received(manager) == ["READY=1", "WATCHDOG_USEC=30000000", "WATCHDOG=1"]
 
 
 def test_abstract_socket_is_found() -> None:

@@ -85,7 +85,7 @@ def check_poor_machine(lab: Lab, progress: Progress) -> None:
     with progress.check("fargate doctor says what this machine lacks") as note:
         done = lab.machine.run("fargate doctor")
         note(done.stdout.strip().splitlines()[-1][:100])
-        require("nft" in done.stdout, f"doctor: {done.stdout}{done.stderr}")
+        require("no nftables" in done.stdout, f"doctor: {done.stdout}{done.stderr}")
 
 
 def _run_and_forget(lab: Lab, path: str) -> None:

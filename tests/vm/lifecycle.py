@@ -13,7 +13,8 @@ _OURS: Final = " | grep -e fargate -e ecs || true"
 _LOOKS: Final = {
     "files": "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /root"
     " -o -path /var/log -o -path /var/lib/systemd -o -path /var/lib/containerd"
-    " -o -path /var/lib/apt -o -path /var/lib/dpkg -o -name __pycache__ \\) -prune -o -print",
+    " -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/backups -o -path /var/tmp"
+    " -o -name __pycache__ \\) -prune -o -print",
     "files below /run": f"find /run -xdev{_OURS}",
     "users": "cut -d: -f1 /etc/passwd",
     "groups": "cut -d: -f1 /etc/group",

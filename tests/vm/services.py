@@ -85,7 +85,7 @@ def check_second_agent(lab: Lab, progress: Progress) -> None:
     with progress.check("a second agent refuses to start"):
         said = lab.fails(
             "FARGATE_AGENT_STATE_DIR=/tmp/second FARGATE_AGENT_SOCKET=/tmp/second.sock "
-            "timeout 60 fargate-agent 2>&1"
+            "timeout 150 fargate-agent 2>&1"
         )
         require("another agent" in said.splitlines()[-1], f"said: {said}")
 
