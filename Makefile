@@ -5,6 +5,7 @@
 #   make lint         style, types, import contracts
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
+#   make kill-test    kill -9 of the control plane under load, 200 times
 #   sudo make vm-test only the installed product in a virtual machine; SUITE=trixie for Debian 13
 #
 #   sudo make install     as systemd services; docs/install.md goes through it
@@ -50,7 +51,7 @@ endef
 
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
-.PHONY: demo test vm-test lint bench wheels install uninstall purge \
+.PHONY: demo test vm-test kill-test lint bench wheels install uninstall purge \
 	packages-demo packages-test packages-vm packages-bench packages-install clean
 
 demo: packages-demo $(VENV)/run.stamp
@@ -63,6 +64,10 @@ test: packages-test packages-vm $(VENV)/dev.stamp
 # The base image is kept in ~/.cache; a machine is made of a copy and thrown away.
 vm-test: packages-vm $(VENV)/dev.stamp
 	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
+
+# The same test is a part of `make test`, with fewer kills.
+kill-test: packages-test $(VENV)/dev.stamp
+	FARGATE_TEST_KILLS=200 $(VENV)/bin/python -m pytest tests/integration/test_controlplane_kills.py
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest tests/lint

@@ -178,7 +178,9 @@ async def test_of_several_processes_one_tells_a_follower_and_another_takes_over(
         assert await lines_of(path, len(followed)) == followed
 
         await asyncio.to_thread(one.kill)
-        await second.change_database("UPDATE followers SET held_until = 0")  # as time does
+        await change_database(
+            second.database, "UPDATE followers SET held_until = 0"
+        )  # as time does
         await live(second, instance_arn=agent)
 
         events = await history_of(second)
