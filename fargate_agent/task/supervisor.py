@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +23,9 @@ STOPPED_BY_USER = "Task stopped by user"
 
 SYNC_AFTER_S = 1.0
 """How long a starting task may put off that its record is made safe, and so acknowledged."""
+
+MAX_OVER = 1000
+"""How many tasks that are over are remembered: a message may have been under way meanwhile."""
 
 REBOOTED = "the machine was restarted while the task ran"
 
@@ -54,6 +58,7 @@ class Supervisor:
         self._boot_id = boot_id
         self._send = send
         self._entries: dict[str, _Entry] = {}
+        self._over: deque[str] = deque(maxlen=MAX_OVER)
         self._jobs: asyncio.TaskGroup | None = None
 
     async def adopt(self) -> None:
@@ -88,7 +93,9 @@ class Supervisor:
         """
         task_id = parse_task_arn(message.arn).task_id
         entry = self._entries.get(task_id)
-        if entry is None:
+        if entry is None and task_id in self._over:
+            log.info("task %s: the message came too late", task_id, extra={"task": task_id})
+        elif entry is None:
             record = TaskRecord(message=message, boot_id=self._boot_id)
             if message.desired_status == "STOPPED":
                 record.facts.status = TaskStatus.STOPPING
@@ -162,6 +169,7 @@ class Supervisor:
         if change.status is TaskStatus.STOPPED and task_id in self._entries:
             await self._store.remove(task_id)
             del self._entries[task_id]
+            self._over.append(task_id)
 
     def _plan(self, record: TaskRecord) -> _Entry:
         try:

@@ -114,6 +114,21 @@ async def test_task_that_cannot_be_planned_is_reported_and_kept_until_acknowledg
         assert await desk.store.read_all() == {}
 
 
+async def test_message_that_comes_after_the_task_is_over_starts_it_no_more(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message(desiredStatus="STOPPED"))
+        await supervisor.note_acknowledged(await desk.wait_for(TaskStatus.STOPPED))
+        desk.drivers.diary.calls.clear()
+
+        await supervisor.apply(task_message())
+        await supervisor.sync(TASK_ARN)
+
+        assert not supervisor.knows(TASK_ID)
+        assert await desk.store.read_all() == {}
+    assert desk.drivers.diary.calls == []
+
+
 async def test_running_task_is_adopted_by_the_next_agent_with_its_exit_code(tmp_path: Path) -> None:
     drivers = fake_drivers()
     first = Desk(tmp_path, drivers)
