@@ -353,7 +353,8 @@ def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -
         log.warning("%s can be read by others than its owner", settings.key_file)
     key = read_key(settings)
     credentials = Credentials(access_key=key.access_key_id, secret_key=key.secret_access_key)
-    return ControlPlane(http, settings.control_plane, credentials, settings.region)
+    urls = [url.strip() for url in settings.control_plane.split(",")]
+    return ControlPlane(http, urls, credentials, settings.region)
 
 
 def _describe_machine(settings: AgentSettings) -> Registration:

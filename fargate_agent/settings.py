@@ -31,7 +31,7 @@ class AgentSettings(FileSettings):
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid")
 
     control_plane: str = "http://127.0.0.1:51680"
-    """URL of the control plane."""
+    """URL of the control plane; several that share a database are separated by commas."""
     access_key_id: str = ""
     secret_access_key: Annotated[str, Field(repr=False)] = ""
     """The agent's own key. Empty: that of `key_file`, else `AWS_ACCESS_KEY_ID` and

@@ -1,6 +1,7 @@
 """What every test shares: fixtures by topic, and the rules about root."""
 
 import os
+import signal
 
 import pytest
 
@@ -13,6 +14,12 @@ pytest_plugins = [
     "tests.fixtures.stack",
     "tests.fixtures.runtime",
 ]
+
+
+def pytest_configure() -> None:
+    """A shell starts what runs in the background deaf to Ctrl-C; its children would be so too."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

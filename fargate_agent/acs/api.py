@@ -1,6 +1,8 @@
 """The calls an agent makes to the control plane: JSON 1.1 over HTTP, signed with SigV4."""
 
 import json
+from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -38,13 +40,18 @@ class Credentials:
 
 
 class ControlPlane:
-    """The control plane, as one agent calls it."""
+    """The control plane, as one agent calls it; one of several that share their state."""
 
     def __init__(
-        self, http: aiohttp.ClientSession, url: str, credentials: Credentials, region: str
+        self,
+        http: aiohttp.ClientSession,
+        urls: Sequence[str],
+        credentials: Credentials,
+        region: str,
     ) -> None:
+        """`urls` has one at least; the next is asked when one can't be."""
         self._http = http
-        self._url = url.rstrip("/") + "/"
+        self._urls = deque(f"{url.rstrip('/')}/" for url in urls)
         self._signer = SigV4Auth(credentials, "ecs", region)
 
     async def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -54,10 +61,10 @@ class ControlPlane:
             ControlPlaneError: the control plane refused.
             ControlPlaneUnreachableError: it could not be asked.
         """
-        body = json.dumps(request).encode()
+        body, url = json.dumps(request).encode(), self._urls[0]
         headers = self.sign(
             "POST",
-            self._url,
+            url,
             body,
             {
                 "Content-Type": "application/x-amz-json-1.1",
@@ -67,13 +74,14 @@ class ControlPlane:
         timeout = aiohttp.ClientTimeout(total=CALL_TIMEOUT_S)
         try:
             async with self._http.post(
-                self._url, data=body, headers=headers, timeout=timeout
+                url, data=body, headers=headers, timeout=timeout
             ) as response:
                 answer = await response.json(content_type=None)
                 status = response.status
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+            self._turn_from(url)
             raise ControlPlaneUnreachableError(
-                f"{operation}: {self._url}: {str(error) or type(error).__name__}"
+                f"{operation}: {url}: {str(error) or type(error).__name__}"
             ) from error
         if not isinstance(answer, dict):
             raise ControlPlaneUnreachableError(f"{operation}: the answer is not an object")
@@ -81,6 +89,11 @@ class ControlPlane:
             code = str(answer.get("__type", f"HTTP {status}")).rpartition("#")[2]
             raise ControlPlaneError(code, str(answer.get("message", "")))
         return answer
+
+    def _turn_from(self, url: str) -> None:
+        """Ask another the next time, unless another call has seen to that."""
+        if self._urls[0] == url:
+            self._urls.rotate(-1)
 
     def sign(self, method: str, url: str, body: bytes, headers: dict[str, str]) -> dict[str, str]:
         """Return the headers with those of SigV4 added."""

@@ -63,6 +63,7 @@ async def run_task(plane: Plane, call: Call) -> Json:
     launch = plan_launch(plane, cluster, check_runnable(found), request)
     await wait_for_agent(plane, cluster)
     async with plane.store.write() as session:
+        await find_cluster(plane, session, request)  # it may have been deleted meanwhile
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
             return _answer(plane, replay, [])
         tasks, failures = await make_tasks(plane, session, launch)

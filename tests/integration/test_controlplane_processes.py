@@ -8,9 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import botocore.exceptions
 import pytest
 
+from fargate_agent.acs.api import ControlPlane as AgentsView
+from fargate_agent.acs.api import ControlPlaneUnreachableError, Credentials
 from fargate_agent.wire.messages import PayloadMessage, TaskManifestMessage
 from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, SimulatedAgent
 from tests.fixtures.postgres import PostgresServer
@@ -115,6 +118,25 @@ async def test_agent_that_connects_to_another_leaves_its_old_connection(
             taken = await again.take()
 
     assert taken["arn"] == made
+
+
+async def test_agent_asks_the_next_control_plane_when_one_is_gone(
+    pair: Pair, planes: list[ControlPlane]
+) -> None:
+    access_key, secret_key = planes[0].keys["agent"]
+    key = Credentials(access_key=access_key, secret_key=secret_key)
+    async with aiohttp.ClientSession() as http:
+        both = AgentsView(http, [plane.url for plane in planes], key, "us-east-1")
+        arn = (await both.call("RegisterContainerInstance", {}))["containerInstance"][
+            "containerInstanceArn"
+        ]
+        await asyncio.to_thread(pair.processes[0].kill)
+
+        with pytest.raises(ControlPlaneUnreachableError, match=planes[0].url):
+            await both.call("DiscoverPollEndpoint", {"containerInstance": arn})
+        found = await both.call("DiscoverPollEndpoint", {"containerInstance": arn})
+
+    assert found["endpoint"] == f"{planes[1].url}/"
 
 
 async def test_both_together_never_give_more_than_there_is(
