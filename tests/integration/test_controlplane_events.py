@@ -25,6 +25,9 @@ from tests.fixtures.postgres import change_database
 
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
 
+NEVER_OLD = 4_000_000_000
+"""Seconds since 1970: what is old is forgotten."""
+
 
 def run_task(ecs: Any, **more: Any) -> str:
     """Return the id of a task of a definition that may be there already."""
@@ -187,7 +190,7 @@ async def test_reader_that_does_not_read_holds_up_nobody_and_is_given_up(
     control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(history, "SEND_TIMEOUT_S", 1)
-    row = "(1, 'default', 'large', 'none', :detail)"
+    row = f"({NEVER_OLD}, 'default', 'large', 'none', :detail)"
     await change_database(
         control_plane.database,
         f"INSERT INTO events (at, cluster, kind, subject, detail) VALUES {', '.join([row] * 300)}",
@@ -269,7 +272,7 @@ def start_for(
             await change_database(
                 plane.database,
                 "INSERT INTO events (at, cluster, kind, subject, detail)"
-                " VALUES (1, :cluster, 'kind', 'none', :detail)",
+                f" VALUES ({NEVER_OLD}, :cluster, 'kind', 'none', :detail)",
                 cluster=cluster,
                 detail=json.dumps({"cluster": cluster}),
             )

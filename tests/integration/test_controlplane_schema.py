@@ -80,11 +80,6 @@ def differences(connection: Connection) -> list[Any]:
 
 
 @pytest.fixture
-def url(database: str | None, tmp_path: Path) -> str:
-    return database or f"sqlite+aiosqlite:///{tmp_path / 'state.db'}"
-
-
-@pytest.fixture
 def first_version(tmp_path: Path) -> Path:
     """A database of the first version, which was always SQLite."""
     path = tmp_path / "state.db"
@@ -95,9 +90,9 @@ def first_version(tmp_path: Path) -> Path:
 
 
 @pytest.mark.root
-async def test_migrations_end_with_what_the_model_says(url: str) -> None:
-    async with open_store(make_url(url), Announcements()):
-        engine = create_async_engine(url)
+async def test_migrations_end_with_what_the_model_says(bare_url: str) -> None:
+    async with open_store(make_url(bare_url), Announcements()):
+        engine = create_async_engine(bare_url)
         async with engine.connect() as connection:
             found = await connection.run_sync(differences)
         await engine.dispose()
@@ -106,11 +101,11 @@ async def test_migrations_end_with_what_the_model_says(url: str) -> None:
 
 
 @pytest.mark.root
-async def test_opening_again_changes_nothing(url: str) -> None:
-    async with open_store(make_url(url), Announcements()) as store, store.write() as session:
+async def test_opening_again_changes_nothing(bare_url: str) -> None:
+    async with open_store(make_url(bare_url), Announcements()) as store, store.write() as session:
         session.add(Cluster(name="blue", status="ACTIVE", document={}, tags=[]))
 
-    async with open_store(make_url(url), Announcements()) as store, store.read() as session:
+    async with open_store(make_url(bare_url), Announcements()) as store, store.read() as session:
         found = await session.get(Cluster, "blue")
 
     assert found is not None
@@ -138,11 +133,11 @@ async def test_first_version_is_taken_over_with_all_that_it_knew(first_version: 
 
 
 @pytest.mark.root
-async def test_later_version_is_left_alone(url: str) -> None:
-    async with open_store(make_url(url), Announcements()) as store, store.write() as session:
+async def test_later_version_is_left_alone(bare_url: str) -> None:
+    async with open_store(make_url(bare_url), Announcements()) as store, store.write() as session:
         connection = await session.connection()
         await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
 
     with pytest.raises(StartError, match="schema version 9999, this program knows only up to"):
-        async with open_store(make_url(url), Announcements()):
+        async with open_store(make_url(bare_url), Announcements()):
             pass
