@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final, Protocol
 
 from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.announcements import AGENTS
@@ -95,27 +96,28 @@ async def keep_warm(plane: Plane, provider: InstanceProvider) -> None:
     with plane.announcements.listening(AGENTS) as news:
         while True:
             news.clear()
-            async with plane.store.read() as session:
-                free = await session.scalar(
-                    select(func.count())
-                    .select_from(ContainerInstance)
-                    .where(
-                        *_is_usable(plane.settings.capacity_mode),
-                        ContainerInstance.reserved_tasks == 0,
-                    )
-                )
-                retired = await session.scalars(
-                    select(ContainerInstance.id).where(
-                        ContainerInstance.status == "INACTIVE",
-                        has_lease(),
-                    )
-                )
-                ids = retired.all()
-            await provider.provide(max(plane.settings.warm_pool - (free or 0), 0))
-            await provider.retire(ids)
+            try:
+                await _look_after_pool(plane, provider)
+            except SQLAlchemyError as error:
+                log.error("the warm pool was not looked after: %s", error)
             with suppress(TimeoutError):
                 async with asyncio.timeout(LOOK_EVERY_S):
                     await news.wait()
+
+
+async def _look_after_pool(plane: Plane, provider: InstanceProvider) -> None:
+    async with plane.store.read() as session:
+        free = await session.scalar(
+            select(func.count())
+            .select_from(ContainerInstance)
+            .where(*_is_usable(plane.settings.capacity_mode), ContainerInstance.reserved_tasks == 0)
+        )
+        retired = await session.scalars(
+            select(ContainerInstance.id).where(ContainerInstance.status == "INACTIVE", has_lease())
+        )
+        ids = retired.all()
+    await provider.provide(max(plane.settings.warm_pool - (free or 0), 0))
+    await provider.retire(ids)
 
 
 def _is_usable(mode: str) -> list[ColumnElement[bool]]:

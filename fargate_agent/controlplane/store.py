@@ -16,7 +16,7 @@ from weakref import WeakSet
 
 from sqlalchemy import Connection, event, func, select
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
     AsyncConnection,
     AsyncEngine,
@@ -92,12 +92,20 @@ async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
 
 
 async def _connect(engine: AsyncEngine) -> AsyncConnection:
+    """Return a connection.
+
+    Raises:
+        SQLAlchemyError: there is none to be had; a server that is away is an `OperationalError`, as
+            whatever else a database says.
+    """
     making = asyncio.create_task(engine.connect().start())
     try:
         return await asyncio.shield(making)
     except asyncio.CancelledError:
         await (await making).close()  # nobody else knows of it: its thread would stay for good
         raise
+    except OSError as error:  # asyncpg's is passed on as it is
+        raise OperationalError(None, None, error) from error
 
 
 async def _close(session: AsyncSession, connection: AsyncConnection) -> None:

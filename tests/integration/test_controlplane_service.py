@@ -49,7 +49,8 @@ def test_ready_watchdog_and_stopping_are_told(tmp_path: Path, manager: socket.so
     finally:
         control_plane.close()
 
-    assert said[:4] == [f"STATUS=serving {plane.url}", "READY=1", "WATCHDOG=1", "WATCHDOG=1"]
+    ready = "READY=1\nWATCHDOG_USEC=300000\nWATCHDOG=1"
+    assert said[:4] == [f"STATUS=serving {plane.url}", ready, "WATCHDOG=1", "WATCHDOG=1"]
     assert code == 0
 
 

@@ -43,18 +43,6 @@ _NOT_SERVED_OF_DEPLOYMENTS: Final = (
     "canaryConfiguration",
     "earlySuccessCriteria",
 )
-_TEMPLATE: Final = (
-    "taskDefinition",
-    "networkConfiguration",
-    "launchType",
-    "capacityProviderStrategy",
-    "platformVersion",
-    "enableExecuteCommand",
-    "enableECSManagedTags",
-    "propagateTags",
-    "placementConstraints",
-    "placementStrategy",
-)
 _ROLLED_OUT: Final = (
     "taskDefinition",
     "networkConfiguration",
@@ -64,6 +52,14 @@ _ROLLED_OUT: Final = (
 )
 """Members whose change replaces the tasks; the others concern new ones only. Source: ECS API,
 UpdateService."""
+_TEMPLATE: Final = (
+    *_ROLLED_OUT,
+    "enableExecuteCommand",
+    "enableECSManagedTags",
+    "propagateTags",
+    "placementConstraints",
+    "placementStrategy",
+)
 _CAPACITY: Final = ("launchType", "capacityProviderStrategy")
 _SHOWN: Final = (
     "availabilityZoneRebalancing",
