@@ -31,7 +31,7 @@ from bench.plane import (
     running_program,
     working_agent,
 )
-from fargate_agent.controlplane.model import Eni, Event, Task
+from fargate_agent.controlplane.state.model import Eni, Event, Task
 
 CALLS = int(os.environ.get("BENCH_CALLS", "1000"))
 TASKS_A_CALL = 10

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fargate_agent.cli.failure import CliError
-from fargate_agent.controlplane.errors import StartError
-from fargate_agent.controlplane.keys import (
+from fargate_agent.controlplane.access.keys import (
     ADMIN,
     BUILT_IN_POLICIES,
     PRINCIPAL_NAME,
@@ -23,7 +22,8 @@ from fargate_agent.controlplane.keys import (
     read_keys,
     render_keys,
 )
-from fargate_agent.controlplane.policy import parse_policy
+from fargate_agent.controlplane.access.policy import parse_policy
+from fargate_agent.controlplane.errors import StartError
 
 Document = dict[str, Any]
 """What stands in the file; `read_keys` has found nothing wrong with it."""

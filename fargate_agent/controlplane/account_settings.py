@@ -13,13 +13,13 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.auth import Caller
+from fargate_agent.controlplane.access.auth import Caller
+from fargate_agent.controlplane.access.keys import ADMIN
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
-from fargate_agent.controlplane.keys import ADMIN
-from fargate_agent.controlplane.model import AccountSetting
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.pages import cut, parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.state.model import AccountSetting
 from fargate_agent.controlplane.validate import Json
 
 MAX_RESULTS: Final = 10

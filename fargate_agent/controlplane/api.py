@@ -13,28 +13,22 @@ from typing import Final
 from aiohttp import web
 from sqlalchemy.exc import OperationalError
 
-from fargate_agent.controlplane import (
-    account_settings,
-    capacity_providers,
-    clusters,
-    definitions,
-    ec2,
-    fleet,
-    history,
-    instances,
-    protection,
-    reports,
-    services,
-    tags,
-    task_queries,
-    tasks,
+from fargate_agent.controlplane import account_settings, definitions, ec2, services, tags
+from fargate_agent.controlplane.access.auth import Authenticator, Caller, Service, SignedRequest
+from fargate_agent.controlplane.access.permissions import (
+    ANYTHING,
+    Asked,
+    check_permission,
+    find_targets,
 )
-from fargate_agent.controlplane.acs import Sessions
-from fargate_agent.controlplane.auth import Authenticator, Caller, Service, SignedRequest
+from fargate_agent.controlplane.agents import fleet, instances, reports
+from fargate_agent.controlplane.agents.acs import Sessions
+from fargate_agent.controlplane.clusters import clusters, providers
 from fargate_agent.controlplane.errors import ApiError, unsupported
+from fargate_agent.controlplane.history import stream
 from fargate_agent.controlplane.names import new_uuid
-from fargate_agent.controlplane.permissions import ANYTHING, Asked, check_permission, find_targets
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.tasks import protection, queries, running
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
 
 log = logging.getLogger(__name__)
@@ -51,17 +45,17 @@ OPERATIONS: Final[dict[str, Operation]] = {
     name: operation
     for module in (
         account_settings,
-        capacity_providers,
         clusters,
         definitions,
         fleet,
         instances,
         protection,
+        providers,
+        queries,
         reports,
+        running,
         services,
         tags,
-        task_queries,
-        tasks,
     )
     for name, operation in module.OPERATIONS.items()
 }
@@ -75,7 +69,7 @@ class Front:
         self._plane = plane
         self._sessions = sessions
         self._authenticator = authenticator
-        self._streams = history.EventStreams(plane)
+        self._streams = stream.EventStreams(plane)
 
     def application(self) -> web.Application:
         """Return what an HTTP server serves."""
@@ -185,9 +179,9 @@ class Front:
     async def _serve_events(self, request: web.Request) -> web.StreamResponse:
         try:
             caller = await self._authenticate(request, b"")
-            query = history.parse_query(request.query, self._plane)
-            targets = history.find_targets(query, self._plane)
-            check_permission(caller, history.ACTION, targets, self._plane.arns)
+            query = stream.parse_query(request.query, self._plane)
+            targets = stream.find_targets(query, self._plane)
+            check_permission(caller, stream.ACTION, targets, self._plane.arns)
             return await self._streams.serve(request, query, caller)
         except ApiError as error:
             return _respond(render_error(error), error.status, new_uuid())

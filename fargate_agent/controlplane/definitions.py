@@ -12,14 +12,14 @@ from sqlalchemy import func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.errors import client_error, invalid_parameter
-from fargate_agent.controlplane.model import TaskDefinition
 from fargate_agent.controlplane.pages import MAX_RESULTS, render_page
-from fargate_agent.controlplane.payload import render_container, render_volume
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.rules.computed import complete
 from fargate_agent.controlplane.rules.definition import check_definition
 from fargate_agent.controlplane.rules.draft import Draft
+from fargate_agent.controlplane.state.model import TaskDefinition
 from fargate_agent.controlplane.tags import check_tags
+from fargate_agent.controlplane.tasks.payload import render_container, render_volume
 from fargate_agent.controlplane.validate import Json
 
 MAX_DELETED: Final = 10

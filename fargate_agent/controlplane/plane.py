@@ -3,11 +3,11 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fargate_agent.controlplane.announcements import Announcements
-from fargate_agent.controlplane.auth import Caller
+from fargate_agent.controlplane.access.auth import Caller
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.settings import ControlPlaneSettings
-from fargate_agent.controlplane.store import Store
+from fargate_agent.controlplane.state.announcements import Announcements
+from fargate_agent.controlplane.state.store import Store
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import Vpc
 

@@ -18,24 +18,24 @@ from sqlalchemy import select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from fargate_agent.controlplane.acs import Sessions
-from fargate_agent.controlplane.announcements import Announcements
+from fargate_agent.controlplane.access.auth import Authenticator
+from fargate_agent.controlplane.access.keyring import Keyring
+from fargate_agent.controlplane.access.keys import Key, ensure_keys, write_private
+from fargate_agent.controlplane.agents.acs import Sessions
+from fargate_agent.controlplane.agents.capacity import RegisteredAgents, keep_warm
+from fargate_agent.controlplane.agents.connections import watch_silence
 from fargate_agent.controlplane.api import Front
-from fargate_agent.controlplane.auth import Authenticator
-from fargate_agent.controlplane.capacity import RegisteredAgents, keep_warm
-from fargate_agent.controlplane.clusters import ensure_cluster
-from fargate_agent.controlplane.connections import watch_silence
+from fargate_agent.controlplane.clusters.clusters import ensure_cluster
 from fargate_agent.controlplane.errors import NotNowError, StartError
-from fargate_agent.controlplane.followers import ensure_followers, follow_events
-from fargate_agent.controlplane.keyring import Keyring
-from fargate_agent.controlplane.keys import Key, ensure_keys, write_private
-from fargate_agent.controlplane.model import Cluster
+from fargate_agent.controlplane.history.followers import ensure_followers, follow_events
+from fargate_agent.controlplane.history.retention import forget_the_old
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
-from fargate_agent.controlplane.retention import forget_the_old
 from fargate_agent.controlplane.services import scheduler
 from fargate_agent.controlplane.settings import ControlPlaneSettings
-from fargate_agent.controlplane.store import Store, open_store
+from fargate_agent.controlplane.state.announcements import Announcements
+from fargate_agent.controlplane.state.model import Cluster
+from fargate_agent.controlplane.state.store import Store, open_store
 from fargate_agent.controlplane.validate import service_model
 from fargate_agent.controlplane.vpc import Vpc
 from fargate_agent.parallel import first_of
@@ -128,7 +128,7 @@ def _relays(url: URL, announcements: Announcements) -> list[Coroutine[Any, Any, 
     """With SQLite there is no other process to hear of."""
     if url.get_backend_name() == "sqlite":
         return []
-    from fargate_agent.controlplane.postgres import relay_announcements
+    from fargate_agent.controlplane.state.postgres import relay_announcements
 
     return [relay_announcements(url, announcements)]
 

@@ -13,8 +13,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import SettingsConfigDict
 
 from fargate_agent import settings_file
-from fargate_agent.controlplane.database import check_database
 from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.state.database import check_database
 from fargate_agent.controlplane.vpc_settings import (
     DEFAULT_VPC,
     SecurityGroupSettings,

@@ -17,14 +17,14 @@ from fargate_agent.controlplane.errors import (
     invalid_parameter,
     unsupported,
 )
-from fargate_agent.controlplane.model import (
+from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.state.model import (
     Cluster,
     ContainerInstance,
     Service,
     Task,
     TaskDefinition,
 )
-from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.validate import Json
 
 MAX_TAGS: Final = 50

@@ -11,8 +11,8 @@ from urllib.parse import urlencode
 import aiohttp
 import pytest
 
-from fargate_agent.controlplane import history
-from fargate_agent.controlplane.keys import ensure_keys
+from fargate_agent.controlplane.access.keys import ensure_keys
+from fargate_agent.controlplane.history import stream
 from tests.fixtures.cli import definition
 from tests.fixtures.controlplane import (
     DEADLINE_S,
@@ -163,7 +163,7 @@ async def test_follower_gets_what_comes_after_now(
 async def test_follower_hears_that_the_connection_lives(
     control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(stream, "HEARTBEAT_S", 0.05)
 
     async with reading(control_plane, follow="true") as reader:
         await reader.heartbeat()
@@ -174,7 +174,7 @@ async def test_follower_hears_that_the_connection_lives(
 async def test_pages_are_joined(
     control_plane: ControlPlane, ecs: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "PAGE_ROWS", 2)
+    monkeypatch.setattr(stream, "PAGE_ROWS", 2)
 
     async with reading(control_plane, follow="true") as reader:
         await asyncio.to_thread(run_task, ecs)
@@ -189,7 +189,7 @@ async def test_pages_are_joined(
 async def test_reader_that_does_not_read_holds_up_nobody_and_is_given_up(
     control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(history, "SEND_TIMEOUT_S", 1)
+    monkeypatch.setattr(stream, "SEND_TIMEOUT_S", 1)
     row = f"({NEVER_OLD}, 'default', 'large', 'none', :detail)"
     await change_database(
         control_plane.database,
@@ -207,7 +207,7 @@ async def test_reader_that_does_not_read_holds_up_nobody_and_is_given_up(
 
 
 async def _read_late(reader: Reader) -> None:
-    await asyncio.sleep(2 * history.SEND_TIMEOUT_S)  # longer than it has to read
+    await asyncio.sleep(2 * stream.SEND_TIMEOUT_S)  # longer than it has to read
     while await reader.response.content.readany():
         pass
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from fargate_agent.controlplane.keys import ensure_keys
+from fargate_agent.controlplane.access.keys import ensure_keys
 from tests.fixtures.controlplane import StartControlPlane
 from tests.integration.test_controlplane_auth import FARGATE
 

@@ -14,7 +14,7 @@ import pytest
 
 from fargate_agent.acs.api import ControlPlane as AgentsView
 from fargate_agent.acs.api import ControlPlaneUnreachableError, Credentials
-from fargate_agent.controlplane.leases import RENEW_EVERY_S
+from fargate_agent.controlplane.agents.leases import RENEW_EVERY_S
 from fargate_agent.wire.messages import PayloadMessage, TaskManifestMessage
 from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, SimulatedAgent
 from tests.fixtures.postgres import PostgresServer

@@ -11,10 +11,10 @@ from sqlalchemy import Connection
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from fargate_agent.controlplane.announcements import Announcements
 from fargate_agent.controlplane.errors import StartError
-from fargate_agent.controlplane.model import Base, Cluster, ContainerInstance, Task
-from fargate_agent.controlplane.store import open_store
+from fargate_agent.controlplane.state.announcements import Announcements
+from fargate_agent.controlplane.state.model import Base, Cluster, ContainerInstance, Task
+from fargate_agent.controlplane.state.store import open_store
 
 FIRST_VERSION = """
 CREATE TABLE clusters (name VARCHAR NOT NULL, status VARCHAR NOT NULL, document JSON NOT NULL,

@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 
-from fargate_agent.controlplane.announcements import Announcements
-from fargate_agent.controlplane.model import Cluster
-from fargate_agent.controlplane.store import Store, open_store
+from fargate_agent.controlplane.state.announcements import Announcements
+from fargate_agent.controlplane.state.model import Cluster
+from fargate_agent.controlplane.state.store import Store, open_store
 
 ROUNDS = 40
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.dialects import sqlite
 
-from fargate_agent.controlplane.model import Eni
+from fargate_agent.controlplane.state.model import Eni
 from fargate_agent.controlplane.vpc import IN_USE
 from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
 from tests.integration.test_controlplane_api import FARGATE

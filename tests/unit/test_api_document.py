@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fargate_agent.controlplane.agents.fleet import refuse
 from fargate_agent.controlplane.api import OPERATIONS
-from fargate_agent.controlplane.fleet import refuse
-from fargate_agent.controlplane.tasks import start_task
+from fargate_agent.controlplane.tasks.running import start_task
 from fargate_agent.controlplane.validate import service_model
 
 ALWAYS_REFUSED = {refuse, start_task}

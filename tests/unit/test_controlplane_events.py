@@ -9,10 +9,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from fargate_agent.controlplane.events import render_envelope, render_time
-from fargate_agent.controlplane.followers import FileSink, Told, WebhookSink
-from fargate_agent.controlplane.model import Event
+from fargate_agent.controlplane.history.events import render_envelope, render_time
+from fargate_agent.controlplane.history.followers import FileSink, Told, WebhookSink
 from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.state.model import Event
 
 ARNS = Arns("us-east-1", "000000000000")
 EVENTS = [{"id": str(number), "detail": {"text": "ü"}} for number in range(3)]

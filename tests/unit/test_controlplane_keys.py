@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.controlplane import keyring as keyring_module
+from fargate_agent.controlplane.access import keyring as keyring_module
+from fargate_agent.controlplane.access.keyring import Keyring
+from fargate_agent.controlplane.access.keys import ensure_keys, new_key, read_keys
+from fargate_agent.controlplane.access.policy import Decision
 from fargate_agent.controlplane.errors import StartError
-from fargate_agent.controlplane.keyring import Keyring
-from fargate_agent.controlplane.keys import ensure_keys, new_key, read_keys
-from fargate_agent.controlplane.policy import Decision
 
 SECRET = "s3cret-of-somebody"
 NOW = datetime(2026, 11, 22, 7, 0, tzinfo=UTC)

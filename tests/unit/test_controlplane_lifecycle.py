@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.controlplane.lifecycle import (
+from fargate_agent.controlplane.state.model import STATUSES, Eni, Task
+from fargate_agent.controlplane.tasks.lifecycle import (
     apply_change,
     note_sent,
     note_stop_acked,
     request_stop,
 )
-from fargate_agent.controlplane.model import STATUSES, Eni, Task
 
 NOW = 1000.0
 ATTACHED = [{"attachmentArn": "arn:aws:ecs:us-east-1:0:attachment/att-1", "status": "ATTACHED"}]

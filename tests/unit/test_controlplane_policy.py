@@ -3,12 +3,12 @@ from typing import Any
 
 import pytest
 
+from fargate_agent.controlplane.access.keys import BUILT_IN_POLICIES
+from fargate_agent.controlplane.access.permissions import TARGETS, Asked, Target, find_targets
+from fargate_agent.controlplane.access.policy import Decision, Policy, parse_policy
 from fargate_agent.controlplane.api import OPERATIONS
 from fargate_agent.controlplane.errors import ApiError
-from fargate_agent.controlplane.keys import BUILT_IN_POLICIES
 from fargate_agent.controlplane.names import Arns
-from fargate_agent.controlplane.permissions import TARGETS, Asked, Target, find_targets
-from fargate_agent.controlplane.policy import Decision, Policy, parse_policy
 from fargate_agent.controlplane.validate import Json
 
 ARN = "arn:aws:ecs:us-east-1:000000000000"

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from fargate_agent.controlplane.access.keys import ensure_keys
 from fargate_agent.controlplane.errors import StartError
-from fargate_agent.controlplane.keys import ensure_keys
 from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
 
 

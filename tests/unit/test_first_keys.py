@@ -6,7 +6,7 @@ import pytest
 
 from fargate_agent.cli.connection import parse_env
 from fargate_agent.cli.failure import CliError
-from fargate_agent.controlplane.keys import ensure_keys
+from fargate_agent.controlplane.access.keys import ensure_keys
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.installation.first_keys import write_client_files
 from fargate_agent.settings import read_key_file

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.controlplane.model import Deployment, Service, Task
 from fargate_agent.controlplane.services.planning import MAX_STARTS, UNHEALTHY, plan_service
+from fargate_agent.controlplane.state.model import Deployment, Service, Task
 
 NOW = 1000.0
 NEW, OLD = "ecs-svc/2000000000000000002", "ecs-svc/1000000000000000001"

@@ -6,8 +6,8 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.model import Eni
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.model import Eni
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import IN_USE
 

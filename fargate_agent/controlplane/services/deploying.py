@@ -7,10 +7,10 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.model import Deployment, Service
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services import news
 from fargate_agent.controlplane.services.names import new_deployment_id
+from fargate_agent.controlplane.state.model import Deployment, Service
 from fargate_agent.controlplane.validate import Json
 
 _FAILED: Final = "ECS deployment circuit breaker: tasks failed to start."

@@ -6,12 +6,9 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.announcements import SERVICES
-from fargate_agent.controlplane.clusters import find_cluster
+from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
-from fargate_agent.controlplane.launch import check_runnable, plan_launch
-from fargate_agent.controlplane.model import Deployment, Service, TaskDefinition
 from fargate_agent.controlplane.names import new_id
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.services import deploying
@@ -25,7 +22,10 @@ from fargate_agent.controlplane.services.rules import (
     replaces_tasks,
 )
 from fargate_agent.controlplane.services.shapes import render_service
-from fargate_agent.controlplane.store import announce
+from fargate_agent.controlplane.state.announcements import SERVICES
+from fargate_agent.controlplane.state.model import Deployment, Service, TaskDefinition
+from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.tasks.launch import check_runnable, plan_launch
 from fargate_agent.controlplane.validate import Json
 
 

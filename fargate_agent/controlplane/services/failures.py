@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from fargate_agent.controlplane.model import Deployment, Service, Task
+from fargate_agent.controlplane.state.model import Deployment, Service, Task
 from fargate_agent.controlplane.validate import Json
 
 FIRST_DELAY_S: Final = 1.0

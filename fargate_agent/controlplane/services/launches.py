@@ -1,8 +1,8 @@
 """From a deployment to the tasks that are made of it. Pure."""
 
-from fargate_agent.controlplane.launch import Launch, ServiceMark, plan_launch
-from fargate_agent.controlplane.model import Deployment, Service, TaskDefinition
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.model import Deployment, Service, TaskDefinition
+from fargate_agent.controlplane.tasks.launch import Launch, ServiceMark, plan_launch
 from fargate_agent.controlplane.validate import Json
 
 

@@ -5,8 +5,8 @@ import secrets
 from typing import Final
 
 from fargate_agent.controlplane.errors import invalid_parameter
-from fargate_agent.controlplane.model import Deployment, Service
 from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.state.model import Deployment, Service
 
 SERVICE_NAME: Final = re.compile(r"[a-zA-Z0-9\-_]{1,255}", re.ASCII)
 """Source: ECS API, CreateService.serviceName."""

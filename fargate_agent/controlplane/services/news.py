@@ -11,13 +11,13 @@ from typing import Final
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.announcements import EVENTS
-from fargate_agent.controlplane.events import DEPLOYMENT_STATE_CHANGE, SERVICE_ACTION
-from fargate_agent.controlplane.model import Deployment, Event, Service
+from fargate_agent.controlplane.history.events import DEPLOYMENT_STATE_CHANGE, SERVICE_ACTION
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services.names import service_arn
-from fargate_agent.controlplane.store import announce
+from fargate_agent.controlplane.state.announcements import EVENTS
+from fargate_agent.controlplane.state.model import Deployment, Event, Service
+from fargate_agent.controlplane.state.store import announce
 
 MAX_EVENTS: Final = 100
 """Source: ECS API, Service.events."""

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from fargate_agent.controlplane.model import Deployment, Service, Task
 from fargate_agent.controlplane.services.failures import Record, judge, reaches_threshold
+from fargate_agent.controlplane.state.model import Deployment, Service, Task
 
 MAX_STARTS: Final = 10
 """Tasks that are started in one transaction. Source: ECS API, RunTask.count."""

@@ -4,9 +4,8 @@ from typing import Final
 
 from sqlalchemy import select
 
-from fargate_agent.controlplane.clusters import find_cluster
+from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import invalid_parameter
-from fargate_agent.controlplane.model import Service
 from fargate_agent.controlplane.pages import render_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.services.editing import find_service
@@ -16,6 +15,7 @@ from fargate_agent.controlplane.services.names import (
     service_arn,
 )
 from fargate_agent.controlplane.services.shapes import render_service
+from fargate_agent.controlplane.state.model import Service
 from fargate_agent.controlplane.validate import Json
 
 MAX_SERVICES: Final = 10

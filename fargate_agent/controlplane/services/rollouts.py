@@ -5,11 +5,9 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.clusters import find_cluster
+from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import invalid_parameter
-from fargate_agent.controlplane.launch import PLATFORM_VERSION
-from fargate_agent.controlplane.model import Deployment, Service
 from fargate_agent.controlplane.pages import cut, parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.services.editing import find_service, service_not_found
@@ -22,6 +20,8 @@ from fargate_agent.controlplane.services.names import (
     service_revision_arn,
 )
 from fargate_agent.controlplane.services.shapes import count_tasks, render_revision_counts
+from fargate_agent.controlplane.state.model import Deployment, Service
+from fargate_agent.controlplane.tasks.launch import PLATFORM_VERSION
 from fargate_agent.controlplane.validate import Json
 
 MAX_ARNS: Final = 20

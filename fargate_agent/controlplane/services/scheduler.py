@@ -18,17 +18,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import lazyload, load_only
 
-from fargate_agent.controlplane.announcements import SERVICES
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, client_error
-from fargate_agent.controlplane.model import Deployment, Service, Task
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services import deploying, news
 from fargate_agent.controlplane.services.failures import INCONSISTENT_STARTS
 from fargate_agent.controlplane.services.launches import plan_tasks
 from fargate_agent.controlplane.services.planning import Decision, Stop, plan_service
-from fargate_agent.controlplane.store import announce
-from fargate_agent.controlplane.tasks import end_task, make_tasks
+from fargate_agent.controlplane.state.announcements import SERVICES
+from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.tasks.running import end_task, make_tasks
 
 log = logging.getLogger(__name__)
 

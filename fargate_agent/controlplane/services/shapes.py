@@ -8,8 +8,6 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.launch import PLATFORM_VERSION
-from fargate_agent.controlplane.model import Deployment, Service, Task
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services.deploying import read_deployments
@@ -18,6 +16,8 @@ from fargate_agent.controlplane.services.names import (
     service_deployment_arn,
     service_revision_arn,
 )
+from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.tasks.launch import PLATFORM_VERSION
 from fargate_agent.controlplane.validate import Json
 
 _PENDING: Final = ("PROVISIONING", "PENDING", "ACTIVATING")

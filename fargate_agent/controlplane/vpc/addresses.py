@@ -16,7 +16,7 @@ from typing import Final
 from sqlalchemy import Select, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.model import Eni, SubnetCursor
+from fargate_agent.controlplane.state.model import Eni, SubnetCursor
 from fargate_agent.controlplane.vpc.plan import Subnet
 
 PROBED: Final = 32

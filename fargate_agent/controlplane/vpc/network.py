@@ -8,9 +8,9 @@ from typing import Final
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.errors import invalid_parameter
-from fargate_agent.controlplane.model import Eni
 from fargate_agent.controlplane.names import Arns, new_eni_id, new_mac, new_uuid
 from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.controlplane.state.model import Eni
 from fargate_agent.controlplane.vpc.addresses import take_address
 from fargate_agent.controlplane.vpc.plan import (
     SecurityGroup,

@@ -1,0 +1,1 @@
+"""Agents: registered, connected, chosen for tasks, listened to."""

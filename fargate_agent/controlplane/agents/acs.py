@@ -1,0 +1,331 @@
+"""The agents' websockets: tasks go out until they are acknowledged.
+
+One connection serves one container instance; a new one takes the place of the old one. What has to
+be sent follows from the database alone, so nothing is lost with a connection or with this process.
+"""
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import itemgetter
+from typing import Final
+
+from aiohttp import WSMsgType, web
+from sqlalchemy import Select, or_, select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.agents import connections
+from fargate_agent.controlplane.agents.leases import RENEW_EVERY_S
+from fargate_agent.controlplane.names import new_uuid
+from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.announcements import instance_topic
+from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.tasks import lifecycle
+from fargate_agent.controlplane.tasks.changes import changing
+from fargate_agent.parallel import first_of
+from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.messages import (
+    AckRequest,
+    DesiredStatus,
+    ErrorMessage,
+    Frame,
+    HeartbeatMessage,
+    NackRequest,
+    PayloadMessage,
+    TaskIdentifier,
+    TaskManifestMessage,
+    TaskStopVerificationAck,
+    TaskStopVerificationMessage,
+    parse_frame,
+    render_frame,
+)
+
+log = logging.getLogger(__name__)
+
+SEND_TIMEOUT_S: Final = 30
+"""How long an agent may leave a frame unread before its connection is given up."""
+MAX_SENT: Final = 50
+"""Tasks that are handed over at once."""
+
+
+class Sessions:
+    """The connections that this process holds, by container instance.
+
+    Which connection is an instance's stands in the database, because another process may hold the
+    next one.
+    """
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._open: dict[str, _Session] = {}
+        self._closed = asyncio.Condition()
+
+    async def close(self) -> None:
+        """Return when every connection has ended."""
+        for session in self._open.values():
+            session.over.set()
+        async with self._closed:
+            await self._closed.wait_for(lambda: not self._open)
+
+    async def serve(self, socket: web.WebSocketResponse, instance: ContainerInstance) -> None:
+        """Talk to one agent until the connection ends."""
+        connection = new_uuid()
+        with self._plane.announcements.listening(instance_topic(instance.id)) as wake:
+            session = _Session(socket, instance, self._plane, connection, wake)
+            self._open[connection] = session
+            log.info("agent %s: connected", instance.id)
+            try:
+                await connections.note_connected(self._plane, instance.id, connection)
+                await session.run()
+            except (ConnectionError, TimeoutError, SQLAlchemyError) as error:
+                log.info("agent %s: connection lost: %s", instance.id, str(error) or "it is silent")
+            finally:
+                del self._open[connection]
+                with suppress(SQLAlchemyError):  # then the lease runs out
+                    await connections.note_disconnected(self._plane, instance.id, connection)
+                async with self._closed:
+                    self._closed.notify_all()
+                log.info("agent %s: disconnected", instance.id)
+
+    async def renew(self) -> None:
+        """Keep the agents of this process connected in the database, until cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            try:
+                if self._open:
+                    await connections.renew(self._plane, list(self._open))
+            except SQLAlchemyError as error:
+                log.error("agents may be taken for lost: %s", error)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    task_id: str
+    desired_status: str
+    at: float
+
+
+class _Session:
+    """One connection."""
+
+    def __init__(
+        self,
+        socket: web.WebSocketResponse,
+        instance: ContainerInstance,
+        plane: Plane,
+        connection: str,
+        wake: asyncio.Event,
+    ) -> None:
+        self._socket = socket
+        self._instance_id = instance.id
+        self._connection = connection
+        self._cluster_arn = plane.arns.cluster(instance.cluster)
+        self._instance_arn = plane.arns.container_instance(instance.cluster, instance.id)
+        self._plane = plane
+        self._store = plane.store
+        self._arns = plane.arns
+        self._settings = plane.settings
+        self._unacked: dict[str, _Sent] = {}
+        """By message id, which is the same whenever a message is sent again."""
+        self._stops_acked: set[str] = set()
+        """Tasks whose end this agent, on this connection, has taken over."""
+        self._wake = wake
+        self.over = asyncio.Event()
+
+    async def run(self) -> None:
+        """Return when the agent has hung up, or another connection has taken over."""
+        await self._send_manifest()
+        await first_of(self._read(), self._deliver(), self._beat(), self._wait_over())
+
+    async def _wait_over(self) -> None:
+        await self.over.wait()
+
+    async def _send(self, frame: Frame) -> None:
+        async with asyncio.timeout(SEND_TIMEOUT_S):
+            await self._socket.send_str(render_frame(frame))
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.heartbeat_s)
+            await self._send(HeartbeatMessage(message_id=new_uuid()))
+
+    async def _send_manifest(self) -> None:
+        """Tell the agent what it answers for: whatever it has acknowledged, and nothing else.
+
+        It reports as lost what stands there and it doesn't have.
+        """
+        async with self._store.write() as session:
+            instance = await session.get_one(ContainerInstance, self._instance_id)
+            instance.timeline = max(instance.timeline + 1, time.time_ns() // 1_000_000)
+            live = _live_tasks(self._instance_id).where(Task.delivery == "ACKED")
+            tasks = (await session.scalars(live)).all()
+        await self._send(
+            TaskManifestMessage(
+                message_id=new_uuid(),
+                cluster_arn=self._cluster_arn,
+                container_instance_arn=self._instance_arn,
+                generated_at=time.time_ns() // 1_000_000,
+                timeline=instance.timeline,
+                tasks=tuple(self._identify(task) for task in tasks),
+            )
+        )
+
+    def _identify(self, task: Task) -> TaskIdentifier:
+        desired: DesiredStatus = "STOPPED" if task.desired_status == "STOPPED" else "RUNNING"
+        return TaskIdentifier(
+            task_arn=self._arns.task(task.cluster, task.id),
+            task_cluster_arn=self._arns.cluster(task.cluster),
+            desired_status=desired,
+        )
+
+    async def _deliver(self) -> None:
+        """Send what is due, again and again; what to end goes before what to start.
+
+        Returns when the instance is retired, or has another connection.
+        """
+        while True:
+            self._wake.clear()
+            due = await self._take_due()
+            if due is None:
+                return
+            for task in sorted(due, key=lambda task: task.desired_status, reverse=True):
+                await self._send_task(task)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.resend_s):
+                    await self._wake.wait()
+
+    async def _take_due(self) -> list[Task] | None:
+        async with self._store.read() as session:
+            instance = await session.get_one(ContainerInstance, self._instance_id)
+            ids = await self._find_due(session)
+        if instance.connection != self._connection or instance.status == "INACTIVE":
+            return None
+        if not ids:
+            return []
+        if len(ids) > MAX_SENT:
+            self._wake.set()  # for the rest
+        async with self._store.write() as session:
+            instance = await session.get_one(ContainerInstance, self._instance_id)
+            chosen = self._unsettled().where(Task.id.in_(ids[:MAX_SENT]))
+            tasks = (await session.scalars(chosen)).all()
+            due = [task for task in tasks if self._is_due(task.id, task.desired_status)]
+            for task in due:
+                with changing(self._plane, session, task, instance):
+                    lifecycle.note_sent(task)
+        return due
+
+    async def _find_due(self, session: AsyncSession) -> list[str]:
+        """Return ids, those of tasks that are to end first.
+
+        This is asked at every change, so the tasks themselves aren't read.
+        """
+        unsettled = self._unsettled().with_only_columns(Task.id, Task.desired_status)
+        rows = await session.execute(unsettled)
+        due = [(desired, task_id) for task_id, desired in rows if self._is_due(task_id, desired)]
+        due.sort(key=itemgetter(0), reverse=True)
+        return [task_id for _, task_id in due]
+
+    def _unsettled(self) -> Select[Task]:
+        return _live_tasks(self._instance_id).where(
+            or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
+        )
+
+    def _is_due(self, task_id: str, desired_status: str) -> bool:
+        sent = self._unacked.get(_message_id(task_id, desired_status))
+        if sent is not None:
+            return time.monotonic() - sent.at >= self._settings.resend_s
+        return task_id not in self._stops_acked
+
+    async def _send_task(self, task: Task) -> None:
+        message_id = _message_id(task.id, task.desired_status)
+        self._unacked[message_id] = _Sent(task.id, task.desired_status, time.monotonic())
+        await self._send(
+            PayloadMessage(
+                message_id=message_id,
+                cluster_arn=self._cluster_arn,
+                container_instance_arn=self._instance_arn,
+                generated_at=time.time_ns() // 1_000_000,
+                tasks=({**task.message, "desiredStatus": task.desired_status},),
+            )
+        )
+
+    async def _read(self) -> None:
+        async for message in self._socket:
+            if message.type is not WSMsgType.TEXT:
+                continue
+            try:
+                frame = parse_frame(message.data)
+            except (ValueError, RecursionError) as error:
+                log.warning("agent %s: unreadable frame: %s", self._instance_id, error)
+                await self._send(ErrorMessage(message="The frame could not be read."))
+                continue
+            await self._handle(frame)
+
+    async def _handle(self, frame: Frame | None) -> None:
+        match frame:
+            case AckRequest():
+                await self._note_ack(frame.message_id)
+            case TaskStopVerificationMessage():
+                await self._verify_stops(frame)
+            case NackRequest():
+                log.warning(
+                    "agent %s: refuses %s: %s", self._instance_id, frame.message_id, frame.reason
+                )
+            case _:
+                log.debug("agent %s: %s", self._instance_id, type(frame).__name__)
+
+    async def _note_ack(self, message_id: str) -> None:
+        sent = self._unacked.get(message_id)
+        if sent is None:
+            return
+        async with self._store.write() as session:
+            task = await session.get(Task, sent.task_id)
+            if task is None:
+                log.debug("task %s: forgotten before it was acknowledged", sent.task_id)
+            else:
+                instance = await session.get_one(ContainerInstance, self._instance_id)
+                with changing(self._plane, session, task, instance):
+                    self._take_ack(task, sent)
+        self._unacked.pop(message_id, None)
+
+    def _take_ack(self, task: Task, sent: _Sent) -> None:
+        if sent.desired_status == "STOPPED":
+            self._stops_acked.add(task.id)
+            lifecycle.note_stop_acked(task, round(time.time(), 3))
+        else:
+            lifecycle.note_start_acked(task)
+
+    async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:
+        async with self._store.read() as session:
+            live = {
+                self._arns.task(task.cluster, task.id)
+                for task in await session.scalars(_live_tasks(self._instance_id))
+                if task.desired_status == "RUNNING"
+            }
+        stop = tuple(
+            candidate for candidate in question.stop_candidates if candidate.task_arn not in live
+        )
+        for candidate in stop:
+            log.info("task %s: not wanted here", parse_task_arn(candidate.task_arn).task_id)
+        await self._send(
+            TaskStopVerificationAck(
+                message_id=question.message_id,
+                generated_at=time.time_ns() // 1_000_000,
+                stop_tasks=stop,
+            )
+        )
+
+
+def _live_tasks(instance_id: str) -> Select[Task]:
+    return (
+        select(Task)
+        .where(Task.instance_id == instance_id, Task.last_status != "STOPPED")
+        .order_by(Task.created_at)
+    )
+
+
+def _message_id(task_id: str, desired_status: str) -> str:
+    return f"{task_id}-{desired_status}"

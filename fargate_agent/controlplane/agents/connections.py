@@ -1,0 +1,138 @@
+"""Which agents can be reached, as it stands in the database: a lease that its process renews.
+
+An agent that is away for a moment is waited for. One that stays away has its tasks shown as
+disconnected; they are what they were when it comes back, because it goes on with them meanwhile.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Final
+
+from sqlalchemy import Select, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.agents.leases import is_running, next_lease
+from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.announcements import AGENTS
+from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.tasks import lifecycle
+from fargate_agent.controlplane.tasks.changes import changing
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S: Final = 5
+"""How often silent agents are looked for."""
+
+
+async def note_connected(plane: Plane, instance_id: str, connection: str) -> None:
+    """The connection is the instance's from now on, whichever it had before."""
+    async with plane.store.write() as session:
+        instance = await session.get_one(ContainerInstance, instance_id)
+        instance.connection = connection
+        instance.connected_until = next_lease()
+        await _tell_tasks(plane, session, instance, connected=True)
+        announce(session, AGENTS)
+
+
+async def note_disconnected(plane: Plane, instance_id: str, connection: str) -> None:
+    """The connection has ended; another that has taken its place stays."""
+    async with plane.store.write() as session:
+        await session.execute(
+            update(ContainerInstance)
+            .where(ContainerInstance.id == instance_id, ContainerInstance.connection == connection)
+            .values(connected_until=time.time())
+        )
+        announce(session, AGENTS)
+
+
+async def renew(plane: Plane, connections: Sequence[str]) -> None:
+    """The process that holds these connections is alive."""
+    async with plane.store.write() as session:
+        await session.execute(
+            update(ContainerInstance)
+            .where(ContainerInstance.connection.in_(connections))
+            .values(connected_until=next_lease())
+        )
+
+
+def expect(session: AsyncSession, instance: ContainerInstance) -> None:
+    """An agent that has just registered will be connected soon: RunTask waits for it."""
+    if instance.connected_until < time.time():
+        instance.connected_until = time.time()
+    announce(session, AGENTS)
+
+
+async def wait_for_agent(plane: Plane, cluster: str) -> None:
+    """Return when an agent of the cluster is connected; at once if none is even registered.
+
+    An agent that restarts is away for a moment; after `agent_grace_s` it counts as gone. When this
+    process has just started, all of them may be about to come.
+    """
+    with plane.announcements.listening(AGENTS) as news, suppress(TimeoutError):
+        async with asyncio.timeout(plane.settings.agent_grace_s):
+            while True:
+                news.clear()
+                async with plane.store.read() as session:
+                    leases = (await session.scalars(_leases(cluster))).all()
+                newest = max([*leases, plane.started_at]) if leases else 0.0
+                if any(is_running(lease) for lease in leases):
+                    return
+                patience_s = newest + plane.settings.agent_grace_s - time.time()
+                if patience_s <= 0:
+                    return
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(patience_s):
+                        await news.wait()
+
+
+async def watch_silence(plane: Plane) -> None:
+    """Show the tasks of agents that stay away as disconnected, until cancelled."""
+    while True:
+        await asyncio.sleep(LOOK_EVERY_S)
+        try:
+            async with plane.store.read() as session:
+                found = (await session.scalars(_silent(plane))).all()
+            if found:
+                await _note_silence(plane)
+        except SQLAlchemyError as error:
+            log.error("agents that are gone were not looked for: %s", error)
+
+
+async def _note_silence(plane: Plane) -> None:
+    async with plane.store.write() as session:
+        for instance in (await session.scalars(_silent(plane))).all():
+            log.warning("agent %s: silent for %.0f s", instance.id, plane.settings.agent_grace_s)
+            await _tell_tasks(plane, session, instance, connected=False)
+
+
+async def _tell_tasks(
+    plane: Plane, session: AsyncSession, instance: ContainerInstance, *, connected: bool
+) -> None:
+    instance.silent = not connected
+    live = select(Task).where(
+        Task.instance_id == instance.id,
+        Task.last_status != "STOPPED",
+        Task.connected.is_not(connected),
+    )
+    for task in (await session.scalars(live)).all():
+        with changing(plane, session, task, instance):
+            lifecycle.note_connected(task, connected=connected)
+
+
+def _leases(cluster: str) -> Select[float]:
+    return select(ContainerInstance.connected_until).where(
+        ContainerInstance.cluster == cluster, ContainerInstance.status == "ACTIVE"
+    )
+
+
+def _silent(plane: Plane) -> Select[ContainerInstance]:
+    return select(ContainerInstance).where(
+        ContainerInstance.status != "INACTIVE",
+        ~ContainerInstance.silent,
+        ContainerInstance.connected_until < time.time() - plane.settings.agent_grace_s,
+    )

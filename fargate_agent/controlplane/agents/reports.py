@@ -1,0 +1,44 @@
+"""What agents report: SubmitTaskStateChange."""
+
+import logging
+import time
+from typing import Final
+
+from fargate_agent.controlplane.agents.instances import check_owner
+from fargate_agent.controlplane.errors import invalid_parameter
+from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.tasks.changes import changing
+from fargate_agent.controlplane.tasks.lifecycle import apply_change
+from fargate_agent.controlplane.validate import Json
+
+log = logging.getLogger(__name__)
+
+_STATUSES: Final = {None, "PENDING", "RUNNING", "STOPPED"}
+
+
+async def submit_task_state_change(plane: Plane, call: Call) -> Json:
+    """Take over how a task stands; what is known already, or comes too late, changes nothing."""
+    request = call.request
+    if request.get("status") not in _STATUSES:
+        raise invalid_parameter("status must be one of: PENDING, RUNNING, STOPPED")
+    cluster = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
+    task_id = plane.arns.parse_task(request.get("task", ""), cluster)
+    now = round(time.time(), 3)
+    async with plane.store.write() as session:
+        task = await session.get(Task, task_id)
+        if task is None or task.cluster != cluster:
+            raise invalid_parameter("The referenced task was not found.")
+        instance = await session.get_one(ContainerInstance, task.instance_id)
+        check_owner(instance, call.caller.access_key_id)
+        before = task.last_status
+        with changing(plane, session, task, instance):
+            changed = apply_change(task, request, now)
+    if changed and before != task.last_status:
+        log.info("task %s: %s → %s", task.id, before, task.last_status)
+    return {"acknowledgment": "ACK"}
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "SubmitTaskStateChange": submit_task_state_change,
+}

@@ -1,0 +1,1 @@
+"""Clusters, and the capacity providers and strategies they have."""

@@ -1,0 +1,1 @@
+"""What has happened: written down, read, told to others, forgotten."""

@@ -1,0 +1,80 @@
+"""Events in EventBridge's shape, as they are written down.
+
+Source: Amazon ECS developer guide, "Amazon ECS task state change events".
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.model import Event, Task
+from fargate_agent.controlplane.tasks.render import render_task
+from fargate_agent.controlplane.validate import Json
+
+TASK_STATE_CHANGE: Final = "ECS Task State Change"
+SERVICE_ACTION: Final = "ECS Service Action"
+DEPLOYMENT_STATE_CHANGE: Final = "ECS Deployment State Change"
+
+_ENI_ATTACHMENT: Final = "eni"
+"""What ENI attachments are called in events; DescribeTasks says ElasticNetworkInterface."""
+
+
+def render_task_event(plane: Plane, task: Task, now: float) -> Event:
+    """Return the event that says how a task is now."""
+    shown = render_task(task, plane.arns, plane.vpc)
+    shown.pop("tags", None)
+    detail: Json = {
+        **_render_times(shown),
+        "attachments": [
+            {**attachment, "type": _ENI_ATTACHMENT} for attachment in shown["attachments"]
+        ],
+        "updatedAt": render_time(now),
+    }
+    return Event(
+        at=now, cluster=task.cluster, kind=TASK_STATE_CHANGE, subject=task.id, detail=detail
+    )
+
+
+def render_envelope(event: Event, arns: Arns) -> Json:
+    """Return an event as EventBridge delivers it; its number stands for the id.
+
+    As there, the time of the envelope has whole seconds; those of the detail are exact.
+    """
+    resource = event.detail.get("taskArn") or event.detail.get("serviceArn")
+    return {
+        "version": "0",
+        "id": f"00000000-0000-0000-0000-{event.seq:012x}",
+        "detail-type": event.kind,
+        "source": "aws.ecs",
+        "account": arns.account,
+        "time": _iso(event.at, "seconds"),
+        "region": arns.region,
+        "resources": [resource] if resource else [],
+        "detail": event.detail,
+    }
+
+
+def render_time(at: float) -> str:
+    """Return seconds since 1970 as the details of events have them: ISO 8601, in UTC."""
+    return _iso(at, "milliseconds")
+
+
+def _render_times(value: Any) -> Any:  # noqa: ANN401 - any JSON
+    """Return a document with its times as text, however deep they are."""
+    match value:
+        case dict():
+            return {
+                member: render_time(inner)
+                if member.endswith("At") and isinstance(inner, int | float)
+                else _render_times(inner)
+                for member, inner in value.items()
+            }
+        case list():
+            return [_render_times(inner) for inner in value]
+        case _:
+            return value
+
+
+def _iso(at: float, precision: str) -> str:
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec=precision).replace("+00:00", "Z")

@@ -1,0 +1,1 @@
+"""The database: tables, transactions, migrations, and who is woken by a commit."""

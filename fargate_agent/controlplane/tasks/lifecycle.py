@@ -1,0 +1,178 @@
+"""How a task moves on: the only functions that change the row of a task. They do no I/O.
+
+A status only moves to the right, so a report that comes late or twice changes nothing. Every change
+that a client can see raises the task's version.
+"""
+
+import re
+from typing import Final
+
+from fargate_agent.controlplane.state.model import Task, is_after
+from fargate_agent.controlplane.validate import Json
+from fargate_agent.errors import MAX_REASON_CHARS
+
+STOPPED_BY_USER: Final = "Task stopped by user"
+ESSENTIAL_EXITED: Final = "Essential container in task exited"
+FAILED_TO_START: Final = "Task failed to start"
+
+_ERROR_REASON: Final = re.compile(r"[A-Za-z]+Error: |TaskFailedToStart: ")
+"""Reasons that name an error come from what the agent failed to do, not from a container's exit."""
+
+_CONTAINER_STATUSES: Final = ("PENDING", "RUNNING", "STOPPED")
+_FACTS_OF_CONTAINER: Final = ("exitCode", "reason", "runtimeId", "imageDigest")
+
+
+def note_sent(task: Task) -> None:
+    """An agent is about to be told: from now on only an agent can end the task."""
+    if task.delivery == "WAITING":
+        task.delivery = "SENT"
+        task.eni.status = "ATTACHING"
+        task.version += 1
+
+
+def note_start_acked(task: Task) -> None:
+    """An agent answers for the task."""
+    task.delivery = "ACKED"
+
+
+def note_stop_acked(task: Task, now: float) -> None:
+    """An agent has begun to stop the task."""
+    if is_after("STOPPING", task.last_status):
+        task.last_status = "STOPPING"
+        task.stopping_at = now
+        task.version += 1
+
+
+def note_connected(task: Task, *, connected: bool) -> None:
+    """The task's agent can be reached again, or can't any more."""
+    task.connected = connected
+    task.version += 1
+
+
+def request_stop(
+    task: Task, reason: str | None, now: float, stop_code: str = "UserInitiated"
+) -> None:
+    """Somebody wants the task to end; it has ended if no agent has heard of it."""
+    if task.desired_status == "STOPPED":
+        return
+    task.desired_status = "STOPPED"
+    task.stop_code = stop_code
+    task.stopped_reason = (reason or STOPPED_BY_USER)[:MAX_REASON_CHARS]
+    task.version += 1
+    if task.delivery == "WAITING":
+        _end(task, now)
+
+
+def apply_change(task: Task, change: Json, now: float) -> bool:
+    """Take over what an agent reports; return whether anything is new.
+
+    Args:
+        task: as it is known so far.
+        change: a SubmitTaskStateChange.
+        now: the time to note where the agent sent none.
+    """
+    if task.last_status == "STOPPED":
+        return False
+    news = [
+        _note_times(task, change),
+        _note_containers(task, change.get("containers", [])),
+        _note_attached(task, change, now),
+        _move(task, change, now),
+    ]
+    if any(news):
+        task.version += 1
+    return any(news)
+
+
+def _note_times(task: Task, change: Json) -> bool:
+    news = False
+    for member, attribute in (
+        ("pullStartedAt", "pull_started_at"),
+        ("pullStoppedAt", "pull_stopped_at"),
+        ("executionStoppedAt", "execution_stopped_at"),
+    ):
+        if member in change and getattr(task, attribute) is None:
+            setattr(task, attribute, change[member])
+            news = True
+    return news
+
+
+def _note_containers(task: Task, changes: list[Json]) -> bool:
+    by_name = {change.get("containerName"): change for change in changes}
+    containers = [_merge(known, by_name.get(known["name"], {})) for known in task.containers]
+    news = containers != task.containers
+    task.containers = containers
+    return news
+
+
+def _merge(known: Json, change: Json) -> Json:
+    merged = dict(known)
+    status = change.get("status")
+    if status in _CONTAINER_STATUSES and _CONTAINER_STATUSES.index(
+        status
+    ) > _CONTAINER_STATUSES.index(known["lastStatus"]):
+        merged["lastStatus"] = status
+    for fact in _FACTS_OF_CONTAINER:
+        if fact in change:
+            merged.setdefault(fact, change[fact])
+    if "reason" in merged:
+        merged["reason"] = merged["reason"][:MAX_REASON_CHARS]
+    return merged
+
+
+def _note_attached(task: Task, change: Json, now: float) -> bool:
+    attached = change.get("status") == "RUNNING" or any(
+        attachment["status"] == "ATTACHED"
+        and attachment["attachmentArn"].endswith(f":attachment/{task.eni.attachment_id}")
+        for attachment in change.get("attachments", [])
+    )
+    if not attached or task.eni.status == "ATTACHED":
+        return False
+    task.eni.status = "ATTACHED"
+    task.connectivity_at = now
+    return True
+
+
+def _move(task: Task, change: Json, now: float) -> bool:
+    status = change.get("status")
+    if status is None or not is_after(status, task.last_status):
+        return False
+    if status == "STOPPED":
+        _derive_stop(task, change.get("reason"))
+        _end(task, now)
+        return True
+    task.last_status = status
+    if status == "RUNNING":
+        task.started_at = now
+    return True
+
+
+def _derive_stop(task: Task, reason: str | None) -> None:
+    """Say why the task ended, as ECS does: the agent never sends a stop code."""
+    if task.stop_code is not None:
+        return
+    essential_exited = any(
+        container["name"] in task.essential and "exitCode" in container
+        for container in task.containers
+    )
+    failed = reason is not None and _ERROR_REASON.match(reason) is not None
+    if task.started_at is not None or (essential_exited and not failed):
+        task.stop_code, fallback = "EssentialContainerExited", ESSENTIAL_EXITED
+    else:
+        task.stop_code, fallback = "TaskFailedToStart", FAILED_TO_START
+    task.stopped_reason = (reason or fallback)[:MAX_REASON_CHARS]
+
+
+def _end(task: Task, now: float) -> None:
+    """The task has stopped, and its address is free."""
+    task.desired_status = "STOPPED"
+    task.last_status = "STOPPED"
+    if task.started_at is not None and task.execution_stopped_at is None:
+        task.execution_stopped_at = now
+    task.stopping_at = min(
+        moment for moment in (task.stopping_at, task.execution_stopped_at, now) if moment
+    )
+    task.stopped_at = now
+    task.containers = [{**container, "lastStatus": "STOPPED"} for container in task.containers]
+    task.eni.status = "DELETED"
+    task.eni.in_use = False

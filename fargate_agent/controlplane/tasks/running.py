@@ -1,0 +1,279 @@
+"""RunTask and StopTask, and what is refused beside them.
+
+RunTask writes down the intent and provisions the ENIs in one transaction before it answers; handing
+the tasks to an agent follows from what is written, so it survives a crash at any point.
+"""
+
+import hashlib
+import json
+import logging
+import time
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.agents.capacity import choose_instance, reserve
+from fargate_agent.controlplane.agents.connections import wait_for_agent
+from fargate_agent.controlplane.clusters.clusters import find_cluster
+from fargate_agent.controlplane.definitions import find_definition
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
+from fargate_agent.controlplane.names import new_id, new_uuid
+from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.state.announcements import instance_topic
+from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Task
+from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.tasks.changes import changing, note_task
+from fargate_agent.controlplane.tasks.launch import Launch, check_runnable, plan_launch
+from fargate_agent.controlplane.tasks.lifecycle import STOPPED_BY_USER, request_stop
+from fargate_agent.controlplane.tasks.payload import render_task as render_task_message
+from fargate_agent.controlplane.tasks.render import render_task
+from fargate_agent.controlplane.validate import Json
+
+log = logging.getLogger(__name__)
+
+TOKEN_LIFETIME_S: Final = 24 * 3600
+"""How long a client token is remembered. Source: ECS developer guide, "Idempotency"."""
+
+NO_CAPACITY: Final = (
+    "Capacity is unavailable at this time. Please try again later or in a different availability "
+    "zone"
+)
+NO_ADDRESS: Final = "RESOURCE:ENI"
+"""Source: ECS developer guide, "API failure reasons"."""
+
+
+MAX_REASON_CHARS: Final = 255
+"""Source: ECS API, StopTask.reason; from recollection."""
+_NO_EXEC: Final = (
+    "The execute command failed because execute command was not enabled when the task was run or "
+    "the execute command agent isn’t running. Wait and try again or run a new task with execute "
+    "command enabled and try again."
+)
+
+
+async def run_task(plane: Plane, call: Call) -> Json:
+    """Make tasks; a request that is repeated with its client token is answered with the same."""
+    request = call.request
+    async with plane.store.read() as session:
+        cluster = await find_cluster(plane, session, request)
+        if (replay := await _find_replay(plane, session, cluster, request)) is not None:
+            return _answer(plane, replay, [])
+        found = await find_definition(plane, session, request["taskDefinition"])
+    launch = plan_launch(plane, cluster, check_runnable(found), request)
+    await wait_for_agent(plane, cluster)
+    async with plane.store.write() as session:
+        await find_cluster(plane, session, request)  # it may have been deleted meanwhile
+        if (replay := await _find_replay(plane, session, cluster, request)) is not None:
+            return _answer(plane, replay, [])
+        tasks, failures = await make_tasks(plane, session, launch)
+        if tasks and "clientToken" in request:
+            await session.merge(
+                ClientToken(
+                    cluster=cluster,
+                    token=request["clientToken"],
+                    request_digest=_digest(request),
+                    task_ids=[task.id for task in tasks],
+                    created_at=time.time(),
+                )
+            )
+    answer = _answer(plane, tasks, failures)
+    for task in tasks:
+        log.info("task %s: %s:%s on %s", task.id, task.family, task.revision, task.eni.address)
+    return answer
+
+
+async def stop_task(plane: Plane, call: Call) -> Json:
+    """Want a task to end; to want it again changes nothing."""
+    reason = call.request.get("reason", STOPPED_BY_USER)
+    if len(reason) > MAX_REASON_CHARS:  # unverified
+        raise invalid_parameter(f"reason can have at most {MAX_REASON_CHARS} characters.")
+    async with plane.store.write() as session:
+        task = await _find_task(plane, session, call.request)
+        await end_task(plane, session, task, reason, "UserInitiated")
+    return {"task": {**render_task(task, plane.arns, plane.vpc), "tags": []}}
+
+
+async def start_task(plane: Plane, call: Call) -> Json:
+    """Refuse: on Fargate nobody chooses the instance of a task."""
+    async with plane.store.read() as session:
+        await find_cluster(plane, session, call.request)
+    raise unsupported("StartTask is not supported: tasks are placed by the capacity manager.")
+
+
+async def execute_command(plane: Plane, call: Call) -> Json:
+    """Refuse, in the words that AWS has for a task in which nothing waits for commands."""
+    request = call.request
+    async with plane.store.read() as session:
+        task = await _find_task(plane, session, request)
+    if not request["interactive"]:  # unverified
+        raise invalid_parameter("Interactive must be true: nothing else is supported.")
+    names = [container["name"] for container in task.containers]
+    if request.get("container", names[0]) not in names:  # unverified
+        raise invalid_parameter("The specified container was not found in the task.")
+    if "container" not in request and len(names) > 1:  # unverified
+        raise invalid_parameter("Container must be specified: the task has more than one.")
+    raise invalid_parameter(_NO_EXEC)
+
+
+async def make_tasks(
+    plane: Plane, session: AsyncSession, launch: Launch
+) -> tuple[list[Task], list[Json]]:
+    """Make the tasks of a launch as far as there is room; return them, and what failed.
+
+    They are there when the transaction is committed, and their agents are told.
+    """
+    tasks: list[Task] = []
+    failures: list[Json] = []
+    for _ in range(launch.count):
+        task, reason = await _make_task(plane, session, launch)
+        if task is None:
+            failures.append({"reason": reason})
+        else:
+            tasks.append(task)
+    return tasks, failures
+
+
+async def end_task(
+    plane: Plane, session: AsyncSession, task: Task, reason: str, stop_code: str
+) -> None:
+    """Want a task to end; its agent is told when the transaction is committed."""
+    instance = await session.get_one(ContainerInstance, task.instance_id)
+    with changing(plane, session, task, instance):
+        request_stop(task, reason, round(time.time(), 3), stop_code)
+    announce(session, instance_topic(task.instance_id))
+
+
+async def _find_task(plane: Plane, session: AsyncSession, request: Json) -> Task:
+    cluster = await find_cluster(plane, session, request)
+    task = await session.get(Task, plane.arns.parse_task(request["task"], cluster))
+    if task is None or task.cluster != cluster:
+        raise invalid_parameter("The referenced task was not found.")
+    return task
+
+
+async def _find_replay(
+    plane: Plane, session: AsyncSession, cluster: str, request: Json
+) -> list[Task] | None:
+    if "clientToken" not in request:
+        return None
+    known = await session.get(ClientToken, (cluster, request["clientToken"]))
+    if known is None or known.created_at < time.time() - TOKEN_LIFETIME_S:
+        return None
+    if known.request_digest != _digest(request):
+        raise ApiError(
+            "ConflictException",
+            "The RunTask request could not be processed due to conflicts. The provided "
+            "clientToken is already in use with a different request.",
+            resourceIds=[plane.arns.task(cluster, task_id) for task_id in known.task_ids],
+        )
+    tasks = await session.scalars(select(Task).where(Task.id.in_(known.task_ids)))
+    return list(tasks)
+
+
+def _digest(request: Json) -> str:
+    return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
+
+
+async def _make_task(
+    plane: Plane, session: AsyncSession, launch: Launch
+) -> tuple[Task | None, str]:
+    instance = await choose_instance(plane, session, launch.cluster, launch.size)
+    if instance is None:
+        return None, NO_CAPACITY
+    task_id = new_id()
+    eni = await plane.vpc.provision(session, task_id, launch.subnets, launch.security_groups)
+    if eni is None:
+        return None, NO_ADDRESS
+    task = _render_row(plane, launch, task_id, instance, eni)
+    session.add(task)
+    reserve(instance, launch.size)
+    await session.flush()
+    note_task(plane, session, task)
+    announce(session, instance_topic(instance.id))
+    return task, ""
+
+
+def _render_row(
+    plane: Plane, launch: Launch, task_id: str, instance: ContainerInstance, eni: Eni
+) -> Task:
+    arn = plane.arns.task(launch.cluster, task_id)
+    containers = [
+        {**container, "containerArn": plane.arns.container(launch.cluster, task_id, new_uuid())}
+        for container in launch.containers
+    ]
+    return Task(
+        id=task_id,
+        cluster=launch.cluster,
+        family=launch.definition.family,
+        revision=launch.definition.revision,
+        instance_id=instance.id,
+        delivery="WAITING",
+        desired_status="RUNNING",
+        last_status="PROVISIONING",
+        version=1,
+        cpu_units=launch.size.cpu_units,
+        memory_mib=launch.size.memory_mib,
+        storage_gib=launch.size.ephemeral_storage_gib,
+        group=launch.group,
+        started_by=launch.started_by,
+        deployment_id=None if launch.service is None else launch.service.deployment_id,
+        settled=False,
+        document=launch.document,
+        tags=launch.tags,
+        health_status="UNKNOWN",
+        connected=True,
+        containers=[_render_new_container(container, arn) for container in containers],
+        essential=[c["name"] for c in containers if c["essential"]],
+        message=_render_message(plane, launch, arn, containers, eni),
+        created_at=round(time.time(), 3),
+        eni=eni,
+    )
+
+
+def _render_message(
+    plane: Plane, launch: Launch, arn: str, containers: list[Json], eni: Eni
+) -> Json:
+    message = render_task_message(
+        arn=arn,
+        cluster_arn=plane.arns.cluster(launch.cluster),
+        definition=launch.definition.document,
+        containers=containers,
+        size=launch.size,
+        group=launch.group,
+        zone=plane.vpc.zone(eni.subnet_id),
+        vpc_id=plane.vpc.id,
+        eni=plane.vpc.render_message(eni, plane.arns),
+    )
+    return message if launch.service is None else {**message, "serviceName": launch.service.name}
+
+
+def _render_new_container(container: Json, task_arn: str) -> Json:
+    sizes: Json = {
+        member: str(container[member])
+        for member in ("cpu", "memory", "memoryReservation")
+        if member in container
+    }
+    return {
+        "containerArn": container["containerArn"],
+        "taskArn": task_arn,
+        "name": container["name"],
+        "image": container["image"],
+        "lastStatus": "PENDING",
+        **sizes,
+    }
+
+
+def _answer(plane: Plane, tasks: list[Task], failures: list[Json]) -> Json:
+    return {
+        "tasks": [render_task(task, plane.arns, plane.vpc) for task in tasks],
+        "failures": failures,
+    }
+
+
+OPERATIONS: Final[dict[str, Operation]] = {
+    "RunTask": run_task,
+    "StartTask": start_task,
+    "StopTask": stop_task,
+    "ExecuteCommand": execute_command,
+}
