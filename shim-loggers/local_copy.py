@@ -1,0 +1,162 @@
+"""A file with one JSON object a line, as Docker's json-file driver writes it, and its rotation.
+
+Source: moby, daemon/logger/jsonfilelog.
+"""
+
+import posix
+import time
+from _thread import allocate_lock
+
+from lines import Lines
+
+RECORD = b'{"log":"'
+SPECIAL = bytes([ord("\\"), ord('"'), *range(ord("\n")), *range(ord("\n") + 1, ord(" "))])
+"""What JSON wants escaped, but for the newline. The backslash goes first: the others add some."""
+ORDINARY = bytes(set(range(256)) - set(SPECIAL))
+
+
+def render_end(stream: str, time_ns: int) -> bytes:
+    """What follows the text in a record; the time is RFC 3339 in UTC."""
+    seconds, nanoseconds = divmod(time_ns, 10**9)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+    return b'","stream":"%b","time":"%b.%09dZ"}\n' % (stream.encode(), moment.encode(), nanoseconds)
+
+
+def render_records(lines: Lines) -> bytes:
+    """Make one record of each line. One that goes on in the next record has no newline."""
+    end = render_end(lines.stream, lines.time_ns)
+    text = RECORD + escape(lines.text).replace(b"\n", b"\\n" + end + RECORD)
+    return text + end if lines.goes_on else text + b"\\n" + end
+
+
+def escape(text: bytes) -> bytes:
+    """Escape text for JSON, newlines excepted. What isn't UTF-8 becomes U+FFFD."""
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        text = text.decode(errors="replace").encode()
+    found = text.translate(None, ORDINARY)
+    for byte in SPECIAL if found else ():
+        if byte in found:
+            escaped = b"\\%c" % byte if byte in b'\\"' else b"\\u%04x" % byte
+            text = text.replace(bytes([byte]), escaped)
+    return text
+
+
+class LocalCopy:
+    """The file, and its predecessors `<path>.1`, `<path>.2` and so on: the higher, the older."""
+
+    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+        self._lock = allocate_lock()
+        self._file = LogFile(path, max_bytes, max_files)
+
+    def write(self, lines: Lines) -> None:
+        """Write lines, or count them as lost."""
+        records = render_records(lines)
+        with self._lock:
+            self._file.write(records)
+
+    def note(self, text: str) -> None:
+        """Write what the logger has to say for itself."""
+        self.write(Lines("stderr", time.time_ns(), text.encode(errors="replace")))
+
+    def close(self) -> None:
+        """Report what was lost last."""
+        with self._lock:
+            self._file.write(b"")
+
+
+class LogFile:
+    """The files, as bytes."""
+
+    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+        self.path = path
+        self.max_bytes = max_bytes
+        self.max_files = max_files
+        self.lost = 0
+        self.fault = ""
+        self.fd = -1
+        self.open()
+
+    def open(self) -> None:
+        """Open the file, and make the directories that lead to it."""
+        make_directory(self.path.rpartition("/")[0])
+        flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC
+        self.fd = posix.open(self.path, flags, 0o640)
+        self.size = posix.fstat(self.fd).st_size
+
+    def write(self, records: bytes) -> None:
+        """Write records. Those that the disk doesn't take are counted, and reported when it does.
+
+        Waiting for space instead would stop the container. Without records, it only reports.
+        """
+        if self.lost and not self.append(self.render_loss()):
+            self.lost = 0
+        self.lost += records.count(b"\n") if self.lost else self.append(records)
+
+    def render_loss(self) -> bytes:
+        """The record that stands for those that are missing."""
+        text = f"json-file: {self.lost} lines lost: {self.fault}"
+        return render_records(Lines("stderr", time.time_ns(), text.encode()))
+
+    def append(self, records: bytes) -> int:
+        """Write records, and return how many could not be written."""
+        while records:
+            try:
+                records = self.append_some(records)
+            except OSError as error:
+                self.fault = error.strerror or "unknown"
+                break
+        return records.count(b"\n")
+
+    def append_some(self, records: bytes) -> bytes:
+        """Write the records that fit into the file, or rotate; return the remaining ones."""
+        if self.fd < 0:
+            self.open()
+        end = len(records)
+        if 0 < self.max_bytes < self.size + end:
+            end = records.rfind(b"\n", 0, max(self.max_bytes - self.size, 0)) + 1
+            if not end and self.size:
+                self.rotate()
+                return records
+            end = end or records.index(b"\n") + 1
+        written = posix.write(self.fd, records[:end])
+        if written < end:
+            written = records.rfind(b"\n", 0, written) + 1
+            posix.ftruncate(self.fd, self.size + written)
+            if not written:
+                raise OSError(28, "No space left on device")
+        self.size += written
+        return records[written:]
+
+    def rotate(self) -> None:
+        """Give every file the next number, drop the oldest, and begin a new one."""
+        names = [self.path] + [f"{self.path}.{n}" for n in range(1, self.max_files)]
+        for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
+            if exists(newer):
+                posix.rename(newer, older)
+        if self.max_files == 1:
+            posix.unlink(self.path)
+        posix.close(self.fd)
+        self.fd = -1
+        self.open()
+
+
+def exists(path: str) -> bool:
+    """Whether there is such a file."""
+    try:
+        posix.stat(path)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def make_directory(path: str) -> None:
+    """Make a directory, and those that lead to it."""
+    try:
+        posix.mkdir(path or "/", 0o750)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        make_directory(path.rpartition("/")[0])
+        make_directory(path)

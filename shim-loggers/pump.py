@@ -1,0 +1,82 @@
+"""Reads both pipes until they end, and gives on what they hold.
+
+containerd's shim starts a logger once per container: fd 3 is the container's stdout, fd 4 its
+stderr, fd 5 says that the container may start. 0, 1 and 2 are /dev/null, and the environment is
+empty. The shim keeps the pipes open until the container is deleted; then they end, SIGTERM follows
+at once and SIGKILL 12 s later. So SIGTERM only says that the end is near: what the pipes hold is
+still read.
+
+Only modules that every interpreter has loaded, or that are a few kB: each container pays for them.
+
+Source: containerd, pkg/process/io_util.go and runtime/v2/logging.
+"""
+
+import _signal  # type: ignore[import-not-found]  # `signal` loads enum: 5 ms of each start
+import posix
+import select
+import time
+
+from lines import Lines, Splitter
+from spool import Deadline
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+STREAMS = {3: "stdout", 4: "stderr"}
+READY_FD = 5
+READ_BYTES = 32 * 1024
+QUIET_MS = 2000
+"""After one pipe has ended, the other is given up when nothing comes for so long: a container with
+a terminal has a stderr that never ends."""
+END_S = 9
+"""From SIGTERM to the end of everything, whatever happens. The shim kills after 12 s."""
+MAX_LATE_READS = 64
+"""After that end, so much is still read to be written down, or counted as lost, at least."""
+
+
+def catch_signals(deadline: Deadline) -> int:
+    """Begin the end when SIGTERM comes; return a file descriptor that is readable from then on."""
+    noticed, notice = posix.pipe()
+    posix.set_blocking(notice, False)
+    _signal.set_wakeup_fd(notice)
+    _signal.signal(_signal.SIGTERM, lambda number, frame: deadline.begin(END_S))
+    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
+    return noticed
+
+
+def tell_ready() -> None:
+    """Let the container start."""
+    posix.write(READY_FD, b"\0")
+    posix.close(READY_FD)
+
+
+def pump(
+    give: "Callable[[Lines], None]", max_line_bytes: int, sigterm_fd: int, deadline: Deadline
+) -> None:
+    """Give on what both pipes hold until they end; see `QUIET_MS` and `END_S`."""
+    splitters = {fd: Splitter(name, max_line_bytes) for fd, name in STREAMS.items()}
+    poller = select.poll()
+    for fd in (*splitters, sigterm_fd):
+        poller.register(fd, select.POLLIN)
+    timeout_ms, late = None, 0
+    while splitters and late < MAX_LATE_READS:
+        late += deadline.is_over()
+        ready = poller.poll(0 if late else timeout_ms)
+        if not ready:
+            break
+        for fd, _ in ready:
+            if fd in splitters and (data := posix.read(fd, READ_BYTES)):
+                _give_all(give, splitters[fd].take(data, time.time_ns()))
+                continue
+            if fd in splitters:
+                _give_all(give, splitters.pop(fd).finish(time.time_ns()))
+            poller.unregister(fd)
+            timeout_ms = QUIET_MS
+    for splitter in splitters.values():
+        _give_all(give, splitter.finish(time.time_ns()))
+
+
+def _give_all(give: "Callable[[Lines], None]", taken: list[Lines]) -> None:
+    for lines in taken:
+        give(lines)

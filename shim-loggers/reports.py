@@ -1,0 +1,53 @@
+"""What a logger has to say about itself: to the journal, and to the local copy of the output.
+
+Its stderr is /dev/null. Source: systemd.io, "Native Journal Protocol".
+"""
+
+import time
+from _socket import AF_UNIX, SOCK_DGRAM, socket
+
+from local_copy import LocalCopy
+
+JOURNAL = "/run/systemd/journal/socket"
+AGAIN_S = 60
+"""A trouble that goes on is told again after so long."""
+ERROR = 3
+WARNING = 4
+"""Source: syslog(3)."""
+
+
+class Reports:
+    """Tells people what goes wrong in this program."""
+
+    def __init__(self, driver: str, container_id: str, copy: LocalCopy | None) -> None:
+        self._driver = driver
+        self._container_id = container_id
+        self._copy = copy
+        self._told_at = float("-inf")
+
+    def trouble(self, text: str) -> None:
+        """Tell of something that is tried again; not more often than once a minute."""
+        if time.monotonic() - self._told_at >= AGAIN_S:
+            self._told_at = time.monotonic()
+            self._tell(text, WARNING)
+
+    def loss(self, text: str) -> None:
+        """Tell of something that can't be made good."""
+        self._tell(text, ERROR)
+
+    def _tell(self, text: str, priority: int) -> None:
+        line = f"{self._driver}: {text}".replace("\n", " ")
+        if self._copy is not None:
+            self._copy.note(line)
+        fields = (
+            f"MESSAGE={line}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER=shim-logger\n"
+            f"CONTAINER_ID={self._container_id}\n"
+        )
+        sock = socket(AF_UNIX, SOCK_DGRAM)
+        sock.settimeout(0.2)
+        try:
+            sock.sendto(fields.encode(errors="replace"), JOURNAL)
+        except OSError:
+            return  # no journald here; the local copy has it
+        finally:
+            sock.close()

@@ -1,0 +1,128 @@
+"""Lines on their way from the thread that reads the pipes to the one that sends.
+
+What the sender has taken and not delivered counts as held: the budget bounds what there really is.
+"""
+
+import time
+from _queue import Empty, SimpleQueue
+
+from lines import OVERHEAD_BYTES, Lines
+
+__all__ = ["Empty", "Spool"]
+
+SETTLE_S = 0.5
+"""How often a reader that waits for room looks at its deadline."""
+MIN_ROOM_BYTES = 64 * 1024
+"""A budget is at least what is read at once, twice."""
+
+
+class Spool:
+    """A queue with a budget of bytes; blocking, or losing and counting what is too much."""
+
+    def __init__(self, max_bytes: int, *, blocking: bool) -> None:
+        self._max_bytes = max(max_bytes, MIN_ROOM_BYTES) if blocking else max_bytes
+        self._blocking = blocking
+        self._waiting: SimpleQueue[Lines | None] = SimpleQueue()
+        self._freed: SimpleQueue[int] = SimpleQueue()
+        self.held_bytes = 0
+        self.dropped = 0
+        """Lines lost for want of room, all in all."""
+        self._untold = 0
+
+    def put(self, lines: Lines, deadline: "Deadline") -> None:
+        """Hand over lines. If blocking, wait for room until the deadline; what has none is lost.
+
+        An empty spool takes whatever comes, so that a line larger than the budget gets through.
+        """
+        self._settle()
+        if self._blocking:
+            while self._is_full(lines.cost) and not deadline.is_over():
+                self._settle(SETTLE_S)
+        elif self._is_full(lines.cost):
+            self._put_some(lines)
+            return
+        if self._untold:
+            self._report(lines.time_ns)
+        self._give(lines)
+
+    def close(self) -> None:
+        """Nothing comes any more."""
+        if self._untold:
+            self._report(time.time_ns())
+        self._waiting.put(None)
+
+    def take(self, timeout_s: float | None) -> Lines | None:
+        """Return the next lines; None after the last ones.
+
+        Raises:
+            Empty: nothing came for so long.
+        """
+        return (
+            self._waiting.get(timeout=timeout_s)
+            if timeout_s
+            else self._waiting.get(block=timeout_s is None)
+        )
+
+    def free(self, cost: int) -> None:
+        """The sender has got rid of so many bytes."""
+        self._freed.put(cost)
+
+    def count_left(self) -> int:
+        """How many lines nobody has taken; for the end, when nobody does any more."""
+        left = 0
+        while True:
+            try:
+                lines = self._waiting.get(block=False)
+            except Empty:
+                return left
+            left += lines.count() if lines else 0
+
+    def _is_full(self, cost: int) -> bool:
+        return self.held_bytes > 0 and self.held_bytes + cost > self._max_bytes
+
+    def _put_some(self, lines: Lines) -> None:
+        """Keep the whole lines that there is room for, and drop the others."""
+        room = self._max_bytes - self.held_bytes - OVERHEAD_BYTES
+        end = lines.text.rfind(b"\n", 0, max(room, 0)) if lines.partial is None else -1
+        if end >= 0:
+            self._give(Lines(lines.stream, lines.time_ns, lines.text[:end]))
+        lost = lines.text.count(b"\n", max(end, 0)) + (end < 0)
+        self.dropped += lost
+        self._untold += lost
+
+    def _report(self, now_ns: int) -> None:
+        """Say in the stream itself what is missing there."""
+        text = f"shim-logger: {self._untold} lines dropped: the buffer was full"
+        self._untold = 0
+        self._give(Lines("stderr", now_ns, text.encode()))
+
+    def _give(self, lines: Lines) -> None:
+        self.held_bytes += lines.cost
+        self._waiting.put(lines)
+
+    def _settle(self, timeout_s: float = 0) -> None:
+        try:
+            self.held_bytes -= self._freed.get(block=timeout_s > 0, timeout=timeout_s or None)
+            while True:
+                self.held_bytes -= self._freed.get(block=False)
+        except Empty:
+            pass
+
+
+class Deadline:
+    """When everything has to be over: never, until the end has begun."""
+
+    def __init__(self) -> None:
+        self.at = float("inf")
+
+    def begin(self, seconds: float) -> None:
+        """The end has begun; what came first counts."""
+        self.at = min(self.at, time.monotonic() + seconds)
+
+    def left_s(self, at_most: float) -> float:
+        """Seconds that an operation may take; 0 if there are none."""
+        return max(0.0, min(at_most, self.at - time.monotonic()))
+
+    def is_over(self) -> bool:
+        """Whether there is no time left."""
+        return time.monotonic() >= self.at
