@@ -1,6 +1,6 @@
 """Run every benchmark, or those named, and print their tables.
 
-Usage: sudo .venv/bin/python bench/run.py [starts] [pulls] [memory] [control-plane]
+Usage: sudo .venv/bin/python bench/run.py [starts] [pulls] [memory] [control-plane] [loggers]
 """
 
 import asyncio
@@ -11,13 +11,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import control_plane, memory, pulls, starts
+from bench import control_plane, loggers, memory, pulls, starts
 
 BENCHMARKS = {
     "starts": starts.measure,
     "pulls": pulls.measure,
     "memory": memory.measure,
     "control-plane": control_plane.measure,
+    "loggers": loggers.measure,
 }
 
 

@@ -33,14 +33,9 @@ from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
-from fargate_agent.logdriver.jsonfile import JsonFileDriver
+from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.network.bridge import Bridges
-from fargate_agent.network.dns import (
-    read_host_nameservers,
-    render_hostname,
-    render_hosts,
-    render_resolv_conf,
-)
+from fargate_agent.network.dns import read_host_nameservers, render_etc_files
 from fargate_agent.network.macvlan import MacvlanEni
 from fargate_agent.network.names import name_instance
 from fargate_agent.network.namespaces import socket_in_netns
@@ -49,12 +44,13 @@ from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.sweep import sweep
 from fargate_agent.network.veth import VethEni
 from fargate_agent.parallel import together, until
-from fargate_agent.plan import EniKind, Site, TaskPlan
+from fargate_agent.plan import EniKind, Site
 from fargate_agent.preconditions import (
     AgentError,
     NotNowError,
     check_settings,
     find_group,
+    find_logger_user,
     hold,
     hold_state_dir,
     read_key,
@@ -72,6 +68,7 @@ from fargate_agent.settings_file import SettingsError
 from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
+from fargate_agent.tmds.confidential import make_confidential
 from fargate_agent.tmds.server import TaskMetadata
 
 log = logging.getLogger(__name__)
@@ -176,7 +173,7 @@ async def _run_services(
     notifier: Notifier,
 ) -> None:
     control_plane = _build_control_plane(settings, http)
-    machine = _build_machine(settings, containerd)
+    machine = _build_machine(settings, containerd, http)
     notifier.status(f"waiting for containerd at {settings.containerd_address}")
     await machine.runtime.ready()
     version = (await containerd.version()).version
@@ -262,12 +259,15 @@ def _settle_memory() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
+def _build_machine(
+    settings: AgentSettings, containerd: Containerd, http: aiohttp.ClientSession
+) -> _Machine:
     findings, cgroups = Findings(), _read_cgroup_drivers(settings)
     instance = name_instance(settings.state_dir)
     bridges = Bridges(instance, findings)
     netns = KernelNetns(instance)
     veth, macvlan = VethEni(bridges), MacvlanEni()
+    user = find_logger_user(settings.logger_user)
     runtime = RuncRuntime(
         containerd,
         RuncSettings(
@@ -275,16 +275,19 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             runc_root=settings.runc_root,
             create_timeout_s=settings.container_create_timeout_s,
             start_timeout_s=settings.container_start_timeout_s,
+            logger_user=user,
         ),
         cgroups,
-        render_files=_render_files,
+        render_files=render_etc_files,
         note=findings.note,
     )
+    confidential = make_confidential(settings, http, runtime.exists)
     metadata = TaskMetadata(
         open_socket=socket_in_netns,
         read_usage=runtime.usage,
         read_link_stats=read_link_stats,
         snapshotter=settings.snapshotter,
+        confidential=confidential,
     )
     images = ContainerdImageStore(
         containerd,
@@ -297,11 +300,6 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
         socket_in_netns,
         read_host_nameservers,
     )
-    json_file = JsonFileDriver(
-        program=settings.shim_loggers_dir.resolve() / "json-file",
-        max_size=settings.log_max_size,
-        max_file=settings.log_max_file,
-    )
     return _Machine(
         site=Site(
             netns_dir=settings.netns_dir,
@@ -309,6 +307,7 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             logs_dir=settings.state_dir / "logs",
             eni_ifname=settings.eni_ifname,
             region=settings.region,
+            default_log_driver="json-file" if settings.log_copy else "none",
         ),
         drivers=Drivers(
             netns=netns,
@@ -316,7 +315,8 @@ def _build_machine(settings: AgentSettings, containerd: Containerd) -> _Machine:
             metadata=metadata,
             images=images,
             runtime=runtime,
-            logs={"json-file": json_file},
+            logs=make_log_drivers(settings, user, read_host_nameservers),
+            secrets=confidential,
         ),
         findings=findings,
         cgroups=cgroups,
@@ -337,15 +337,6 @@ def _read_cgroup_drivers(settings: AgentSettings) -> CgroupDrivers:
         raise AgentError(str(error)) from None
     log.info("tasks are bounded by %s", drivers)
     return drivers
-
-
-def _render_files(task: TaskPlan) -> Mapping[str, str]:
-    fallback = () if task.dns.servers else read_host_nameservers()
-    return {
-        "resolv.conf": render_resolv_conf(task.dns, fallback),
-        "hosts": render_hosts(task.dns, task.enis),
-        "hostname": render_hostname(task.dns),
-    }
 
 
 def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -> ControlPlane:

@@ -8,7 +8,7 @@ Two rules hold for every driver:
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -188,9 +188,11 @@ class Runtime(Protocol):
         ...
 
     async def create(
-        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str
+        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
     ) -> None:
         """Return when the container stands, its logger runs, and only `start` is missing.
+
+        `log_uri` None throws its output away.
 
         Raises:
             CannotCreateContainerError: containerd or runC refused, e.g. an unknown user.
@@ -207,6 +209,7 @@ class Runtime(Protocol):
 
         Raises:
             CannotStartContainerError: it could not be started.
+            ResourceInitializationError: its logger has found that it can't work.
         """
         ...
 
@@ -233,14 +236,37 @@ class Runtime(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggerUser:
+    """Whom the programs that send output run as, once they are set up."""
+
+    uid: int
+    gid: int
+
+
 class LogDriver(Protocol):
     """Says where a container's output goes; the program that sends it is started by the shim."""
 
-    def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
-        """Return the log URI that containerd is given.
+    needs_network: bool = False
+    """The program uses the network of the task at once, so containers are made after it."""
+
+    def uri(self, task: TaskPlan, container: ContainerPlan) -> str | None:
+        """Return the log URI that containerd is given; None throws output away.
 
         Raises:
             ResourceInitializationError: an option is missing or wrong.
+        """
+        ...
+
+
+class SecretStore(Protocol):
+    """Reads the values of secrets, as the execution role of a task."""
+
+    async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
+        """Return the values by what refers to them. The network of the task must be up.
+
+        Raises:
+            ResourceInitializationError: one is not to be had.
         """
         ...
 
@@ -272,3 +298,4 @@ class Drivers:
     runtime: Runtime
     logs: Mapping[str, LogDriver]
     """By the name used in the task definition, e.g. `awslogs`."""
+    secrets: SecretStore

@@ -3,6 +3,7 @@
 import fcntl
 import grp
 import os
+import pwd
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.claim import ClaimedError, claim
+from fargate_agent.drivers import LoggerUser
 from fargate_agent.settings import AgentKey, AgentSettings, read_key_file
 
 OLDEST_CONTAINERD: Final = (1, 6)
@@ -33,6 +35,7 @@ def check_settings(settings: AgentSettings) -> None:
     """
     read_key(settings)
     find_group(settings.socket_group)
+    find_logger_user(settings.logger_user)
 
 
 @contextmanager
@@ -104,6 +107,26 @@ def read_key(settings: AgentSettings) -> AgentKey:
             "FARGATE_AGENT_SECRET_ACCESS_KEY"
         )
     return AgentKey(access_key_id=key_id, secret_access_key=secret)
+
+
+def find_logger_user(name: str | None) -> LoggerUser | None:
+    """Return the numbers of a user by name, or of `uid:gid`; blocks.
+
+    Raises:
+        AgentError: there is no such user, or it is root.
+    """
+    if name is None:
+        return None
+    uid, _, gid = name.partition(":")
+    if gid:
+        return LoggerUser(uid=int(uid), gid=int(gid))
+    try:
+        user = pwd.getpwnam(name)
+    except KeyError:
+        raise AgentError(f"logger_user: there is no user {name}") from None
+    if 0 in (user.pw_uid, user.pw_gid):
+        raise AgentError(f"logger_user: {name} has the rights of root")
+    return LoggerUser(uid=user.pw_uid, gid=user.pw_gid)
 
 
 def find_group(name: str | None) -> int | None:

@@ -65,10 +65,26 @@ class AgentSettings(FileSettings):
     environment."""
     registry_auth_file: Path | None = None
     """A Docker `config.json` with credentials of registries."""
+    aws_credentials_file: Path | None = None
+    """A shared credentials file with the machine's own AWS keys, in profile `default`, mode 0600.
+    With them the execution roles of tasks are assumed."""
+    assume_roles: bool = True
+    """Else tasks get the machine's own keys, for local stacks without STS."""
+    aws_endpoint_url: str | None = None
+    """URL of every AWS service that the agent calls. None: those of AWS in `region`."""
     container_create_timeout_s: Annotated[float, Field(gt=0)] = 240
     """Source: amazon-ecs-agent, agent/dockerclient/timeout.go, `CreateContainerTimeout`."""
     container_start_timeout_s: Annotated[float, Field(gt=0)] = 180
     """Source: amazon-ecs-agent README, `ECS_CONTAINER_START_TIMEOUT`."""
+    log_driver_mode: Literal["blocking", "non-blocking"] = "non-blocking"
+    """Whether a container waits when its log driver doesn't keep up, unless the task definition
+    says it. Source: ECS API, account setting `defaultLogDriverMode`."""
+    logger_user: Annotated[str, Field(pattern=r"^([^:\s]+|[1-9][0-9]*:[1-9][0-9]*)$")] | None = None
+    """Whom the programs that send output run as: a name, or `uid:gid`. None: root."""
+    awslogs_endpoint: str | None = None
+    """URL of CloudWatch Logs. None: that of AWS in the region of the log group."""
+    log_copy: bool = True
+    """Whether a copy of a container's output is kept here, whatever its log driver."""
     log_max_size: str = "10m"
     log_max_file: Annotated[int, Field(ge=1)] = 2
     """Size and number of the files of the local copy of a container's output."""

@@ -3,12 +3,32 @@
 `socket` and `ssl` are loaded only by those who need TLS: they cost 3 MB and 15 ms.
 """
 
-from _socket import AF_INET, AF_INET6, AF_UNIX, SOCK_STREAM, getaddrinfo, socket
+import posix
+from _socket import (
+    AF_INET,
+    AF_INET6,
+    AF_UNIX,
+    IPPROTO_TCP,
+    SO_KEEPALIVE,
+    SOCK_STREAM,
+    SOL_SOCKET,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_NODELAY,
+    getaddrinfo,
+    socket,
+)
 
 from nameservers import Nameservers
 from spool import Deadline
 
-CONNECT_S = 5.0
+CONNECT_S = 10.0
+"""For the name to be found, and one of its addresses to answer."""
+HANDSHAKE_S = 5.0
+"""For TLS to be agreed upon."""
+KEEP_ALIVE_S = 15
+"""How often a quiet connection is tried: one that a firewall has forgotten would swallow what is
+sent next. Source: Go, net, Dialer.KeepAlive."""
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,32 +89,34 @@ class Connector:
         servers = flags.get("dns-servers", "").split(",")
         search = flags.get("dns-search", "").split(",")
         self._nameservers = (
-            Nameservers(servers, [name for name in search if name], deadline)
-            if servers[0]
-            else None
+            Nameservers(servers, [name for name in search if name]) if servers[0] else None
         )
 
     def connect(self, host: str, port: int) -> socket:
         """Connect to the first address of a host that answers.
 
         Raises:
-            OSError: none does.
+            OSError: none does, or no name server. Source of the texts: Go, net.
         """
+        attempt = self._begin()
+        addresses = self._resolve(host, port, attempt)
         fault = OSError(f"lookup {host}: no such host")
-        for address in self._resolve(host, port):
+        for tried, address in enumerate(addresses):
             sock = socket(AF_INET6 if ":" in address else AF_INET, SOCK_STREAM)
             try:
-                sock.settimeout(self._deadline.left_s(CONNECT_S) or 0.001)
+                sock.settimeout(attempt.left_s(CONNECT_S) / (len(addresses) - tried) or 0.001)
                 sock.connect((address, port))
             except OSError as error:
                 sock.close()
-                fault = OSError(f"dial tcp {address}:{port}: {error.strerror or error}")
+                place = Address("tcp", address, port)
+                fault = OSError(f"dial {str(place).replace('://', ' ')}: {_explain(error)}")
             else:
+                _tune(sock)
                 return sock
         raise fault
 
-    def connect_unix(self, path: str, kind: int = SOCK_STREAM) -> socket:
-        """Connect to a unix socket.
+    def connect_unix(self, path: str, kind: int = SOCK_STREAM, *, follow: bool = True) -> socket:
+        """Connect to a unix socket; a link to one is not followed unless `follow`.
 
         Raises:
             OSError: nobody listens there.
@@ -102,10 +124,10 @@ class Connector:
         sock = socket(AF_UNIX, kind)
         try:
             sock.settimeout(self._deadline.left_s(CONNECT_S) or 0.001)
-            sock.connect(path)
+            _connect_unix(sock, path, posix.O_PATH | (0 if follow else posix.O_NOFOLLOW))
         except OSError as error:
             sock.close()
-            raise OSError(f"dial unix {path}: {error.strerror or error}") from error
+            raise OSError(f"dial unix {path}: {_explain(error)}") from error
         return sock
 
     def secure(self, sock: socket, host: str, context: "ssl.SSLContext") -> "ssl.SSLSocket":
@@ -116,13 +138,52 @@ class Connector:
         """
         from socket import socket as full_socket
 
-        return context.wrap_socket(full_socket(fileno=sock.detach()), server_hostname=host)
+        full = full_socket(fileno=sock.detach())
+        try:
+            full.settimeout(self._deadline.left_s(HANDSHAKE_S) or 0.001)
+            return context.wrap_socket(full, server_hostname=_encode(host))
+        except BaseException:
+            full.close()
+            raise
 
-    def _resolve(self, host: str, port: int) -> list[str]:
+    def _begin(self) -> Deadline:
+        attempt = Deadline()
+        attempt.begin(self._deadline.left_s(CONNECT_S))
+        return attempt
+
+    def _resolve(self, host: str, port: int, attempt: Deadline) -> list[str]:
         if self._nameservers is not None:
-            return self._nameservers.resolve(host)
-        found = getaddrinfo(host, port, 0, SOCK_STREAM)
+            return self._nameservers.resolve(host, attempt)
+        found = getaddrinfo(_encode(host), port, 0, SOCK_STREAM)
         return [str(entry[4][0]) for entry in found]
+
+
+def _encode(host: str) -> str | bytes:
+    """Spare the codec for names, which a `str` loads, and its 1.4 MB."""
+    return host.encode() if host.isascii() else host
+
+
+def _tune(sock: socket) -> None:
+    """Keep the connection alive, and let nothing wait for more: what is sent is a batch."""
+    sock.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+    sock.setsockopt(SOL_SOCKET, SO_KEEPALIVE, 1)
+    for option in (TCP_KEEPIDLE, TCP_KEEPINTVL):
+        sock.setsockopt(IPPROTO_TCP, option, KEEP_ALIVE_S)
+
+
+def _connect_unix(sock: socket, path: str, modes: int) -> None:
+    """Connect by a name that is short: the kernel takes none of more than 107 bytes."""
+    fd = posix.open(path, modes | posix.O_CLOEXEC)
+    try:
+        sock.connect(f"/proc/self/fd/{fd}")
+    finally:
+        posix.close(fd)
+
+
+def _explain(error: OSError) -> str:
+    if isinstance(error, TimeoutError):
+        return "i/o timeout"
+    return f"connect: {error.strerror.lower()}" if error.strerror else str(error)
 
 
 def make_tls_context(ca_path: str = "", *, verify: bool = True) -> "ssl.SSLContext":
@@ -133,8 +194,12 @@ def make_tls_context(ca_path: str = "", *, verify: bool = True) -> "ssl.SSLConte
     """
     import ssl
 
-    context = ssl.create_default_context(cafile=ca_path or None)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+    elif ca_path:
+        context.load_verify_locations(ca_path)
+    else:
+        context.load_default_certs()
     return context

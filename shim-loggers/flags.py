@@ -6,6 +6,7 @@ Source: containerd, pkg/process/io_util.go; moby and docker/go-units for sizes.
 DECIMAL = 1000
 BINARY = 1024
 _UNITS = ("", "k", "m", "g", "t", "p")
+_DURATIONS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE = ("1", "t", "true")
 _FALSE = ("0", "f", "false")
 
@@ -49,10 +50,27 @@ def parse_size(text: str, base: int) -> int:
     """
     lower = text.strip().lower().removesuffix("b").removesuffix("i")
     unit = lower[-1:] if lower[-1:] in _UNITS else ""
-    try:
-        size = int(float(lower.removesuffix(unit)) * base ** _UNITS.index(unit))
-    except (ValueError, OverflowError):
-        raise ValueError(f"invalid size: '{text}'") from None
-    if size < 0:
+    number = lower.removesuffix(unit).rstrip(" ")
+    if not number.replace(".", "", 1).isdecimal():
         raise ValueError(f"invalid size: '{text}'")
-    return size
+    return int(float(number) * base ** _UNITS.index(unit))
+
+
+def parse_duration(text: str) -> float:
+    """Read a span of time with its units, e.g. `1m30s` or `500ms`; return seconds.
+
+    Raises:
+        ValueError: it is none. Source: Go, time.ParseDuration.
+    """
+    seconds, rest = 0.0, text
+    while rest:
+        number = rest[: len(rest) - len(rest.lstrip("0123456789."))]
+        unit = rest[len(number) :]
+        unit = unit[: len(unit) - len(unit.lstrip("nsuµmh"))]
+        if unit not in _DURATIONS_S or not number.replace(".", "", 1).isdecimal():
+            break
+        seconds += float(number) * _DURATIONS_S[unit]
+        rest = rest[len(number) + len(unit) :]
+    if rest and text != "0" or not text:
+        raise ValueError(f"invalid duration: '{text}'")
+    return seconds

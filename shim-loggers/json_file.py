@@ -2,36 +2,132 @@
 
     json-file --log-path FILE [--max-size 10m] [--max-file 2] [--container-id ID] …
 
-`json-file` has checked the flags and told the shim that the container may start.
+`json-file` has checked the simple flags; without others, it has told the shim that the container
+may start. What the others need is loaded only for them.
+
+Source: moby, daemon/logger/jsonfilelog/jsonfilelog.go; shim-loggers-for-containerd, README.
 """
 
+import posix
 import sys
 
-from flags import DECIMAL, parse_flags, parse_size
+from flags import DECIMAL, parse_bool, parse_flags, parse_size
 from local_copy import LocalCopy
-from pump import catch_signals, pump
+from pump import END_S, catch_signals, pump, tell_ready
 from spool import Deadline
 
-FLAGS = ("log-path", "max-size", "max-file", "container-id", "container-name")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from compressor import Compressor
+
+PREFIX = "json-file-"
+ATTRIBUTES = ("labels", "labels-regex", "env", "env-regex", "tag")
+"""Flags with that prefix: what each record tells of the container."""
+FLAGS = (
+    *("log-path", "fault-path", "max-size", "max-file", "compress"),
+    *("container-id", "container-name", "container-image-id", "container-image-name"),
+    *("container-labels", "container-env"),
+    *(PREFIX + name for name in ATTRIBUTES),
+    *("log-driver", "mode", "max-buffer-size"),
+)
+"""The last ones are those of every driver, and change nothing: nothing keeps this one waiting."""
 MAX_LINE_BYTES = 16 * 1024
 """A longer line becomes several records. Source: moby, daemon/logger/copier.go."""
 
 
 def main() -> None:
-    """Log until the container is gone."""
+    """Log until the container is gone. The first argument is `told`, or `untold`."""
+    told = sys.argv.pop(1) == "told"
     flags = parse_flags(sys.argv[1:])
-    for name in flags:
-        if name not in FLAGS:
-            raise ValueError("unknown flag --" + name)
-    max_files = int(flags.get("max-file", "1"))
-    if "log-path" not in flags or max_files < 1:
-        raise ValueError("--log-path is required, and --max-file is at least 1")
-    copy = LocalCopy(flags["log-path"], parse_size(flags.get("max-size", "0"), DECIMAL), max_files)
     deadline = Deadline()
+    compressor = None
+    try:
+        check_names(flags)
+        compressor = make_compressor(flags)
+        max_bytes = parse_size(flags.get("max-size", "0"), DECIMAL)
+        max_files = int(flags.get("max-file", "1"))
+        attributes = render_attributes(flags, deadline)
+        copy = LocalCopy(
+            flags["log-path"], max_bytes, max_files, attributes=attributes, compressor=compressor
+        )
+    except (OSError, ValueError) as error:
+        say_why(flags, str(error))
+        sys.exit(1)
     sigterm_fd = catch_signals(deadline)
+    if not told:
+        tell_ready()
     try:
         pump(copy.write, MAX_LINE_BYTES, sigterm_fd, deadline)
     except BaseException as error:
         copy.note(f"json-file: {error!r}")
         raise
     copy.close()
+    deadline.begin(END_S)
+    if compressor is not None and not compressor.wait(deadline.left_s(END_S)):
+        from compressor import COMPRESSED, PART, remove
+
+        remove(flags["log-path"] + ".1" + COMPRESSED + PART)
+    posix._exit(0)
+
+
+def check_names(flags: dict[str, str]) -> None:
+    """Return if all flags are known ones.
+
+    Raises:
+        ValueError: one isn't.
+    """
+    for name in flags:
+        if name not in FLAGS:
+            raise ValueError("unknown flag: --" + name)
+
+
+def make_compressor(flags: dict[str, str]) -> "Compressor | None":
+    """Return what compresses rotated files, if they shall be.
+
+    Raises:
+        ValueError: there will be none.
+    """
+    if not parse_bool(flags, "compress", default=False):
+        return None
+    if int(flags.get("max-file", "1")) < 2 or not parse_size(flags.get("max-size", "0"), DECIMAL):
+        raise ValueError(
+            "compress cannot be true when max-file is less than 2 or max-size is not set"
+        )
+    from compressor import Compressor
+
+    return Compressor()
+
+
+def render_attributes(flags: dict[str, str], deadline: Deadline) -> bytes:
+    """Return the member `attrs` of every record, and a comma; nothing if there are none.
+
+    Raises:
+        OSError, ValueError: as `tags.read_attributes` and `tags.render_tag`.
+    """
+    asked = {name: flags[PREFIX + name] for name in ATTRIBUTES if PREFIX + name in flags}
+    if not asked:
+        return b""
+    for name in ("container-id", "container-name"):
+        if name not in flags:
+            raise ValueError(f"{name} is required")
+    from connection import Connector
+    from json_text import quote
+    from reports import Reports
+    from sender import Setup
+    from tags import read_attributes, render_tag
+
+    setup = Setup(flags | asked, deadline, Reports("json-file", "", None), None)
+    attributes = read_attributes(setup, Connector(flags, deadline))
+    if "tag" in asked:
+        attributes["tag"] = render_tag(setup.flags)
+    pairs = [quote(name) + b":" + quote(attributes[name]) for name in sorted(attributes)]
+    return b'"attrs":{%b},' % b",".join(pairs) if pairs else b""
+
+
+def say_why(flags: dict[str, str], text: str) -> None:
+    """Leave the reason where `--fault-path` says, and make the directories that lead there."""
+    if "fault-path" in flags:
+        modes = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
+        fd = posix.open(flags["fault-path"], modes, 0o600)
+        posix.write(fd, text.encode(errors="replace"))
+        posix.close(fd)

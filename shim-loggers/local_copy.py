@@ -9,22 +9,31 @@ from _thread import allocate_lock
 
 from lines import Lines
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from compressor import Compressor
+
+COMPRESSED = ".gz"
 RECORD = b'{"log":"'
 SPECIAL = bytes([ord("\\"), ord('"'), *range(ord("\n")), *range(ord("\n") + 1, ord(" "))])
 """What JSON wants escaped, but for the newline. The backslash goes first: the others add some."""
 ORDINARY = bytes(set(range(256)) - set(SPECIAL))
 
 
-def render_end(stream: str, time_ns: int) -> bytes:
-    """What follows the text in a record; the time is RFC 3339 in UTC."""
+def render_end(stream: str, time_ns: int, attributes: bytes = b"") -> bytes:
+    """What follows the text in a record; the time is RFC 3339 in UTC.
+
+    `attributes` are members of the record, each with a comma behind it.
+    """
     seconds, nanoseconds = divmod(time_ns, 10**9)
     moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-    return b'","stream":"%b","time":"%b.%09dZ"}\n' % (stream.encode(), moment.encode(), nanoseconds)
+    told = (stream.encode(), attributes, moment.encode(), nanoseconds)
+    return b'","stream":"%b",%b"time":"%b.%09dZ"}\n' % told
 
 
-def render_records(lines: Lines) -> bytes:
+def render_records(lines: Lines, attributes: bytes = b"") -> bytes:
     """Make one record of each line. One that goes on in the next record has no newline."""
-    end = render_end(lines.stream, lines.time_ns)
+    end = render_end(lines.stream, lines.time_ns, attributes)
     text = RECORD + escape(lines.text).replace(b"\n", b"\\n" + end + RECORD)
     return text + end if lines.goes_on else text + b"\\n" + end
 
@@ -46,13 +55,22 @@ def escape(text: bytes) -> bytes:
 class LocalCopy:
     """The file, and its predecessors `<path>.1`, `<path>.2` and so on: the higher, the older."""
 
-    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+    def __init__(
+        self,
+        path: str,
+        max_bytes: int,
+        max_files: int,
+        *,
+        attributes: bytes = b"",
+        compressor: "Compressor | None" = None,
+    ) -> None:
         self._lock = allocate_lock()
-        self._file = LogFile(path, max_bytes, max_files)
+        self._attributes = attributes
+        self._file = LogFile(path, max_bytes, max_files, compressor)
 
     def write(self, lines: Lines) -> None:
         """Write lines, or count them as lost."""
-        records = render_records(lines)
+        records = render_records(lines, self._attributes)
         with self._lock:
             self._file.write(records)
 
@@ -69,10 +87,13 @@ class LocalCopy:
 class LogFile:
     """The files, as bytes."""
 
-    def __init__(self, path: str, max_bytes: int, max_files: int) -> None:
+    def __init__(
+        self, path: str, max_bytes: int, max_files: int, compressor: "Compressor | None" = None
+    ) -> None:
         self.path = path
         self.max_bytes = max_bytes
         self.max_files = max_files
+        self.compressor = compressor
         self.lost = 0
         self.fault = ""
         self.fd = -1
@@ -130,16 +151,36 @@ class LogFile:
         return records[written:]
 
     def rotate(self) -> None:
-        """Give every file the next number, drop the oldest, and begin a new one."""
-        names = [self.path] + [f"{self.path}.{n}" for n in range(1, self.max_files)]
-        for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
-            if exists(newer):
-                posix.rename(newer, older)
-        if self.max_files == 1:
-            posix.unlink(self.path)
+        """Give every file the next number, drop the oldest, and begin a new one.
+
+        One that may not rename its file, since it runs as another user, begins it anew.
+        """
+        if self.compressor is not None:
+            self.compressor.wait()
+        try:
+            for number in range(self.max_files - 1, 0, -1):
+                self.move(number)
+            if self.max_files == 1:
+                posix.unlink(self.path)
+        except PermissionError:
+            posix.ftruncate(self.fd, 0)
+            self.size = 0
+            return
         posix.close(self.fd)
         self.fd = -1
+        if self.compressor is not None:
+            self.compressor.begin(f"{self.path}.1")
         self.open()
+
+    def move(self, number: int) -> None:
+        """Give this number to the file that is one newer, be it compressed or not."""
+        older = f"{self.path}.{number}"
+        newer = f"{self.path}.{number - 1}" if number > 1 else self.path
+        for end, other in (("", COMPRESSED), (COMPRESSED, "")):
+            if exists(newer + end):
+                if exists(older + other):
+                    posix.unlink(older + other)
+                posix.rename(newer + end, older + end)
 
 
 def exists(path: str) -> bool:

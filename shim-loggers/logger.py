@@ -14,11 +14,12 @@ from _thread import stack_size, start_new_thread
 from flags import BINARY, DECIMAL, parse_flags, parse_size
 from lines import Lines
 from local_copy import LocalCopy
-from pump import END_S, catch_signals, pump, tell_ready
+from pump import END_S, STDOUT_FD, catch_signals, has_ended, pump, tell_ready
 from reports import Reports
 from sender import Destination, Sender, Setup
 from spool import Deadline, Spool
 
+O_PATH = posix.O_PATH | posix.O_CLOEXEC
 STACK_BYTES = 256 * 1024
 DEFAULT_BUFFER = "1m"
 """Source: shim-loggers-for-containerd, `max-buffer-size`."""
@@ -46,15 +47,17 @@ MODES = ("blocking", "non-blocking")
 def main() -> None:
     """Log until the container is gone."""
     flags = parse_flags(sys.argv[1:])
+    # Opened as root: another user may own this directory, and not pass those that lead to it.
+    fault_directory = posix.open(flags.get("fault-path", "/").rpartition("/")[0] or "/", O_PATH)
     try:
         setup = _set_up(flags)
-        spool = _make_spool(flags)
         sigterm_fd = catch_signals(setup.deadline)
         destination = _make_destination(setup)
+        spool = _make_spool(flags, destination)
         _drop_rights(flags)
         destination.open()
     except (OSError, ValueError) as error:
-        _say_why(flags, error)
+        _say_why(flags, fault_directory, error)
         posix._exit(1)
     tell_ready()
     stack_size(STACK_BYTES)
@@ -72,17 +75,21 @@ def _log(
     def give(lines: Lines) -> None:
         if setup.copy is not None:
             setup.copy.write(lines)
-        spool.put(lines, setup.deadline)
+        spool.put(lines, is_over)
+
+    def is_over() -> bool:
+        # While nobody reads the pipes: the logger of a terminal gets no SIGTERM.
+        if has_ended(STDOUT_FD):
+            setup.deadline.begin(END_S)
+        return setup.deadline.is_over()
 
     pump(give, destination.max_line_bytes, sigterm_fd, setup.deadline)
     setup.deadline.begin(END_S)
     spool.close()
     try:
-        fault = sender.ended.get(timeout=setup.deadline.left_s(END_S) + 1)
+        sender.ended.get(timeout=setup.deadline.left_s(END_S) + 1)
     except Empty:
-        fault = None
-    if fault is not None:
-        setup.reports.loss(repr(fault))
+        setup.reports.trouble("the destination hangs")
     lost = sender.count_left()
     if lost or spool.dropped or destination.refused:
         setup.reports.loss(
@@ -107,12 +114,12 @@ def _set_up(flags: dict[str, str]) -> Setup:
     return Setup(flags, Deadline(), reports, copy)
 
 
-def _make_spool(flags: dict[str, str]) -> Spool:
+def _make_spool(flags: dict[str, str], destination: Destination) -> Spool:
     mode = flags.get("mode", "blocking")
     if mode not in MODES:
         raise ValueError(f"unknown mode type: {mode}")
     size = parse_size(flags.get("max-buffer-size", DEFAULT_BUFFER), BINARY)
-    return Spool(size, blocking=mode == "blocking")
+    return Spool(size, blocking=mode == "blocking", max_lines=destination.max_waiting_lines)
 
 
 def _make_destination(setup: Setup) -> Destination:
@@ -138,11 +145,12 @@ def _drop_rights(flags: dict[str, str]) -> None:
         posix.setresuid(uid, uid, uid)
 
 
-def _say_why(flags: dict[str, str], error: Exception) -> None:
+def _say_why(flags: dict[str, str], fault_directory: int, error: Exception) -> None:
     text = str(error) or repr(error)
     Reports(flags.get("log-driver", "logger"), flags.get("container-id", ""), None).loss(text)
     if "fault-path" in flags:
-        flags_of_open = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-        fd = posix.open(flags["fault-path"], flags_of_open, 0o600)
+        name = flags["fault-path"].rpartition("/")[2]
+        modes = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
+        fd = posix.open(name, modes, 0o600, dir_fd=fault_directory)
         posix.write(fd, text.encode(errors="replace"))
         posix.close(fd)

@@ -10,7 +10,8 @@ from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, inet_ntop, inet_
 from spool import Deadline
 
 PORT = 53
-TIMEOUT_S = 3.0
+TIMEOUT_S = 2.0
+"""How long a server may take to answer one question."""
 ROUNDS = 2
 """How often each server is asked. Source: resolv.conf(5), `attempts`."""
 MAX_DATAGRAM_BYTES = 65535
@@ -25,12 +26,12 @@ TRUNCATED = 0x0200
 class Nameservers:
     """The servers of a task, and the names that it searches."""
 
-    def __init__(self, servers: list[str], search: list[str], deadline: Deadline) -> None:
+    def __init__(self, servers: list[str], search: list[str], port: int = PORT) -> None:
         self._servers = servers
         self._search = search
-        self._deadline = deadline
+        self._port = port
 
-    def resolve(self, host: str) -> list[str]:
+    def resolve(self, host: str, deadline: Deadline) -> list[str]:
         """Return the addresses of a host, those of IPv4 first.
 
         Raises:
@@ -38,11 +39,13 @@ class Nameservers:
         """
         if is_address(host):
             return [host]
+        if host.rstrip(".").rpartition(".")[2] == "localhost":
+            return ["127.0.0.1", "::1"]  # no server is asked; source: RFC 6761, section 6.3
         fault = "no such host"
         for name in self._candidates(host):
             for kind in (A, AAAA):
                 try:
-                    found = self._look_up(name, kind)
+                    found = self._look_up(name, kind, deadline)
                 except OSError as error:
                     fault = str(error)
                     break
@@ -57,41 +60,46 @@ class Nameservers:
             return [host[:-1]]
         return [host, *searched] if "." in host else [*searched, host]
 
-    def _look_up(self, name: str, kind: int) -> list[str]:
+    def _look_up(self, name: str, kind: int, deadline: Deadline) -> list[str]:
         question = _render_name(name) + kind.to_bytes(2) + IN.to_bytes(2)
         fault = OSError("no nameserver")
         for server in self._servers * ROUNDS:
             try:
-                answer = self._ask(server, question)
+                answer = self._ask(server, question, deadline)
                 code = answer[3] & 0xF
                 if code in (0, NXDOMAIN):
                     return _read_addresses(answer, kind)
                 fault = OSError("server misbehaving")
             except OSError as error:
                 fault = OSError(f"{server}: {error}")
-            except IndexError:
+            except (IndexError, ValueError):
                 fault = OSError(f"{server}: unreadable answer")
         raise fault
 
-    def _ask(self, server: str, question: bytes) -> bytes:
+    def _ask(self, server: str, question: bytes, deadline: Deadline) -> bytes:
         number = posix.urandom(2)
         query = number + RECURSION_DESIRED.to_bytes(2) + bytes.fromhex("0001000000000000")
         query += question
-        answer = self._exchange(server, query, SOCK_DGRAM)
+        answer = self._exchange((server, self._port), query, SOCK_DGRAM, deadline)
         if int.from_bytes(answer[2:4]) & TRUNCATED:
-            answer = self._exchange(server, query, SOCK_STREAM)
+            answer = self._exchange((server, self._port), query, SOCK_STREAM, deadline)
         return answer
 
-    def _exchange(self, server: str, query: bytes, kind: int) -> bytes:
-        sock = socket(AF_INET6 if ":" in server else AF_INET, kind)
+    def _exchange(
+        self, place: tuple[str, int], query: bytes, kind: int, deadline: Deadline
+    ) -> bytes:
+        turn = Deadline()
+        turn.begin(deadline.left_s(TIMEOUT_S))
+        sock = socket(AF_INET6 if ":" in place[0] else AF_INET, kind)
         try:
-            sock.settimeout(self._deadline.left_s(TIMEOUT_S) or 0.001)
-            sock.connect((server, PORT))
+            sock.settimeout(turn.left_s(TIMEOUT_S) or 0.001)
+            sock.connect(place)
             if kind == SOCK_STREAM:
                 sock.sendall(len(query).to_bytes(2) + query)
                 return _receive(sock, int.from_bytes(_receive(sock, 2)))
             sock.send(query)
-            while True:  # until the socket's own timeout, should others than the server answer
+            while True:  # others than the server may answer first
+                sock.settimeout(turn.left_s(TIMEOUT_S) or 0.001)
                 answer = sock.recv(MAX_DATAGRAM_BYTES)
                 if answer[:2] == query[:2] and answer[12 : len(query)] == query[12:]:
                     return answer
@@ -111,7 +119,11 @@ def is_address(host: str) -> bool:
 
 
 def _render_name(name: str) -> bytes:
-    labels = name.encode("idna").split(b".") if not name.isascii() else name.encode().split(b".")
+    try:
+        encoded = name.encode() if name.isascii() else name.encode("idna")
+    except UnicodeError:
+        encoded = b""
+    labels = encoded.split(b".")
     if any(not 0 < len(label) < 64 for label in labels):
         raise OSError(f"'{name}' is no name of a host")
     return b"".join(len(label).to_bytes(1) + label for label in labels) + b"\0"

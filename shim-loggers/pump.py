@@ -23,14 +23,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STREAMS = {3: "stdout", 4: "stderr"}
+STDOUT_FD = 3
+STREAMS = {STDOUT_FD: "stdout", 4: "stderr"}
 READY_FD = 5
 READ_BYTES = 32 * 1024
 QUIET_MS = 2000
 """After one pipe has ended, the other is given up when nothing comes for so long: a container with
 a terminal has a stderr that never ends."""
 END_S = 9
-"""From SIGTERM to the end of everything, whatever happens. The shim kills after 12 s."""
+"""From SIGTERM, or the end of a pipe, to the end of everything, whatever happens. The shim kills
+12 s after SIGTERM."""
 MAX_LATE_READS = 64
 """After that end, so much is still read to be written down, or counted as lost, at least."""
 
@@ -49,6 +51,13 @@ def tell_ready() -> None:
     """Let the container start."""
     posix.write(READY_FD, b"\0")
     posix.close(READY_FD)
+
+
+def has_ended(fd: int) -> bool:
+    """Whether nobody can write to a pipe any more; what it holds may still be unread."""
+    poller = select.poll()
+    poller.register(fd, 0)
+    return bool(poller.poll(0))
 
 
 def pump(
@@ -71,6 +80,7 @@ def pump(
                 continue
             if fd in splitters:
                 _give_all(give, splitters.pop(fd).finish(time.time_ns()))
+                deadline.begin(END_S)
             poller.unregister(fd)
             timeout_ms = QUIET_MS
     for splitter in splitters.values():

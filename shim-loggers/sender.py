@@ -11,12 +11,16 @@ from _queue import SimpleQueue
 from lines import Lines
 from local_copy import LocalCopy
 from reports import Reports
-from spool import Deadline, Empty, Spool
+from spool import NO_LIMIT, Deadline, Empty, Spool
 
 FIRST_PAUSE_S = 0.1
+QUIET_S = 1.0
+"""Trouble that is over so soon is not told: a router starts with its task."""
 MAX_PAUSE_S = 10.0
+LAST_PAUSE_S = 1.0
+"""The longest pause when the end has begun: the destination may be back by then."""
 NAP_S = 0.25
-"""In a pause, how often the deadline is looked at: the end may begin meanwhile."""
+"""In a pause, how often is looked whether the end has begun."""
 
 
 class Setup:
@@ -36,16 +40,28 @@ class Setup:
 class TryAgain(Exception):  # noqa: N818 - it is no error
     """The destination can't take it now; the text says why."""
 
+    def __init__(self, text: str, sent: int = 0) -> None:
+        super().__init__(text)
+        self.sent = sent
+        """So many of the lines that were added got through in this attempt."""
+
 
 class Destination:
     """What a driver is: lines are added, and sent at the latest when `flush` is called."""
 
     max_line_bytes = 16 * 1024
     """A longer line comes in pieces. Source: moby, daemon/logger/copier.go."""
+    max_waiting_lines = NO_LIMIT
+    """How many lines may wait for it, whatever the budget of bytes is."""
     linger_s = 0.0
     """How long lines may wait for others; 0: what is there is sent at once."""
     refused = 0
     """Lines that it would never have taken, and that are gone."""
+    kept_lines = 0
+    """Lines that a flush has kept back, as others may belong to them; none when the end has begun.
+    They are flushed again after `linger_s`."""
+    kept_cost = 0
+    """Bytes that these take."""
 
     def open(self) -> None:
         """Get ready; the container is started afterwards.
@@ -83,18 +99,21 @@ class Sender:
         self._added = 0
         """Lines that the destination has, and hasn't sent."""
         self._cost = 0
-        self.ended: SimpleQueue[BaseException | None] = SimpleQueue()
+        self.ended: SimpleQueue[None] = SimpleQueue()
         """Gets one item when this is over."""
 
     def run(self) -> None:
-        """Send until the spool is closed and empty, or the deadline is over."""
+        """Send until the spool is closed and empty, or the deadline is over.
+
+        A fault of this program must not stop the container: its output goes on to the local copy.
+        """
         try:
             self._send_all()
             self._destination.close()
-        except BaseException as error:  # noqa: BLE001 - the other thread reports it
-            self.ended.put(error)
-        else:
-            self.ended.put(None)
+        except BaseException as error:  # noqa: BLE001 - there is nobody else to report it
+            self._spool.abandon()
+            self._reports.loss(f"stops sending: {error!r}")
+        self.ended.put(None)
 
     def count_left(self) -> int:
         """Lines that were never sent; for the end."""
@@ -107,8 +126,7 @@ class Sender:
             try:
                 lines = self._spool.take(wait_s)
             except Empty:
-                self._flush()
-                due = float("inf")
+                due = self._flush()
                 continue
             if lines is None:
                 self._flush()
@@ -116,25 +134,33 @@ class Sender:
             self._added += lines.count()
             self._cost += lines.cost
             if self._destination.add(lines):
-                self._flush()
-                due = float("inf")
+                due = self._flush()
             elif due == float("inf"):
                 due = time.monotonic() + self._destination.linger_s
 
-    def _flush(self) -> None:
+    def _flush(self) -> float:
+        """Flush until it succeeds; return when the next time is if nothing comes."""
         pause_s = FIRST_PAUSE_S
         while self._added and not self._deadline.is_over():
             try:
                 self._destination.flush()
             except TryAgain as error:
-                self._reports.trouble(f"{error}; trying again")
+                self._added -= error.sent
+                self._spool.free(0, error.sent)
+                if pause_s > QUIET_S:
+                    self._reports.trouble(f"{error}; trying again")
                 self._pause(pause_s)
                 pause_s = min(pause_s * 2, MAX_PAUSE_S)
             else:
-                self._spool.free(self._cost)
-                self._added = self._cost = 0
+                kept_lines, kept_cost = self._destination.kept_lines, self._destination.kept_cost
+                self._spool.free(self._cost - kept_cost, self._added - kept_lines)
+                self._added, self._cost = kept_lines, kept_cost
+                break
+        return time.monotonic() + self._destination.linger_s if self._added else float("inf")
 
     def _pause(self, seconds: float) -> None:
         until = time.monotonic() + seconds
         while (rest_s := self._deadline.left_s(until - time.monotonic())) > 0:
+            if self._deadline.has_begun():
+                until = min(until, time.monotonic() + LAST_PAUSE_S)
             time.sleep(min(rest_s, NAP_S))

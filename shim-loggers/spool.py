@@ -8,47 +8,58 @@ from _queue import Empty, SimpleQueue
 
 from lines import OVERHEAD_BYTES, Lines
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 __all__ = ["Empty", "Spool"]
 
 SETTLE_S = 0.5
 """How often a reader that waits for room looks at its deadline."""
 MIN_ROOM_BYTES = 64 * 1024
 """A budget is at least what is read at once, twice."""
+NO_LIMIT = 2**63
 
 
 class Spool:
     """A queue with a budget of bytes; blocking, or losing and counting what is too much."""
 
-    def __init__(self, max_bytes: int, *, blocking: bool) -> None:
+    def __init__(self, max_bytes: int, *, blocking: bool, max_lines: int = NO_LIMIT) -> None:
         self._max_bytes = max(max_bytes, MIN_ROOM_BYTES) if blocking else max_bytes
+        self._max_lines = max_lines
         self._blocking = blocking
         self._waiting: SimpleQueue[Lines | None] = SimpleQueue()
-        self._freed: SimpleQueue[int] = SimpleQueue()
+        self._freed: SimpleQueue[tuple[int, int]] = SimpleQueue()
+        self._abandoned = False
         self.held_bytes = 0
+        self.held_lines = 0
         self.dropped = 0
         """Lines lost for want of room, all in all."""
         self._untold = 0
 
-    def put(self, lines: Lines, deadline: "Deadline") -> None:
-        """Hand over lines. If blocking, wait for room until the deadline; what has none is lost.
+    def put(self, lines: Lines, is_over: "Callable[[], bool]") -> None:
+        """Hand over lines. If blocking, wait for room until the time is over; else lose the excess.
 
         An empty spool takes whatever comes, so that a line larger than the budget gets through.
         """
         self._settle()
-        if self._blocking:
-            while self._is_full(lines.cost) and not deadline.is_over():
-                self._settle(SETTLE_S)
-        elif self._is_full(lines.cost):
-            self._put_some(lines)
-            return
-        if self._untold:
-            self._report(lines.time_ns)
-        self._give(lines)
+        while self._blocking and self._is_full(lines) and not (self._abandoned or is_over()):
+            self._settle(SETTLE_S)
+        if self._abandoned:
+            self.dropped += lines.count()
+        elif self._blocking or not self._is_full(lines):
+            self._give(lines)
+        else:
+            self._give_some(lines)
+
+    def abandon(self) -> None:
+        """Nobody takes anything any more: what comes is lost, and nobody waits."""
+        self._abandoned = True
+        self._freed.put((0, 0))
 
     def close(self) -> None:
         """Nothing comes any more."""
-        if self._untold:
-            self._report(time.time_ns())
+        self._report(time.time_ns())
         self._waiting.put(None)
 
     def take(self, timeout_s: float | None) -> Lines | None:
@@ -63,9 +74,9 @@ class Spool:
             else self._waiting.get(block=timeout_s is None)
         )
 
-    def free(self, cost: int) -> None:
-        """The sender has got rid of so many bytes."""
-        self._freed.put(cost)
+    def free(self, cost: int, count: int) -> None:
+        """The sender has got rid of so many bytes, and lines."""
+        self._freed.put((cost, count))
 
     def count_left(self) -> int:
         """How many lines nobody has taken; for the end, when nobody does any more."""
@@ -77,34 +88,53 @@ class Spool:
                 return left
             left += lines.count() if lines else 0
 
-    def _is_full(self, cost: int) -> bool:
-        return self.held_bytes > 0 and self.held_bytes + cost > self._max_bytes
+    def _is_full(self, lines: Lines) -> bool:
+        return self.held_bytes > 0 and (
+            self.held_bytes + lines.cost > self._max_bytes
+            or self.held_lines + lines.count() > self._max_lines
+        )
 
-    def _put_some(self, lines: Lines) -> None:
+    def _give_some(self, lines: Lines) -> None:
         """Keep the whole lines that there is room for, and drop the others."""
-        room = self._max_bytes - self.held_bytes - OVERHEAD_BYTES
-        end = lines.text.rfind(b"\n", 0, max(room, 0)) if lines.partial is None else -1
+        end = self._find_end(lines.text) if lines.partial is None else -1
         if end >= 0:
             self._give(Lines(lines.stream, lines.time_ns, lines.text[:end]))
         lost = lines.text.count(b"\n", max(end, 0)) + (end < 0)
         self.dropped += lost
         self._untold += lost
 
+    def _find_end(self, text: bytes) -> int:
+        """Return where the newline after the last line stands that there is room for, or -1."""
+        room = self._max_bytes - self.held_bytes - OVERHEAD_BYTES
+        end = text.rfind(b"\n", 0, max(room, 0))
+        rows = max(self._max_lines - self.held_lines, 0)
+        if end >= 0 and text.count(b"\n", 0, end + 1) > rows:
+            end = sum(len(line) + 1 for line in text.split(b"\n", rows)[:rows]) - 1
+        return end
+
     def _report(self, now_ns: int) -> None:
         """Say in the stream itself what is missing there."""
-        text = f"shim-logger: {self._untold} lines dropped: the buffer was full"
-        self._untold = 0
-        self._give(Lines("stderr", now_ns, text.encode()))
+        if self._untold:
+            text = f"shim-logger: {self._untold} lines dropped: the buffer was full"
+            self._untold = 0
+            self._hold(Lines("stderr", now_ns, text.encode()))
 
     def _give(self, lines: Lines) -> None:
+        self._report(lines.time_ns)
+        self._hold(lines)
+
+    def _hold(self, lines: Lines) -> None:
         self.held_bytes += lines.cost
+        self.held_lines += lines.count()
         self._waiting.put(lines)
 
     def _settle(self, timeout_s: float = 0) -> None:
         try:
-            self.held_bytes -= self._freed.get(block=timeout_s > 0, timeout=timeout_s or None)
+            freed = self._freed.get(block=timeout_s > 0, timeout=timeout_s or None)
             while True:
-                self.held_bytes -= self._freed.get(block=False)
+                self.held_bytes -= freed[0]
+                self.held_lines -= freed[1]
+                freed = self._freed.get(block=False)
         except Empty:
             pass
 
@@ -118,6 +148,10 @@ class Deadline:
     def begin(self, seconds: float) -> None:
         """The end has begun; what came first counts."""
         self.at = min(self.at, time.monotonic() + seconds)
+
+    def has_begun(self) -> bool:
+        """Whether the end has begun."""
+        return self.at != float("inf")
 
     def left_s(self, at_most: float) -> float:
         """Seconds that an operation may take; 0 if there are none."""

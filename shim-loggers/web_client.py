@@ -12,7 +12,10 @@ if TYPE_CHECKING:
     from connection import Socket
 
 ANSWER_S = 30.0
-"""For a request to be sent, and for its answer."""
+"""For an answer to come, or for a part of a request to be taken."""
+MAX_ANSWER_S = 1920.0
+"""Each time that a server was too slow it gets twice as long, up to this: a large request to a slow
+server would otherwise never get through."""
 MAX_HEAD_BYTES = 64 * 1024
 MAX_BODY_BYTES = 1024 * 1024
 PORTS = {"http": 80, "https": 443}
@@ -53,7 +56,7 @@ class WebClient:
         host, _, port = (
             place.rpartition(":") if place.rfind(":") > place.rfind("]") else (place, "", "")
         )
-        if scheme not in PORTS or not host or any(mark in place for mark in "/?#@"):
+        if scheme not in PORTS or not host or any(mark in place for mark in "/?#@ \r\n"):
             raise ValueError(f"invalid URL '{url}'")
         if port and not (port.isdecimal() and 0 < int(port) < 65536):
             raise ValueError(f"invalid port in URL '{url}'")
@@ -65,6 +68,7 @@ class WebClient:
         self._connector = connector
         self._deadline = deadline
         self._sock: Socket | None = None
+        self._patience_s = ANSWER_S
 
     def request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Send a request, and wait for its answer.
@@ -74,11 +78,13 @@ class WebClient:
         """
         lines = [f"{method} {path} HTTP/1.1", f"Host: {self.host}", f"Content-Length: {len(body)}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        data = "\r\n".join([*lines, "", ""]).encode() + body
+        data = ("\r\n".join([*lines, "", ""]).encode(), body)
         if self._sock is not None:
             try:
                 return self._exchange(self._sock, method, data)
-            except ConnectionError:
+            except TimeoutError:
+                raise
+            except OSError:
                 self.close()  # the server had closed it in the meantime
         self._sock = self._connect()
         return self._exchange(self._sock, method, data)
@@ -93,22 +99,31 @@ class WebClient:
         sock = self._connector.connect(self._name, self._port)
         return self._connector.secure(sock, self._name, self._tls) if self._tls else sock
 
-    def _exchange(self, sock: "Socket", method: str, data: bytes) -> Answer:
+    def _exchange(self, sock: "Socket", method: str, data: tuple[bytes, bytes]) -> Answer:
         try:
-            sock.settimeout(self._deadline.left_s(ANSWER_S) or 0.001)
-            sock.sendall(data)
-            answer, keep = _Reader(sock).read(method)
-        except BaseException:
+            for part in data:  # a copy of both would be the largest thing in memory
+                rest = memoryview(part)
+                while rest:
+                    sock.settimeout(self._deadline.left_s(self._patience_s) or 0.001)
+                    rest = rest[sock.send(rest) :]
+            turn = Deadline()
+            turn.begin(self._deadline.left_s(self._patience_s))
+            answer, keep = _Reader(sock, turn).read(method)
+        except BaseException as error:
             self.close()
+            if isinstance(error, TimeoutError):
+                self._patience_s = min(self._patience_s * 2, MAX_ANSWER_S)
             raise
+        self._patience_s = ANSWER_S
         if not keep:
             self.close()
         return answer
 
 
 class _Reader:
-    def __init__(self, sock: "Socket") -> None:
+    def __init__(self, sock: "Socket", turn: Deadline) -> None:
         self._sock = sock
+        self._turn = turn
         self._data = b""
 
     def read(self, method: str) -> tuple[Answer, bool]:
@@ -116,7 +131,7 @@ class _Reader:
         status, headers = self._read_head()
         while 100 <= status < 200:
             status, headers = self._read_head()
-        keep = headers.get("connection", "").lower() != "close"
+        keep = "close" not in headers.get("connection", "").lower()
         if method == "HEAD" or status in (204, 304):
             body = b""
         elif "chunked" in headers.get("transfer-encoding", ""):
@@ -125,7 +140,7 @@ class _Reader:
             body = self._read_bytes(_parse_size(headers["content-length"], 10))
         else:
             body, keep = self._read_rest(), False
-        return Answer(status, headers, body), keep
+        return Answer(status, headers, body), keep and not self._data
 
     def _read_head(self) -> tuple[int, dict[str, str]]:
         head = self._read_until(b"\r\n\r\n").decode("latin-1").split("\r\n")
@@ -168,18 +183,26 @@ class _Reader:
         return taken
 
     def _read_rest(self) -> bytes:
-        while len(self._data) <= MAX_BODY_BYTES and (data := self._sock.recv(65536)):
+        while data := self._receive_some():
             self._data += data
+            if len(self._data) > MAX_BODY_BYTES:
+                raise OSError("HTTP response is too long")
         return self._data
 
     def _receive(self) -> None:
-        data = self._sock.recv(65536)
+        data = self._receive_some()
         if not data:
             raise ConnectionResetError("connection closed by the server")
         self._data += data
 
+    def _receive_some(self) -> bytes:
+        self._sock.settimeout(self._turn.left_s(MAX_ANSWER_S) or 0.001)
+        return self._sock.recv(65536)
+
 
 def _parse_size(text: str, base: int) -> int:
+    if not text.strip().isalnum():
+        raise OSError("malformed HTTP response")
     try:
         return int(text, base)
     except ValueError:

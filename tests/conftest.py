@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.controlplane",
     "tests.fixtures.stack",
     "tests.fixtures.runtime",
+    "tests.fixtures.aws",
 ]
 
 

@@ -1,7 +1,7 @@
 """Fakes of every driver. Each keeps a diary, so that a test reads as a list of what happened."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +19,7 @@ from fargate_agent.drivers import (
     NetnsDriver,
     PullProgress,
     Runtime,
+    SecretStore,
 )
 from fargate_agent.errors import ResourceInitializationError, TaskError
 from fargate_agent.plan import ContainerPlan, EniKind, EniPlan, TaskPlan
@@ -123,7 +124,7 @@ class FakeRuntime(Runtime):
         return container.name in self.created
 
     async def create(
-        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str
+        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
     ) -> None:
         self.diary.write(f"create {container.name}")
         self.created.add(container.name)
@@ -148,9 +149,21 @@ class FakeRuntime(Runtime):
         return {}
 
 
+@dataclass
 class FakeLogs(LogDriver):
+    needs_network: bool = False
+
     def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
         return f"binary:///logger?--log-path={container.log_path}"
+
+
+@dataclass
+class FakeSecrets(SecretStore):
+    diary: Diary
+
+    async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
+        self.diary.write(f"fetch {', '.join(sorted(references))}")
+        return {one: f"value of {one}" for one in references}
 
 
 @dataclass
@@ -177,6 +190,7 @@ def fake_drivers(
             metadata=FakeMetadata(diary),
             images=FakeImages(diary),
             runtime=runtime,
-            logs={"json-file": FakeLogs()},
+            logs={"json-file": FakeLogs(), "fluentd": FakeLogs(needs_network=True)},
+            secrets=FakeSecrets(diary),
         ),
     )

@@ -59,6 +59,10 @@ class Arns:
         """Return the ARN of a principal."""
         return f"arn:aws:iam::{self.account}:user/{name}"
 
+    def role(self, name: str) -> str:
+        """Return the ARN of a role, given as name or ARN."""
+        return name if name.startswith("arn:") else f"arn:aws:iam::{self.account}:role/{name}"
+
     def parse_cluster(self, reference: str) -> str:
         """Return the name of a cluster, given as name or ARN."""
         return reference.removeprefix(self._arn("cluster/"))

@@ -2,18 +2,21 @@
 
 A container's output is a chain of files, `<name>.log.2`, `<name>.log.1`, `<name>.log`, that grows
 at its end and loses its beginning. Where a reader stands in it is told by the file that it has
-open, not by a name: names move on with every rotation.
+open, not by a name: names move on with every rotation. One that was compressed meanwhile, to
+`<name>.log.1.gz`, is known by the inode that its header names.
 """
 
 import asyncio
 import contextlib
 import ctypes
+import gzip
 import heapq
 import io
 import json
 import os
 import shutil
 import time
+import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Collection, Iterator
 from dataclasses import dataclass, replace
@@ -29,6 +32,12 @@ from fargate_agent.parallel import first_of
 BATCH_LINES: Final = 1000
 """Read at once in a thread; bounds the memory that a slow reader costs."""
 READ_BYTES: Final = 256 * 1024
+GZIP: Final = ".gz"
+GZIP_MAGIC: Final = b"\x1f\x8b"
+_COMMENTED: Final = GZIP_MAGIC + b"\x08\x10"
+_HEADER_BYTES: Final = 10
+"""How a file begins that has a comment, which is the inode of the file that it replaces.
+Source: RFC 1952; shim-loggers/compressor.py."""
 MAX_JOINED_CHARS: Final = 1024 * 1024
 """A line that is longer comes in parts, so that it needn't fit into memory."""
 
@@ -137,6 +146,8 @@ class _ContainerLog:
         self._container = container
         self._directory = directory
         self._file: io.FileIO | None = None
+        self._content: io.FileIO | gzip.GzipFile | None = None
+        """What is read from it, decompressed."""
         self._begun: dict[str, LogLine] = {}
         """A line of which the end is still to come, by stream."""
 
@@ -149,6 +160,8 @@ class _ContainerLog:
                 break
             self.close()
             self._file = newer
+            packed = os.pread(newer.fileno(), len(GZIP_MAGIC), 0) == GZIP_MAGIC
+            self._content = gzip.GzipFile(fileobj=newer) if packed else newer
         if complete:
             yield from self._begun.values()
             self._begun.clear()
@@ -175,26 +188,35 @@ class _ContainerLog:
         for path in self._list_from_newest():
             with contextlib.suppress(FileNotFoundError):
                 status = path.stat()
-                if current is not None and os.path.samestat(status, current):
+                if current is not None and _is_same(path, status, current):
                     break
                 newer = path, status
         return newer
 
     def _list_from_newest(self) -> list[Path]:
         name = f"{self._container}.log"
-        numbers = {path.name.removeprefix(f"{name}.") for path in self._directory.glob(f"{name}.*")}
+        ends = {path.name.removeprefix(f"{name}.") for path in self._directory.glob(f"{name}.*")}
+        numbers = {end.removesuffix(GZIP) for end in ends}
         old = sorted(int(number) for number in numbers if number.isdecimal())
-        return [self._directory / name, *(self._directory / f"{name}.{n}" for n in old)]
+        names = [f"{name}.{number}" + (GZIP if str(number) not in ends else "") for number in old]
+        return [self._directory / name, *(self._directory / older for older in names)]
 
     def _read_file(self) -> Iterator[LogLine]:
         rest = b""
-        while self._file is not None and (data := self._file.read(READ_BYTES)):
+        while data := self._read_some():
             *records, rest = (rest + data).split(b"\n")
             for record in records:
                 if line := self._take(record):
                     yield line
-        if self._file is not None and rest:
+        if self._file is not None and self._file is self._content and rest:
             self._file.seek(-len(rest), os.SEEK_CUR)
+
+    def _read_some(self) -> bytes | None:
+        """A compressed file that was torn by a crash of the machine ends where it was torn."""
+        try:
+            return self._content.read(READ_BYTES) if self._content is not None else None
+        except (EOFError, gzip.BadGzipFile, zlib.error):
+            return None
 
     def _take(self, record: bytes) -> LogLine | None:
         """Read one record, and put it to what it continues; None until the line has ended.
@@ -218,6 +240,18 @@ class _ContainerLog:
             return line
         self._begun[line.stream] = line
         return None
+
+
+def _is_same(path: Path, status: os.stat_result, current: os.stat_result) -> bool:
+    """Whether the file at a path is the current one, or what became of it."""
+    if os.path.samestat(status, current):
+        return True
+    if path.suffix != GZIP:
+        return False
+    with path.open("rb") as file:
+        header = file.read(64)
+    origin = header[_HEADER_BYTES:].partition(b"\0")[0]
+    return header.startswith(_COMMENTED) and origin == b"%d" % current.st_ino
 
 
 async def _wait(event: asyncio.Event) -> None:

@@ -1,15 +1,16 @@
-"""The local copy of a container's output, for containers that name no log driver."""
+"""The local copy of a container's output and nothing else, for containers that name no driver."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import quote, urlencode
 
 from fargate_agent.drivers import LogDriver
-from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.logdriver.uri import check_options, refuse, render_uri
 from fargate_agent.plan import ContainerPlan, TaskPlan
+
+OPTIONS: Final = ("max-size", "max-file")
 
 _SIZE: Final = re.compile(r"[0-9]+(\.[0-9]+)? ?[kmgt]?b?", re.IGNORECASE)
 """Units are decimal. Source: docker/go-units, `FromHumanSize`."""
@@ -20,8 +21,7 @@ _COUNT: Final = re.compile(r"[1-9][0-9]{0,3}")
 class JsonFileDriver(LogDriver):
     """Writes output to `log_path` of the container, and rotates the file.
 
-    The shim turns each pair of the URI's query into two arguments, in any order. Source:
-    containerd, pkg/process/io_util.go.
+    There is nothing that could keep it waiting, so `mode` and `max-buffer-size` change nothing.
     """
 
     program: Path
@@ -32,29 +32,44 @@ class JsonFileDriver(LogDriver):
     """How many files are kept, the one that is written to included."""
 
     def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
-        defaults = {"max-size": self.max_size, "max-file": str(self.max_file)}
-        if wrong := _find_wrong_option(container.log.options, defaults):
-            raise ResourceInitializationError(
-                f"failed to initialize logging driver: {wrong}", container=container.name
-            )
+        options = container.log.options
+        check_options(container, OPTIONS)
+        if wrong := _find_wrong_value(options):
+            raise refuse(container, wrong)
+        return self.render(container, {name: options[name] for name in OPTIONS if name in options})
+
+    def render(self, container: ContainerPlan, options: Mapping[str, str]) -> str:
+        """Return the log URI for options that are right."""
         flags = {
             "log-path": str(container.log_path),
             "container-id": container.id,
             "container-name": container.name,
-            **defaults,
-            **container.log.options,
+            "max-size": self.max_size,
+            "max-file": str(self.max_file),
+            **options,
         }
-        query = urlencode({f"--{name}": value for name, value in flags.items()})
-        return f"binary://{quote(str(self.program))}?{query}"
+        return render_uri(self.program, flags)
 
 
-def _find_wrong_option(options: Mapping[str, str], known: Mapping[str, str]) -> str | None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoneDriver(LogDriver):
+    """Sends output nowhere. Docker doesn't look at the options of this driver either."""
+
+    copy: JsonFileDriver | None
+    """Keeps the local copy; None throws output away."""
+
+    def uri(self, task: TaskPlan, container: ContainerPlan) -> str | None:
+        if self.copy is not None:
+            return self.copy.render(container, {})
+        # a terminal needs somebody who reads from it
+        return "/dev/null" if container.terminal else None
+
+
+def _find_wrong_value(options: Mapping[str, str]) -> str | None:
     """Say which option is wrong, in Docker's words where it has some."""
-    for name, value in options.items():
-        if name not in known:
-            return f"unknown log opt '{name}' for json-file log driver"
-        if name == "max-file" and not _COUNT.fullmatch(value):
-            return f"max-file must be a number from 1 to 9999, not '{value}'"
-        if name == "max-size" and not (_SIZE.fullmatch(value) and re.search("[1-9]", value)):
-            return f"invalid size: '{value}'"
+    size, count = options.get("max-size", "1"), options.get("max-file", "1")
+    if not _COUNT.fullmatch(count):
+        return f"max-file must be a number from 1 to 9999, not '{count}'"
+    if not (_SIZE.fullmatch(size) and re.search("[1-9]", size)):
+        return f"invalid size: '{size}'"
     return None

@@ -3,18 +3,28 @@
 Pure but for `read_host_nameservers`, which is asked when the task's subnet names no servers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.plan import DnsPlan, EniPlan
+from fargate_agent.plan import DnsPlan, EniPlan, TaskPlan
 
 HOST_RESOLVERS: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
 """Where a host names its servers; the second is the real list behind a local stub.
 
 Source: systemd-resolved(8), /ETC/RESOLV.CONF.
 """
+
+
+def render_etc_files(task: TaskPlan) -> Mapping[str, str]:
+    """Return the text of each file by its name; blocks."""
+    fallback = () if task.dns.servers else read_host_nameservers()
+    return {
+        "resolv.conf": render_resolv_conf(task.dns, fallback),
+        "hosts": render_hosts(task.dns, task.enis),
+        "hostname": render_hostname(task.dns),
+    }
 
 
 def render_resolv_conf(dns: DnsPlan, fallback: Iterable[str] = ()) -> str:

@@ -7,6 +7,7 @@ left behind by making the same plan again.
 
 from fargate_agent.plan.containers import plan_containers, render_runtime_id
 from fargate_agent.plan.enis import plan_enis
+from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
 from fargate_agent.plan.model import (
     TMDS_ADDRESS,
     Condition,
@@ -15,13 +16,17 @@ from fargate_agent.plan.model import (
     DnsPlan,
     EniKind,
     EniPlan,
+    FirelensPlan,
     LogPlan,
     MountPlan,
+    RoleKeys,
+    RolePlan,
     Site,
     TaskPlan,
     TmpfsPlan,
     UlimitPlan,
 )
+from fargate_agent.plan.roles import plan_role, render_secrets_id
 from fargate_agent.plan.support import refuse_unsupported
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import TaskMessage
@@ -34,14 +39,18 @@ __all__ = [
     "DnsPlan",
     "EniKind",
     "EniPlan",
+    "FirelensPlan",
     "LogPlan",
     "MountPlan",
+    "RoleKeys",
+    "RolePlan",
     "Site",
     "TaskPlan",
     "TmpfsPlan",
     "UlimitPlan",
     "plan_task",
     "render_runtime_id",
+    "render_secrets_id",
 ]
 
 
@@ -54,9 +63,11 @@ def plan_task(message: TaskMessage, site: Site) -> TaskPlan:
     """
     arn = parse_task_arn(message.arn)
     refuse_unsupported(message)
+    message = route_output(message)
     enis = plan_enis(message.elastic_network_interfaces, site.eni_ifname)
     directory = site.tasks_dir / arn.task_id
     volumes = {volume.name: directory / "volumes" / volume.name for volume in message.volumes}
+    firelens = plan_firelens(message, directory)
     primary = min(message.elastic_network_interfaces, key=lambda eni: eni.index)
     return TaskPlan(
         arn=message.arn,
@@ -86,5 +97,10 @@ def plan_task(message: TaskMessage, site: Site) -> TaskPlan:
             hostname=primary.private_dns_name or f"ip-{str(enis[0].address.ip).replace('.', '-')}",
         ),
         volumes=tuple(volumes.values()),
-        containers=plan_containers(message, site, volumes),
+        containers=tuple(
+            add_firelens(container, firelens)
+            for container in plan_containers(message, site, volumes)
+        ),
+        execution_role=plan_role(message.execution_role_credentials),
+        firelens=firelens,
     )

@@ -28,7 +28,8 @@ MAX_CPU_SHARES: Final = 262_144
 MIN_CPU_SHARES: Final = 2
 """Source: amazon-ecs-agent, agent/api/task/task_linux.go, `minimumCPUShare`; Linux' own bounds."""
 
-DEFAULT_LOG_DRIVER: Final = "json-file"
+LOG_FAULTS_DIRECTORY: Final = "log-faults"
+"""Below the directory of the task."""
 
 
 def plan_containers(
@@ -121,7 +122,6 @@ def _plan_container(
     arn = parse_task_arn(task.arn)
     runtime_id = render_runtime_id(arn.task_id, container.name)
     metadata_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{task.arn}/{container.name}"))
-    log = container.log_configuration
     parameters = container.linux_parameters
     return ContainerPlan(
         name=container.name,
@@ -152,10 +152,9 @@ def _plan_container(
         readonly_rootfs=container.readonly_root_filesystem,
         terminal=container.pseudo_terminal,
         labels={**container.docker_labels, **_ecs_labels(container.name, task)},
-        log=LogPlan(
-            driver=log.log_driver if log else DEFAULT_LOG_DRIVER, options=log.options if log else {}
-        ),
+        log=_plan_log(container, site),
         log_path=site.logs_dir / arn.task_id / f"{container.name}.log",
+        log_fault_path=site.tasks_dir / arn.task_id / LOG_FAULTS_DIRECTORY / container.name,
         depends_on=tuple(_plan_dependency(container.name, d) for d in container.depends_on),
         start_timeout_s=container.start_timeout,
         stop_timeout_s=(
@@ -166,6 +165,17 @@ def _plan_container(
             for port in container.port_mappings
             if port.container_port is not None
         ),
+    )
+
+
+def _plan_log(container: ContainerMessage, site: Site) -> LogPlan:
+    log = container.log_configuration
+    if log is None:
+        return LogPlan(driver=site.default_log_driver, options={})
+    return LogPlan(
+        driver=log.log_driver,
+        options=log.options,
+        secrets={secret.name: secret.value_from for secret in log.secret_options},
     )
 
 

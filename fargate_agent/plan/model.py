@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
@@ -39,6 +40,32 @@ class Site:
     eni_ifname: str = "eth1"
     """Name of the first interface in a task. Source: amazon-ecs-agent, netlib, managed platform."""
     region: str = "us-east-1"
+    default_log_driver: str = "json-file"
+    """Of a container that names none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleKeys:
+    """Temporary credentials; the names are those that botocore's signer reads."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(repr=False)
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolePlan:
+    """An IAM role that is used for a task."""
+
+    arn: str
+    credentials_id: str = field(repr=False)
+    """Names its credentials on the metadata endpoint: `/v2/credentials/<credentials id>`.
+
+    Who knows it gets them, so containers are told it for the role of the task only.
+    """
+    given: RoleKeys | None = None
+    """Credentials that came with the message; they win while they last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +107,8 @@ class LogPlan:
 
     driver: str
     options: Mapping[str, str]
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Further options, by name: the ARN of a secret or parameter, or a parameter's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +118,23 @@ class MountPlan:
     source: Path
     destination: str
     read_only: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirelensPlan:
+    """The container that takes the output of others, and what it is given for that."""
+
+    container: str
+    config: Path
+    """Its configuration, a file of the host."""
+    config_text: str
+    socket: Path
+    """Where it listens; the directory is its `/var/run`."""
+    socket_owner: tuple[int, int]
+    """Uid and gid of that directory; -1 leaves what is."""
+    mounts: tuple[MountPlan, ...]
+    secrets: Mapping[str, str]
+    """As those of a container."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,11 +197,15 @@ class ContainerPlan:
     log: LogPlan
     log_path: Path
     """Local copy of the output, whatever the driver."""
+    log_fault_path: Path
+    """Where a logger that can't work says why."""
     depends_on: tuple[DependencyPlan, ...]
     start_timeout_s: int | None
     stop_timeout_s: int
     ports: tuple[tuple[int, str], ...] = ()
     """Port and protocol, for the metadata only."""
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    """Further variables, by name: the ARN of a secret or parameter, or a parameter's name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,3 +242,7 @@ class TaskPlan:
     volumes: tuple[Path, ...]
     containers: tuple[ContainerPlan, ...] = field(default=())
     """In an order in which each comes after those it depends on."""
+    execution_role: RolePlan | None = None
+    """What the agent and the loggers act as, for the task."""
+    firelens: FirelensPlan | None = None
+    """The router of the task."""

@@ -11,7 +11,6 @@ _UNSUPPORTED_OF_CONTAINER: Final[Mapping[str, str]] = {
     "secrets": "secrets",
     "environment_files": "environmentFiles",
     "restart_policy": "restartPolicy",
-    "firelens_configuration": "firelensConfiguration",
     "repository_credentials": "repositoryCredentials",
     "system_controls": "systemControls",
 }

@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -27,6 +28,13 @@ _MIN_CPU_QUOTA_US: Final = 1000
 
 _V1_REQUIRED: Final = ("cpu", "memory", "devices", "freezer")
 _V2_REQUIRED: Final = ("cpu", "memory")
+
+_LOGGERS: Final = "loggers"
+"""Holds the groups of a task's shims and loggers; the groups of containers have other names."""
+
+_ACCOUNTED: Final = ("cpu", "cpuacct", "memory", "pids", "blkio")
+"""Where loggers count for their task. Others only restrict; `cpuset` takes nobody before it has
+been given processors."""
 
 POLL_S: Final = 0.005
 """The kernel doesn't say when a group has become empty of dying processes."""
@@ -79,6 +87,33 @@ class Cgroups:
         self, path: str, *, cpu_shares: int, memory_reservation_mib: int | None
     ) -> None:
         """Do nothing: runC makes the whole of a container's group."""
+
+    @contextmanager
+    def hold_loggers(self, path: str) -> Iterator[str]:
+        """Make a group in that of the task; it goes with that.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        for directory in self._logger_directories(path):
+            directory.mkdir(parents=True, exist_ok=True)
+        yield _name_loggers(path)
+
+    def has_loggers(self, path: str) -> bool:
+        """Whether the logger of a container, or its shim, still runs.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        for directory in self._logger_directories(path):
+            with contextlib.suppress(FileNotFoundError):
+                if (directory / "cgroup.procs").read_text():
+                    return True
+        return False
+
+    def _logger_directories(self, path: str) -> list[Path]:
+        names = self.controllers.keys() & set(_ACCOUNTED)
+        return [self._directory(name, _name_loggers(path)) for name in names]
 
     def bound_cpu(self, path: str, cpu_units: int) -> None:
         """Bound the processors of a task's group.
@@ -164,6 +199,11 @@ class Cgroups:
 
     def _directory(self, controller: str, path: str) -> Path:
         return _below(self.controllers[controller], path)
+
+
+def _name_loggers(path: str) -> str:
+    task, _, container_id = path.rpartition("/")
+    return f"{task}/{_LOGGERS}/{container_id}"
 
 
 def plan_cpu_quota_us(cpu_units: int) -> int:

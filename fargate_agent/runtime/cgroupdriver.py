@@ -1,5 +1,6 @@
 """Which way the control groups of tasks are made here: by systemd, or in the tree itself."""
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
@@ -48,6 +49,18 @@ class CgroupDriver(Protocol):
         self, path: str, *, cpu_shares: int, memory_reservation_mib: int | None
     ) -> None:
         """Make what runC doesn't make itself of a container's group."""
+        ...
+
+    def hold_loggers(self, path: str) -> AbstractContextManager[str]:
+        """Return the group for the shim and the logger of a container, as containerd takes it.
+
+        It is there while the body runs, and afterwards as long as somebody is in it. It counts for
+        the task, and not for the container.
+        """
+        ...
+
+    def has_loggers(self, path: str) -> bool:
+        """Whether somebody is in that group."""
         ...
 
     def bound_cpu(self, path: str, cpu_units: int) -> None:

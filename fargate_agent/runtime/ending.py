@@ -3,10 +3,14 @@
 import asyncio
 import contextlib
 import signal
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Final
 
 from fargate_agent.containerd.errors import NotFoundError
 from fargate_agent.containerd.processes import ExitResult, Processes, ProcessStatus
+from fargate_agent.drivers import ExitStatus
+from fargate_agent.errors import TaskError
 from fargate_agent.plan import ContainerPlan
 
 DEFAULT_STOP_SIGNAL: Final = "SIGTERM"
@@ -53,6 +57,12 @@ async def end_process(
             return await processes.wait(container.id)
     except TimeoutError:
         raise TimeoutError(f"it still runs {KILL_DEADLINE_S:g} s after SIGKILL") from None
+
+
+def note_failure(status: ExitStatus | None, failure: TaskError) -> ExitStatus:
+    """Say that a container had to be ended by force, and by what signal if nobody knows better."""
+    killed = ExitStatus(code=128 + signal.SIGKILL, at=datetime.now(UTC))
+    return replace(status or killed, stop_failed=failure.reason)
 
 
 async def _signal(

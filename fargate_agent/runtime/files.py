@@ -3,12 +3,13 @@
 All functions block.
 """
 
+import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.plan import TaskPlan
+from fargate_agent.plan import FirelensPlan, TaskPlan
 from fargate_agent.runtime.spec import ETC_DIRECTORY, ETC_FILES
 
 VOLUME_MODE: Final = 0o755
@@ -29,6 +30,8 @@ def make_files(task: TaskPlan, texts: Mapping[str, str]) -> None:
         volume.chmod(VOLUME_MODE)
     for name in ETC_FILES:
         _write_once(etc / name, texts[name])
+    if task.firelens is not None:
+        _make_router_files(task.firelens)
 
 
 def remove_files(task: TaskPlan) -> None:
@@ -42,6 +45,12 @@ def remove_files(task: TaskPlan) -> None:
     except FileNotFoundError:
         if task.directory.exists():
             raise
+
+
+def _make_router_files(firelens: FirelensPlan) -> None:
+    firelens.socket.parent.mkdir(mode=0o755, exist_ok=True)
+    os.chown(firelens.socket.parent, *firelens.socket_owner)
+    _write_once(firelens.config, firelens.config_text)
 
 
 def _write_once(file: Path, text: str) -> None:

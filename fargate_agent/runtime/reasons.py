@@ -10,6 +10,7 @@ from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.errors import (
     CannotCreateContainerError,
     CannotStartContainerError,
+    CannotStopContainerError,
     ContainerRuntimeTimeoutError,
     TaskError,
 )
@@ -59,6 +60,16 @@ def explain_create(
     if _NO_PROGRAM.search(text):
         return CannotStartContainerError(text, container=container.name)
     return CannotCreateContainerError(text, container=container.name)
+
+
+def explain_stop(error: Exception, container: ContainerPlan) -> CannotStopContainerError:
+    """Return the task error for a container that could not be ended in the ordinary way.
+
+    Source: ECS developer guide, stopped task error messages; whatever the signal really is.
+    """
+    return CannotStopContainerError(
+        f"failed sending SIGTERM to container: {explain(error)}", container=container.name
+    )
 
 
 def explain_timeout(status: str, deadline_s: float, container: ContainerPlan) -> TaskError:

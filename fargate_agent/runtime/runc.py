@@ -9,7 +9,6 @@ whoever comes later finds it.
 import asyncio
 import contextlib
 import logging
-import signal
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -25,21 +24,32 @@ from fargate_agent.containerd.errors import (
 )
 from fargate_agent.containerd.processes import ExitResult, ProcessStatus, RuncOptions
 from fargate_agent.containerd.types import Mount
-from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, Runtime
+from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, LoggerUser, Runtime
 from fargate_agent.errors import (
     CannotCreateContainerError,
     CannotStartContainerError,
-    CannotStopContainerError,
     ContainerRuntimeError,
     ResourceInitializationError,
 )
 from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
-from fargate_agent.runtime.ending import DEFAULT_STOP_SIGNAL, end_process, parse_signal
+from fargate_agent.runtime.ending import (
+    DEFAULT_STOP_SIGNAL,
+    end_process,
+    note_failure,
+    parse_signal,
+)
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
-from fargate_agent.runtime.reasons import explain, explain_create, explain_timeout, render_error
+from fargate_agent.runtime.reasons import (
+    explain,
+    explain_create,
+    explain_stop,
+    explain_timeout,
+    render_error,
+)
 from fargate_agent.runtime.records import (
     STOP_SIGNAL_LABEL,
     TASK_LABEL,
@@ -65,9 +75,6 @@ CGROUP_REMOVE_DEADLINE_S: Final = 10.0
 _MADE: Final = frozenset({ProcessStatus.CREATED, ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 _STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 
-_FAILED_STOP: Final = "failed sending SIGTERM to container: "
-"""Source: ECS developer guide, stopped task error messages; whatever the signal really is."""
-
 _KNOWN_IMAGES: Final = 256
 """Images whose users are remembered, some kilobytes each."""
 
@@ -84,6 +91,8 @@ class RuncSettings:
     """Where runC keeps its state; None is containerd's default."""
     create_timeout_s: float
     start_timeout_s: float
+    logger_user: LoggerUser | None = None
+    """Whom loggers run as; None is root."""
 
 
 class RuncRuntime(Runtime):
@@ -130,6 +139,7 @@ class RuncRuntime(Runtime):
                     self._containerd.leases.ensure(task.lease, {TASK_LABEL: task.id}),
                     asyncio.to_thread(self._ensure_task_cgroup, task),
                     asyncio.to_thread(lambda: make_files(task, self._render_files(task))),
+                    asyncio.to_thread(loggers.make_directories, task, self._settings.logger_user),
                 )
             )
         except (ContainerdError, OSError) as error:
@@ -161,7 +171,7 @@ class RuncRuntime(Runtime):
             raise ContainerRuntimeError(render_error(error), container=container.name) from error
 
     async def create(
-        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str
+        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
     ) -> None:
         client = self._containerd.with_lease(task.lease)
         try:
@@ -191,9 +201,11 @@ class RuncRuntime(Runtime):
         deadline_s = self._settings.start_timeout_s
         try:
             if task.cpu_units is not None:
-                await asyncio.to_thread(self._bound_cpu, task.cgroup, task.cpu_units)
+                cgroups = await asyncio.to_thread(self._cgroups.of, task.cgroup)
+                await asyncio.to_thread(cgroups.bound_cpu, task.cgroup, task.cpu_units)
             # containerd's refusal to start what was started is told from others by its text only
             if await self._status(container.id) not in _STARTED:
+                await asyncio.to_thread(loggers.check_logger, container)
                 await self._containerd.processes.start(container.id, deadline_s=deadline_s)
         except DeadlineError as error:
             raise explain_timeout("running", deadline_s, container) from error
@@ -217,6 +229,7 @@ class RuncRuntime(Runtime):
             status = await self._end(container)
             with contextlib.suppress(NotFoundError):
                 await self._containerd.processes.delete(container.id)
+            await loggers.wait_for_end(self._cgroups, container)
         except (ContainerdError, TimeoutError) as error:
             failure = error
         try:
@@ -224,10 +237,8 @@ class RuncRuntime(Runtime):
                 await self._containerd.processes.force_delete(container.id)
             await self._forget(container.id)
         except ContainerdError as error:
-            raise CannotStopContainerError(
-                f"{_FAILED_STOP}{render_error(error)}", container=container.name
-            ) from error
-        return _note_failure(status, failure) if failure else status
+            raise explain_stop(error, container) from error
+        return note_failure(status, explain_stop(failure, container)) if failure else status
 
     async def usage(self, containers: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
         try:
@@ -318,21 +329,23 @@ class RuncRuntime(Runtime):
         client: Containerd,
         container: ContainerPlan,
         mounts: tuple[Mount, ...],
-        log_uri: str,
+        log_uri: str | None,
         cgroups: CgroupDriver,
     ) -> None:
         runc_root = self._settings.runc_root
-        await client.processes.create(
-            container.id,
-            mounts,
-            log_uri=log_uri,
-            terminal=container.terminal,
-            options=RuncOptions(
-                root=str(runc_root) if runc_root else "",
-                systemd_cgroup=cgroups.name == "systemd",
-            ),
-            deadline_s=self._settings.create_timeout_s,
-        )
+        async with loggers.hold_group(cgroups, container) as group:
+            await client.processes.create(
+                container.id,
+                mounts,
+                log_uri=log_uri,
+                terminal=container.terminal,
+                options=RuncOptions(
+                    root=str(runc_root) if runc_root else "",
+                    systemd_cgroup=cgroups.name == "systemd",
+                    shim_cgroup=group,
+                ),
+                deadline_s=self._settings.create_timeout_s,
+            )
 
     async def _end(self, container: ContainerPlan) -> ExitStatus | None:
         """End the first process; None if it never started, or isn't there."""
@@ -360,7 +373,8 @@ class RuncRuntime(Runtime):
 
     async def _exit_status(self, container: ContainerPlan, result: ExitResult) -> ExitStatus:
         """A container that lost a process to the kernel, and yet ended well, was not killed."""
-        oom_kills = await asyncio.to_thread(self._read_oom_kills, container.cgroup)
+        path = container.cgroup
+        oom_kills = await asyncio.to_thread(lambda: self._cgroups.of(path).read_oom_kills(path))
         return ExitStatus(
             code=result.code, at=result.at, oom_killed=oom_kills > 0 and result.code != 0
         )
@@ -381,18 +395,5 @@ class RuncRuntime(Runtime):
         )
         return driver
 
-    def _bound_cpu(self, cgroup: str, cpu_units: int) -> None:
-        self._cgroups.of(cgroup).bound_cpu(cgroup, cpu_units)
-
-    def _read_oom_kills(self, cgroup: str) -> int:
-        return self._cgroups.of(cgroup).read_oom_kills(cgroup)
-
     async def _remove_cgroup(self, cgroup: str) -> None:
         await asyncio.to_thread(self._cgroups.remove, cgroup, CGROUP_REMOVE_DEADLINE_S)
-
-
-def _note_failure(status: ExitStatus | None, failure: Exception) -> ExitStatus:
-    """Say that a container had to be ended by force, and by what signal if nobody knows better."""
-    killed = ExitStatus(code=128 + signal.SIGKILL, at=datetime.now(UTC))
-    reason = CannotStopContainerError(f"{_FAILED_STOP}{explain(failure)}").reason
-    return replace(status or killed, stop_failed=reason)

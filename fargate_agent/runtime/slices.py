@@ -4,6 +4,7 @@
       ecstasks-<task id>.slice                     the task, with its limits
         ecstasks-<task id>-<number>.slice          a container, with its share and its reservation
           ecs-<task id>-<number>.scope             made by runC, with the container's limits
+        ecs-<task id>-<number>-logger.scope        its shim and its logger
 
 A scope vanishes by itself when its last process ends. The slice around it stays until the task is
 removed, and counts what happened in the scope, so nobody comes too late to learn of an OOM kill.
@@ -16,9 +17,10 @@ systemd.slice(5); systemd.resource-control(5).
 """
 
 import contextlib
+import subprocess
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -100,6 +102,32 @@ class Slices:
                 ],
             )
 
+    @contextmanager
+    def hold_loggers(self, path: str) -> Iterator[str]:
+        """Make a scope in the slice of the task, and keep a process in it until others have come.
+
+        A scope needs a process from its beginning. That of the agent's ends by itself if the agent
+        dies. Others may put processes into the scope because it is delegated: containerd does,
+        with each shim that it starts.
+        """
+        directory = self._logger_directory(path)
+        with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as it:
+            with self.connect(CALL_DEADLINE_S) as systemd:
+                systemd.start_scope(
+                    directory.name,
+                    [
+                        ("Description", ("s", f"Logger of ECS container {path}")),
+                        ("Slice", ("s", directory.parent.name)),
+                        ("Delegate", ("b", True)),
+                        ("PIDs", ("au", [it.pid])),
+                        *_COUNTED,
+                    ],
+                )
+            yield f"/{directory.relative_to(self.tree)}"
+
+    def has_loggers(self, path: str) -> bool:
+        return _is_populated(self._logger_directory(path))
+
     def bound_cpu(self, path: str, cpu_units: int) -> None:
         quota_us_per_s = plan_cpu_quota_us(cpu_units) * _US_PER_S // CPU_PERIOD_US
         with self.connect(CALL_DEADLINE_S) as systemd:
@@ -134,6 +162,10 @@ class Slices:
                     systemd.forget_failure(name)
         for group in walk_up(directory):  # systemd leaves what it forgot, or found in use
             remove_group(group)
+
+    def _logger_directory(self, path: str) -> Path:
+        task, _, container_id = path.rpartition("/")
+        return self._directory(task) / f"{_SCOPE_PREFIX}-{container_id}-logger.scope"
 
     def _directory(self, path: str) -> Path:
         """A slice lies in those whose names are the beginning of its own."""

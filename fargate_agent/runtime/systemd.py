@@ -27,7 +27,7 @@ from jeepney.auth import BEGIN, Authenticator
 SYSTEM_BUS: Final = Path("/run/dbus/system_bus_socket")
 """Source: D-Bus specification, "System message bus"."""
 
-Properties = Sequence[tuple[str, tuple[str, int | bool | str]]]
+Properties = Sequence[tuple[str, tuple[str, int | bool | str | Sequence[int]]]]
 """Name, and value with its D-Bus type."""
 
 _BUS: Final = DBusAddress("/org/freedesktop/DBus", "org.freedesktop.DBus", "org.freedesktop.DBus")
@@ -100,15 +100,32 @@ class Manager:
             TimeoutError: it took too long.
         """
         try:
-            job = self._call(
-                _MANAGER, "StartTransientUnit", _START_TYPES, name, "replace", properties, []
-            )
+            job = self._start_transient(name, properties)
         except _RefusalError as error:
             if error.name != _UNIT_EXISTS:
                 raise
             self.set_properties(name, properties)
-            job = self._call(_MANAGER, "StartUnit", "ss", name, "replace")
-        self._wait(f"start of {name}", job[0])
+            job = str(self._call(_MANAGER, "StartUnit", "ss", name, "replace")[0])
+        self._wait(f"start of {name}", job)
+
+    def start_scope(self, name: str, properties: Properties) -> None:
+        """Return when a scope is active that holds the processes of its property `PIDs` alone.
+
+        One of that name that is there ends, with all that is in it: it was a predecessor's.
+
+        Raises:
+            SystemdError: systemd refused.
+            TimeoutError: it took too long.
+        """
+        try:
+            job = self._start_transient(name, properties)
+        except _RefusalError as error:
+            if error.name != _UNIT_EXISTS:
+                raise
+            self.stop(name)
+            self.forget_failure(name)
+            job = self._start_transient(name, properties)
+        self._wait(f"start of {name}", job)
 
     def set_properties(self, name: str, properties: Properties) -> None:
         """Change properties of a unit until the next boot.
@@ -158,6 +175,13 @@ class Manager:
         except _RefusalError as error:
             if error.name != _NO_SUCH_UNIT:
                 raise
+
+    def _start_transient(self, name: str, properties: Properties) -> str:
+        """Return the job that starts the unit."""
+        answer = self._call(
+            _MANAGER, "StartTransientUnit", _START_TYPES, name, "replace", properties, []
+        )
+        return str(answer[0])
 
     def _wait(self, what: str, job: str) -> None:
         while job not in self._results:

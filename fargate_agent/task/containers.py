@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
@@ -47,7 +48,7 @@ class ContainerRuns:
         self._images = images
         self._drivers = drivers
         self._lives = {container.name: _Life() for container in plan.containers}
-        self._log_uris: dict[str, str] = {}
+        self._log_uris: dict[str, str | None] = {}
         self.network = asyncio.Event()
         """Set when the network of the task can be used; no container starts before."""
 
@@ -102,10 +103,13 @@ class ContainerRuns:
                 container=container.name,
             )
         if not exists:
+            if self._drivers.logs[container.log.driver].needs_network:
+                await self.network.wait()
+            with_secrets = await self._add_secrets(container)
             facts.created_at = datetime.now(UTC)
             await runtime.create(
                 self._plan,
-                container,
+                with_secrets,
                 self._images[container.image],
                 self._log_uris[container.name],
             )
@@ -115,6 +119,20 @@ class ContainerRuns:
         facts.started_at = facts.started_at or datetime.now(UTC)
         if facts.status is ContainerStatus.PENDING:
             facts.status = ContainerStatus.RUNNING
+
+    async def _add_secrets(self, container: ContainerPlan) -> ContainerPlan:
+        """Return the container with the secrets of its environment, as only its creation sees it.
+
+        Raises:
+            ResourceInitializationError: one is not to be had.
+        """
+        if not container.secrets:
+            return container
+        await self.network.wait()
+        wanted = set(container.secrets.values())
+        values = await self._drivers.secrets.fetch(self._plan, wanted)
+        own = {name: values[one] for name, one in container.secrets.items()}
+        return replace(container, environment={**container.environment, **own})
 
     async def stop(self, container: ContainerPlan) -> None:
         """End one container and remove it; its exit code is kept if it isn't known yet.

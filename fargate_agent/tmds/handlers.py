@@ -17,6 +17,7 @@ from fargate_agent.errors import TaskError
 from fargate_agent.network.netlink import NetlinkError
 from fargate_agent.plan import ContainerPlan
 from fargate_agent.tmds.clock import read_clock_drift
+from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.metadata import TaskView, describe_container, describe_task
 from fargate_agent.tmds.stats import StatsSampler
 from fargate_agent.wire.stats import ContainerStats
@@ -46,8 +47,15 @@ _UNKNOWN: Final = {
 class Handlers:
     """Answers what a task asks about itself."""
 
-    def __init__(self, find_task: FindTask, stats: StatsSampler, snapshotter: str) -> None:
+    def __init__(
+        self,
+        find_task: FindTask,
+        stats: StatsSampler,
+        snapshotter: str,
+        confidential: Confidential,
+    ) -> None:
         self._find_task = find_task
+        self._confidential = confidential
         self._stats = stats
         self._snapshotter = snapshotter
 
@@ -59,10 +67,11 @@ class Handlers:
         path = request.rel_url.raw_path
         if (cleaned := _clean(path)) != path:
             return web.Response(status=301, headers={"Location": cleaned})
+        task = self._find_task(task_id)
         wanted = _PATH.fullmatch(path)
         if wanted is None:
-            return web.Response(status=404, text="404 page not found\n")
-        task = self._find_task(task_id)
+            answer = await self._confidential.answer(None if task is None else task.plan, path)
+            return answer or web.Response(status=404, text="404 page not found\n")
         container = _find_container(task, wanted["id"])
         if task is None or container is None:
             text = f"V4 {_UNKNOWN[wanted['what']]} from v3 endpoint ID: {wanted['id']}"

@@ -21,6 +21,7 @@ from aiohttp.http import HttpProcessingError
 from fargate_agent.drivers import MetadataEndpoint
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
+from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.handlers import FindTask, Handlers
 from fargate_agent.tmds.stats import ReadLinkStats, ReadUsage, StatsSampler
 
@@ -59,8 +60,10 @@ class TaskMetadata(MetadataEndpoint):
         read_usage: ReadUsage,
         read_link_stats: ReadLinkStats,
         snapshotter: str,
+        confidential: Confidential,
     ) -> None:
         self._open_socket = open_socket
+        self._confidential = confidential
         self._stats = StatsSampler(read_usage, read_link_stats)
         self._snapshotter = snapshotter
         self._handlers: Handlers | None = None
@@ -69,7 +72,7 @@ class TaskMetadata(MetadataEndpoint):
     @asynccontextmanager
     async def serve(self, find_task: FindTask) -> AsyncIterator[None]:
         """Answer while the body runs; `find_task` knows the tasks by their ids."""
-        self._handlers = Handlers(find_task, self._stats, self._snapshotter)
+        self._handlers = Handlers(find_task, self._stats, self._snapshotter, self._confidential)
         try:
             yield
         finally:
@@ -77,8 +80,11 @@ class TaskMetadata(MetadataEndpoint):
                 await self.release(endpoint.task)
 
     async def ensure(self, task: TaskPlan) -> None:
-        if task.id in self._endpoints:
-            return
+        if task.id not in self._endpoints:
+            await self._listen(task)
+        await self._confidential.ensure(task)
+
+    async def _listen(self, task: TaskPlan) -> None:
         connections = web.Server(
             partial(self._answer, task.id),
             handler_cancellation=True,
@@ -98,6 +104,7 @@ class TaskMetadata(MetadataEndpoint):
         self._endpoints[task.id] = _Endpoint(task=task, connections=connections, listener=listener)
 
     async def release(self, task: TaskPlan) -> None:
+        self._confidential.forget(task)
         endpoint = self._endpoints.pop(task.id, None)
         if endpoint is None:
             return

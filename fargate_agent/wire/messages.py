@@ -10,7 +10,7 @@ import json
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
 from pydantic.alias_generators import to_camel
 
 from fargate_agent.wire.arns import parse_task_arn
@@ -157,11 +157,20 @@ class LinuxParameters(Message):
     init_process_enabled: bool = False
 
 
+class SecretMessage(Message):
+    """A value that stands elsewhere. Source: `Secret`, shaped as in a task definition."""
+
+    name: str
+    value_from: str
+    """ARN in Secrets Manager, or name or ARN of a parameter of Systems Manager."""
+
+
 class LogConfiguration(Message):
     """Where a container's output goes."""
 
     log_driver: str
     options: dict[str, str] = {}
+    secret_options: tuple[SecretMessage, ...] = ()
 
 
 class ContainerMessage(Message):
@@ -216,6 +225,22 @@ class Volume(Message):
     configured_at_launch: bool = False
 
 
+class RoleCredentialsMessage(Message):
+    """A role of a task, and its credentials if the control plane has assumed it already.
+
+    Source: `IAMRoleCredentials`. Without the keys, which is ours, the agent assumes the role.
+    """
+
+    credentials_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
+    """Where the metadata endpoint has them. Whoever knows it gets them, so nobody must guess it."""
+    role_arn: str
+    access_key_id: str | None = None
+    secret_access_key: Annotated[SecretStr | None, Field(exclude=True)] = None
+    session_token: Annotated[SecretStr | None, Field(exclude=True)] = None
+    """Neither is ever written down again, not even masked."""
+    expiration: AwareDatetime | None = None
+
+
 class TaskMessage(Message):
     """A task and the status it should have."""
 
@@ -229,6 +254,8 @@ class TaskMessage(Message):
     """vCPUs."""
     memory: int | None = None
     """MiB."""
+    execution_role_credentials: RoleCredentialsMessage | None = None
+    """For what the agent and the loggers do for the task."""
     containers: tuple[ContainerMessage, ...]
     elastic_network_interfaces: tuple[EniMessage, ...] = ()
     volumes: tuple[Volume, ...] = ()

@@ -185,6 +185,30 @@ async def test_agent_is_told_definition_overrides_and_eni(
 
 
 @pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        pytest.param({}, "execution", id="of the definition"),
+        pytest.param({"executionRoleArn": "arn:aws:iam::1:role/other"}, "other", id="override"),
+    ],
+)
+async def test_agent_is_told_the_execution_role_under_an_id_of_each_task(
+    ecs: Any, simulated_agent: SimulatedAgent, overrides: dict[str, str], name: str
+) -> None:
+    definition = {**FARGATE, "executionRoleArn": "execution"}
+    await asyncio.to_thread(ecs.register_task_definition, **definition)
+    for _ in range(2):
+        await asyncio.to_thread(run, ecs, overrides=overrides)
+
+    messages = [TaskMessage.model_validate(await simulated_agent.take()) for _ in range(2)]
+
+    roles = [message.execution_role_credentials for message in messages]
+    assert all(role is not None and role.role_arn.endswith(f":role/{name}") for role in roles)
+    assert all(role is not None and role.role_arn.startswith("arn:aws:iam::") for role in roles)
+    assert all(role is not None and role.secret_access_key is None for role in roles)
+    assert len({role.credentials_id for role in roles if role is not None}) == 2
+
+
+@pytest.mark.parametrize(
     ("request_change", "kind", "text"),
     [
         pytest.param(

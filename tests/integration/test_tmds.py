@@ -1,7 +1,6 @@
 """The task metadata endpoint, over real sockets in real network namespaces."""
 
 import asyncio
-import json
 import socket
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -9,7 +8,6 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
@@ -23,16 +21,18 @@ from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
 from fargate_agent.runtime.usage import render_usage
+from fargate_agent.settings import AgentSettings
 from fargate_agent.task.status import TaskFacts
+from fargate_agent.tmds.confidential import make_confidential
 from fargate_agent.tmds.server import TaskMetadata
 from tests.fixtures.busybox import SNAPSHOTTER, prepare_busybox
 from tests.fixtures.machine import wait_for
 from tests.fixtures.network import MakeNetns, run_ip
+from tests.fixtures.tmds import fetch, never
 from tests.messages import container_json, site, task_arn, task_message
 
 pytestmark = pytest.mark.root
 
-BASE = "http://169.254.170.2"
 DEADLINE_S = 10.0
 
 
@@ -66,45 +66,17 @@ async def endpoint() -> AsyncIterator[Endpoint]:
             raise ContainerRuntimeError("containerd is gone")
         return {one.id: known.usage[one.id] for one in containers if one.id in known.usage}
 
-    metadata = TaskMetadata(
-        open_socket=socket_in_netns,
-        read_usage=read_usage,
-        read_link_stats=read_link_stats,
-        snapshotter="overlayfs",
-    )
-    known = Endpoint(metadata)
-    async with metadata.serve(known.tasks.get):
-        yield known
-
-
-@dataclass(frozen=True)
-class Answer:
-    status: int
-    kind: str
-    body: str
-    headers: Mapping[str, str]
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-async def fetch(netns: Path, path: str, method: str = "GET") -> Answer:
-    """Ask as a container of the namespace would."""
-
-    def open_socket(address: tuple[Any, ...]) -> socket.socket:
-        opened = socket_in_netns(netns, address[0], address[1], address[2])
-        opened.setblocking(False)
-        return opened
-
-    connector = aiohttp.TCPConnector(socket_factory=open_socket)
-    timeout = aiohttp.ClientTimeout(total=DEADLINE_S)
-    async with (
-        aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
-        session.request(method, BASE + path, allow_redirects=False) as response,
-    ):
-        body = await response.text()
-        return Answer(response.status, response.content_type, body, response.headers)
+    async with aiohttp.ClientSession() as http:
+        metadata = TaskMetadata(
+            open_socket=socket_in_netns,
+            read_usage=read_usage,
+            read_link_stats=read_link_stats,
+            snapshotter="overlayfs",
+            confidential=make_confidential(AgentSettings(), http, never),
+        )
+        known = Endpoint(metadata)
+        async with metadata.serve(known.tasks.get):
+            yield known
 
 
 def connect(netns: Path) -> socket.socket:

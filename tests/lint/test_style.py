@@ -20,7 +20,7 @@ PROGRAMS_WITHOUT_SUFFIX: Final = (
 )
 """Python that the tools don't find by themselves."""
 
-LOGGERS: Final = ("shim-loggers/json-file",)
+LOGGERS: Final = ("shim-loggers/json-file", "shim-loggers/logger")
 
 PUBLIC_HOSTS: Final = {
     "www.apache.org",
@@ -142,5 +142,5 @@ def test_loggers_name_their_interpreter_absolutely() -> None:
         text = program.read_text()
 
         assert text.startswith("#!/bin/sh\n")
-        assert re.search(r"^exec /usr/bin/python3 -ISE ", text, re.MULTILINE)
+        assert re.search(r"^(?:exec|set --) /usr/bin/python3 -ISE ", text, re.MULTILINE)
         assert program.stat().st_mode & 0o111 == 0o111

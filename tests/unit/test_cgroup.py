@@ -108,6 +108,47 @@ def test_v2_oom_kills_are_counted(unified: Cgroups, tmp_path: Path) -> None:
     assert unified.read_oom_kills("/ecs/x") == 2
 
 
+def test_v2_has_a_group_for_each_logger_beside_those_of_containers(
+    unified: Cgroups, tmp_path: Path
+) -> None:
+    unified.ensure(TASK, memory_mib=None)
+
+    for container in ("one", "two"):
+        with unified.hold_loggers(f"{TASK}/{container}") as group:
+            assert group == f"{TASK}/loggers/{container}"
+            assert (tmp_path / group.lstrip("/")).is_dir()
+
+
+def test_a_logger_is_there_as_long_as_a_process_is_in_its_group(
+    unified: Cgroups, tmp_path: Path
+) -> None:
+    container = f"{TASK}/one"
+    assert not unified.has_loggers(container)
+    with unified.hold_loggers(container) as group:
+        processes = tmp_path / group.lstrip("/") / "cgroup.procs"
+
+    processes.write_text("7\n")
+    assert unified.has_loggers(container)
+    processes.write_text("")
+    assert not unified.has_loggers(container)
+
+
+def test_v1_counts_loggers_and_restricts_them_in_nothing_else(tmp_path: Path) -> None:
+    names = ("cpu", "memory", "cpuset", "freezer")
+    cgroups = Cgroups(
+        trees=tuple(tmp_path / name for name in names),
+        controllers={name: tmp_path / name for name in names},
+        unified=False,
+    )
+    for name in names:
+        (tmp_path / name / TASK.lstrip("/")).mkdir(parents=True)
+
+    with cgroups.hold_loggers(f"{TASK}/container") as group:
+        made = {name for name in names if (tmp_path / name / group.lstrip("/")).exists()}
+
+    assert made == {"cpu", "memory"}
+
+
 def test_a_group_that_is_gone_had_no_oom_kills(unified: Cgroups) -> None:
     assert unified.read_oom_kills("/ecs/gone") == 0
 

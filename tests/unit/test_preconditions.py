@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.preconditions import AgentError, check_settings, require_containerd
+from fargate_agent.drivers import LoggerUser
+from fargate_agent.preconditions import (
+    AgentError,
+    check_settings,
+    find_logger_user,
+    require_containerd,
+)
 from fargate_agent.settings import AgentSettings
 
 ADDRESS = Path("/run/containerd/containerd.sock")
@@ -32,6 +38,34 @@ def test_agent_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
 
     with pytest.raises(AgentError, match="no key for the control plane: set key_file"):
         check_settings(AgentSettings())
+
+
+@pytest.mark.parametrize(
+    ("name", "user"),
+    [
+        pytest.param(None, None, id="none"),
+        pytest.param("nobody", LoggerUser(uid=65534, gid=65534), id="name"),
+        pytest.param("12:34", LoggerUser(uid=12, gid=34), id="numbers"),
+    ],
+)
+def test_loggers_run_as_a_user_by_name_or_numbers(
+    name: str | None, user: LoggerUser | None
+) -> None:
+    assert find_logger_user(name) == user
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        pytest.param("nosuch", "logger_user: there is no user nosuch", id="unknown"),
+        pytest.param("root", "logger_user: root has the rights of root", id="root"),
+    ],
+)
+def test_user_of_loggers_that_cannot_be_is_refused(name: str, text: str) -> None:
+    with pytest.raises(AgentError) as error:
+        find_logger_user(name)
+
+    assert str(error.value) == text
 
 
 def test_key_of_the_file_will_do(tmp_path: Path) -> None:

@@ -114,6 +114,38 @@ def check(**changes: Any) -> None:
             id="log mode",
         ),
         pytest.param(
+            {"executionRoleArn": ROLE, **logs("awslogs", **AWSLOGS, **{"max-buffer-size": "ten"})},
+            "Log driver awslogs has an invalid value for option: max-buffer-size",
+            id="log buffer",
+        ),
+        *(
+            pytest.param(
+                sidecar(
+                    {
+                        "logConfiguration": {
+                            "logDriver": "awsfirelens",
+                            "options": {"log-driver-buffer-limit": limit},
+                        }
+                    },
+                    firelensConfiguration={"type": "fluentbit"},
+                ),
+                "Log driver awsfirelens has an invalid value for option: log-driver-buffer-limit",
+                id=f"router buffer of {limit}",
+            )
+            for limit in ("536870913", "9999999999", "-1")
+        ),
+        pytest.param(
+            app(
+                logConfiguration={
+                    "logDriver": "splunk",
+                    "options": {"splunk-url": "https://hec.test"},
+                    "secretOptions": [{"name": "splunk-token", "valueFrom": "token"}],
+                }
+            ),
+            "you must also specify a value for 'executionRoleArn'",
+            id="splunk secret without role",
+        ),
+        pytest.param(
             sidecar(
                 {"firelensConfiguration": {"type": "fluentd"}},
                 firelensConfiguration={"type": "fluentd"},
@@ -244,7 +276,10 @@ FOR_OTHERS = [
     pytest.param(app(stopTimeout=121), id="long stop timeout"),
     pytest.param(app(privileged=True), id="privileged"),
     pytest.param(linux(sharedMemorySize=128), id="shared memory"),
-    pytest.param(logs("json-file"), id="json-file"),
+    *(
+        pytest.param(logs(driver), id=driver)
+        for driver in ("json-file", "journald", "syslog", "gelf", "fluentd")
+    ),
     pytest.param(logs("awslogs", **AWSLOGS), id="awslogs without role"),
     pytest.param(volume(host={"sourcePath": "/etc"}), id="host path"),
 ]

@@ -1,14 +1,16 @@
 import asyncio
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.drivers import ExitStatus
+from fargate_agent.drivers import ExitStatus, Image, PullProgress
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.plan import plan_task
+from fargate_agent.plan import TaskPlan, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import ContainerStatus, StateChange, TaskFacts, TaskStatus
-from tests.fakes import MOMENT, Diary, FakeDrivers, fake_drivers
+from tests.fakes import MOMENT, Diary, FakeDrivers, FakeImages, FakeMetadata, fake_drivers
 from tests.messages import container_json, site, task_message
 
 DO = [
@@ -226,6 +228,48 @@ async def test_log_driver_that_is_not_there_is_refused_before_anything_is_made()
     )
     assert run.facts.containers["web"].reason == changes[-1].reason
     assert set(drivers.diary.calls) == {c for c in UNDO if c != "stop log"}
+
+
+class ImagesThatAreHere(FakeImages):
+    async def ensure(
+        self,
+        reference: str,
+        task: TaskPlan,
+        progress: Callable[[PullProgress], None],
+        network: asyncio.Event,
+    ) -> Image:
+        there = asyncio.Event()
+        there.set()
+        return await super().ensure(reference, task, progress, there)
+
+
+class SlowMetadata(FakeMetadata):
+    async def ensure(self, task: TaskPlan) -> None:
+        for _ in range(100):
+            await asyncio.sleep(0)
+        await super().ensure(task)
+
+
+@pytest.mark.parametrize(
+    ("driver", "order"),
+    [
+        pytest.param("fluentd", ["listen", "create web"], id="needs-the-network"),
+        pytest.param("json-file", ["create web", "listen"], id="does-not"),
+    ],
+)
+async def test_container_waits_for_the_network_if_its_logger_needs_it(
+    driver: str, order: list[str]
+) -> None:
+    run = new_run(container_json("web", logConfiguration={"logDriver": driver}))
+    drivers = fake_drivers(exits={"web": EXITED})
+    diary = drivers.diary
+    drivers.all = replace(
+        drivers.all, images=ImagesThatAreHere(diary), metadata=SlowMetadata(diary)
+    )
+
+    await finish(run, drivers)
+
+    assert [call for call in diary.calls if call in order] == order
 
 
 async def test_container_gets_the_reason_when_its_image_cannot_be_pulled() -> None:

@@ -89,6 +89,64 @@ def test_a_container_has_its_share_and_reservation_among_its_siblings(
     assert (properties["CPUWeight"], properties["MemoryLow"]) == (20, 64 << 20)
 
 
+def test_a_logger_has_a_delegated_scope_beside_the_containers_slice(
+    slices: Slices, systemd: FakeSystemd
+) -> None:
+    slices.ensure(TASK, memory_mib=None)
+    scope = f"ecs-{ID}-0000000042-logger.scope"
+
+    with slices.hold_loggers(CONTAINER) as group:
+        (keeper,) = systemd.properties[scope]["PIDs"]
+        kept = Path(f"/proc/{keeper}/comm").read_text()
+
+    assert group == f"/ecstasks.slice/{TASK_SLICE}/{scope}"
+    assert (systemd.tree / group.lstrip("/")).is_dir()
+    assert systemd.properties[scope]["Delegate"] is True
+    assert systemd.properties[scope]["Slice"] == TASK_SLICE
+    assert kept == "cat\n"
+    assert not Path(f"/proc/{keeper}").exists()
+
+
+def test_a_logger_is_there_as_long_as_its_scope_is_populated(
+    slices: Slices, systemd: FakeSystemd
+) -> None:
+    slices.ensure(TASK, memory_mib=None)
+    assert not slices.has_loggers(CONTAINER)
+    with slices.hold_loggers(CONTAINER) as group:
+        events = systemd.tree / group.lstrip("/") / "cgroup.events"
+
+    events.write_text("populated 1\n")
+    assert slices.has_loggers(CONTAINER)
+    events.write_text("populated 0\n")
+    assert not slices.has_loggers(CONTAINER)
+
+
+def test_scope_of_a_predecessor_is_ended_first(slices: Slices, systemd: FakeSystemd) -> None:
+    slices.ensure(TASK, memory_mib=None)
+    for _ in range(2):  # here the scope doesn't end with its last process
+        with slices.hold_loggers(CONTAINER):
+            pass
+
+    assert systemd.calls.count("StopUnit") == 1
+    assert systemd.states[f"ecs-{ID}-0000000042-logger.scope"] == "active"
+
+
+def test_no_process_is_left_when_systemd_refuses_the_scope(
+    slices: Slices, systemd: FakeSystemd
+) -> None:
+    slices.ensure(TASK, memory_mib=None)
+    systemd.job_result = "failed"
+
+    with (
+        pytest.raises(SystemdError, match="-logger.scope: failed"),
+        slices.hold_loggers(CONTAINER),
+    ):
+        pass
+
+    ((keeper,),) = [told["PIDs"] for told in systemd.properties.values() if "PIDs" in told]
+    assert not Path(f"/proc/{keeper}").exists()
+
+
 def test_oom_kills_are_read_from_the_containers_slice(slices: Slices, systemd: FakeSystemd) -> None:
     slices.ensure_container(CONTAINER, cpu_shares=2, memory_reservation_mib=None)
     group = systemd.directory(CONTAINER_SLICE)

@@ -76,6 +76,7 @@ def _go_through(lab: Lab, progress: Progress) -> None:
         partial(tasks.check_web_and_client, lab, progress),
         partial(tasks.check_memory_limit, lab, progress),
         partial(tasks.check_cpu_limit, lab, progress),
+        partial(tasks.check_loggers, lab, progress),
         partial(services.check_second_agent, lab, progress),
     )
     walk.go_to("Settings")

@@ -85,6 +85,25 @@ def check_cpu_limit(lab: Lab, progress: Progress) -> None:
         require(0.1 < share < 0.35, f"{share:.2f} of a processor instead of 0.25: {shown}")
 
 
+def check_loggers(lab: Lab, progress: Progress) -> None:
+    """A logger and its shim count for their task, in a scope that systemd knows, and go with it."""
+    with progress.check("the logger of a container is in a scope of its task's slice") as note:
+        task_id = lab.run_task(definition("logged", "sleep 600"))
+        units = lab.sh(f"systemctl list-units --plain --no-legend 'ecs-{task_id}-*-logger.scope'")
+        require(len(units.splitlines()) == 1, f"scopes: {units}")
+        group = lab.sh(f"systemctl show -P ControlGroup {units.split()[0]}").strip()
+        require(
+            group.startswith(f"/ecstasks.slice/ecstasks-{task_id}.slice/"), f"not there: {group}"
+        )
+        names = lab.sh(
+            f"for pid in $(cat /sys/fs/cgroup{group}/cgroup.procs); do cat /proc/$pid/comm; done"
+        ).split()
+        require(sorted(names) == ["containerd-shim", "python3"], f"in the scope: {names}")
+        note(lab.sh(f"cat /sys/fs/cgroup{group}/memory.current").strip() + " bytes")
+        lab.sh(f"fargate stop {task_id} --wait")
+        require_nothing_left(lab, task_id)
+
+
 def check_macvlan(lab: Lab, progress: Progress) -> None:
     """A task of the second NIC's network is a neighbour of the machine, not behind it."""
     with progress.check("a macvlan task speaks to the world outside, and is spoken to") as note:

@@ -1,5 +1,6 @@
 """Rules about where the output of containers goes."""
 
+import re
 from typing import Final
 
 from fargate_agent.controlplane.errors import client_error
@@ -26,6 +27,16 @@ _REQUIRED: Final = {
     "splunk": ("splunk-url", "splunk-token"),
 }
 """Source: ECS API, LogConfiguration.options; Docker, "Splunk logging driver"."""
+
+_ROUTER_BUFFER: Final = "log-driver-buffer-limit"
+MAX_ROUTER_BUFFER_BYTES: Final = 536_870_912
+
+_VALUES: Final = {
+    "mode": re.compile("blocking|non-blocking"),
+    "max-buffer-size": re.compile(r"[0-9]+(\.[0-9]+)? ?([kmgtp]i?)?b?", re.IGNORECASE | re.ASCII),
+    _ROUTER_BUFFER: re.compile(r"[0-9]{1,9}", re.ASCII),
+}
+"""Source: ECS API, LogConfiguration.options; docker/go-units, `RAMInBytes`."""
 
 _FIRELENS_OPTIONS: Final = {"enable-ecs-log-metadata", "config-file-type", "config-file-value"}
 """Source: ECS API, FirelensConfiguration.options."""
@@ -62,8 +73,11 @@ def _check_configuration(configuration: Json, draft: Draft) -> None:
         raise client_error(f"Log driver {driver} requires options: {', '.join(missing)}")
     if driver == "awslogs" and (unknown := sorted(given - AWSLOGS_OPTIONS)):
         raise client_error(f"Log driver awslogs disallows options: {', '.join(unknown)}")
-    if options.get("mode", "blocking") not in {"blocking", "non-blocking"}:  # unverified
-        raise client_error(f"Log driver {driver} has an invalid value for option: mode")
+    for name, pattern in _VALUES.items():
+        if name in options and not pattern.fullmatch(options[name]):  # unverified
+            raise client_error(f"Log driver {driver} has an invalid value for option: {name}")
+    if int(options.get(_ROUTER_BUFFER, 0)) > MAX_ROUTER_BUFFER_BYTES:  # unverified
+        raise client_error(f"Log driver {driver} has an invalid value for option: {_ROUTER_BUFFER}")
     for secret in secrets:
         if "executionRoleArn" not in draft.request:  # unverified
             raise client_error(NO_EXECUTION_ROLE)

@@ -1,10 +1,17 @@
-"""From the shapes of the API to the message that an agent is sent. Pure."""
+"""From the shapes of the API to the message that an agent is sent."""
 
+import uuid
 from typing import Any, Final
 
 from fargate_agent.controlplane.tasks.overrides import TaskSize
 from fargate_agent.controlplane.validate import Json
-from fargate_agent.wire.messages import ContainerMessage, EniMessage, TaskMessage, Volume
+from fargate_agent.wire.messages import (
+    ContainerMessage,
+    EniMessage,
+    RoleCredentialsMessage,
+    TaskMessage,
+    Volume,
+)
 
 CPU_UNITS_PER_VCPU: Final = 1024
 
@@ -41,6 +48,7 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
     zone: str,
     vpc_id: str,
     eni: EniMessage,
+    execution_role_arn: str | None,
 ) -> Json:
     """Return a `TaskMessage` as JSON; each container has its `containerArn` already."""
     message = TaskMessage(
@@ -51,6 +59,7 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
         version=str(definition["revision"]),
         cpu=size.cpu_units / CPU_UNITS_PER_VCPU,
         memory=size.memory_mib,
+        execution_role_credentials=_render_role(execution_role_arn),
         containers=tuple(render_container(c, c["containerArn"]) for c in containers),
         elastic_network_interfaces=(eni,),
         volumes=tuple(render_volume(volume) for volume in definition.get("volumes", [])),
@@ -63,6 +72,13 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
     )
     dumped: Json = message.model_dump(mode="json", by_alias=True, exclude_none=True)
     return dumped
+
+
+def _render_role(arn: str | None) -> RoleCredentialsMessage | None:
+    """Name a role, which the agent assumes itself, under an id that nobody can guess."""
+    if arn is None:
+        return None
+    return RoleCredentialsMessage(credentials_id=str(uuid.uuid4()), role_arn=arn)
 
 
 def _environment(container: Json) -> list[Any]:

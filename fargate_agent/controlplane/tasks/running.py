@@ -234,16 +234,19 @@ def _render_row(
 def _render_message(
     plane: Plane, launch: Launch, arn: str, containers: list[Json], eni: Eni
 ) -> Json:
+    document = launch.definition.document
+    role = launch.document["overrides"].get("executionRoleArn") or document.get("executionRoleArn")
     message = render_task_message(
         arn=arn,
         cluster_arn=plane.arns.cluster(launch.cluster),
-        definition=launch.definition.document,
+        definition=document,
         containers=containers,
         size=launch.size,
         group=launch.group,
         zone=plane.vpc.zone(eni.subnet_id),
         vpc_id=plane.vpc.id,
         eni=plane.vpc.render_message(eni, plane.arns),
+        execution_role_arn=plane.arns.role(role) if role else None,
     )
     return message if launch.service is None else {**message, "serviceName": launch.service.name}
 

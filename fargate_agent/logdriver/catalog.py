@@ -1,0 +1,62 @@
+"""All log drivers, as the settings of an agent want them."""
+
+from collections.abc import Callable, Mapping
+
+from fargate_agent.drivers import LogDriver, LoggerUser
+from fargate_agent.logdriver.firelens import make_firelens_driver
+from fargate_agent.logdriver.jsonfile import JsonFileDriver, NoneDriver
+from fargate_agent.logdriver.logger import LoggerDriver, LoggerSettings
+from fargate_agent.logdriver.options import OPTIONS
+from fargate_agent.settings import AgentSettings
+
+
+def make_log_drivers(
+    settings: AgentSettings,
+    user: LoggerUser | None,
+    read_nameservers: Callable[[], tuple[str, ...]],
+) -> Mapping[str, LogDriver]:
+    """Return every driver by its name in a task definition.
+
+    `user` is whom loggers run as; `read_nameservers` gives those of this machine that can be
+    reached from a task.
+    """
+    programs = settings.shim_loggers_dir.resolve()
+    json_file = JsonFileDriver(
+        program=programs / "json-file",
+        max_size=settings.log_max_size,
+        max_file=settings.log_max_file,
+    )
+    shared = LoggerSettings(
+        program=programs / "logger",
+        mode=settings.log_driver_mode,
+        copy=(
+            {
+                "copy-max-size": settings.log_max_size,
+                "copy-max-file": str(settings.log_max_file),
+            }
+            if settings.log_copy
+            else {}
+        ),
+        user=user,
+        read_nameservers=read_nameservers,
+    )
+    defaults: Mapping[str, Mapping[str, str]] = {
+        "awslogs": {
+            "awslogs-endpoint": settings.awslogs_endpoint or settings.aws_endpoint_url or ""
+        }
+    }
+    drivers: dict[str, LogDriver] = {
+        name: LoggerDriver(
+            options=options,
+            settings=shared,
+            needs_network=options.in_netns,
+            defaults=defaults.get(name, {}),
+        )
+        for name, options in OPTIONS.items()
+    }
+    return {
+        **drivers,
+        "awsfirelens": make_firelens_driver(shared),
+        "json-file": json_file,
+        "none": NoneDriver(copy=json_file if settings.log_copy else None),
+    }

@@ -1,0 +1,64 @@
+"""Output that goes to the router of its own task, by the Forward protocol over a unix socket."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from fargate_agent.drivers import LogDriver
+from fargate_agent.logdriver.logger import LoggerDriver, LoggerSettings
+from fargate_agent.logdriver.options import OPTIONS
+from fargate_agent.logdriver.uri import refuse
+from fargate_agent.plan import ContainerPlan, LogPlan, TaskPlan
+from fargate_agent.plan.firelens import BUFFER_LIMIT
+
+DEFAULT_BUFFER_BYTES: Final = 10 * 1024 * 1024
+"""Of every driver; see `logger.DEFAULT_BUFFER`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirelensDriver(LogDriver):
+    """The driver `fluentd` with options of its own; those of the container are for the router.
+
+    Source: amazon-ecs-agent, agent/engine/docker_task_engine_linux.go, `getFirelensLogConfig`.
+    """
+
+    fluentd: LoggerDriver
+
+    def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
+        if task.firelens is None:
+            raise refuse(container, "the task has no firelens container")
+        options = {
+            "fluentd-address": f"unix://{task.firelens.socket}",
+            "fluentd-async": "true",
+            # fluentd's `unix` gives no acknowledgements, and a router that is gone never comes back
+            "fluentd-request-ack": "false",
+            "fluentd-sub-second-precision": "true",
+            "tag": f"{container.name}-firelens-{task.id}",
+            **_plan_limits(container.log.options.get(BUFFER_LIMIT)),
+        }
+        log = LogPlan(driver="fluentd", options=options)
+        return self.fluentd.uri(task, replace(container, log=log))
+
+
+def make_firelens_driver(settings: LoggerSettings) -> FirelensDriver:
+    """Make the driver.
+
+    The router's socket belongs to whom the router runs as, so the logger stays root. It needs no
+    network: containers are made without waiting for that of the task.
+    """
+    return FirelensDriver(
+        fluentd=LoggerDriver(
+            options=replace(OPTIONS["fluentd"], in_netns=False),
+            settings=replace(settings, user=None),
+            needs_network=False,
+            defaults={},
+        )
+    )
+
+
+def _plan_limits(limit: str | None) -> Mapping[str, str]:
+    """ECS counts lines, and its users set bytes: a buffer has room for as many of either."""
+    if limit is None:
+        return {}
+    bytes_too = limit.isdecimal() and int(limit) > DEFAULT_BUFFER_BYTES
+    return {"fluentd-buffer-limit": limit, **({"max-buffer-size": limit} if bytes_too else {})}

@@ -1,0 +1,113 @@
+"""The drivers that send output somewhere: all are `shim-loggers/logger` with other flags."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.drivers import LogDriver, LoggerUser
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.logdriver.options import DriverOptions
+from fargate_agent.logdriver.uri import COMMON_OPTIONS, check_options, refuse, render_uri
+from fargate_agent.plan import ContainerPlan, TaskPlan
+
+DEFAULT_BUFFER: Final = "10m"
+"""Source: ECS API, LogConfiguration.options, `max-buffer-size`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggerSettings:
+    """What an agent decides for all loggers of this kind."""
+
+    program: Path
+    """`shim-loggers/logger`; absolute."""
+    mode: str
+    """Whether a container waits for its logger, unless the task definition says it."""
+    copy: Mapping[str, str]
+    """Flags of the local copy; empty if none is kept."""
+    user: LoggerUser | None
+    """Whom they run as; None is root."""
+    read_nameservers: Callable[[], tuple[str, ...]]
+    """Asked for a task that has none of its own."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoggerDriver(LogDriver):
+    """Sends output to a destination, and keeps the local copy."""
+
+    options: DriverOptions
+    settings: LoggerSettings
+    needs_network: bool
+    defaults: Mapping[str, str]
+    """Flags that a task definition may override."""
+
+    def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
+        log = container.log
+        check_options(container, self.options.known)
+        self._check_secrets(container)
+        for name in self.options.required:
+            if not log.options.get(name) and name not in log.secrets:
+                raise _refuse_arguments(container, f"{name} is required")
+        told = {
+            self.options.renamed.get(name, name): value
+            for name, value in log.options.items()
+            if name not in log.secrets and name not in COMMON_OPTIONS
+        }
+        return render_uri(
+            self.settings.program,
+            {
+                "log-driver": log.driver,
+                "container-id": container.id,
+                "container-name": container.name,
+                "fault-path": str(container.log_fault_path),
+                **self.defaults,
+                **told,
+                **self._render_mode(log.options),
+                **self.options.add(task, container),
+                **self._render_copy(container),
+                **self._render_user(),
+                **(self._render_network(task) if self.options.in_netns else {}),
+            },
+        )
+
+    def _check_secrets(self, container: ContainerPlan) -> None:
+        for name in container.log.secrets:
+            if name not in self.options.secrets:
+                raise refuse(
+                    container,
+                    f"log opt '{name}' of {container.log.driver} log driver can't be a secret here",
+                )
+
+    def _render_mode(self, options: Mapping[str, str]) -> Mapping[str, str]:
+        """Where the container waits, the size of the buffer is left to the logger."""
+        mode = options.get("mode", self.settings.mode)
+        if mode == "blocking":
+            return {"mode": mode}
+        return {"mode": mode, "max-buffer-size": options.get("max-buffer-size", DEFAULT_BUFFER)}
+
+    def _render_copy(self, container: ContainerPlan) -> Mapping[str, str]:
+        if not self.settings.copy:
+            return {}
+        return {"log-path": str(container.log_path), **self.settings.copy}
+
+    def _render_user(self) -> Mapping[str, str]:
+        user = self.settings.user
+        return {} if user is None else {"uid": str(user.uid), "gid": str(user.gid)}
+
+    def _render_network(self, task: TaskPlan) -> Mapping[str, str]:
+        """Where the logger is to be, and how it resolves names: as the task's containers do."""
+        servers = task.dns.servers or self.settings.read_nameservers()
+        return {
+            "netns": str(task.netns),
+            "dns-servers": ",".join(servers),
+            "dns-search": ",".join(task.dns.search),
+        }
+
+
+def _refuse_arguments(container: ContainerPlan, why: str) -> ResourceInitializationError:
+    """Source: ECS developer guide, stopped task error messages; shim-loggers-for-containerd."""
+    return ResourceInitializationError(
+        f"failed to validate logger args: unable to get {container.log.driver} driver arguments: "
+        f"{why} : exit status 1",
+        container=container.name,
+    )

@@ -1,0 +1,167 @@
+"""What a task definition may say to each log driver that has a destination.
+
+Names are those of Docker and ECS. The logger is told most of them by flags of the same name.
+
+Source: ECS API, LogConfiguration; moby, daemon/logger/*, `ValidateLogOpt`.
+"""
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from fargate_agent.plan import TMDS_ADDRESS, ContainerPlan, TaskPlan, render_secrets_id
+
+ATTRIBUTES: Final = ("labels", "labels-regex", "env", "env-regex")
+"""Which labels and variables of the container go along with its output."""
+SPLUNK_TOKEN: Final = "splunk-token"  # noqa: S105 - its name
+
+Add = Callable[[TaskPlan, ContainerPlan], Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriverOptions:
+    """The options of one driver, and the flags of its logger."""
+
+    known: tuple[str, ...]
+    required: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    """Known options that may be secrets; the logger fetches their values itself."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Flags that aren't named as the option is."""
+    add: Add = lambda task, container: {}
+    """Flags that stand for no option, or in place of some."""
+    in_netns: bool = True
+    """The destination is reached through the interface of the task."""
+
+
+def _add_awslogs(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
+    """Source: ECS developer guide, "Send Amazon ECS logs to CloudWatch", awslogs-stream-prefix."""
+    prefix = container.log.options.get("awslogs-stream-prefix")
+    stream = f"{prefix}/{container.name}/{task.id}" if prefix else container.id
+    role = task.execution_role
+    credentials = f"/v2/credentials/{role.credentials_id}" if role else ""
+    return {
+        "awslogs-stream": stream,
+        "awslogs-stream-prefix": "",
+        "awslogs-credentials-endpoint": credentials,
+    }
+
+
+def _add_splunk(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
+    """A token that is a secret never stands on a command line; the logger asks for it."""
+    attributes = _add_attributes(task, container)
+    if SPLUNK_TOKEN not in container.log.secrets:
+        return attributes
+    endpoint = f"http://{TMDS_ADDRESS}/v2/splunk-token/{render_secrets_id(task, container)}"
+    return {**attributes, "splunk-token-endpoint": endpoint}
+
+
+def _add_attributes(_task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
+    """Tell of the container what its tag and its attributes are made of, and no more than that."""
+    options = container.log.options
+    flags = {"container-image-name": container.image}
+    for kind, values in (("labels", container.labels), ("env", container.environment)):
+        names, pattern = options.get(kind, "").split(","), options.get(f"{kind}-regex", "")
+        chosen = {
+            name: value
+            for name, value in values.items()
+            if name in names or (pattern and _matches(pattern, name))
+        }
+        if chosen:
+            flags[f"container-{kind}"] = json.dumps(chosen)
+    return flags
+
+
+def _matches(pattern: str, name: str) -> bool:
+    """The logger refuses a pattern that is none, and says so."""
+    try:
+        return re.search(pattern, name) is not None
+    except re.error:
+        return False
+
+
+OPTIONS: Final[Mapping[str, DriverOptions]] = {
+    "awslogs": DriverOptions(
+        known=(
+            "awslogs-create-group",
+            "awslogs-create-stream",
+            "awslogs-datetime-format",
+            "awslogs-endpoint",
+            "awslogs-format",
+            "awslogs-group",
+            "awslogs-multiline-pattern",
+            "awslogs-region",
+            "awslogs-stream-prefix",
+        ),
+        required=("awslogs-region", "awslogs-group"),
+        add=_add_awslogs,
+    ),
+    "splunk": DriverOptions(
+        known=(
+            "splunk-caname",
+            "splunk-capath",
+            "splunk-format",
+            "splunk-gzip",
+            "splunk-gzip-level",
+            "splunk-index",
+            "splunk-index-acknowledgment",
+            "splunk-insecureskipverify",
+            "splunk-source",
+            "splunk-sourcetype",
+            "splunk-url",
+            "splunk-verify-connection",
+            "tag",
+            *ATTRIBUTES,
+            SPLUNK_TOKEN,
+        ),
+        required=("splunk-url", SPLUNK_TOKEN),
+        secrets=(SPLUNK_TOKEN,),
+        renamed={"tag": "splunk-tag"},
+        add=_add_splunk,
+    ),
+    "fluentd": DriverOptions(
+        known=(
+            "fluentd-address",
+            "fluentd-async",
+            "fluentd-async-reconnect-interval",
+            "fluentd-buffer-limit",
+            "fluentd-capath",
+            "fluentd-request-ack",
+            "fluentd-sub-second-precision",
+            "fluentd-write-timeout",
+            "tag",
+        ),
+        renamed={"tag": "fluentd-tag"},
+    ),
+    "syslog": DriverOptions(
+        known=(
+            "syslog-address",
+            "syslog-facility",
+            "syslog-format",
+            "syslog-tls-ca-cert",
+            "syslog-tls-cert",
+            "syslog-tls-key",
+            "syslog-tls-skip-verify",
+            "tag",
+            *ATTRIBUTES,
+        ),
+        add=_add_attributes,
+    ),
+    "gelf": DriverOptions(
+        known=(
+            "gelf-address",
+            "gelf-compression-level",
+            "gelf-compression-type",
+            "gelf-tcp-max-reconnect",
+            "gelf-tcp-reconnect-delay",
+            "tag",
+            *ATTRIBUTES,
+        ),
+        required=("gelf-address",),
+        add=_add_attributes,
+    ),
+    "journald": DriverOptions(known=("tag", *ATTRIBUTES), add=_add_attributes, in_netns=False),
+}
+"""By the name of the driver."""

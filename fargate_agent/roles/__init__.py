@@ -1,0 +1,1 @@
+"""The roles of tasks: their credentials, and the secrets that can be read with them."""

@@ -1,0 +1,108 @@
+"""One signed call to a service of AWS, or of what stands for AWS here."""
+
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import aiohttp
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+
+from fargate_agent.image.transport import TransferError, read_document, shown, transfer
+from fargate_agent.plan import RoleKeys
+
+_THROTTLED: Final = frozenset(
+    {
+        "RequestLimitExceeded",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "ThrottledException",
+        "TooManyRequestsException",
+    }
+)
+"""Source: AWS SDKs and Tools reference guide, retry behavior."""
+
+
+class AwsError(Exception):
+    """A service refused. The text is `<code>: <message>`, as AWS SDKs show it."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.may_pass = status >= 500 or code in _THROTTLED
+        """Another try may succeed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsSite:
+    """Where the services are."""
+
+    region: str
+    endpoint_url: str | None = None
+    """Of every service; None: those of AWS in the region."""
+
+    def url(self, service: str, region: str) -> str:
+        """Return the URL of a service. Source: AWS General Reference, service endpoints."""
+        if self.endpoint_url is not None:
+            return f"{self.endpoint_url.rstrip('/')}/"
+        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        return f"https://{service}.{region}.{suffix}/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AwsCall:
+    """A request to a service."""
+
+    service: str
+    """As it signs, which is how it is called in its endpoint too."""
+    region: str
+    content_type: str
+    target: str | None = None
+    """The operation, where it isn't part of the body."""
+    body: bytes = field(repr=False)
+
+
+async def send_call(
+    http: aiohttp.ClientSession, site: AwsSite, keys: RoleKeys, call: AwsCall
+) -> tuple[int, bytes]:
+    """Sign a request, send it, and return the status and the body of the answer.
+
+    Raises:
+        TransferError: no answer came. The text holds no secret.
+    """
+    url = site.url(call.service, call.region)
+    headers = {"Content-Type": call.content_type}
+    if call.target is not None:
+        headers["X-Amz-Target"] = call.target
+    request = AWSRequest(method="POST", url=url, data=call.body, headers=headers)
+    SigV4Auth(keys, call.service, call.region).add_auth(request)
+    signed = dict(request.headers.items())
+    with transfer(f'Post "{shown(url)}"'):
+        async with http.post(
+            url, data=call.body, headers=signed, allow_redirects=False
+        ) as response:
+            return response.status, await read_document(response)
+
+
+async def call_json(
+    http: aiohttp.ClientSession, site: AwsSite, keys: RoleKeys, call: AwsCall
+) -> dict[str, Any]:
+    """Call a service that speaks JSON 1.1.
+
+    Raises:
+        AwsError: it refused.
+        TransferError: no answer came, or none that makes sense.
+    """
+    status, body = await send_call(http, site, keys, call)
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        answer = None
+    if status == 200 and isinstance(answer, dict):
+        return answer
+    if isinstance(answer, dict) and "__type" in answer:
+        code = str(answer["__type"]).rpartition("#")[2]
+        raise AwsError(status, code, str(answer.get("message") or answer.get("Message") or ""))
+    if status >= 500:
+        raise AwsError(status, "ServiceUnavailable", f"HTTP {status}")
+    raise TransferError(f"{call.service} answered HTTP {status} with what is no JSON object")

@@ -1,0 +1,74 @@
+"""What `valueFrom` of a task definition may be; pure.
+
+Source: ECS developer guide, specifying sensitive data; amazon-ecs-agent, agent/asm, agent/ssm.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+SECRET_PARTS: Final = 7
+"""`arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf`"""
+QUALIFIED_PARTS: Final = 10
+"""With `:json-key:version-stage:version-id`, each of which may be empty."""
+
+
+class InvalidReferenceError(ValueError):
+    """Nothing can be read from there."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretReference:
+    """A secret of Secrets Manager, or one member of it."""
+
+    region: str
+    arn: str
+    """Without what may follow the name."""
+    json_key: str = ""
+    """Member of the object that the secret is; empty: all of it."""
+    version_stage: str = ""
+    version_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParameterReference:
+    """A parameter of Systems Manager."""
+
+    region: str
+    name: str
+    """Name or ARN."""
+
+
+def parse_reference(value_from: str, region: str) -> SecretReference | ParameterReference:
+    """Read a reference; `region` is that of a name that says none.
+
+    Raises:
+        InvalidReferenceError: it is none.
+    """
+    parts = value_from.split(":")
+    if parts[0] != "arn":
+        return ParameterReference(region=region, name=value_from)
+    if len(parts) > 5 and parts[2] == "ssm":
+        return ParameterReference(region=parts[3] or region, name=value_from)
+    if len(parts) > 5 and parts[2] == "secretsmanager":
+        return _parse_secret(value_from, parts, region)
+    raise InvalidReferenceError(f"'{value_from}' is no secret and no parameter")
+
+
+def _parse_secret(value_from: str, parts: list[str], region: str) -> SecretReference:
+    if len(parts) not in (SECRET_PARTS, QUALIFIED_PARTS) or parts[5] != "secret":
+        raise InvalidReferenceError(
+            "unexpected ARN format with parameters when trying to retrieve ASM secret: "
+            f"'{value_from}'"
+        )
+    json_key, stage, version = parts[SECRET_PARTS:] or ("", "", "")
+    if stage and version:
+        raise InvalidReferenceError(
+            f"'{value_from}' has a version stage and a version id, and only one may be given"
+        )
+    return SecretReference(
+        region=parts[3] or region,
+        arn=":".join(parts[:SECRET_PARTS]),
+        json_key=json_key,
+        version_stage=stage,
+        version_id=version,
+    )

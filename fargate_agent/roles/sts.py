@@ -1,0 +1,73 @@
+"""AssumeRole of the Security Token Service.
+
+Source: AWS Security Token Service API reference, 2011-06-15.
+"""
+
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlencode
+from xml.etree import ElementTree
+
+import aiohttp
+
+from fargate_agent.image.transport import TransferError
+from fargate_agent.plan import RoleKeys
+from fargate_agent.roles.aws import AwsCall, AwsError, AwsSite, send_call
+
+VERSION: Final = "2011-06-15"
+
+
+async def assume_role(
+    http: aiohttp.ClientSession,
+    site: AwsSite,
+    keys: RoleKeys,
+    *,
+    role_arn: str,
+    session_name: str,
+    duration_s: int,
+) -> RoleKeys:
+    """Assume a role with the keys of this machine.
+
+    Raises:
+        AwsError: it was refused.
+        TransferError: no answer came, or none that makes sense.
+    """
+    form = {
+        "Action": "AssumeRole",
+        "Version": VERSION,
+        "RoleArn": role_arn,
+        "RoleSessionName": session_name,
+        "DurationSeconds": str(duration_s),
+    }
+    call = AwsCall(
+        service="sts",
+        region=site.region,
+        content_type="application/x-www-form-urlencoded",
+        body=urlencode(form).encode(),
+    )
+    status, body = await send_call(http, site, keys, call)
+    members = _read_members(body)
+    if status != 200:
+        code = members.get("Code", "ServiceUnavailable")
+        raise AwsError(status, code, members.get("Message", f"HTTP {status}"))
+    try:
+        return RoleKeys(
+            access_key=members["AccessKeyId"],
+            secret_key=members["SecretAccessKey"],
+            token=members["SessionToken"],
+            expires_at=datetime.fromisoformat(members["Expiration"]),
+        )
+    except (KeyError, ValueError):
+        raise TransferError("sts answered with what are no credentials") from None
+
+
+def _read_members(body: bytes) -> dict[str, str]:
+    """Return the text of every element by its name; nothing for what is no XML.
+
+    No name stands in two places of the answers that are read here.
+    """
+    try:
+        root = ElementTree.fromstring(body)  # noqa: S314 - from AWS, and read up to a limit
+    except ElementTree.ParseError:
+        return {}
+    return {one.tag.rpartition("}")[2]: (one.text or "").strip() for one in root.iter()}

@@ -1,0 +1,54 @@
+"""The secrets of log options, handed to the logger that is being started, and to nobody else.
+
+A container of the same task can ask for whatever the logger can. So they stand behind an id that
+nobody can guess, and the first who reads one is the last.
+"""
+
+from collections.abc import Awaitable, Callable, Collection, Mapping
+
+from fargate_agent.plan import ContainerPlan, TaskPlan, render_secrets_id
+
+FetchSecrets = Callable[[TaskPlan, Collection[str]], Awaitable[Mapping[str, str]]]
+"""Returns values by what refers to them."""
+
+
+class LogSecrets:
+    """Holds secrets from when the network of a task is up until its loggers have read them."""
+
+    def __init__(
+        self, fetch: FetchSecrets, exists: Callable[[ContainerPlan], Awaitable[bool]]
+    ) -> None:
+        """`exists` says of which containers the loggers have been started already."""
+        self.fetch = fetch
+        self._exists = exists
+        self._options: dict[str, dict[str, str]] = {}
+        """Values by option, by the id of the container's secrets."""
+
+    async def ensure(self, task: TaskPlan) -> None:
+        """Return when the secrets of all containers that are still to be made are here.
+
+        Raises:
+            ResourceInitializationError: one is not to be had.
+        """
+        waiting = [
+            container
+            for container in task.containers
+            if container.log.secrets and not await self._exists(container)
+        ]
+        wanted = {one for container in waiting for one in container.log.secrets.values()}
+        values = await self.fetch(task, wanted)
+        for container in waiting:
+            self._options[render_secrets_id(task, container)] = {
+                option: values[one] for option, one in container.log.secrets.items()
+            }
+
+    def take(self, task: TaskPlan, secrets_id: str, option: str) -> str | None:
+        """Return a value, and forget it; None if that id isn't the task's, or has none."""
+        ids = {render_secrets_id(task, container) for container in task.containers}
+        known = self._options.get(secrets_id, {}) if secrets_id in ids else {}
+        return known.pop(option, None)
+
+    def forget(self, task: TaskPlan) -> None:
+        """Keep nothing of a task."""
+        for container in task.containers:
+            self._options.pop(render_secrets_id(task, container), None)

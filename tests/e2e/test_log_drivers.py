@@ -1,0 +1,205 @@
+"""Output that leaves the machine: through the task's own interface, and whatever restarts."""
+
+import asyncio
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from fargate_agent.network.namespaces import socket_in_netns
+from tests.e2e.test_restart import process_of
+from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.machine import wait_for
+from tests.fixtures.nameserver import NameServer
+from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+SERVER: Final = f"{OUTSIDE}.1"
+NAME: Final = "logs.test"
+PORTS: Final = {"fluentd": 24224, "gelf": 12201, "syslog": 514}
+
+
+@dataclass(kw_only=True)
+class Outside:
+    """Destinations at the other end of the interface, and the server that knows their name."""
+
+    names: NameServer = field(default_factory=lambda: NameServer(records={(NAME, "A"): [SERVER]}))
+    received: dict[tuple[int, str], bytes] = field(default_factory=dict)
+    """By port, and the address that it came from."""
+
+    @asynccontextmanager
+    async def serve(self, netns: Path) -> AsyncIterator[None]:
+        udp = bind(netns, socket.SOCK_DGRAM, 53)
+        async with self.names.serve(udp, bind(netns, socket.SOCK_STREAM, 53)):
+            servers = [
+                await asyncio.start_server(self._take, sock=bind(netns, socket.SOCK_STREAM, port))
+                for port in PORTS.values()
+            ]
+            yield
+            for server in servers:
+                server.close()
+
+    async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        source = (writer.get_extra_info("sockname")[1], writer.get_extra_info("peername")[0])
+        while data := await reader.read(65536):
+            self.received[source] = self.received.get(source, b"") + data
+        writer.close()
+
+    async def wait_for(self, driver: str, text: bytes) -> str:
+        """Return the address that a text came from."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                for (port, address), data in self.received.items():
+                    if port == PORTS[driver] and text in data:
+                        return address
+                await asyncio.sleep(0.02)
+
+
+def bind(netns: Path, kind: int, port: int) -> socket.socket:
+    made = socket_in_netns(netns, socket.AF_INET, kind)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    made.bind((SERVER, port))
+    if kind == socket.SOCK_STREAM:
+        made.listen()
+    return made
+
+
+@pytest.fixture
+async def destinations(outside: tuple[Path, str]) -> AsyncIterator[Outside]:
+    made = Outside()
+    async with made.serve(outside[0]):
+        yield made
+
+
+@pytest.fixture
+async def stack(
+    tmp_path: Path, private_containerd: PrivateContainerd, outside: tuple[Path, str]
+) -> AsyncIterator[Stack]:
+    """The programs, with a cluster that takes log drivers which Fargate hasn't."""
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        plane_toml='relaxed_clusters = ["default"]\n',
+        subnet_toml=f'dns = ["{SERVER}"]\n',
+    ) as made:
+        yield made
+
+
+def logging(driver: str, **options: str) -> dict[str, Any]:
+    """Return the part of a container that sends its output to the destination outside."""
+    address = {f"{driver}-address": f"tcp://{NAME}:{PORTS[driver]}"}
+    return {"logConfiguration": {"logDriver": driver, "options": {**address, **options}}}
+
+
+def run(stack: Stack, *containers: dict[str, Any]) -> str:
+    return stack.run(*containers, requiresCompatibilities=["EC2"])
+
+
+def address_of(task: dict[str, Any]) -> str:
+    details = task["attachments"][0]["details"]
+    return str(next(one["value"] for one in details if one["name"] == "privateIPv4Address"))
+
+
+async def test_output_leaves_by_the_interface_of_the_task_and_a_copy_stays(
+    stack: Stack, registry: FakeRegistry, destinations: Outside
+) -> None:
+    arn = run(
+        stack,
+        *(
+            tool(driver, f"echo hello from {driver}; sleep 1000", **logging(driver))
+            for driver in PORTS
+        ),
+    )
+    address = address_of(await stack.wait_for(arn, "RUNNING"))
+
+    for driver in PORTS:
+        assert await destinations.wait_for(driver, b"hello from %b" % driver.encode()) == address
+        lines = await stack.wait_for_log(arn, f"hello from {driver}")
+        assert f"{driver}: hello from {driver}" in lines
+    assert f"udp {NAME} A" in destinations.names.queries
+
+    stack.stop(arn)
+    await stack.wait_for(arn, "STOPPED")
+    assert stack.leftovers(arn) == []
+
+
+async def test_logging_goes_on_while_agent_and_containerd_come_and_go(
+    stack: Stack, registry: FakeRegistry, destinations: Outside
+) -> None:
+    script = (
+        "echo one; while [ ! -e /tmp/two ]; do sleep 0.1; done; echo two;"
+        "while [ ! -e /tmp/three ]; do sleep 0.1; done; echo three; exit 7"
+    )
+    tmpfs = {"linuxParameters": {"tmpfs": [{"containerPath": "/tmp", "size": 1}]}}
+    arn = run(stack, tool("main", script, **tmpfs, **logging("fluentd")))
+    await destinations.wait_for("fluentd", b"one")
+    await stack.wait_for(arn, "RUNNING")
+    inside = Path(f"/proc/{process_of(stack, arn)}/root/tmp")
+
+    stack.agent.end(signal.SIGKILL)
+    stack.containerd.stop()
+    (inside / "two").touch()
+    await destinations.wait_for("fluentd", b"two")
+    stack.containerd.start()
+    stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("agent is ready"), "the next agent", DEADLINE_S)
+    (inside / "three").touch()
+    task = await stack.wait_for(arn, "STOPPED")
+
+    await destinations.wait_for("fluentd", b"three")
+    assert task["containers"][0]["exitCode"] == 7
+    assert await stack.logs(arn) == ["main: one", "main: two", "main: three"]
+    assert stack.leftovers(arn) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "reasons"),
+    [
+        pytest.param(
+            {"fluentd-address": f"tcp://{NAME}:9"},
+            (
+                "ResourceInitializationError: failed to validate logger args: ",
+                "refused",
+                " : exit status 1",
+            ),
+            id="nobody-listens",
+        ),
+        pytest.param(
+            {"fluentd-address": "tcp://nowhere.test:24224"},
+            ("failed to validate logger args: ", "lookup nowhere.test", " : exit status 1"),
+            id="no-such-name",
+        ),
+        pytest.param(
+            {"colour": "red"},
+            (
+                "ResourceInitializationError: failed to initialize logging driver: ",
+                "unknown log opt 'colour' for fluentd log driver",
+            ),
+            id="unknown-option",
+        ),
+    ],
+)
+async def test_task_that_cannot_log_does_not_start_and_says_why(
+    stack: Stack,
+    registry: FakeRegistry,
+    destinations: Outside,
+    options: dict[str, str],
+    reasons: tuple[str, ...],
+) -> None:
+    arn = run(stack, tool("main", "echo started", **logging("fluentd", **options)))
+
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert all(reason in task["stoppedReason"] for reason in reasons)
+    assert task["stopCode"] == "TaskFailedToStart"
+    assert "exitCode" not in task["containers"][0]
+    assert not any("started" in line for line in await stack.logs(arn))
+    assert stack.leftovers(arn) == []

@@ -1,0 +1,169 @@
+"""The execution role of a task, from its definition to what the logger and the owner see of it."""
+
+import asyncio
+import json
+import signal
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from fargate_agent.network.namespaces import socket_in_netns
+from tests.fixtures.aws import ACCESS_KEY, REGION, ROLE, SECRET_KEY, Front, client, write_keys
+from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
+from tests.fixtures.tmds import Answer, fetch
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(120)]
+
+HEC = "http://10.213.64.9:8088"
+
+
+@pytest.fixture
+async def stack(
+    tmp_path: Path, private_containerd: PrivateContainerd, outside: tuple[Path, str], front: Front
+) -> AsyncIterator[Stack]:
+    """A stack whose AWS is on the loopback of the host."""
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        FARGATE_AGENT_AWS_ENDPOINT_URL=front.url,
+        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
+    ) as made:
+        yield made
+
+
+@pytest.fixture
+async def aws_outside(outside: tuple[Path, str], moto: str) -> AsyncIterator[Front]:
+    """AWS where only tasks can reach it, by the interface that leads there."""
+    front = Front(upstream=moto)
+    listener = socket_in_netns(outside[0], socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((f"{OUTSIDE}.1", 0))
+    async with front.serve(listener):
+        yield front
+
+
+async def fetch_when_there(netns: Path, path: str) -> Answer:
+    """Ask until an agent answers."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            with suppress(aiohttp.ClientConnectionError):
+                return await fetch(netns, path)
+            await asyncio.sleep(0.05)
+
+
+async def test_credentials_of_the_execution_role_are_served_through_restarts_of_the_agent(
+    stack: Stack, registry: FakeRegistry, front: Front
+) -> None:
+    arn = stack.run(tool("main", "env; exec sleep 1000"), executionRoleArn=ROLE)
+    await stack.wait_for(arn, "RUNNING")
+    task_id = arn.rpartition("/")[2]
+    record = (stack.root / "agent" / "records" / f"{task_id}.json").read_text()
+    role = json.loads(record)["message"]["execution_role_credentials"]
+    netns = stack.root / "netns" / f"fargate-{task_id}"
+    path = f"/v2/credentials/{role['credentials_id']}"
+
+    first = await fetch(netns, path)
+    stack.agent.end(signal.SIGKILL)
+    stack.agent.start()
+    second = await fetch_when_there(netns, path)
+
+    assert (first.status, second.status) == (200, 200)
+    assert first.json["RoleArn"] == ROLE
+    assert first.json["AccessKeyId"] != second.json["AccessKeyId"]
+    assert [call.request["RoleSessionName"] for call in front.calls] == [task_id] * 2
+    kept = record + stack.agent.log.read_text() + "".join(await stack.logs(arn))
+    for secret in (SECRET_KEY, first.json["SecretAccessKey"], second.json["SecretAccessKey"]):
+        assert secret not in kept
+    assert role["credentials_id"] not in "".join(await stack.logs(arn))
+    stack.stop(arn)
+    await stack.wait_for(arn, "STOPPED")
+    assert stack.leftovers(arn) == []
+
+
+async def test_secret_of_a_log_option_is_read_through_the_interface_of_the_task(
+    tmp_path: Path,
+    private_containerd: PrivateContainerd,
+    outside: tuple[Path, str],
+    registry: FakeRegistry,
+    aws_outside: Front,
+    moto: str,
+) -> None:
+    secret = client(moto, "secretsmanager").create_secret(
+        Name=f"splunk-{tmp_path.name}", SecretString='{"token": "splunk-secret"}'
+    )["ARN"]
+    log = {
+        "logDriver": "splunk",
+        "options": {"splunk-url": HEC},
+        "secretOptions": [{"name": "splunk-token", "valueFrom": f"{secret}:wrong::"}],
+    }
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        FARGATE_AGENT_AWS_ENDPOINT_URL=aws_outside.url,
+        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
+        FARGATE_AGENT_ASSUME_ROLES="false",
+    ) as stack:
+        arn = stack.run(
+            tool("main", "exec sleep 1000", logConfiguration=log), executionRoleArn=ROLE
+        )
+        task = await stack.wait_for(arn, "STOPPED")
+
+        details = task["attachments"][0]["details"]
+        address = next(d["value"] for d in details if d["name"] == "privateIPv4Address")
+        assert task["stoppedReason"] == (
+            "ResourceInitializationError: unable to pull secrets or registry auth: "
+            "execution resource retrieval failed: unable to retrieve secret from asm: "
+            "service call has been retried 1 time(s): "
+            "retrieved secret from Secrets Manager did not contain json key wrong"
+        )
+        assert [(c.name, c.key, c.peer) for c in aws_outside.calls] == [
+            ("GetSecretValue", ACCESS_KEY, address)
+        ]
+        assert "splunk-secret" not in stack.agent.log.read_text()
+        assert stack.leftovers(arn) == []
+
+
+async def test_awslogs_sends_with_the_execution_role_through_the_interface_of_the_task(
+    tmp_path: Path,
+    private_containerd: PrivateContainerd,
+    outside: tuple[Path, str],
+    registry: FakeRegistry,
+    aws_outside: Front,
+    moto: str,
+) -> None:
+    options = {
+        "awslogs-group": f"/app/{tmp_path.name}",
+        "awslogs-create-group": "true",
+        "awslogs-region": REGION,
+        "awslogs-stream-prefix": "app",
+    }
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        FARGATE_AGENT_AWS_ENDPOINT_URL=aws_outside.url,
+        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
+        FARGATE_AGENT_ASSUME_ROLES="false",
+    ) as stack:
+        log = {"logDriver": "awslogs", "options": options}
+        arn = stack.run(
+            tool("main", "echo one; echo two", logConfiguration=log), executionRoleArn=ROLE
+        )
+        task = await stack.wait_for(arn, "STOPPED")
+
+        stream = f"app/main/{arn.rpartition('/')[2]}"
+        events = client(moto, "logs").get_log_events(
+            logGroupName=options["awslogs-group"], logStreamName=stream
+        )["events"]
+        address = task["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+        assert [event["message"] for event in events] == ["one", "two"]
+        assert {(call.key, call.peer) for call in aws_outside.calls} == {(ACCESS_KEY, address)}
+        assert await stack.logs(arn) == ["main: one", "main: two"]
+        assert stack.leftovers(arn) == []

@@ -1,0 +1,281 @@
+"""From the options of a task definition to the flags of a logger."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+
+from fargate_agent.drivers import LogDriver, LoggerUser
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.logdriver.options import OPTIONS
+from fargate_agent.plan import TaskPlan, plan_task, render_secrets_id
+from fargate_agent.settings import AgentSettings
+from tests.fixtures.loggers import LOGGER
+from tests.messages import TASK_ID, container_json, eni_json, site, task_message
+
+CREDENTIALS_ID = "8d0f2a0c-3c55-4d0b-9a54-000000000001"
+ROLE = {"credentialsId": CREDENTIALS_ID, "roleArn": "arn:aws:iam::000000000000:role/execution"}
+AWSLOGS = {"awslogs-group": "g", "awslogs-region": "eu-west-1", "awslogs-stream-prefix": "p"}
+REQUIRED: dict[str, dict[str, str]] = {
+    "awslogs": AWSLOGS,
+    "splunk": {"splunk-url": "https://hec.test:8088", "splunk-token": "t"},
+    "gelf": {"gelf-address": "udp://10.0.0.9:12201"},
+}
+"""What a driver can't do without."""
+
+
+def make_drivers(user: LoggerUser | None = None, **settings: Any) -> dict[str, LogDriver]:
+    made = AgentSettings.model_validate({"shim_loggers_dir": "/opt/loggers", **settings})
+    return dict(make_log_drivers(made, user, lambda: ("192.0.2.53", "192.0.2.54")))
+
+
+def plan_log(
+    driver: str,
+    options: dict[str, str] | None = None,
+    *,
+    container: dict[str, Any] | None = None,
+    **log: Any,
+) -> TaskPlan:
+    options = REQUIRED.get(driver, {}) if options is None else options
+    configuration = {"logDriver": driver, "options": options, **log}
+    web = container_json("web", logConfiguration=configuration, **(container or {}))
+    message = task_message(web, executionRoleCredentials=ROLE)
+    return plan_task(message, site(Path("/srv")))
+
+
+def render(task: TaskPlan, drivers: dict[str, LogDriver] | None = None) -> dict[str, str]:
+    """Return the flags of the logger of a task's only container."""
+    (container,) = task.containers
+    uri = (drivers or make_drivers())[container.log.driver].uri(task, container)
+    assert uri is not None
+    assert urlsplit(uri).path == "/opt/loggers/logger"
+    return {name.removeprefix("--"): value for name, value in parse_qsl(urlsplit(uri).query)}
+
+
+def refusal(task: TaskPlan) -> str:
+    (container,) = task.containers
+    with pytest.raises(ResourceInitializationError) as refused:
+        make_drivers()[container.log.driver].uri(task, container)
+    assert refused.value.container == "web"
+    return refused.value.detail
+
+
+@pytest.mark.parametrize("driver", OPTIONS)
+def test_every_flag_is_one_that_the_logger_knows(driver: str) -> None:
+    options = dict.fromkeys(OPTIONS[driver].known, "x") | {"labels": "a", "env": "A"}
+    options = {name: value for name, value in options.items() if name in OPTIONS[driver].known}
+    container = {"environment": {"A": "1"}, "dockerLabels": {"a": "1"}}
+    drivers = make_drivers(LoggerUser(uid=7, gid=8), awslogs_endpoint="http://logs.test")
+    script = (
+        f"import sys; sys.path.insert(0, {str(LOGGER.parent)!r}); sys.dont_write_bytecode = True\n"
+        "import logger\n"
+        f"module = __import__(logger.DRIVERS[{driver!r}])\n"
+        "print(*logger.FLAGS, *module.FLAGS)"
+    )
+    known = subprocess.run(
+        ["/usr/bin/python3", "-ISE", "-c", script], capture_output=True, text=True, check=True
+    )
+
+    flags = render(plan_log(driver, options, container=container), drivers)
+
+    assert flags.keys() - set(known.stdout.split()) == set()
+
+
+@pytest.mark.parametrize("driver", OPTIONS)
+def test_unknown_option_is_refused_in_docker_s_words(driver: str) -> None:
+    task = plan_log(driver, {**REQUIRED.get(driver, {}), "x": "y"})
+
+    assert refusal(task) == (
+        f"failed to initialize logging driver: unknown log opt 'x' for {driver} log driver"
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "missing"),
+    [(driver, name) for driver, options in OPTIONS.items() for name in options.required],
+)
+def test_missing_option_is_refused(driver: str, missing: str) -> None:
+    options = {name: value for name, value in REQUIRED[driver].items() if name != missing}
+
+    assert refusal(plan_log(driver, options)) == (
+        f"failed to validate logger args: unable to get {driver} driver arguments: "
+        f"{missing} is required : exit status 1"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        pytest.param({"mode": "x"}, "logger: logging mode not supported: x", id="mode"),
+        pytest.param(
+            {"max-buffer-size": "3q"},
+            "error parsing option max-buffer-size: invalid size: '3q'",
+            id="size",
+        ),
+    ],
+)
+@pytest.mark.parametrize("driver", [*OPTIONS, "json-file"])
+def test_wrong_option_of_every_driver_is_refused(
+    driver: str, options: dict[str, str], reason: str
+) -> None:
+    task = plan_log(driver, {**REQUIRED.get(driver, {}), **options})
+
+    assert refusal(task) == f"failed to initialize logging driver: {reason}"
+
+
+def test_a_secret_that_no_logger_would_fetch_is_refused() -> None:
+    secrets = [{"name": "gelf-address", "valueFrom": "parameter"}]
+
+    reason = refusal(plan_log("gelf", {}, secretOptions=secrets))
+
+    assert reason.endswith("log opt 'gelf-address' of gelf log driver can't be a secret here")
+
+
+@pytest.mark.parametrize(
+    ("setting", "options", "mode", "size"),
+    [
+        pytest.param("non-blocking", {}, "non-blocking", "10m", id="default"),
+        pytest.param("blocking", {}, "blocking", None, id="setting"),
+        pytest.param("non-blocking", {"mode": "blocking"}, "blocking", None, id="definition"),
+        pytest.param("blocking", {"mode": "non-blocking"}, "non-blocking", "10m", id="both"),
+        pytest.param("non-blocking", {"max-buffer-size": "4M"}, "non-blocking", "4M", id="size"),
+    ],
+)
+def test_container_waits_for_its_logger_only_if_it_should(
+    setting: str, options: dict[str, str], mode: str, size: str | None
+) -> None:
+    flags = render(plan_log("fluentd", options), make_drivers(log_driver_mode=setting))
+
+    assert (flags["mode"], flags.get("max-buffer-size")) == (mode, size)
+
+
+@pytest.mark.parametrize(
+    ("driver", "in_netns"), [(driver, driver != "journald") for driver in OPTIONS]
+)
+def test_destination_is_reached_as_the_task_reaches_it(driver: str, in_netns: bool) -> None:
+    drivers = make_drivers()
+
+    flags = render(plan_log(driver), drivers)
+
+    assert flags.get("netns") == (f"/srv/netns/fargate-{TASK_ID}" if in_netns else None)
+    assert flags.get("dns-servers") == ("10.213.0.2" if in_netns else None)
+    assert flags.get("dns-search") == ("ec2.internal" if in_netns else None)
+    assert drivers[driver].needs_network == in_netns
+
+
+def test_nameservers_of_the_host_are_asked_when_the_task_has_none() -> None:
+    log = {"logDriver": "fluentd"}
+    eni = eni_json(domainNameServers=[])
+    message = task_message(
+        container_json("web", logConfiguration=log), elasticNetworkInterfaces=[eni]
+    )
+
+    flags = render(plan_task(message, site(Path("/srv"))))
+
+    assert flags["dns-servers"] == "192.0.2.53,192.0.2.54"
+
+
+@pytest.mark.parametrize("driver", OPTIONS)
+def test_a_copy_is_kept_here_unless_it_is_switched_off(driver: str) -> None:
+    settings: dict[str, Any] = {"log_max_size": "1m", "log_max_file": 3}
+
+    kept = render(plan_log(driver), make_drivers(**settings))
+    not_kept = render(plan_log(driver), make_drivers(log_copy=False, **settings))
+
+    names = ("log-path", "copy-max-size", "copy-max-file")
+    assert [kept[name] for name in names] == [f"/srv/logs/{TASK_ID}/web.log", "1m", "3"]
+    assert not not_kept.keys() & set(names)
+
+
+def test_loggers_run_as_the_user_of_the_settings() -> None:
+    flags = render(plan_log("fluentd"), make_drivers(LoggerUser(uid=7, gid=8)))
+
+    assert (flags["uid"], flags["gid"]) == ("7", "8")
+    assert "uid" not in render(plan_log("fluentd"))
+
+
+def test_awslogs_has_a_stream_per_container_and_the_execution_role() -> None:
+    flags = render(plan_log("awslogs"))
+
+    assert flags["awslogs-stream"] == f"p/web/{TASK_ID}"
+    assert flags["awslogs-credentials-endpoint"] == f"/v2/credentials/{CREDENTIALS_ID}"
+    assert "awslogs-stream-prefix" not in flags
+    assert "awslogs-endpoint" not in flags
+
+
+def test_awslogs_without_a_prefix_names_the_stream_after_the_container() -> None:
+    task = plan_log("awslogs", {"awslogs-group": "g", "awslogs-region": "eu-west-1"})
+
+    assert render(task)["awslogs-stream"] == task.containers[0].id
+
+
+def test_awslogs_takes_the_endpoint_of_the_settings_unless_the_definition_says_another() -> None:
+    drivers = make_drivers(awslogs_endpoint="http://logs.test")
+    other = {**AWSLOGS, "awslogs-endpoint": "http://other.test"}
+
+    assert render(plan_log("awslogs"), drivers)["awslogs-endpoint"] == "http://logs.test"
+    assert render(plan_log("awslogs", other), drivers)["awslogs-endpoint"] == "http://other.test"
+
+
+def test_splunk_token_that_is_a_secret_is_fetched_by_the_logger() -> None:
+    secrets = [{"name": "splunk-token", "valueFrom": "token"}]
+    task = plan_log("splunk", {"splunk-url": "https://hec.test:8088"}, secretOptions=secrets)
+
+    flags = render(task)
+
+    secrets_id = render_secrets_id(task, task.containers[0])
+    assert flags["splunk-token-endpoint"] == f"http://169.254.170.2/v2/splunk-token/{secrets_id}"
+    assert "splunk-token" not in flags
+
+
+@pytest.mark.parametrize(
+    ("options", "env", "labels"),
+    [
+        pytest.param({}, None, None, id="none"),
+        pytest.param({"env": "A,C", "labels": "a"}, {"A": "1"}, {"a": "1"}, id="names"),
+        pytest.param({"env-regex": "^B", "labels-regex": "b$"}, {"B1": "2"}, {"ab": "2"}, id="re"),
+        pytest.param({"env-regex": "("}, None, None, id="no-regular-expression"),
+    ],
+)
+def test_logger_is_told_only_what_it_may_say_of_a_container(
+    options: dict[str, str], env: dict[str, str] | None, labels: dict[str, str] | None
+) -> None:
+    container = {
+        "environment": {"A": "1", "B1": "2", "PASSWORD": "secret"},
+        "dockerLabels": {"a": "1", "ab": "2"},
+    }
+
+    flags = render(plan_log("journald", options, container=container))
+
+    assert json.loads(flags.get("container-env", "null")) == env
+    assert json.loads(flags.get("container-labels", "null")) == labels
+    assert "secret" not in str(flags)
+
+
+def test_container_that_names_no_driver_has_the_local_copy_alone() -> None:
+    task = plan_task(task_message(container_json("web")), site(Path("/srv")))
+
+    uri = make_drivers()["json-file"].uri(task, task.containers[0])
+
+    assert uri is not None
+    assert urlsplit(uri).path == "/opt/loggers/json-file"
+
+
+@pytest.mark.parametrize(
+    ("copy", "terminal", "uri"),
+    [
+        pytest.param(True, False, "binary:///opt/loggers/json-file", id="copy"),
+        pytest.param(False, False, None, id="no-copy"),
+        pytest.param(False, True, "/dev/null", id="no-copy-of-a-terminal"),
+    ],
+)
+def test_none_keeps_the_copy_or_nothing(copy: bool, terminal: bool, uri: str | None) -> None:
+    task = plan_log("none", {"tag": "x"}, container={"pseudoTerminal": terminal})
+
+    made = make_drivers(log_copy=copy)["none"].uri(task, task.containers[0])
+
+    assert made is uri is None or str(made).partition("?")[0] == uri
