@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.files import replace_file
 from fargate_agent.plan import TaskPlan
 from fargate_agent.runtime.spec import ETC_DIRECTORY, ETC_FILES
 
@@ -47,7 +48,4 @@ def remove_files(task: TaskPlan) -> None:
 def _write_once(file: Path, text: str) -> None:
     if file.exists():
         return
-    draft = file.with_name(f".{file.name}")
-    draft.write_text(text)
-    draft.chmod(0o644)
-    draft.replace(file)
+    replace_file(file, text, mode=0o644, durable=False)
