@@ -64,6 +64,12 @@ def tell_steady(plane: Plane, session: AsyncSession, service: Service) -> None:
     note_action(plane, session, service, "SERVICE_STEADY_STATE")
 
 
+def tell_inconsistent(plane: Plane, session: AsyncSession, service: Service) -> None:
+    """Say that tasks fail again and again."""
+    tell(service, INCONSISTENT)
+    note_action(plane, session, service, "SERVICE_TASK_START_IMPAIRED")
+
+
 def tell_not_placed(plane: Plane, session: AsyncSession, service: Service, reason: str) -> None:
     """Say that a task could not be started, and why."""
     if tell(service, f"was unable to place a task. Reason: {reason.removesuffix('.')}."):
