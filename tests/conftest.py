@@ -11,6 +11,9 @@ pytest_plugins = [
     "tests.fixtures.registry",
     "tests.fixtures.postgres",
     "tests.fixtures.controlplane",
+    "tests.fixtures.agents",
+    "tests.fixtures.ecs",
+    "tests.fixtures.events",
     "tests.fixtures.stack",
     "tests.fixtures.runtime",
 ]
