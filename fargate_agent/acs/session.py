@@ -18,6 +18,7 @@ from fargate_agent import __version__
 from fargate_agent.acs.api import ControlPlane, ControlPlaneError, ControlPlaneUnreachableError
 from fargate_agent.acs.backoff import backoff_delays_s
 from fargate_agent.acs.responder import Responder
+from fargate_agent.files import replace_file
 from fargate_agent.wire.messages import Frame, parse_frame, render_frame
 
 log = logging.getLogger(__name__)
@@ -178,6 +179,4 @@ def _read_text(path: Path) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_suffix(".new")
-    draft.write_text(text)
-    draft.replace(path)
+    replace_file(path, text, mode=0o644, durable=False)

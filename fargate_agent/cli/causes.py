@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
+from fargate_agent.cli.output import one_line
 from fargate_agent.cli.shapes import Container, Task
 
 
@@ -225,7 +226,8 @@ _HEALTH: Final = Explanation(
     "See the container's health check, and: fargate logs {task}",
 )
 _SCHEDULER: Final = Explanation(
-    "The service needed it no more: it was scaled in or its deployment was replaced."
+    "The service needed it no more: it was scaled in, its deployment was replaced, or its machine"
+    " is being drained."
 )
 _DISCONNECTED: Final = Explanation(
     "Nothing is heard of the agent that has it; what is shown is the last that was.",
@@ -258,8 +260,9 @@ def explain(task: Task) -> Explanation:
     stopped = task.get("lastStatus") == "STOPPED"
     found = _explain_end(task) if stopped else _explain_progress(task)
     task_id = task["taskArn"].rpartition("/")[2]
+    reason = one_line(task.get("stoppedReason", "no reason was given"))
     return Explanation(
-        found.what.replace("{reason}", task.get("stoppedReason", "no reason was given")),
+        found.what.replace("{reason}", reason),
         found.advice.replace("{task}", task_id),
     )
 

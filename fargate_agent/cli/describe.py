@@ -1,14 +1,12 @@
 """One task, told to a person: everything that matters, and nothing that is empty."""
 
-import textwrap
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Final, cast
 
-from fargate_agent.cli.output import render_moment, render_status
+from fargate_agent.cli.output import one_line, render_moment, render_pair, render_status
 from fargate_agent.cli.shapes import Container, Task, definition_name, task_id
 
-_LABEL_CHARS: Final = 13
 _MOMENTS: Final = (
     ("createdAt", "created"),
     ("pullStartedAt", "pull started"),
@@ -32,7 +30,7 @@ def render_task(task: Task, width: int, now: datetime) -> list[str]:
     """Lines that describe a task, then each of its containers."""
     moments = [(label, render_moment(moment, now)) for label, moment in _moments(task)]
     pairs = [*_identity(task), *_network(task), *moments]
-    lines = [line for pair in pairs for line in _render_pair(*pair, width)]
+    lines = [line for pair in pairs for line in render_pair(*pair, width)]
     for container in task.get("containers", []):
         lines += ["", *_render_container(container, width)]
     return lines
@@ -40,7 +38,7 @@ def render_task(task: Task, width: int, now: datetime) -> list[str]:
 
 def render_end(task: Task) -> str:
     """Why a task stopped, in one sentence."""
-    reason = task.get("stoppedReason", "no reason given")
+    reason = one_line(task.get("stoppedReason", "no reason given"))
     code = task.get("stopCode")
     return f"{reason} ({code})" if code else reason
 
@@ -61,7 +59,7 @@ def _identity(task: Task) -> Iterator[tuple[str, str]]:
     if "platformVersion" in task:
         yield "platform", f"{task.get('launchType', 'FARGATE')} {task['platformVersion']}"
     if task.get("startedBy"):
-        yield "started by", task["startedBy"]
+        yield "started by", one_line(task["startedBy"])
 
 
 def _network(task: Task) -> Iterator[tuple[str, str]]:
@@ -94,18 +92,5 @@ def _render_container(container: Container, width: int) -> list[str]:
         ("runtimeId", "runtime id"),
     ):
         if facts.get(name) not in (None, "", "UNKNOWN"):
-            pairs.append((label, facts[name]))
-    return [line for pair in pairs for line in _render_pair(*pair, width)]
-
-
-def _render_pair(label: str, text: str, width: int) -> list[str]:
-    """`label  text`, the text wrapped between words and hung below itself."""
-    indent = " " * _LABEL_CHARS + " "
-    return textwrap.wrap(
-        text,
-        width=max(width, 2 * len(indent)),
-        initial_indent=label.ljust(_LABEL_CHARS) + " ",
-        subsequent_indent=indent,
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+            pairs.append((label, one_line(facts[name])))
+    return [line for pair in pairs for line in render_pair(*pair, width)]

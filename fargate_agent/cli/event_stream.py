@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import aiohttp
 from botocore.auth import SigV4Auth
@@ -111,7 +111,9 @@ class _Stream:
     @asynccontextmanager
     async def _open(self, http: aiohttp.ClientSession) -> AsyncIterator[aiohttp.ClientResponse]:
         endpoint = self._connection.endpoint
-        url = f"{endpoint.rstrip('/')}/events?{urlencode(self._parameters())}"
+        query = urlencode(self._parameters(), quote_via=quote)  # signatures know no + for a space
+        url = f"{endpoint.rstrip('/')}/events?{query}"
+        _check_url(url, endpoint)
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S
         )
@@ -145,6 +147,15 @@ class _Stream:
             "follow": "true" if query.follow else None,
         }
         return {name: value for name, value in wanted.items() if value is not None}
+
+
+def _check_url(url: str, endpoint: str) -> None:
+    try:
+        parsed = URL(url, encoded=True)
+    except ValueError:
+        parsed = URL()
+    if parsed.host is None or parsed.scheme not in {"http", "https"}:
+        raise CliError(f"{endpoint}: not the URL of a control plane")
 
 
 def _sign(connection: Connection, url: str) -> dict[str, str]:

@@ -8,8 +8,9 @@ import click
 
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.event_stream import Envelope, EventQuery, read_events
+from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.logs import parse_since
-from fargate_agent.cli.output import print_json_line, render_status
+from fargate_agent.cli.output import one_line, print_json_line, render_status
 from fargate_agent.cli.tables import SHORT_ID_CHARS
 
 
@@ -19,14 +20,17 @@ def plan_query(
     """Which events the options of the command line mean.
 
     Raises:
-        CliError: `since` is no time.
+        CliError: `since` is no time, or `task` names none.
     """
     moment = parse_since(since, datetime.now(UTC))
+    task_id = None if task is None else task.rpartition("/")[2]
+    if task_id == "":  # would mean every task
+        raise CliError(f"--task {task!r}: names no task")
     return EventQuery(
         follow=follow,
         since=None if moment is None else datetime.fromisoformat(moment),
         cluster=cluster,
-        task=None if task is None else task.rpartition("/")[2],
+        task=task_id,
     )
 
 
@@ -53,11 +57,11 @@ def render_event(envelope: Envelope) -> str:
     before = f"{_moment(envelope)}  {_subject(envelope)[:SHORT_ID_CHARS]:{SHORT_ID_CHARS}}"
     if "lastStatus" not in detail:
         told = [detail.get("eventName"), detail.get("reason")]
-        return "  ".join([before, _one_line(": ".join(filter(None, told)) or _kind(envelope))])
+        return "  ".join([before, one_line(": ".join(filter(None, told)) or _kind(envelope))])
     definition = str(detail.get("taskDefinitionArn", "")).rpartition("/")[2]
     text = f"{before}  {definition}  {render_status(detail['lastStatus'])}"
     about = _about(detail)
-    return f"{text}  {_one_line(about)}" if about else text
+    return f"{text}  {one_line(about)}" if about else text
 
 
 def _about(detail: dict[str, Any]) -> str:
@@ -90,11 +94,6 @@ def _subject(envelope: Envelope) -> str:
 
 def _kind(envelope: Envelope) -> str:
     return str(envelope.get("detail-type", ""))
-
-
-def _one_line(text: str) -> str:
-    """Text that somebody else wrote, which must not change the screen."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def _note(text: str) -> None:

@@ -19,7 +19,8 @@ from fargate_agent.cli.layout import Layout
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_HEADER: Final = ("KEY", "PRINCIPAL", "STATUS", "CREATED", "EXPIRES")
+_MAX_DURATION: Final = timedelta(days=3650)
+"""A key that is to last longer need not expire."""
 
 
 def _find_file(context: click.Context, _: click.Parameter, keys_file: Path | None) -> Path:
@@ -59,7 +60,10 @@ def _parse_duration(_: click.Context, __: click.Parameter, text: str | None) -> 
     match = re.fullmatch(r"([1-9]\d{0,6})([smhd])", text)
     if match is None:
         raise click.BadParameter("must be a time such as 90s, 15m, 12h or 7d")
-    return timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+    duration = timedelta(seconds=int(match[1]) * _UNITS_S[match[2]])
+    if duration > _MAX_DURATION:
+        raise click.BadParameter(f"must be at most {_MAX_DURATION.days}d")
+    return duration
 
 
 @click.group()
@@ -109,16 +113,15 @@ def create(principal: str, policy: str | None, expires_in: timedelta | None, fil
 def list_(output: str, file: Path) -> None:
     """List keys, without their secrets."""
     from fargate_agent.cli.keys_file import read_key_document
-    from fargate_agent.cli.output import print_json
+    from fargate_agent.cli.output import print_json, terminal_width
+    from fargate_agent.cli.tables import render_keys
 
-    rows = [_render_row(key) for key in read_key_document(file)["key"]]
+    shown = [_render_key(key) for key in read_key_document(file)["key"]]
     if output == "json":
-        names = [name.lower() for name in _HEADER]
-        print_json({"keys": [dict(zip(names, row, strict=True)) for row in rows]})
+        print_json({"keys": shown})
         return
-    sizes = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)]
-    for row in (_HEADER, *rows):
-        click.echo("  ".join(map(str.ljust, row, sizes)).rstrip())
+    for line in render_keys(shown, terminal_width()):
+        click.echo(line)
 
 
 @keys.command()
@@ -203,15 +206,15 @@ def _read_text(file: str) -> str:
         raise CliError(f"{file}: not UTF-8") from None
 
 
-def _render_row(key: dict[str, Any]) -> tuple[str, ...]:
-    return (
-        key["access_key_id"],
-        key["principal"],
-        key.get("status", "Active"),
-        _render_time(key.get("created_at")),
-        _render_time(key.get("expires_at")),
-    )
+def _render_key(key: dict[str, Any]) -> dict[str, str | None]:
+    return {
+        "key": key["access_key_id"],
+        "principal": key["principal"],
+        "status": key.get("status", "Active"),
+        "created": _render_time(key.get("created_at")),
+        "expires": _render_time(key.get("expires_at")),
+    }
 
 
-def _render_time(moment: datetime | None) -> str:
-    return moment.isoformat().replace("+00:00", "Z") if moment else "-"
+def _render_time(moment: datetime | None) -> str | None:
+    return moment.isoformat().replace("+00:00", "Z") if moment else None

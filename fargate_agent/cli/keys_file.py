@@ -5,7 +5,6 @@ import os
 import pwd
 import re
 import stat
-import tempfile
 import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,6 +23,7 @@ from fargate_agent.controlplane.access.keys import (
 )
 from fargate_agent.controlplane.access.policy import parse_policy
 from fargate_agent.controlplane.errors import StartError
+from fargate_agent.files import draft_file
 
 Document = dict[str, Any]
 """What stands in the file; `read_keys` has found nothing wrong with it."""
@@ -64,7 +64,6 @@ def change_keys(path: Path) -> Iterator[Document]:
         document = read_key_document(path)
         yield document
         _replace(path, render_keys(document))
-        os.fsync(directory)
     finally:
         os.close(directory)
 
@@ -170,20 +169,9 @@ def _is_lasting_admin(key: dict[str, Any]) -> bool:
 def _replace(path: Path, text: str) -> None:
     try:
         found = path.stat()
-        with tempfile.NamedTemporaryFile(
-            "w", dir=path.parent, prefix=f".{path.name}.", delete=False
-        ) as new:  # its mode is 0600
-            try:
-                new.write(text)
-                new.flush()
-                read_keys(Path(new.name))  # what would not be taken is not written
-                os.fchown(new.fileno(), found.st_uid, found.st_gid)
-                os.fchmod(new.fileno(), stat.S_IMODE(found.st_mode))
-                os.fsync(new.fileno())
-                Path(new.name).replace(path)
-            except BaseException:
-                Path(new.name).unlink()
-                raise
+        mode, owner = stat.S_IMODE(found.st_mode), (found.st_uid, found.st_gid)
+        with draft_file(path, text, mode=mode, owner=owner) as draft:
+            read_keys(draft)  # what would not be taken is not written
     except StartError as error:
         raise CliError(str(error)) from error
     except OSError as error:

@@ -2,12 +2,12 @@
 
 import json
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.cli.failure import CliError
+from fargate_agent.files import replace_file
 
 SOCKET_PATH_BYTES: Final = 107
 """Longest path of a unix socket. Source: unix(7), `sun_path` without its final NUL."""
@@ -108,15 +108,4 @@ def read_choices(file: Path) -> Choices:
 
 def write_choices(file: Path, choices: Choices) -> None:
     """Keep what was chosen."""
-    write_whole(file, json.dumps(asdict(choices)) + "\n")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, as a whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=file.parent, prefix=f".{file.name}.", delete=False
-    ) as new:  # its mode is 0600
-        new.write(text)
-        new.flush()
-        os.fsync(new.fileno())
-    Path(new.name).replace(file)
+    replace_file(file, json.dumps(asdict(choices)) + "\n")

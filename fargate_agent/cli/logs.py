@@ -96,6 +96,8 @@ def parse_since(text: str | None, now: datetime) -> str | None:
         return max(now - age, datetime.fromtimestamp(0, UTC)).isoformat()
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise CliError(f"--since {text}: neither an age such as 10m nor a time: {error}") from error
+    except ValueError:
+        raise CliError(
+            f"--since {text}: neither an age such as 10m nor a time such as 2026-01-31T12:00:00Z"
+        ) from None
     return (moment if moment.tzinfo else moment.astimezone()).isoformat()

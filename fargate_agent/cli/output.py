@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import textwrap
 from datetime import UTC, datetime
 from typing import Final
 
@@ -9,7 +10,15 @@ import click
 
 NO_LIMIT: Final = 1 << 16
 """Width of what is not a terminal: a pipe gets whole lines."""
-_STATUS_COLOURS: Final = {"RUNNING": "green", "STOPPED": "bright_black"}
+MIN_WIDTH: Final = 28
+"""Text isn't wrapped to less."""
+_LABEL_CHARS: Final = 13
+_STATUS_COLOURS: Final = {
+    "RUNNING": "green",
+    "STOPPED": "bright_black",
+    "Active": "green",
+    "Inactive": "bright_black",
+}
 
 
 def terminal_width() -> int:
@@ -25,6 +34,31 @@ def print_json(document: object) -> None:
 def print_json_line(document: object) -> None:
     """Print one JSON document of a stream on one line."""
     click.echo(json.dumps(document, default=_render_time))
+
+
+def render_pair(label: str, text: str, width: int) -> list[str]:
+    """`label  text`, the text wrapped between words and hung below itself.
+
+    Only its first word may be coloured: a colour has characters, and no width.
+    """
+    if not (words := text.split()):
+        return []
+    head, first = label.ljust(_LABEL_CHARS) + " ", words[0]
+    lines = textwrap.wrap(
+        click.unstyle(" ".join(words)),
+        width=max(width, MIN_WIDTH),
+        initial_indent=head,
+        subsequent_indent=" " * (_LABEL_CHARS + 1),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    lines[0] = head + first + lines[0][len(head) + len(click.unstyle(first)) :]
+    return lines
+
+
+def one_line(text: str) -> str:
+    """Text that somebody else wrote, which must not change the screen."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
 
 
 def render_status(status: str) -> str:

@@ -37,6 +37,12 @@ def render_images(images: Sequence[dict[str, Any]], width: int) -> list[str]:
     return _render_rows(("IMAGE", "DIGEST", "SIZE"), rows, width)
 
 
+def render_keys(keys: Sequence[dict[str, str | None]], width: int) -> list[str]:
+    """One row per access key, with the members of its first one as header."""
+    rows = [tuple(value or "-" for value in key.values()) for key in keys]
+    return _render_rows(tuple(name.upper() for name in keys[0]), rows, width)
+
+
 def _created_at(task: Task) -> float:
     moment = task.get("createdAt")
     return moment.timestamp() if moment else 0

@@ -23,7 +23,7 @@ from fargate_agent.cli.children import Child, Program
 from fargate_agent.cli.claims import Claims
 from fargate_agent.cli.connection import render_env, state_dir_option
 from fargate_agent.cli.failure import CliError, UnreachableError
-from fargate_agent.cli.layout import Layout, write_whole
+from fargate_agent.cli.layout import Layout
 from fargate_agent.cli.output import print_json_line
 from fargate_agent.cli.place import find_place
 from fargate_agent.cli.ready import answers_calls, is_connected, is_served, read_keys
@@ -38,6 +38,7 @@ from fargate_agent.cli.stack import (
     render_containerd_config,
 )
 from fargate_agent.cli.tail import Tail
+from fargate_agent.files import replace_file
 from fargate_agent.parallel import first_of, until
 
 READY_TIMEOUT_S: Final = 120
@@ -139,7 +140,7 @@ class _Stack:
         layout, place = self._layout, self._place
         if self._options.containerd is None:
             config = render_containerd_config(layout)
-            await asyncio.to_thread(write_whole, layout.containerd / "config.toml", config)
+            await asyncio.to_thread(replace_file, layout.containerd / "config.toml", config)
             self._start(jobs, containerd_program(layout))
         self._start(jobs, control_plane_program(layout, place))
         self._say(f"starting the control plane at {place.listen}, VPC {place.vpc_cidr}")
@@ -154,7 +155,7 @@ class _Stack:
         for child in self._children:
             child.settle()
         env = render_env(client_env(layout, place, keys["admin"]))
-        await asyncio.to_thread(write_whole, layout.env, env)
+        await asyncio.to_thread(replace_file, layout.env, env)
         self._announce(connection.endpoint)
 
     def _start(self, jobs: asyncio.TaskGroup, program: Program) -> None:

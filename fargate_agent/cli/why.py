@@ -14,12 +14,20 @@ from fargate_agent.cli.describe import render_end
 from fargate_agent.cli.ecs import Ecs, parse_task
 from fargate_agent.cli.event_stream import Envelope, EventQuery, read_events
 from fargate_agent.cli.failure import CliError, NotKnownError
-from fargate_agent.cli.output import print_json, render_moment, render_status, terminal_width
+from fargate_agent.cli.output import (
+    MIN_WIDTH,
+    one_line,
+    print_json,
+    render_moment,
+    render_pair,
+    render_status,
+    terminal_width,
+)
 from fargate_agent.cli.shapes import Task, definition_name, task_id
 
 _MOMENTS: Final = (
     ("createdAt", "created"),
-    ("connectivityAt", "network is there"),
+    ("connectivityAt", "network ready"),
     ("pullStartedAt", "pull begins"),
     ("pullStoppedAt", "pull ends"),
     ("startedAt", "runs"),
@@ -27,8 +35,6 @@ _MOMENTS: Final = (
     ("stoppingAt", "stopping"),
     ("stoppedAt", "stopped"),
 )
-_LABEL_CHARS: Final = 13
-_MIN_WIDTH: Final = 2 * _LABEL_CHARS
 _TASK_EVENT: Final = "ECS Task State Change"
 
 
@@ -107,16 +113,16 @@ def render_document(task: Task) -> dict[str, Any]:
 def render_why(task: Task, width: int, now: datetime) -> list[str]:
     """Lines that say what became of a task, what that means, and when what happened."""
     explanation = explain(task)
-    width = max(width, _MIN_WIDTH)
+    width = max(width, MIN_WIDTH)
     lines = textwrap.wrap(explanation.what, width)
     lines += textwrap.wrap(explanation.advice, width, break_long_words=False)
     lines.append("")
     for label, text in _facts(task):
-        lines += _render_pair(label, text, width)
+        lines += render_pair(label, text, width)
     lines.append("")
     for label, moment, later_s in _timeline(task):
         told = f"+{_render_s(later_s)}" if label != "created" else render_moment(moment, now)
-        lines += _render_pair(label, told, width)
+        lines += render_pair(label, told, width)
     return lines
 
 
@@ -133,7 +139,7 @@ def _facts(task: Task) -> Iterator[tuple[str, str]]:
         if "exitCode" in container:
             told.append(f"exit code {container['exitCode']}")
         if container.get("reason"):
-            told.append(container["reason"])
+            told.append(one_line(container["reason"]))
         yield container["name"], ", ".join(told)
 
 
@@ -161,16 +167,3 @@ def _render_s(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h {minutes}m {rest}s" if hours else f"{minutes}m {rest}s"
-
-
-def _render_pair(label: str, text: str, width: int) -> list[str]:
-    """`label  text`; below each other where the label is too long or the line too narrow."""
-    indent = " " * _LABEL_CHARS + " "
-    first = label.ljust(_LABEL_CHARS) + " "
-    return textwrap.wrap(
-        " ".join(text.split()),
-        width,
-        initial_indent=first,
-        subsequent_indent=indent,
-        break_on_hyphens=False,
-    )

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fargate_agent.controlplane import account_settings, definitions, ec2, services, tags
 from fargate_agent.controlplane.access.auth import Authenticator, Caller, Service, SignedRequest
@@ -177,6 +177,7 @@ class Front:
         return socket
 
     async def _serve_events(self, request: web.Request) -> web.StreamResponse:
+        request_id = new_uuid()
         try:
             caller = await self._authenticate(request, b"")
             query = stream.parse_query(request.query, self._plane)
@@ -184,7 +185,14 @@ class Front:
             check_permission(caller, stream.ACTION, targets, self._plane.arns)
             return await self._streams.serve(request, query, caller)
         except ApiError as error:
-            return _respond(render_error(error), error.status, new_uuid())
+            refusal = error
+        except OperationalError as error:
+            log.error("request %s: events can't be read: %s", request_id, error.orig)
+            refusal = _state_error(error, request_id)
+        except SQLAlchemyError:
+            log.exception("request %s: unexpected error", request_id)
+            refusal = _server_error(request_id)
+        return _respond(render_error(refusal), refusal.status, request_id)
 
     async def _end_streams(self, _: web.Application) -> None:
         self._streams.close()

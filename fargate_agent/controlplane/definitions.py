@@ -89,7 +89,7 @@ async def deregister_task_definition(plane: Plane, call: Call) -> Json:
     _check_revision(reference)
     async with plane.store.write() as session:
         found = await find_definition(plane, session, reference)
-        if found is None:
+        if found is None:  # the text is as clients of ECS know it
             raise client_error("The specified task definition does not exist.")
         if found.status == "ACTIVE":
             _move(found, "INACTIVE", "deregisteredAt")
@@ -125,7 +125,7 @@ async def list_task_definitions(plane: Plane, call: Call) -> Json:
     """List the ARNs of revisions, by family and revision."""
     request = call.request
     size = request.get("maxResults", MAX_RESULTS)
-    if not 1 <= size <= MAX_RESULTS:
+    if not 1 <= size <= MAX_RESULTS:  # unverified
         raise invalid_parameter(f"maxResults must be between 1 and {MAX_RESULTS}.")
     async with plane.store.read() as session:
         # one more than the page holds tells whether there is another page
@@ -215,7 +215,7 @@ async def _read_definitions(
         chosen = chosen.where(TaskDefinition.family == request["familyPrefix"])
     if "nextToken" in request:
         match = _TOKEN.fullmatch(request["nextToken"])
-        if match is None:
+        if match is None:  # unverified
             raise invalid_parameter("Invalid token.")
         last = tuple_(match["family"], int(match["revision"]))
         chosen = chosen.where(tuple_(*key) < last if is_descending else tuple_(*key) > last)

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Final
 
-from fargate_agent.controlplane.errors import client_error, invalid_parameter
+from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter
 
 CLUSTER_NAME: Final = re.compile(r"[a-zA-Z0-9\-_]{1,255}")
 MIN_TASK_ID_CHARS: Final = 32
@@ -85,9 +85,7 @@ class Arns:
             _, _, path = reference.partition(":task/")
             named, _, task_id = path.rpartition("/")
             if named not in {"", cluster}:
-                raise invalid_parameter(
-                    f"Identifier is for cluster {named}. Your cluster is {cluster}"
-                )
+                raise wrong_cluster(named, cluster)
         if not MIN_TASK_ID_CHARS <= len(task_id) <= MAX_TASK_ID_CHARS:
             raise invalid_parameter("taskId length should be one of [32,36]")
         return task_id
@@ -99,7 +97,7 @@ class Arns:
             ApiError: it is not such an ARN.
         """
         found = reference.removeprefix(self.container_instance(cluster, ""))
-        if not re.fullmatch(r"[0-9a-f]{32}", found):
+        if not re.fullmatch(r"[0-9a-f]{32}", found):  # unverified
             raise client_error("The referenced container instance is not one of this cluster.")
         return found
 
@@ -125,3 +123,10 @@ def new_eni_id() -> str:
 def new_mac() -> str:
     """Make a MAC address: locally administered, for one station."""
     return "02:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(5))
+
+
+def wrong_cluster(named: str, cluster: str) -> ApiError:
+    """Return the error for an ARN of another cluster, in the words that clients of ECS know."""
+    return invalid_parameter(
+        f"Invalid identifier: Identifier is for cluster {named}. Your cluster is {cluster}"
+    )

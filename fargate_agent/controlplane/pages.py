@@ -60,7 +60,7 @@ def parse_page(request: Json, max_results: int = MAX_RESULTS) -> Page:
         ApiError: a parameter is wrong.
     """
     size = request.get("maxResults", max_results)
-    if not 1 <= size <= max_results:
+    if not 1 <= size <= max_results:  # unverified
         raise invalid_parameter(f"maxResults must be between 1 and {max_results}.")
     token = request.get("nextToken")
     return Page(size, _parse_token(token) if token else "")
@@ -88,5 +88,6 @@ def _parse_token(token: str) -> str:
     except (binascii.Error, ValueError):
         key = ""
     if not key or "\0" in key:  # which no text in PostgreSQL can hold
+        # unverified
         raise invalid_parameter("Invalid token.")
     return key

@@ -20,7 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.access.auth import Authenticator
 from fargate_agent.controlplane.access.keyring import Keyring
-from fargate_agent.controlplane.access.keys import Key, ensure_keys, write_private
+from fargate_agent.controlplane.access.keys import Key, ensure_keys
 from fargate_agent.controlplane.agents.acs import Sessions
 from fargate_agent.controlplane.agents.capacity import RegisteredAgents, keep_warm
 from fargate_agent.controlplane.agents.connections import watch_silence
@@ -38,6 +38,7 @@ from fargate_agent.controlplane.state.model import Cluster
 from fargate_agent.controlplane.state.store import Store, open_store
 from fargate_agent.controlplane.validate import service_model
 from fargate_agent.controlplane.vpc import Vpc
+from fargate_agent.files import replace_file
 from fargate_agent.parallel import first_of
 from fargate_agent.systemd import Notifier
 
@@ -106,7 +107,7 @@ async def serve(
             plane, sessions, Authenticator(Keyring(settings.keys_path, keys), settings.region)
         )
         served = await stack.enter_async_context(_listen(front, sessions, settings.listen))
-        await asyncio.to_thread(write_private, _endpoint(settings), f"{served}\n")
+        await asyncio.to_thread(replace_file, _endpoint(settings), f"{served}\n")
         ready(served)
         notifier.status(f"serving {served}")
         notifier.ready()

@@ -2,9 +2,12 @@
 
 The model is botocore's; the walk over it is ours, because botocore's validator leaves out enums and
 maxima, takes booleans for integers, and quotes values that may be secret.
+
+Texts of refusals are botocore's where it has one; what ECS says itself is unverified.
 """
 
 import json
+import math
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -143,9 +146,12 @@ def _parse_timestamp(value: float | str, path: str) -> float:
     try:
         if isinstance(value, str):
             return datetime.fromisoformat(value).timestamp()
-        return float(value)
+        seconds = float(value)
     except (ValueError, OverflowError):
         raise _serialization(f"{path} is not a time.") from None
+    if not math.isfinite(seconds):
+        raise _serialization(f"{path} is not a time.")
+    return seconds
 
 
 def _refuse_constant(name: str) -> None:

@@ -9,7 +9,6 @@ May be repeated: files that are right are left alone, others are written anew.
 import grp
 import os
 import stat
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.ports import client_url, parse_listen
 from fargate_agent.cli.stack import Key, parse_keys
 from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.files import replace_file
 
 GROUP: Final = "fargate"
 """Who may use the command line."""
@@ -94,13 +94,5 @@ def _ensure_file(file: Path, text: str, mode: int, group_id: int) -> bool:
             file.read_text() == text
         ):
             return False
-    with tempfile.NamedTemporaryFile(
-        "w", dir=file.parent, prefix=f".{file.name}.", delete=False
-    ) as new:  # its mode is 0600
-        new.write(text)
-        os.fchown(new.fileno(), -1, group_id)
-        os.fchmod(new.fileno(), mode)
-        new.flush()
-        os.fsync(new.fileno())
-    Path(new.name).replace(file)
+    replace_file(file, text, mode=mode, owner=(-1, group_id))
     return True

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.files import replace_file
 from fargate_agent.plan import FirelensPlan, TaskPlan
 from fargate_agent.runtime.spec import ETC_DIRECTORY, ETC_FILES
 
@@ -56,7 +57,4 @@ def _make_router_files(firelens: FirelensPlan) -> None:
 def _write_once(file: Path, text: str) -> None:
     if file.exists():
         return
-    draft = file.with_name(f".{file.name}")
-    draft.write_text(text)
-    draft.chmod(0o644)
-    draft.replace(file)
+    replace_file(file, text, mode=0o644, durable=False)

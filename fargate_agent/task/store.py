@@ -7,13 +7,14 @@ whose containers still run from one that a reboot has killed.
 
 import asyncio
 import logging
-import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from pydantic import TypeAdapter, ValidationError
 
+from fargate_agent.files import replace_file, sync
 from fargate_agent.task.status import TaskFacts
 from fargate_agent.wire.messages import TaskMessage
 
@@ -64,20 +65,12 @@ class TaskStore:
 
     def _write(self, task_id: str, text: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft = self._directory / f".{task_id}.new"
-        draft.write_bytes(text)
-        draft.replace(self._path(task_id))
+        replace_file(self._path(task_id), text, durable=False)
 
     def _sync(self, task_id: str) -> None:
         for path in (self._path(task_id), self._directory):
-            try:
-                descriptor = os.open(path, os.O_RDONLY)
-            except FileNotFoundError:  # the task has ended already, and everybody knows
-                continue
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            with suppress(FileNotFoundError):  # the task has ended already, and everybody knows
+                sync(path)
 
     def _read_all(self) -> dict[str, TaskRecord]:
         records: dict[str, TaskRecord] = {}

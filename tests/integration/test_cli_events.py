@@ -13,24 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from fargate_agent.parallel import first_of
-from tests.fixtures.cli import Cli, cli_for, definition, finish
-from tests.fixtures.controlplane import (
-    DEADLINE_S,
-    ControlPlane,
-    ControlPlaneProcess,
-    SimulatedAgent,
-)
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.cli import Cli, cli_for, finish
+from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, ControlPlaneProcess
+from tests.fixtures.events import run_task
 from tests.fixtures.postgres import change_database
-
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
-
-
-def run_task(ecs: Any) -> str:
-    """Return the id of a new task."""
-    ecs.register_task_definition(**definition())
-    answer = ecs.run_task(taskDefinition="web", networkConfiguration=NETWORK)
-    assert answer["failures"] == []
-    return str(answer["tasks"][0]["taskArn"]).rpartition("/")[2]
 
 
 async def run_to_end(agent: SimulatedAgent, ecs: Any, exit_code: int = 3) -> str:
@@ -86,6 +73,21 @@ async def test_cluster_that_is_not_there_is_named(cli: Cli) -> None:
 
     assert refused.code == 1
     assert refused.err == "fargate: events: ClusterNotFoundException: Cluster not found.\n"
+
+
+async def test_name_of_a_cluster_with_a_space_is_signed_as_it_is_sent(cli: Cli) -> None:
+    refused = await cli.run("events", "--cluster", "a b")
+
+    assert refused.err == "fargate: events: ClusterNotFoundException: Cluster not found.\n"
+
+
+@pytest.mark.parametrize("endpoint", ["nonsense", "http://[::1", "ftp://localhost"])
+async def test_endpoint_that_makes_no_sense_is_named(cli: Cli, endpoint: str) -> None:
+    cli.env["AWS_ENDPOINT_URL_ECS"] = endpoint
+
+    refused = await cli.run("events")
+
+    assert refused.err == f"fargate: {endpoint}: not the URL of a control plane\n"
 
 
 async def test_control_plane_that_is_away_is_said_in_one_line(cli: Cli) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.cli import FARGATE, Cli, LocalSocket, cli_for, definition, finish
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane
 
 IMAGE = "registry.local/app:1"
 PULLS = [

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.cli import Cli, cli_for, definition
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import ControlPlane, StartControlPlane
-from tests.integration.test_controlplane_clusters import kind_of
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane, write_keys
+from tests.fixtures.ecs import kind_of
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -39,12 +39,9 @@ def values(ecs: Any, **request: Any) -> dict[str, str]:
 
 
 @pytest.fixture
-def two_principals(start_control_plane: StartControlPlane, tmp_path: Path) -> ControlPlane:
+def two_principals(start_control_plane: StartControlPlane, state_dir: Path) -> ControlPlane:
     """A control plane with the principals `admin` and `other`; both may do everything."""
-    path = tmp_path / "control-plane" / "keys.toml"
-    path.parent.mkdir(mode=0o700)
-    path.touch(mode=0o600)
-    path.write_text(KEYS)
+    write_keys(state_dir, KEYS)
     return start_control_plane()
 
 

@@ -17,11 +17,9 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
 )
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent, StartControlPlane
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_tasks import describe, registered, run
-
-__all__ = ["registered"]
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane
+from tests.fixtures.ecs import FARGATE, describe_task, run
 
 
 async def run_one(ecs: Any) -> str:
@@ -118,7 +116,7 @@ async def test_stop_that_an_agent_has_taken_over_shows_as_stopping(
 
     async with asyncio.timeout(10):
         while True:
-            shown = await asyncio.to_thread(describe, registered, arn)
+            shown = await asyncio.to_thread(describe_task, registered, arn)
             if shown["lastStatus"] != "RUNNING":
                 break
 
@@ -161,18 +159,21 @@ async def test_heart_beats_and_a_silent_agent_is_dropped(
         await agent.wait_closed()
 
 
-async def test_new_connection_takes_the_place_of_the_old_one(
-    control_plane: ControlPlane, registered: Any, simulated_agent: SimulatedAgent
+async def test_new_connection_takes_the_place_of_the_old_one_at_once(
+    start_control_plane: StartControlPlane,
 ) -> None:
-    other = SimulatedAgent(control_plane)
-    other.instance_arn = simulated_agent.instance_arn
+    plane = await asyncio.to_thread(start_control_plane, resend_s=600)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        other = SimulatedAgent(plane)
+        other.instance_arn = agent.instance_arn
 
-    await other.connect()
-    await simulated_agent.wait_closed()
-    arn = await run_one(registered)
+        await other.connect()
+        await agent.wait_closed()
+        arn = await run_one(plane.client())
 
-    assert (await other.take())["arn"] == arn
-    await other.disconnect()
+        assert (await other.take())["arn"] == arn
+        await other.disconnect()
 
 
 @pytest.mark.parametrize(

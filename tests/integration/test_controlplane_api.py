@@ -6,17 +6,8 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.fixtures.controlplane import ControlPlane
-from tests.integration.test_controlplane_auth import Answer, post, signed
-
-APP = {"name": "app", "image": "busybox"}
-FARGATE = {
-    "family": "web",
-    "networkMode": "awsvpc",
-    "requiresCompatibilities": ["FARGATE"],
-    "cpu": "256",
-    "memory": "512",
-    "containerDefinitions": [APP],
-}
+from tests.fixtures.ecs import APP, FARGATE
+from tests.fixtures.requests import Answer, post, signed
 
 
 def send(plane: ControlPlane, operation: str, body: bytes) -> Answer:

@@ -20,22 +20,16 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
 )
-from tests.fixtures.controlplane import (
-    ControlPlane,
-    SimulatedAgent,
-    StartControlPlane,
-    sign,
-)
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_clusters import kind_of
-from tests.integration.test_controlplane_tasks import describe, run
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane, write_keys
+from tests.fixtures.ecs import FARGATE, NETWORK, describe_task, kind_of, run
+from tests.fixtures.requests import sign
 
 pytestmark = pytest.mark.timeout(60)
 
 SECRET = "a-secret-of-some-forty-characters-in-all"
 STOLEN = ("AKIASTOLENSTOLENSTOL", SECRET)
 CLUSTER = "arn:aws:ecs:us-east-1:000000000000:cluster/default"
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
 
 
 def render_key(access_key_id: str, principal: str) -> str:
@@ -61,7 +55,7 @@ class Scene:
 
     async def look(self) -> tuple[Any, Any]:
         """Return the task and the instance of the victim as the operator sees them."""
-        task = await asyncio.to_thread(describe, self.ecs, self.task)
+        task = await asyncio.to_thread(describe_task, self.ecs, self.task)
         found = await asyncio.to_thread(
             self.ecs.describe_container_instances,
             containerInstances=[self.victim.instance_arn],
@@ -71,16 +65,13 @@ class Scene:
 
 
 @pytest.fixture
-async def scene(start_control_plane: StartControlPlane, tmp_path: Path) -> AsyncIterator[Scene]:
-    path = tmp_path / "control-plane" / "keys.toml"
-    path.parent.mkdir(mode=0o700)
-    path.touch(mode=0o600)
+async def scene(start_control_plane: StartControlPlane, state_dir: Path) -> AsyncIterator[Scene]:
     keys = (
         ("AKIAADMINADMINADMIN0", "admin"),
         (STOLEN[0], "agent"),
         ("AKIAVICTIMVICTIMVIC0", "agent"),
     )
-    path.write_text("".join(render_key(*key) for key in keys))
+    write_keys(state_dir, "".join(render_key(*key) for key in keys))
     plane = await asyncio.to_thread(start_control_plane)
     thiefs_plane = copy.copy(plane)
     thiefs_plane.keys = {**plane.keys, "agent": STOLEN}
@@ -102,7 +93,7 @@ async def refused(call: Any, **request: Any) -> None:
 async def goes_on(scene: Scene) -> None:
     """The rightful agent reports what it has done, and is believed."""
     await scene.victim.submit(scene.task, "RUNNING")
-    task = await asyncio.to_thread(describe, scene.ecs, scene.task)
+    task = await asyncio.to_thread(describe_task, scene.ecs, scene.task)
     assert task["lastStatus"] == "RUNNING"
 
 

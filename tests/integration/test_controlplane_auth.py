@@ -11,44 +11,10 @@ import botocore.auth
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent, StartControlPlane, sign
-
-FARGATE = {
-    "family": "web",
-    "networkMode": "awsvpc",
-    "requiresCompatibilities": ["FARGATE"],
-    "cpu": "256",
-    "memory": "512",
-    "containerDefinitions": [{"name": "app", "image": "busybox"}],
-}
-TARGET = "AmazonEC2ContainerServiceV20141113"
-Answer = tuple[int, dict[str, Any]]
-
-
-def post(plane: ControlPlane, body: bytes, headers: dict[str, str]) -> Answer:
-    connection = http.client.HTTPConnection(urlsplit(plane.url).netloc, timeout=10)
-    try:
-        connection.request("POST", "/", body=body, headers=headers)
-        response = connection.getresponse()
-        assert response.headers["x-amzn-RequestId"]
-        return response.status, json.loads(response.read())
-    finally:
-        connection.close()
-
-
-def signed(
-    plane: ControlPlane, operation: str, body: bytes = b"{}", principal: str = "admin"
-) -> dict[str, str]:
-    headers = {
-        "Content-Type": "application/x-amz-json-1.1",
-        "Host": urlsplit(plane.url).netloc,
-        "X-Amz-Target": f"{TARGET}.{operation}",
-    }
-    return sign("POST", plane.url, plane.keys[principal], body=body, headers=headers)
-
-
-def code(error: pytest.ExceptionInfo[ClientError]) -> str:
-    return str(error.value.response["Error"]["Code"])
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane
+from tests.fixtures.ecs import FARGATE, kind_of
+from tests.fixtures.requests import TARGET, post, sign, signed
 
 
 def test_signed_request_is_answered(control_plane: ControlPlane) -> None:
@@ -64,7 +30,7 @@ def test_wrong_secret_is_refused(control_plane: ControlPlane) -> None:
     with pytest.raises(ClientError, match="signature we calculated does not match") as error:
         client.list_clusters()
 
-    assert code(error) == "InvalidSignatureException"
+    assert kind_of(error) == "InvalidSignatureException"
 
 
 def test_unknown_key_is_refused(control_plane: ControlPlane) -> None:
@@ -73,7 +39,7 @@ def test_unknown_key_is_refused(control_plane: ControlPlane) -> None:
     with pytest.raises(ClientError, match="security token included in the request is inv") as error:
         client.list_clusters()
 
-    assert code(error) == "UnrecognizedClientException"
+    assert kind_of(error) == "UnrecognizedClientException"
 
 
 def test_other_region_is_refused(control_plane: ControlPlane) -> None:
@@ -82,7 +48,7 @@ def test_other_region_is_refused(control_plane: ControlPlane) -> None:
     with pytest.raises(ClientError, match="should be scoped to a valid region") as error:
         client.list_clusters()
 
-    assert code(error) == "InvalidSignatureException"
+    assert kind_of(error) == "InvalidSignatureException"
 
 
 def test_request_without_signature_is_refused(control_plane: ControlPlane) -> None:
@@ -175,7 +141,7 @@ def test_agent_can_not_run_tasks(control_plane: ControlPlane) -> None:
     ) as error:
         control_plane.client("agent").run_task(taskDefinition="x")
 
-    assert code(error) == "AccessDeniedException"
+    assert kind_of(error) == "AccessDeniedException"
 
 
 async def test_admin_can_not_report_for_agents(ecs: Any, simulated_agent: SimulatedAgent) -> None:
@@ -192,7 +158,7 @@ async def test_admin_can_not_report_for_agents(ecs: Any, simulated_agent: Simula
             ecs.submit_task_state_change, task=started["tasks"][0]["taskArn"], status="STOPPED"
         )
 
-    assert code(error) == "AccessDeniedException"
+    assert kind_of(error) == "AccessDeniedException"
 
 
 async def test_admin_can_not_register_again_what_is_an_agent_s(
@@ -203,7 +169,7 @@ async def test_admin_can_not_register_again_what_is_an_agent_s(
             ecs.register_container_instance, containerInstanceArn=simulated_agent.instance_arn
         )
 
-    assert code(error) == "AccessDeniedException"
+    assert kind_of(error) == "AccessDeniedException"
 
 
 @pytest.mark.parametrize(
@@ -223,7 +189,7 @@ def test_stolen_key_of_an_agent_is_no_use_for(
     with pytest.raises(ClientError) as error:
         getattr(control_plane.client("agent"), operation)(**request_)
 
-    assert code(error) == "AccessDeniedException"
+    assert kind_of(error) == "AccessDeniedException"
 
 
 async def test_websocket_is_for_agents_alone(control_plane: ControlPlane) -> None:
@@ -266,7 +232,7 @@ async def test_agent_can_not_speak_for_an_instance_of_another_key(
             cluster="default", containerInstanceArn=agent.instance_arn
         )
 
-    assert code(error) == "AccessDeniedException"
+    assert kind_of(error) == "AccessDeniedException"
 
 
 @pytest.mark.parametrize(

@@ -6,25 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent, StartControlPlane
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_tasks import (
-    describe,
-    details,
-    run,
-)
-
-NO_CAPACITY = (
-    "Capacity is unavailable at this time. Please try again later or in a different availability "
-    "zone"
-)
-
-
-@pytest.fixture
-def registered(ecs: Any) -> Any:
-    """The client, with a task definition `web` registered."""
-    ecs.register_task_definition(**FARGATE)
-    return ecs
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, details, run
 
 
 def test_run_without_an_agent_says_that_there_is_no_capacity(registered: Any) -> None:
@@ -115,7 +99,7 @@ async def test_full_subnet_says_so_and_an_address_comes_back_when_its_task_has_s
         for _ in range(11):
             await agent.take()
         freed = first["tasks"][3]["taskArn"]
-        address = details(await asyncio.to_thread(describe, ecs, freed))["privateIPv4Address"]
+        address = details(await asyncio.to_thread(describe_task, ecs, freed))["privateIPv4Address"]
         await agent.submit(freed, "STOPPED", reason="Essential container in task exited")
 
         third = await asyncio.to_thread(run, ecs)
@@ -123,5 +107,5 @@ async def test_full_subnet_says_so_and_an_address_comes_back_when_its_task_has_s
 
         assert (len(first["tasks"]), len(second["tasks"])) == (10, 1)
         assert second["failures"] == [{"reason": "RESOURCE:ENI"}]
-        shown = await asyncio.to_thread(describe, ecs, third["tasks"][0]["taskArn"])
+        shown = await asyncio.to_thread(describe_task, ecs, third["tasks"][0]["taskArn"])
         assert details(shown)["privateIPv4Address"] == address

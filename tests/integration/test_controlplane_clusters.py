@@ -6,19 +6,12 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import SimulatedAgent
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_services import create as create_service
-from tests.integration.test_controlplane_tasks import run
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.ecs import FARGATE, create_service, kind_of, run
 
 pytestmark = pytest.mark.timeout(60)
 
 FARGATE_ONLY = [{"capacityProvider": "FARGATE", "weight": 1}]
-
-
-def kind_of(error: pytest.ExceptionInfo[ClientError]) -> str:
-    kind: str = error.value.response["Error"]["Code"]
-    return kind
 
 
 def only(ecs: Any, **request: Any) -> Any:

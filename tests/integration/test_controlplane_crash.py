@@ -13,15 +13,10 @@ import botocore.exceptions
 import pytest
 
 from fargate_agent.wire.messages import TaskManifestMessage
-from tests.fixtures.controlplane import (
-    ControlPlane,
-    ControlPlaneProcess,
-    SimulatedAgent,
-    StartControlPlane,
-)
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, StartControlPlane
+from tests.fixtures.ecs import FARGATE, describe_task, details, run
 from tests.fixtures.postgres import change_database
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_tasks import describe, details, run
 
 ROUNDS = 3
 
@@ -113,7 +108,7 @@ async def test_stop_survives_a_kill_and_reaches_the_agent_afterwards(
         task = await successor.take()
         await successor.bring_down(task, exit_code=143)
 
-    shown = await asyncio.to_thread(describe, plane.client(), arn)
+    shown = await asyncio.to_thread(describe_task, plane.client(), arn)
     assert [(t.task_arn, t.desired_status) for t in manifest.tasks] == [(arn, "STOPPED")]
     assert (task["arn"], task["desiredStatus"]) == (arn, "STOPPED")
     assert (shown["lastStatus"], shown["stoppedReason"]) == ("STOPPED", "over")

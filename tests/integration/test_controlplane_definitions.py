@@ -4,34 +4,16 @@ import asyncio
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import SimulatedAgent
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.ecs import APP, FARGATE, NETWORK, refusal
 
-APP = {"name": "app", "image": "busybox"}
-FARGATE = {
-    "family": "web",
-    "networkMode": "awsvpc",
-    "requiresCompatibilities": ["FARGATE"],
-    "cpu": "256",
-    "memory": "512",
-    "containerDefinitions": [APP],
-}
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
 PREFIX = "arn:aws:ecs:us-east-1:000000000000:task-definition/"
 
 
 def register(ecs: Any, *families: str) -> None:
     for family in families:
         ecs.register_task_definition(**{**FARGATE, "family": family})
-
-
-def refusal(call: Any, **request: Any) -> tuple[str, str]:
-    """Return kind and text of the error that a call is answered with."""
-    with pytest.raises(ClientError) as error:
-        call(**request)
-    found = error.value.response["Error"]
-    return found["Code"], found["Message"]
 
 
 def test_definition_has_what_aws_adds(ecs: Any) -> None:

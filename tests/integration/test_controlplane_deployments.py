@@ -7,20 +7,22 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from fargate_agent.controlplane.services import failures
 from fargate_agent.wire.messages import PayloadMessage
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
-from tests.fixtures.postgres import change_database
-from tests.integration.test_controlplane_api import APP, FARGATE
-from tests.integration.test_controlplane_services import (
-    create,
-    describe,
+from tests.fixtures.agents import BROKEN, BreakableAgent, SimulatedAgent, at_work
+from tests.fixtures.controlplane import ControlPlane
+from tests.fixtures.ecs import (
+    APP,
+    FARGATE,
+    QUICK,
+    create_service,
+    describe_service,
     messages,
     running,
-    wait,
+    wait_for_service,
 )
-from tests.integration.test_controlplane_tasks import at_work
+from tests.fixtures.postgres import change_database
 
-BROKEN = "broken"
 BREAKER = {"deploymentCircuitBreaker": {"enable": True, "rollback": True}}
 
 
@@ -32,22 +34,11 @@ def registered(ecs: Any) -> Any:
     return ecs
 
 
-class BreakableAgent(SimulatedAgent):
-    """Can't pull the image `broken`."""
-
-    async def bring_up(self, task: dict[str, Any]) -> None:
-        if task["containers"][0]["image"] != BROKEN:
-            await super().bring_up(task)
-            return
-        reason = "CannotPullContainerError: not found"
-        await self.submit(task["arn"], "STOPPED", reason=reason)
-
-
 async def until(ecs: Any, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
     """Return the service when it is as wanted."""
     async with asyncio.timeout(30):
         while True:
-            service: dict[str, Any] = await asyncio.to_thread(describe, ecs)
+            service: dict[str, Any] = await asyncio.to_thread(describe_service, ecs)
             if holds(service):
                 return service
 
@@ -60,19 +51,19 @@ async def test_update_replaces_the_tasks_without_a_gap(
     async def watch() -> None:
         nonlocal fewest
         while True:
-            service = await asyncio.to_thread(describe, registered)
+            service = await asyncio.to_thread(describe_service, registered)
             fewest = min(fewest, service["runningCount"])
 
     async with at_work(simulated_agent):
-        before = await asyncio.to_thread(create, registered, taskDefinition="web:1")
-        await asyncio.to_thread(wait, registered, "services_stable")
+        before = await asyncio.to_thread(create_service, registered, taskDefinition="web:1")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         watching = asyncio.create_task(watch())
         updated = await asyncio.to_thread(
             registered.update_service, service="web", taskDefinition="web:2"
         )
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         watching.cancel()
-    after = await asyncio.to_thread(describe, registered)
+    after = await asyncio.to_thread(describe_service, registered)
     tasks = await asyncio.to_thread(running, registered)
 
     deployments = updated["service"]["deployments"]
@@ -88,11 +79,11 @@ async def test_new_deployment_can_be_forced(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
     async with at_work(simulated_agent):
-        await asyncio.to_thread(create, registered, taskDefinition="web:1", desiredCount=1)
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(create_service, registered, taskDefinition="web:1", desiredCount=1)
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         first = await asyncio.to_thread(running, registered)
         await asyncio.to_thread(registered.update_service, service="web", forceNewDeployment=True)
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         second = await asyncio.to_thread(running, registered)
 
     assert first[0]["taskArn"] != second[0]["taskArn"]
@@ -100,7 +91,7 @@ async def test_new_deployment_can_be_forced(
 
 
 def test_update_that_changes_nothing_of_the_tasks_makes_no_deployment(registered: Any) -> None:
-    before = create(registered, taskDefinition="web:1", desiredCount=0)
+    before = create_service(registered, taskDefinition="web:1", desiredCount=0)
 
     after = registered.update_service(
         service="web",
@@ -129,32 +120,33 @@ def test_update_that_changes_nothing_of_the_tasks_makes_no_deployment(registered
     ],
 )
 def test_wrong_update_changes_nothing(registered: Any, change: dict[str, Any], text: str) -> None:
-    before = create(registered, taskDefinition="web:1", desiredCount=0)
+    before = create_service(registered, taskDefinition="web:1", desiredCount=0)
 
     with pytest.raises(ClientError, match=text):
         registered.update_service(service="web", forceNewDeployment=True, **change)
 
-    after = describe(registered)
+    after = describe_service(registered)
     assert [d["id"] for d in after["deployments"]] == [before["deployments"][0]["id"]]
 
 
 async def test_circuit_breaker_rolls_back_to_what_worked(
-    control_plane: ControlPlane, registered: Any
+    control_plane: ControlPlane, registered: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(failures, "FIRST_DELAY_S", 0.1)
     async with BreakableAgent(control_plane) as agent, at_work(agent):
         await asyncio.to_thread(
-            create, registered, taskDefinition="web:1", deploymentConfiguration=BREAKER
+            create_service, registered, taskDefinition="web:1", deploymentConfiguration=BREAKER
         )
-        await asyncio.to_thread(wait, registered, "services_stable")
-        good = (await asyncio.to_thread(describe, registered))["deployments"][0]["id"]
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
+        good = (await asyncio.to_thread(describe_service, registered))["deployments"][0]["id"]
         tasks = await asyncio.to_thread(running, registered)
         updated = await asyncio.to_thread(
             registered.update_service, service="web", taskDefinition="web:2"
         )
         bad = updated["service"]["deployments"][0]["id"]
         await until(registered, lambda found: found["deployments"][0]["id"] == good)
-        await asyncio.to_thread(wait, registered, "services_stable")
-    after = await asyncio.to_thread(describe, registered)
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
+    after = await asyncio.to_thread(describe_service, registered)
     history = await asyncio.to_thread(registered.list_service_deployments, service="web")
     arns = [brief["serviceDeploymentArn"] for brief in history["serviceDeployments"]]
     described = await asyncio.to_thread(
@@ -179,10 +171,11 @@ async def test_circuit_breaker_rolls_back_to_what_worked(
 
 
 async def test_tasks_that_never_start_are_told_and_waited_for_longer_and_longer(
-    control_plane: ControlPlane, registered: Any
+    control_plane: ControlPlane, registered: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(failures, "FIRST_DELAY_S", 0.3)
     async with BreakableAgent(control_plane) as agent, at_work(agent):
-        await asyncio.to_thread(create, registered, taskDefinition="web:2", desiredCount=1)
+        await asyncio.to_thread(create_service, registered, taskDefinition="web:2", desiredCount=1)
         text = "(service web) is unable to consistently start tasks successfully."
         service = await until(registered, lambda found: text in messages(found))
 
@@ -192,8 +185,8 @@ async def test_tasks_that_never_start_are_told_and_waited_for_longer_and_longer(
         if "has started 1 tasks" in event["message"]
     ]
     assert len(started) == 3
-    assert started[1] - started[0] >= 1
-    assert started[2] - started[1] >= 2
+    assert started[1] - started[0] >= 0.3
+    assert started[2] - started[1] >= 0.6
     assert service["deployments"][0]["failedTasks"] == 3
     assert service["deployments"][0]["rolloutState"] == "IN_PROGRESS"
 
@@ -202,8 +195,8 @@ async def test_unhealthy_task_is_replaced(
     control_plane: ControlPlane, registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
     async with at_work(simulated_agent):
-        await asyncio.to_thread(create, registered, taskDefinition="web:1", desiredCount=1)
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(create_service, registered, taskDefinition="web:1", desiredCount=1)
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         sick = (await asyncio.to_thread(running, registered))[0]["taskArn"]
         await change_database(
             control_plane.database, "UPDATE tasks SET health_status = 'UNHEALTHY'"
@@ -213,7 +206,7 @@ async def test_unhealthy_task_is_replaced(
         await asyncio.to_thread(
             registered.get_waiter("tasks_stopped").wait,
             tasks=[sick],
-            WaiterConfig={"Delay": 1, "MaxAttempts": 20},
+            WaiterConfig=QUICK,
         )
     stopped = (await asyncio.to_thread(registered.describe_tasks, tasks=[sick]))["tasks"][0]
 
@@ -226,8 +219,8 @@ async def test_protected_task_outlives_scaling_in(
     control_plane: ControlPlane, registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
     async with at_work(simulated_agent):
-        await asyncio.to_thread(create, registered, taskDefinition="web:1")
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(create_service, registered, taskDefinition="web:1")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         # the newest would go first
         newest = max(
             await asyncio.to_thread(running, registered), key=lambda task: task["createdAt"]
@@ -238,7 +231,7 @@ async def test_protected_task_outlives_scaling_in(
             id=newest.rpartition("/")[2],
         )
         await asyncio.to_thread(registered.update_service, service="web", desiredCount=1)
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
 
     assert [t["taskArn"] for t in await asyncio.to_thread(running, registered)] == [newest]
 
@@ -247,9 +240,9 @@ async def test_deployments_and_revisions_are_described(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
     async with at_work(simulated_agent):
-        await asyncio.to_thread(create, registered, taskDefinition="web:1", desiredCount=1)
-        await asyncio.to_thread(wait, registered, "services_stable")
-    service = await asyncio.to_thread(describe, registered)
+        await asyncio.to_thread(create_service, registered, taskDefinition="web:1", desiredCount=1)
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
+    service = await asyncio.to_thread(describe_service, registered)
 
     listed = await asyncio.to_thread(
         registered.list_service_deployments, service="web", status=["SUCCESSFUL"]
@@ -276,7 +269,7 @@ async def test_deployments_and_revisions_are_described(
 async def test_agent_is_told_the_name_of_the_service(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
-    await asyncio.to_thread(create, registered, taskDefinition="web:1", desiredCount=1)
+    await asyncio.to_thread(create_service, registered, taskDefinition="web:1", desiredCount=1)
 
     message = await simulated_agent.receive(PayloadMessage)
 

@@ -8,14 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import aiohttp
-import botocore.config
-import botocore.session
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, SimulatedAgent, sign
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_tasks import run
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, make_ec2
+from tests.fixtures.ecs import FARGATE, run
+from tests.fixtures.requests import sign
 
 SETTINGS: dict[str, Any] = {
     "vpc_ipv6_cidr": "fd00:213::/56",
@@ -45,20 +44,6 @@ SETTINGS: dict[str, Any] = {
         }
     ],
 }
-
-
-def make_ec2(plane: ControlPlane, **changes: str) -> Any:
-    access_key_id, secret = plane.keys["admin"]
-    options = {
-        "region_name": "us-east-1",
-        "endpoint_url": plane.url,
-        "aws_access_key_id": access_key_id,
-        "aws_secret_access_key": secret,
-        "config": botocore.config.Config(
-            retries={"total_max_attempts": 1}, read_timeout=DEADLINE_S, connect_timeout=5
-        ),
-    }
-    return botocore.session.Session().create_client("ec2", **{**options, **changes})
 
 
 @pytest.fixture

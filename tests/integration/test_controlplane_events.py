@@ -2,100 +2,21 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
 
 import aiohttp
 import pytest
 
-from fargate_agent.controlplane.access.keys import ensure_keys
 from fargate_agent.controlplane.history import stream
-from tests.fixtures.cli import definition
-from tests.fixtures.controlplane import (
-    DEADLINE_S,
-    ControlPlane,
-    SimulatedAgent,
-    StartControlPlane,
-    sign,
-)
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane, add_principal
+from tests.fixtures.events import Reader, number, reading, run_task
 from tests.fixtures.postgres import change_database
-
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
 
 NEVER_OLD = 4_000_000_000
 """Seconds since 1970: what is old is forgotten."""
-
-
-def run_task(ecs: Any, **more: Any) -> str:
-    """Return the id of a task of a definition that may be there already."""
-    ecs.register_task_definition(**definition())
-    answer = ecs.run_task(taskDefinition="web", networkConfiguration=NETWORK, **more)
-    assert answer["failures"] == []
-    return str(answer["tasks"][0]["taskArn"]).rpartition("/")[2]
-
-
-def number(event: dict[str, Any]) -> int:
-    return int(event["id"].rpartition("-")[2], 16)
-
-
-class Reader:
-    """Reads one stream of events."""
-
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.response = response
-
-    async def next(self) -> dict[str, Any] | None:
-        """Return the next event; None when the stream has ended."""
-        async with asyncio.timeout(DEADLINE_S):
-            while line := await self.response.content.readline():
-                if line.strip():
-                    return dict(json.loads(line))
-        return None
-
-    async def heartbeat(self) -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while await self.response.content.readline() != b"\n":
-                pass
-
-    async def rest(self) -> list[dict[str, Any]]:
-        found = []
-        while (event := await self.next()) is not None:
-            found.append(event)
-        return found
-
-    async def until(self, status: str) -> list[dict[str, Any]]:
-        """Return the events up to the first one with a status."""
-        found = []
-        while (event := await self.next()) is not None:
-            found.append(event)
-            if event["detail"].get("lastStatus") == status:
-                break
-        return found
-
-
-@asynccontextmanager
-async def reading(
-    plane: ControlPlane, principal: str = "admin", **parameters: str
-) -> AsyncIterator[Reader]:
-    url = f"{plane.url}/events"
-    headers = sign("GET", url, plane.keys[principal], params=parameters)
-    async with (
-        aiohttp.ClientSession() as http,
-        http.get(f"{url}?{urlencode(parameters)}", headers=headers) as response,
-    ):
-        yield Reader(response)
-
-
-@pytest.fixture
-async def obedient_agent(simulated_agent: SimulatedAgent) -> AsyncIterator[SimulatedAgent]:
-    """An agent that brings up and takes down whatever it is told to."""
-    job = asyncio.create_task(simulated_agent.run(exit_code=0))
-    yield simulated_agent
-    job.cancel()
-    await asyncio.wait([job])
 
 
 @pytest.mark.usefixtures("obedient_agent")
@@ -186,16 +107,21 @@ async def test_pages_are_joined(
     assert len(asked) > 4
 
 
+async def insert_large_events(plane: ControlPlane) -> None:
+    """Make 300 events, more than the buffers of a connection hold."""
+    row = f"({NEVER_OLD}, 'default', 'large', 'none', :detail)"
+    await change_database(
+        plane.database,
+        f"INSERT INTO events (at, cluster, kind, subject, detail) VALUES {', '.join([row] * 300)}",
+        detail=json.dumps({"text": "x" * 60_000}),
+    )
+
+
 async def test_reader_that_does_not_read_holds_up_nobody_and_is_given_up(
     control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stream, "SEND_TIMEOUT_S", 1)
-    row = f"({NEVER_OLD}, 'default', 'large', 'none', :detail)"
-    await change_database(
-        control_plane.database,
-        f"INSERT INTO events (at, cluster, kind, subject, detail) VALUES {', '.join([row] * 300)}",
-        detail=json.dumps({"text": "x" * 60_000}),
-    )
+    await insert_large_events(control_plane)
 
     async with reading(control_plane) as sleeper:
         async with reading(control_plane) as reader:
@@ -210,6 +136,32 @@ async def _read_late(reader: Reader) -> None:
     await asyncio.sleep(2 * stream.SEND_TIMEOUT_S)  # longer than it has to read
     while await reader.response.content.readany():
         pass
+
+
+async def test_stream_that_can_not_be_read_is_refused_as_any_request(
+    control_plane: ControlPlane,
+) -> None:
+    await change_database(control_plane.database, "ALTER TABLE events RENAME TO lost")
+
+    async with reading(control_plane, after="latest") as reader:
+        said = await reader.response.json(content_type=None)
+
+    assert (reader.response.status, said["__type"]) == (500, "ServerException")
+    assert reader.response.headers["x-amzn-RequestId"] in said["message"]
+
+
+async def test_stream_whose_rest_can_not_be_read_breaks_off(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(stream, "PAGE_ROWS", 50)
+    await insert_large_events(control_plane)
+
+    async with reading(control_plane) as reader:
+        await change_database(control_plane.database, "ALTER TABLE events RENAME TO lost")
+        with pytest.raises(aiohttp.ClientError):
+            await reader.response.content.read()
+
+    assert [record.message[:21] for record in caplog.records] == ["events can't be read:"]
 
 
 async def test_stream_ends_when_the_control_plane_does(
@@ -253,19 +205,12 @@ async def test_agent_may_not_read_the_stream(control_plane: ControlPlane) -> Non
 
 @pytest.fixture
 def start_for(
-    tmp_path: Path, start_control_plane: StartControlPlane
+    state_dir: Path, start_control_plane: StartControlPlane
 ) -> Callable[..., Awaitable[ControlPlane]]:
     """Start a control plane with statements for `ci`, and an event in each of two clusters."""
 
     async def start(*statements: dict[str, Any]) -> ControlPlane:
-        keys = tmp_path / "control-plane" / "keys.toml"
-        await asyncio.to_thread(ensure_keys, keys)
-        with keys.open("a") as file:
-            file.write(
-                f'[[key]]\naccess_key_id = "{"C" * 20}"\nsecret_access_key = "{"s" * 40}"\n'
-                f'principal = "ci"\n[principal.ci]\n'
-                f"policy = '''{json.dumps({'Statement': statements})}'''\n"
-            )
+        await asyncio.to_thread(add_principal, state_dir, statements)
         plane = await asyncio.to_thread(start_control_plane)
         for cluster in ("a", "b"):
             await asyncio.to_thread(plane.client().create_cluster, clusterName=cluster)
@@ -323,23 +268,3 @@ async def test_stream_needs_a_signature(control_plane: ControlPlane) -> None:
         answer = await response.json(content_type=None)
 
     assert answer["__type"] == "MissingAuthenticationTokenException"
-
-
-async def live(plane: ControlPlane, count: int = 1, instance_arn: str = "") -> str:
-    """Let so many tasks live and end on an agent, and return its ARN."""
-    agent = SimulatedAgent(plane)
-    agent.instance_arn = instance_arn
-    async with agent:
-        job = asyncio.create_task(agent.run(exit_code=0))
-        async with reading(plane, follow="true", after="latest") as reader:
-            for _ in range(count):
-                await asyncio.to_thread(run_task, plane.client())
-                await reader.until("STOPPED")
-        job.cancel()
-        await asyncio.wait([job])
-    return agent.instance_arn
-
-
-async def history_of(plane: ControlPlane) -> list[dict[str, Any]]:
-    async with reading(plane) as reader:
-        return await reader.rest()

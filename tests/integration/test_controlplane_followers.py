@@ -5,17 +5,19 @@ import contextlib
 import json
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from aiohttp import web
 
-from tests.fixtures.controlplane import DEADLINE_S, ControlPlaneProcess, StartControlPlane
+from tests.fixtures.controlplane import (
+    DEADLINE_S,
+    ControlPlaneProcess,
+    ForkedControlPlane,
+    StartControlPlane,
+)
+from tests.fixtures.events import Hook, history_of, live, reading
 from tests.fixtures.postgres import change_database
-from tests.integration.test_controlplane_events import history_of, live, reading
 
 
 async def lines_of(path: Path, count: int) -> list[Any]:
@@ -50,7 +52,11 @@ async def test_file_goes_on_after_a_restart(
     await live(plane)
 
     events = await history_of(plane)
-    ids = [line["id"] for line in await lines_of(path, len(events))]
+    async with asyncio.timeout(DEADLINE_S):
+        while {line["id"] for line in await lines_of(path, 1)} < {event["id"] for event in events}:
+            await asyncio.sleep(0.02)
+
+    ids = [line["id"] for line in await lines_of(path, 1)]
     assert sorted(set(ids)) == [event["id"] for event in events]
 
 
@@ -90,44 +96,6 @@ async def test_no_event_is_missing_from_the_file_after_kills(
     assert sorted(set(ids)) == [event["id"] for event in events]
 
 
-class Hook:
-    """A webhook that answers as a test says, and remembers what it was sent."""
-
-    def __init__(self) -> None:
-        self.bodies: list[Any] = []
-        self.answers: list[Callable[[], web.Response]] = []
-        self.url = ""
-
-    async def _take(self, request: web.Request) -> web.Response:
-        self.bodies.append(await request.json())
-        return self.answers.pop(0)() if self.answers else web.Response()
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator["Hook"]:
-        app = web.Application()
-        app.router.add_post("/hook", self._take)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
-
-    async def got(self, count: int) -> list[Any]:
-        async with asyncio.timeout(DEADLINE_S):
-            while len(self.bodies) < count:
-                await asyncio.sleep(0.02)
-        return self.bodies
-
-
-@pytest.fixture
-async def hook() -> AsyncIterator[Hook]:
-    async with Hook().serve() as hook:
-        yield hook
-
-
 async def test_webhook_gets_every_event_in_order_though_it_fails_at_first(
     start_control_plane: StartControlPlane, hook: Hook
 ) -> None:
@@ -138,6 +106,18 @@ async def test_webhook_gets_every_event_in_order_though_it_fails_at_first(
 
     events = await history_of(plane)
     assert await hook.got(len(events) + 2) == [events[0], events[0], *events]
+
+
+async def test_webhook_is_left_alone_as_long_as_it_asks_for(
+    start_control_plane: StartControlPlane, hook: Hook
+) -> None:
+    hook.answers = [lambda: web.Response(status=503, headers={"Retry-After": "1"})]
+    plane = await asyncio.to_thread(lambda: start_control_plane(events_webhook=hook.url))
+
+    await live(plane)
+    await hook.got(2)
+
+    assert hook.came_at[1] - hook.came_at[0] > 0.9  # without the header: 0.5 s
 
 
 async def test_follower_that_another_process_tells_is_left_to_it_while_it_lives(
@@ -165,7 +145,7 @@ async def test_of_several_processes_one_tells_a_follower_and_another_takes_over(
 ) -> None:
     path = tmp_path / "events.jsonl"
     environment = {"FARGATE_CONTROL_PLANE_EVENTS_FILE": str(path)}
-    one, two = (ControlPlaneProcess(tmp_path / name, postgres_url) for name in ("one", "two"))
+    one, two = (ForkedControlPlane(tmp_path / name, postgres_url) for name in ("one", "two"))
     with contextlib.closing(one), contextlib.closing(two):
         first = await asyncio.to_thread(lambda: one.start(**environment))
         two.state_dir.mkdir()

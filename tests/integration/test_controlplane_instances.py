@@ -7,10 +7,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from fargate_agent.wire.messages import TaskManifestMessage
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent, StartControlPlane
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_clusters import kind_of
-from tests.integration.test_controlplane_tasks import NO_CAPACITY, describe, run
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, kind_of, run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -20,13 +19,6 @@ RESOURCES: list[dict[str, Any]] = [
     {"name": "MEMORY", "type": "INTEGER", "integerValue": 8192},
     {"name": "PORTS", "type": "STRINGSET", "stringSetValue": ["22"]},
 ]
-
-
-@pytest.fixture
-def registered(ecs: Any) -> Any:
-    """The client, with a task definition `web` registered."""
-    ecs.register_task_definition(**FARGATE)
-    return ecs
 
 
 def show(ecs: Any, arn: str, **more: Any) -> Any:
@@ -165,7 +157,7 @@ async def test_drained_instance_takes_no_new_task_and_goes_on_with_its_own(
 
     assert changed["containerInstances"][0]["status"] == "DRAINING"
     assert refused["failures"] == [{"reason": NO_CAPACITY}]
-    assert (await asyncio.to_thread(describe, registered, first))["lastStatus"] == "RUNNING"
+    assert (await asyncio.to_thread(describe_task, registered, first))["lastStatus"] == "RUNNING"
     assert len(accepted["tasks"]) == 1
 
 
@@ -226,7 +218,7 @@ async def test_instance_with_tasks_is_only_deregistered_by_force(
     assert answer["containerInstance"]["status"] == "INACTIVE"
     assert answer["containerInstance"]["runningTasksCount"] == 0
     for made in tasks:
-        task = await asyncio.to_thread(describe, registered, made["taskArn"])
+        task = await asyncio.to_thread(describe_task, registered, made["taskArn"])
         assert task["lastStatus"] == "STOPPED"
         assert task["stoppedReason"] == "The container instance was deregistered"
         assert task["attachments"][0]["status"] == "DELETED"

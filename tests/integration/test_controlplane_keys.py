@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from fargate_agent.cli.main import main
-from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, StartControlPlane
+from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, StartControlPlane, write_keys
 
 SECRET, TOKEN = "s" * 40, "t" * 40
 INVALID = ("UnrecognizedClientException", "The security token included in the request is invalid.")
@@ -59,13 +59,9 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.fixture
-def keys_file(tmp_path: Path) -> Path:
+def keys_file(state_dir: Path) -> Path:
     """Keys of every kind, there before the control plane starts."""
-    file = tmp_path / "control-plane" / "keys.toml"
-    file.parent.mkdir(mode=0o700)
-    file.write_text(KEYS)
-    file.chmod(0o600)
-    return file
+    return write_keys(state_dir, KEYS)
 
 
 @pytest.mark.parametrize(

@@ -19,10 +19,9 @@ import pytest
 
 from fargate_agent.parallel import first_of, together
 from fargate_agent.wire.messages import PayloadMessage, TaskManifestMessage
-from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, SimulatedAgent
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_ec2 import make_ec2
-from tests.integration.test_controlplane_tasks import run
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, make_ec2
+from tests.fixtures.ecs import FARGATE, run
 
 KILLS = {"sqlite": 6, "postgresql": 3}
 KILLS_VARIABLE = "FARGATE_TEST_KILLS"

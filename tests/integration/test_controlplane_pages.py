@@ -5,20 +5,11 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_clusters import kind_of
-from tests.integration.test_controlplane_services import create as create_service
-from tests.integration.test_controlplane_tasks import run
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane
+from tests.fixtures.ecs import create_service, kind_of, run
 
 pytestmark = pytest.mark.timeout(60)
-
-
-@pytest.fixture
-def registered(ecs: Any) -> Any:
-    """The client, with a task definition `web` registered."""
-    ecs.register_task_definition(**FARGATE)
-    return ecs
 
 
 async def run_some(ecs: Any, count: int, **more: Any) -> list[str]:
@@ -149,11 +140,3 @@ def test_clusters_come_in_pages_while_one_is_deleted(ecs: Any) -> None:
 
     names = [arn.rpartition("/")[2] for arn in second["clusterArns"]]
     assert names == ["c", "default"]
-
-
-def test_at_most_100_tasks_are_described(ecs: Any) -> None:
-    ids = [f"{number:032x}" for number in range(101)]
-
-    assert len(ecs.describe_tasks(tasks=ids[:100])["failures"]) == 100
-    with pytest.raises(ecs.exceptions.InvalidParameterException):
-        ecs.describe_tasks(tasks=ids)

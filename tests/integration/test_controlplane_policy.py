@@ -1,6 +1,5 @@
 """What principals may do, told by the policies of their keys, as boto3 sees it."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,13 +7,11 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from fargate_agent.controlplane.access.keys import ensure_keys
-from tests.fixtures.controlplane import StartControlPlane
-from tests.integration.test_controlplane_auth import FARGATE
+from tests.fixtures.controlplane import StartControlPlane, add_principal
+from tests.fixtures.ecs import FARGATE, run
 
 ARN = "arn:aws:ecs:us-east-1:000000000000"
 USER = "User: arn:aws:iam::000000000000:user/ci is not authorized to perform:"
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
 
 Client = Any
 Statement = dict[str, Any]
@@ -48,18 +45,11 @@ ALL_BUT_ONE_CLUSTER: list[Statement] = [
 
 
 @pytest.fixture
-def start_for(tmp_path: Path, start_control_plane: StartControlPlane) -> StartFor:
+def start_for(state_dir: Path, start_control_plane: StartControlPlane) -> StartFor:
     """Start a control plane with a policy for `ci`; gives the clients of ci and of an admin."""
 
     def start(statements: list[Statement]) -> tuple[Client, Client]:
-        policy = json.dumps({"Version": "2012-10-17", "Statement": statements})
-        keys = tmp_path / "control-plane" / "keys.toml"
-        ensure_keys(keys)
-        with keys.open("a") as file:
-            file.write(
-                f'[[key]]\naccess_key_id = "{"C" * 20}"\nsecret_access_key = "{"s" * 40}"\n'
-                f"principal = \"ci\"\n[principal.ci]\npolicy = '''{policy}'''\n"
-            )
+        add_principal(state_dir, statements)
         plane = start_control_plane()
         admin = plane.client("admin")
         for cluster in ("a", "b"):
@@ -68,11 +58,6 @@ def start_for(tmp_path: Path, start_control_plane: StartControlPlane) -> StartFo
         return plane.client("ci"), admin
 
     return start
-
-
-def run(client: Client, **changes: Any) -> Any:
-    request = {"taskDefinition": "web", "launchType": "FARGATE", "networkConfiguration": NETWORK}
-    return client.run_task(**{**request, **changes})
 
 
 def refusal(call: Callable[..., Any], **request: Any) -> str:

@@ -6,13 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.controlplane import (
-    ControlPlane,
-    SimulatedAgent,
-    StartControlPlane,
-)
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_tasks import NO_CAPACITY, describe, run
+from fargate_agent.controlplane.agents import connections
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, run
 
 
 async def start(start_control_plane: StartControlPlane, **settings: Any) -> ControlPlane:
@@ -31,7 +28,7 @@ def resources(cpu_units: int, memory_mib: int) -> list[dict[str, Any]]:
 async def wait_until(plane: ControlPlane, arn: str, **wanted: Any) -> dict[str, Any]:
     async with asyncio.timeout(15):
         while True:
-            task: dict[str, Any] = await asyncio.to_thread(describe, plane.client(), arn)
+            task: dict[str, Any] = await asyncio.to_thread(describe_task, plane.client(), arn)
             if wanted.items() <= task.items():
                 return task
 
@@ -84,17 +81,18 @@ async def test_warm_pool_says_how_many_agents_it_lacks(
     caplog.set_level(logging.WARNING)
     plane = await start(start_control_plane, warm_pool=2)
 
-    async with SimulatedAgent(plane):
-        async with asyncio.timeout(10):
+    async with asyncio.timeout(10):
+        while "the warm pool lacks 2 agents" not in caplog.text:
+            await asyncio.sleep(0.02)
+        async with SimulatedAgent(plane):
             while "the warm pool lacks 1 agents" not in caplog.text:
                 await asyncio.sleep(0.02)
 
-    assert "the warm pool lacks 2 agents" in caplog.text
-
 
 async def test_tasks_of_a_silent_agent_are_shown_disconnected_until_it_is_back(
-    start_control_plane: StartControlPlane,
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
     plane = await start(start_control_plane, agent_grace_s=0.2)
     async with SimulatedAgent(plane) as agent:
         made = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]

@@ -1,9 +1,7 @@
 """Several control planes on one PostgreSQL: an agent is connected to one, clients ask another."""
 
 import asyncio
-import shutil
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,42 +14,15 @@ from fargate_agent.acs.api import ControlPlane as AgentsView
 from fargate_agent.acs.api import ControlPlaneUnreachableError, Credentials
 from fargate_agent.controlplane.agents.leases import RENEW_EVERY_S
 from fargate_agent.wire.messages import PayloadMessage, TaskManifestMessage
-from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, SimulatedAgent
+from tests.fixtures.agents import SimulatedAgent, at_work
+from tests.fixtures.controlplane import ControlPlane, ForkedControlPlane, Pair
+from tests.fixtures.ecs import FARGATE, describe_task, details, run, wait_for_task
 from tests.fixtures.postgres import PostgresServer
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_tasks import at_work, describe, details, run
 
 SLOW_RESEND = {"FARGATE_CONTROL_PLANE_RESEND_S": "600", "FARGATE_CONTROL_PLANE_AGENT_GRACE_S": "20"}
 """Nothing is sent because time has passed: only because somebody said so."""
 
 pytestmark = pytest.mark.timeout(120)
-
-
-class Pair:
-    """Two programs that share a database and the keys."""
-
-    def __init__(self, directory: Path, database: str) -> None:
-        self.processes = [
-            ControlPlaneProcess(directory / name, database) for name in ("one", "two")
-        ]
-
-    def start(self, **more: str) -> list[ControlPlane]:
-        first, second = self.processes
-        planes = [first.start(**more)]
-        second.state_dir.mkdir(mode=0o700, exist_ok=True)
-        shutil.copy2(first.state_dir / "keys.toml", second.state_dir / "keys.toml")
-        return [*planes, second.start(**more)]
-
-    def close(self) -> None:
-        for process in self.processes:
-            process.close()
-
-
-@pytest.fixture
-def pair(tmp_path: Path, postgres_url: str) -> Iterator[Pair]:
-    made = Pair(tmp_path, postgres_url)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -69,10 +40,7 @@ async def test_task_that_one_was_asked_for_reaches_the_agent_of_the_other(
     async with SimulatedAgent(holder) as agent, at_work(agent):
         began = time.monotonic()
         made = (await asyncio.to_thread(run, other.client()))["tasks"][0]["taskArn"]
-        waiter = other.client().get_waiter("tasks_running")
-        await asyncio.to_thread(
-            waiter.wait, tasks=[made], WaiterConfig={"Delay": 1, "MaxAttempts": 30}
-        )
+        await asyncio.to_thread(wait_for_task, other.client(), "tasks_running", made)
         await asyncio.to_thread(other.client().stop_task, task=made)
         stopped = await wait_for_status(holder, made, "STOPPED")
 
@@ -141,11 +109,10 @@ async def test_agent_asks_the_next_control_plane_when_one_is_gone(
 
 
 async def test_both_together_never_give_more_than_there_is(
-    pair: Pair, planes: list[ControlPlane]
+    pair: Pair,
 ) -> None:
-    for process in pair.processes:
-        await asyncio.to_thread(process.terminate)
     started = await asyncio.to_thread(pair.start, FARGATE_CONTROL_PLANE_OVERCOMMIT="false")
+    await asyncio.to_thread(started[0].client().register_task_definition, **FARGATE)
     room = 7
     agent = SimulatedAgent(started[0])
     await agent.register(
@@ -164,7 +131,7 @@ async def test_both_together_never_give_more_than_there_is(
 
     made = [task for answer in answers for task in answer["tasks"]]
     failed = [failure for answer in answers for failure in answer["failures"]]
-    shown = [describe(started[0].client(), task["taskArn"]) for task in made]
+    shown = [describe_task(started[0].client(), task["taskArn"]) for task in made]
     addresses = [address_of(task) for task in shown]
     await agent.disconnect()
     assert len(made) == room
@@ -177,7 +144,7 @@ async def test_database_that_is_away_for_a_moment_costs_an_error_and_no_task(
     tmp_path: Path, own_postgres_server: PostgresServer
 ) -> None:
     server = own_postgres_server
-    process = ControlPlaneProcess(tmp_path / "control-plane", server.url("postgres"))
+    process = ForkedControlPlane(tmp_path / "control-plane", server.url("postgres"))
     try:
         plane = await asyncio.to_thread(process.start, **SLOW_RESEND)
         ecs = plane.client()
@@ -193,7 +160,7 @@ async def test_database_that_is_away_for_a_moment_costs_an_error_and_no_task(
                     await asyncio.to_thread(ecs.list_tasks)
 
             await asyncio.to_thread(server.start)
-            shown = await asyncio.to_thread(describe, ecs, made)
+            shown = await asyncio.to_thread(describe_task, ecs, made)
         assert shown["lastStatus"] == "PROVISIONING"
         assert await asyncio.to_thread(process.terminate) == 0
     finally:
@@ -203,7 +170,7 @@ async def test_database_that_is_away_for_a_moment_costs_an_error_and_no_task(
 async def wait_for_status(plane: ControlPlane, arn: str, status: str) -> dict[str, Any]:
     async with asyncio.timeout(30):
         while True:
-            task = await asyncio.to_thread(describe, plane.client(), arn)
+            task = await asyncio.to_thread(describe_task, plane.client(), arn)
             if task["lastStatus"] == status:
                 return dict(task)
 

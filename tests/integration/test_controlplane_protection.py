@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane
+from tests.fixtures.ecs import FARGATE, create_service, run
 from tests.fixtures.postgres import change_database
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_services import create as create_service
-from tests.integration.test_controlplane_tasks import run
 
 pytestmark = pytest.mark.timeout(60)
 

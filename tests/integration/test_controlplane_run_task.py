@@ -8,10 +8,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from fargate_agent.wire.messages import TaskMessage
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent, StartControlPlane
-from tests.integration.test_controlplane_api import APP, FARGATE
-from tests.integration.test_controlplane_ec2 import make_ec2
-from tests.integration.test_controlplane_tasks import NETWORK, run
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane, make_ec2
+from tests.fixtures.ecs import APP, FARGATE, NETWORK, run
 
 PARAMETER = "InvalidParameterException"
 RELAXED = {"name": "fargate.relaxed", "value": "true"}

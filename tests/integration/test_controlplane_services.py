@@ -6,60 +6,27 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import (
-    ControlPlane,
-    ControlPlaneProcess,
-    SimulatedAgent,
-    StartControlPlane,
+from fargate_agent.controlplane.services import scheduler
+from tests.fixtures.agents import SimulatedAgent, at_work
+from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, StartControlPlane
+from tests.fixtures.ecs import (
+    FARGATE,
+    NETWORK,
+    NO_CAPACITY,
+    create_service,
+    describe_service,
+    messages,
+    run,
+    running,
+    wait_for_service,
 )
-from tests.integration.test_controlplane_api import FARGATE
-from tests.integration.test_controlplane_tasks import NETWORK, NO_CAPACITY, QUICK, at_work
 
 TASK_PREFIX = "arn:aws:ecs:us-east-1:000000000000:task/default/"
 SERVICE_ARN = "arn:aws:ecs:us-east-1:000000000000:service/default/web"
 
 
-def create(ecs: Any, **changes: Any) -> Any:
-    request = {
-        "serviceName": "web",
-        "taskDefinition": "web",
-        "desiredCount": 2,
-        "launchType": "FARGATE",
-        "networkConfiguration": NETWORK,
-    }
-    return ecs.create_service(**{**request, **changes})["service"]
-
-
-def describe(ecs: Any, name: str = "web", **more: Any) -> Any:
-    return ecs.describe_services(services=[name], **more)["services"][0]
-
-
-def wait(ecs: Any, waiter: str) -> None:
-    ecs.get_waiter(waiter).wait(services=["web"], WaiterConfig=QUICK)
-
-
-def messages(service: dict[str, Any]) -> list[str]:
-    return [event["message"] for event in service["events"]]
-
-
-def running(ecs: Any) -> list[dict[str, Any]]:
-    """Tasks that should run, as DescribeTasks answers them."""
-    arns = [arn for page in ecs.get_paginator("list_tasks").paginate() for arn in page["taskArns"]]
-    if not arns:
-        return []
-    tasks: list[dict[str, Any]] = ecs.describe_tasks(tasks=arns, include=["TAGS"])["tasks"]
-    return tasks
-
-
-@pytest.fixture
-def registered(ecs: Any) -> Any:
-    """The client, with a task definition `web` registered."""
-    ecs.register_task_definition(**FARGATE)
-    return ecs
-
-
 def test_new_service_has_the_shape_that_ecs_gives_it(registered: Any) -> None:
-    service = create(registered, tags=[{"key": "team", "value": "a"}])
+    service = create_service(registered, tags=[{"key": "team", "value": "a"}])
 
     deployment = service["deployments"][0]
     assert (service["serviceArn"], service["status"]) == (SERVICE_ARN, "ACTIVE")
@@ -82,16 +49,16 @@ async def test_service_lives_as_clients_see_it(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
     async with at_work(simulated_agent):
-        created = await asyncio.to_thread(create, registered)
-        await asyncio.to_thread(wait, registered, "services_stable")
-        stable = await asyncio.to_thread(describe, registered)
+        created = await asyncio.to_thread(create_service, registered)
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
+        stable = await asyncio.to_thread(describe_service, registered)
         tasks = await asyncio.to_thread(running, registered)
         await asyncio.to_thread(registered.update_service, service="web", desiredCount=1)
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         fewer = await asyncio.to_thread(running, registered)
         await asyncio.to_thread(registered.delete_service, service="web", force=True)
-        await asyncio.to_thread(wait, registered, "services_inactive")
-    gone = await asyncio.to_thread(describe, registered)
+        await asyncio.to_thread(wait_for_service, registered, "services_inactive")
+    gone = await asyncio.to_thread(describe_service, registered)
 
     deployment_id = created["deployments"][0]["id"]
     assert stable["deployments"][0]["rolloutState"] == "COMPLETED"
@@ -115,12 +82,12 @@ async def test_service_lives_as_clients_see_it(
 
 async def test_task_that_ends_is_replaced(registered: Any, simulated_agent: SimulatedAgent) -> None:
     async with at_work(simulated_agent):
-        await asyncio.to_thread(create, registered, desiredCount=1)
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(create_service, registered, desiredCount=1)
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
         first = (await asyncio.to_thread(running, registered))[0]["taskArn"]
         await asyncio.to_thread(registered.stop_task, task=first)
         await asyncio.to_thread(wait_for_another, registered, first)
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
 
     assert len(await asyncio.to_thread(running, registered)) == 1
 
@@ -131,32 +98,61 @@ def wait_for_another(ecs: Any, arn: str) -> None:
 
 
 async def test_service_without_an_agent_says_so_and_starts_when_one_comes(
-    start_control_plane: StartControlPlane,
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(scheduler, "PLACE_EVERY_S", 0.1)
     plane = await asyncio.to_thread(start_control_plane, agent_grace_s=0)
     ecs = plane.client()
     await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
-    await asyncio.to_thread(create, ecs, desiredCount=1)
-    while not (said := messages(await asyncio.to_thread(describe, ecs))):
+    await asyncio.to_thread(create_service, ecs, desiredCount=1)
+    while not (said := messages(await asyncio.to_thread(describe_service, ecs))):
         await asyncio.sleep(0)
     async with SimulatedAgent(plane) as agent, at_work(agent):
-        await asyncio.to_thread(wait, ecs, "services_stable")
+        await asyncio.to_thread(wait_for_service, ecs, "services_stable")
 
     assert said == [f"(service web) was unable to place a task. Reason: {NO_CAPACITY}."]
+
+
+async def test_service_moves_its_tasks_off_a_drained_instance(
+    registered: Any, control_plane: ControlPlane, simulated_agent: SimulatedAgent
+) -> None:
+    drained = simulated_agent.instance_arn
+    async with at_work(simulated_agent):
+        await asyncio.to_thread(create_service, registered)
+        alone = (await asyncio.to_thread(run, registered))["tasks"][0]["taskArn"]
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
+        async with SimulatedAgent(control_plane) as other, at_work(other):
+            await asyncio.to_thread(
+                registered.update_container_instances_state,
+                containerInstances=[drained],
+                status="DRAINING",
+            )
+            while len(await asyncio.to_thread(tasks_on, registered, drained)) > 1:
+                await asyncio.sleep(0)
+            await asyncio.to_thread(wait_for_service, registered, "services_stable")
+            moved = await asyncio.to_thread(tasks_on, registered, other.instance_arn)
+
+    assert await asyncio.to_thread(tasks_on, registered, drained) == [alone]
+    assert len(moved) == 2
+
+
+def tasks_on(ecs: Any, instance_arn: str) -> list[str]:
+    arns: list[str] = ecs.list_tasks(containerInstance=instance_arn)["taskArns"]
+    return arns
 
 
 async def test_tags_reach_the_tasks(registered: Any, simulated_agent: SimulatedAgent) -> None:
     tags = [{"key": "team", "value": "a"}]
     async with at_work(simulated_agent):
         await asyncio.to_thread(
-            create,
+            create_service,
             registered,
             desiredCount=1,
             tags=tags,
             propagateTags="SERVICE",
             enableECSManagedTags=True,
         )
-        await asyncio.to_thread(wait, registered, "services_stable")
+        await asyncio.to_thread(wait_for_service, registered, "services_stable")
     task = (await asyncio.to_thread(running, registered))[0]
 
     assert task["tags"] == [
@@ -169,16 +165,16 @@ async def test_tags_reach_the_tasks(registered: Any, simulated_agent: SimulatedA
 def test_same_service_may_be_created_again_and_another_of_its_name_may_not(
     registered: Any,
 ) -> None:
-    first = create(registered, desiredCount=0)
-    again = create(registered, desiredCount=0)
+    first = create_service(registered, desiredCount=0)
+    again = create_service(registered, desiredCount=0)
 
     assert again["deployments"][0]["id"] == first["deployments"][0]["id"]
     with pytest.raises(ClientError, match="Creation of service was not idempotent."):
-        create(registered, desiredCount=1)
+        create_service(registered, desiredCount=1)
 
 
 def test_scaled_service_is_deleted_by_force_only(registered: Any) -> None:
-    create(registered)
+    create_service(registered)
 
     with pytest.raises(ClientError) as error:
         registered.delete_service(service="web")
@@ -192,18 +188,18 @@ def test_scaled_service_is_deleted_by_force_only(registered: Any) -> None:
 async def test_name_of_a_service_that_is_gone_is_free(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
-    await asyncio.to_thread(create, registered, desiredCount=0)
+    await asyncio.to_thread(create_service, registered, desiredCount=0)
     await asyncio.to_thread(registered.delete_service, service="web")
-    await asyncio.to_thread(wait, registered, "services_inactive")
+    await asyncio.to_thread(wait_for_service, registered, "services_inactive")
 
     with pytest.raises(ClientError, match="Service was not ACTIVE.") as inactive:
         await asyncio.to_thread(registered.update_service, service="web", desiredCount=1)
     with pytest.raises(ClientError, match="Service not found."):
         await asyncio.to_thread(registered.delete_service, service="web")
-    await asyncio.to_thread(create, registered, desiredCount=0)
+    await asyncio.to_thread(create_service, registered, desiredCount=0)
 
     assert inactive.value.response["Error"]["Code"] == "ServiceNotActiveException"
-    assert (await asyncio.to_thread(describe, registered))["status"] == "ACTIVE"
+    assert (await asyncio.to_thread(describe_service, registered))["status"] == "ACTIVE"
 
 
 def test_unknown_service_is_a_failure_or_an_error(ecs: Any) -> None:
@@ -280,7 +276,7 @@ def test_service_is_refused_in_the_words_of_aws(
     changes: dict[str, Any], kind: str, text: str, registered: Any
 ) -> None:
     with pytest.raises(ClientError) as error:
-        create(registered, **changes)
+        create_service(registered, **changes)
 
     assert error.value.response["Error"]["Code"] == kind
     assert error.value.response["Error"]["Message"].startswith(text)
@@ -288,7 +284,7 @@ def test_service_is_refused_in_the_words_of_aws(
 
 def test_services_are_listed_in_pages_by_what_they_are(registered: Any) -> None:
     for number in range(3):
-        create(registered, serviceName=f"s{number}", desiredCount=0)
+        create_service(registered, serviceName=f"s{number}", desiredCount=0)
     strategy = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
     registered.create_service(
         serviceName="spot",
@@ -322,13 +318,13 @@ async def test_killed_control_plane_starts_no_task_twice(
             instance_arn = agent.instance_arn
             if round_number == 0:
                 await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
-                await asyncio.to_thread(create, ecs, desiredCount=count)
+                await asyncio.to_thread(create_service, ecs, desiredCount=count)
             if round_number < 3:
                 await asyncio.sleep(0.05 * round_number)
                 await asyncio.to_thread(control_plane_process.kill)
                 continue
             async with at_work(agent):
-                await asyncio.to_thread(wait, ecs, "services_stable")
+                await asyncio.to_thread(wait_for_service, ecs, "services_stable")
             await check_each_task_was_started_once(plane, count)
 
 
@@ -336,7 +332,7 @@ async def check_each_task_was_started_once(plane: ControlPlane, count: int) -> N
     ecs = plane.client()
     tasks = await asyncio.to_thread(running, ecs)
     stopped = await asyncio.to_thread(ecs.list_tasks, desiredStatus="STOPPED")
-    service = await asyncio.to_thread(describe, ecs)
+    service = await asyncio.to_thread(describe_service, ecs)
     told = " ".join(message for message in messages(service) if "has started" in message)
 
     assert len(tasks) == service["runningCount"] == count

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
 
@@ -11,44 +9,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from fargate_agent.wire.messages import TaskMessage
-from tests.fixtures.controlplane import SimulatedAgent
-from tests.integration.test_controlplane_api import FARGATE
+from tests.fixtures.agents import SimulatedAgent, at_work
+from tests.fixtures.ecs import FARGATE, describe_task, details, run, wait_for_task
 
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-default"]}}
-NO_CAPACITY = (
-    "Capacity is unavailable at this time. Please try again later or in a different availability "
-    "zone"
-)
 LOG_OPTIONS = {"awslogs-group": "g", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "p"}
-QUICK = {"Delay": 1, "MaxAttempts": 20}
-
-
-@asynccontextmanager
-async def at_work(agent: SimulatedAgent, exit_code: int | None = None) -> AsyncIterator[None]:
-    """Let the agent do what it is told while the body runs."""
-    work = asyncio.create_task(agent.run(exit_code))
-    try:
-        yield
-    finally:
-        work.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await work
-
-
-def run(ecs: Any, **changes: Any) -> Any:
-    request = {"taskDefinition": "web", "launchType": "FARGATE", "networkConfiguration": NETWORK}
-    return ecs.run_task(**{**request, **changes})
-
-
-def details(task: dict[str, Any]) -> dict[str, str]:
-    return {item["name"]: item["value"] for item in task["attachments"][0]["details"]}
-
-
-@pytest.fixture
-def registered(ecs: Any) -> Any:
-    """The client, with a task definition `web` registered."""
-    ecs.register_task_definition(**FARGATE)
-    return ecs
 
 
 async def test_new_task_has_the_shape_that_fargate_gives_it(
@@ -80,11 +44,11 @@ async def test_task_goes_through_its_life_as_clients_see_it(
     async with at_work(simulated_agent):
         made = (await asyncio.to_thread(run, registered))["tasks"][0]
         arn = made["taskArn"]
-        await asyncio.to_thread(wait, registered, "tasks_running", arn)
-        running = await asyncio.to_thread(describe, registered, arn)
+        await asyncio.to_thread(wait_for_task, registered, "tasks_running", arn)
+        running = await asyncio.to_thread(describe_task, registered, arn)
         await asyncio.to_thread(registered.stop_task, task=arn, reason="enough")
-        await asyncio.to_thread(wait, registered, "tasks_stopped", arn)
-    stopped = await asyncio.to_thread(describe, registered, arn)
+        await asyncio.to_thread(wait_for_task, registered, "tasks_stopped", arn)
+    stopped = await asyncio.to_thread(describe_task, registered, arn)
 
     eni = details(running)
     assert list(eni) == [
@@ -126,22 +90,14 @@ def times(task: dict[str, Any]) -> list[datetime]:
     return [task[name] for name in order if name in task]
 
 
-def wait(ecs: Any, waiter: str, arn: str) -> None:
-    ecs.get_waiter(waiter).wait(tasks=[arn], WaiterConfig=QUICK)
-
-
-def describe(ecs: Any, arn: str) -> Any:
-    return ecs.describe_tasks(tasks=[arn])["tasks"][0]
-
-
 async def test_task_whose_essential_container_exits_says_so(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
     async with at_work(simulated_agent, exit_code=3):
         arn = (await asyncio.to_thread(run, registered))["tasks"][0]["taskArn"]
-        await asyncio.to_thread(wait, registered, "tasks_stopped", arn)
+        await asyncio.to_thread(wait_for_task, registered, "tasks_stopped", arn)
 
-    task = await asyncio.to_thread(describe, registered, arn)
+    task = await asyncio.to_thread(describe_task, registered, arn)
     assert task["stopCode"] == "EssentialContainerExited"
     assert task["stoppedReason"] == "Essential container in task exited"
     assert task["containers"][0]["exitCode"] == 3
@@ -344,7 +300,7 @@ async def test_tags_are_shown_when_asked_for(
     made = await asyncio.to_thread(run, registered, tags=tags, enableECSManagedTags=True)
     arn = made["tasks"][0]["taskArn"]
 
-    plain = await asyncio.to_thread(describe, registered, arn)
+    plain = await asyncio.to_thread(describe_task, registered, arn)
     tagged = await asyncio.to_thread(registered.describe_tasks, tasks=[arn], include=["TAGS"])
 
     assert plain["tags"] == []

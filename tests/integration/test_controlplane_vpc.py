@@ -2,7 +2,6 @@
 
 import asyncio
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from ipaddress import IPv4Network
 from typing import Any
@@ -13,15 +12,14 @@ from sqlalchemy.dialects import sqlite
 
 from fargate_agent.controlplane.state.model import Eni
 from fargate_agent.controlplane.vpc import IN_USE
-from tests.fixtures.controlplane import ControlPlane, SimulatedAgent
-from tests.integration.test_controlplane_api import FARGATE
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane
+from tests.fixtures.ecs import FARGATE
 
 SMALL = {"id": "subnet-small", "cidr": "10.9.0.0/28", "ipv6_cidr": "fd00:9::/64"}
 LARGE = {"id": "subnet-large", "cidr": "10.8.0.0/16"}
 ROOM = 16 - 5
 OLD = 20_000
-
-StartControlPlane = Callable[..., ControlPlane]
 
 
 @pytest.fixture

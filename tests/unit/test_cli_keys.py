@@ -92,6 +92,9 @@ def test_second_key_of_an_agent_needs_no_policy(file: Path) -> None:
         pytest.param(
             ["--principal", "admin", "--expires-in", "soon"], "must be a time such as", id="no time"
         ),
+        pytest.param(
+            ["--principal", "admin", "--expires-in", "9999999d"], "at most 3650d", id="too long"
+        ),
     ],
 )
 def test_create_refuses_and_changes_nothing(
@@ -129,7 +132,7 @@ def test_ls_gives_json(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     shown = json.loads(capsys.readouterr().out)["keys"]
     assert [(key["key"], key["expires"]) for key in shown] == [
-        (key_id, "-") for key_id in read_keys(file)
+        (key_id, None) for key_id in read_keys(file)
     ]
 
 

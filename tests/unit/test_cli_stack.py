@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.cli.failure import CliError
-from fargate_agent.cli.layout import Choices, Layout, read_choices, write_choices, write_whole
+from fargate_agent.cli.layout import Choices, Layout, read_choices, write_choices
 from fargate_agent.cli.stack import (
     Key,
     Place,
@@ -68,17 +68,6 @@ def test_choices_that_make_no_sense_are_forgotten(layout: Layout, text: str) -> 
     layout.choices.write_text(text)
 
     assert read_choices(layout.choices) == Choices()
-
-
-def test_file_is_written_whole_and_for_its_owner_alone(layout: Layout) -> None:
-    layout.env.write_text("old")
-    layout.env.chmod(0o644)
-
-    write_whole(layout.env, "new")
-
-    assert layout.env.read_text() == "new"
-    assert layout.env.stat().st_mode & 0o777 == 0o600
-    assert [path for path in layout.root.iterdir() if path.name.startswith(".")] == []
 
 
 def test_containerd_is_told_to_keep_below_the_state_directory(tmp_path: Path) -> None:

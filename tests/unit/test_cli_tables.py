@@ -5,9 +5,9 @@ from typing import cast
 import pytest
 
 from fargate_agent.cli.describe import render_task
-from fargate_agent.cli.output import NO_LIMIT, render_age
+from fargate_agent.cli.output import NO_LIMIT, render_age, render_pair, render_status
 from fargate_agent.cli.shapes import Task
-from fargate_agent.cli.tables import render_images, render_tasks
+from fargate_agent.cli.tables import render_images, render_keys, render_tasks
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TASK_ID = "0123456789abcdef0123456789abcdef"
@@ -135,3 +135,41 @@ def test_described_task_wraps_long_reasons_between_words() -> None:
 )
 def test_age_is_told_in_its_largest_unit(seconds: int, text: str) -> None:
     assert render_age(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+def test_keys_are_short_lines_where_there_is_no_room() -> None:
+    key = {"key": "AKIA2345", "principal": "ci", "status": "Active", "expires": None}
+
+    assert uncoloured(render_keys([key], 30)) == [
+        "AKIA2345",
+        "  principal ci  status Active",
+        "  expires -",
+    ]
+
+
+def test_reasons_can_not_change_the_screen() -> None:
+    reason = "enough\x1b[2J\nof it"
+    container = {"name": "web", "lastStatus": "STOPPED", "reason": reason}
+    task = make_task(lastStatus="STOPPED", stoppedReason=reason, containers=[container])
+
+    described = uncoloured(render_task(task, NO_LIMIT, NOW))
+
+    assert described.count("reason        enough [2J of it") == 2
+
+
+def test_colour_takes_no_room() -> None:
+    text = f"{render_status('STOPPED')}, exit code 0"
+
+    lines = render_pair("container", text, len("container     STOPPED, exit code 0"))
+
+    assert lines == [f"container     {text}"]
+
+
+def test_text_hangs_below_itself() -> None:
+    lines = render_pair("reason", "one two-three four", 28)
+
+    assert lines == ["reason        one two-three", "              four"]
+
+
+def test_blank_text_is_left_out() -> None:
+    assert render_pair("started by", "  ", 28) == []

@@ -6,6 +6,7 @@ import pytest
 
 from fargate_agent.cli.causes import explain
 from fargate_agent.cli.events import plan_query, render_event
+from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.shapes import Task
 from fargate_agent.cli.why import parse_event, render_document, render_why
 
@@ -319,3 +320,9 @@ def test_options_become_a_query() -> None:
     assert query.since is not None
     age = datetime.now(UTC) - query.since
     assert timedelta(hours=1) <= age < timedelta(hours=1, minutes=1)
+
+
+@pytest.mark.parametrize("task", ["", "task/default/"])
+def test_empty_task_is_not_taken_for_every_task(task: str) -> None:
+    with pytest.raises(CliError, match="names no task"):
+        plan_query(task, None, cluster=None, follow=False)

@@ -1,7 +1,7 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,15 @@ import pytest
 from aiohttp import web
 
 from fargate_agent.controlplane.history.events import render_envelope, render_time
-from fargate_agent.controlplane.history.followers import FileSink, Told, WebhookSink
+from fargate_agent.controlplane.history.followers import (
+    FileSink,
+    Told,
+    WebhookSink,
+    parse_retry_after,
+)
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.state.model import Event
+from tests.fixtures.events import Hook
 
 ARNS = Arns("us-east-1", "000000000000")
 EVENTS = [{"id": str(number), "detail": {"text": "ü"}} for number in range(3)]
@@ -96,40 +102,6 @@ async def test_file_that_can_not_be_written_is_a_fault(
     assert told == Told(0, f"{tmp_path / path}: {said}")
 
 
-class Hook:
-    """A webhook that answers as a test says, and remembers what it was sent."""
-
-    def __init__(self) -> None:
-        self.bodies: list[Any] = []
-        self.kinds: list[str] = []
-        self.answers: list[Callable[[], web.Response]] = []
-        self.url = ""
-
-    async def _take(self, request: web.Request) -> web.Response:
-        self.bodies.append(await request.json())
-        self.kinds.append(request.content_type)
-        return self.answers.pop(0)() if self.answers else web.Response()
-
-    @asynccontextmanager
-    async def serve(self) -> AsyncIterator["Hook"]:
-        app = web.Application()
-        app.router.add_post("/hook", self._take)
-        runner = web.AppRunner(app, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}/hook"
-        try:
-            yield self
-        finally:
-            await runner.cleanup()
-
-
-@pytest.fixture
-async def hook() -> AsyncIterator[Hook]:
-    async with Hook().serve() as hook:
-        yield hook
-
-
 @pytest.fixture
 async def sink(hook: Hook) -> AsyncIterator[WebhookSink]:
     async with aiohttp.ClientSession() as http:
@@ -157,6 +129,36 @@ async def test_webhook_that_can_not_now_keeps_the_order(
 
     assert told == Told(1, f"the webhook answers with status {status}")
     assert hook.bodies == EVENTS[:2]
+
+
+async def test_webhook_says_how_long_it_wants_to_be_left_alone(
+    hook: Hook, sink: WebhookSink
+) -> None:
+    hook.answers = [lambda: web.Response(status=503, headers={"Retry-After": "7"})]
+
+    told = await sink.tell(EVENTS)
+
+    assert told == Told(0, "the webhook answers with status 503", 7.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        pytest.param("120", 120.0, id="seconds"),
+        pytest.param("Sun, 22 Nov 2026 10:00:30 GMT", 30.0, id="date"),
+        pytest.param("Sun, 22 Nov 2026 10:00:30 -0000", 30.0, id="date without a zone"),
+        pytest.param("Sun, 22 Nov 2026 09:00:00 GMT", 0.0, id="date that has passed"),
+        pytest.param("", 0.0, id="missing"),
+        pytest.param(" ", 0.0, id="blank"),
+        pytest.param("soon", 0.0, id="no sense"),
+        pytest.param("-5", 0.0, id="negative"),
+        pytest.param("9" * 4000, 0.0, id="too long"),
+    ],
+)
+def test_retry_after_is_read_in_both_forms(text: str, seconds: float) -> None:
+    now = datetime(2026, 11, 22, 10, 0, tzinfo=UTC)
+
+    assert parse_retry_after(text, now) == seconds
 
 
 async def test_event_that_the_webhook_refuses_is_passed_over(

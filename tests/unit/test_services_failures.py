@@ -6,7 +6,7 @@ import pytest
 
 from fargate_agent.controlplane.services.failures import delay_s, threshold
 from fargate_agent.controlplane.services.planning import plan_service
-from tests.unit.test_services_planning import NOW, OLD, a_deployment, a_service, a_task
+from tests.fixtures.services import NOW, OLD, a_deployment, a_service, a_task
 
 BREAKER = {"enable": True, "rollback": True}
 

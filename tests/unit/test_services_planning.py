@@ -1,56 +1,19 @@
 """What the scheduler decides for a service, from what is there."""
 
-import itertools
 from typing import Any
 
 import pytest
 
-from fargate_agent.controlplane.services.planning import MAX_STARTS, UNHEALTHY, plan_service
-from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.services.planning import (
+    DRAINED,
+    MAX_STARTS,
+    UNHEALTHY,
+    plan_service,
+)
+from fargate_agent.controlplane.state.model import Task
+from tests.fixtures.services import NEW, NOW, OLD, a_deployment, a_service, a_task, tasks_of
 
-NOW = 1000.0
-NEW, OLD = "ecs-svc/2000000000000000002", "ecs-svc/1000000000000000001"
 SCALING = f"Scaling activity initiated by (deployment {NEW})"
-
-_ids = itertools.count()
-
-
-def a_service(count: int = 2, minimum: int = 100, maximum: int = 200, **members: Any) -> Service:
-    breaker = members.pop("breaker", {"enable": False, "rollback": False})
-    defaults = {"status": "ACTIVE", "failed_starts": 0, "start_not_before": 0.0}
-    document = {
-        "deploymentConfiguration": {
-            "minimumHealthyPercent": minimum,
-            "maximumPercent": maximum,
-            "deploymentCircuitBreaker": breaker,
-        }
-    }
-    return Service(desired_count=count, document=document, **{**defaults, **members})
-
-
-def a_deployment(deployment_id: str = NEW, **members: Any) -> Deployment:
-    defaults = {
-        "status": "PRIMARY" if deployment_id == NEW else "ACTIVE",
-        "rollout_state": "IN_PROGRESS" if deployment_id == NEW else "COMPLETED",
-        "failed_tasks": 0,
-        "updated_at": NOW - 500,
-    }
-    return Deployment(id=deployment_id, **{**defaults, **members})
-
-
-def a_task(deployment_id: str = NEW, last_status: str = "RUNNING", **members: Any) -> Task:
-    defaults = {
-        "id": f"task-{next(_ids)}",
-        "desired_status": "STOPPED" if last_status == "STOPPED" else "RUNNING",
-        "health_status": "UNKNOWN",
-        "created_at": NOW - 100,
-        "started_at": NOW - 90 if last_status == "RUNNING" else None,
-    }
-    return Task(deployment_id=deployment_id, last_status=last_status, **{**defaults, **members})
-
-
-def tasks_of(deployment_id: str, count: int, last_status: str = "RUNNING") -> list[Task]:
-    return [a_task(deployment_id, last_status) for _ in range(count)]
 
 
 def stopped_ids(decision: Any) -> set[str]:
@@ -254,6 +217,90 @@ def test_failed_deployment_starts_nothing_and_leaves_the_old_tasks_alone() -> No
     decision = plan_service(a_service(2), deployments, tasks, NOW)
 
     assert (decision.starts, decision.stops, decision.steady) == (0, (), False)
+
+
+DRAINING = frozenset({"drained"})
+
+
+def drained_tasks(count: int, last_status: str = "RUNNING", **members: Any) -> list[Task]:
+    return [a_task(NEW, last_status, instance_id="drained", **members) for _ in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("limits", "starts", "stops"),
+    [
+        pytest.param((100, 200), 2, 0, id="replaced first"),
+        pytest.param((100, 125), 1, 0, id="one after the other"),
+        pytest.param((50, 100), 0, 2, id="ended first"),
+        pytest.param((75, 100), 0, 1, id="one ended first"),
+    ],
+)
+def test_tasks_leave_a_drained_instance_within_the_limits(
+    limits: tuple[int, int], starts: int, stops: int
+) -> None:
+    drained = drained_tasks(2)
+    service, tasks = a_service(4, *limits), [*tasks_of(NEW, 2), *drained]
+
+    decision = plan_service(service, [a_deployment()], tasks, NOW, draining=DRAINING)
+
+    assert (decision.starts, len(decision.stops), decision.steady) == (starts, stops, False)
+    assert stopped_ids(decision) <= {task.id for task in drained}
+
+
+def test_task_on_a_drained_instance_goes_when_another_runs_in_its_place() -> None:
+    drained = drained_tasks(1)
+    tasks = [a_task(), *drained]
+
+    decision = plan_service(a_service(1), [a_deployment()], tasks, NOW, draining=DRAINING)
+
+    assert [(stop.task_id, stop.reason) for stop in decision.stops] == [(drained[0].id, DRAINED)]
+
+
+def test_task_that_does_not_run_yet_leaves_a_drained_instance_at_once() -> None:
+    pending = drained_tasks(1, "PENDING")
+
+    decision = plan_service(a_service(1), [a_deployment()], pending, NOW, draining=DRAINING)
+
+    assert (decision.starts, stopped_ids(decision)) == (1, {pending[0].id})
+
+
+def test_protected_task_stays_on_a_drained_instance() -> None:
+    protected = drained_tasks(1, protected_until=NOW + 60)
+    tasks = [a_task(), *protected]
+
+    decision = plan_service(a_service(1), [a_deployment()], tasks, NOW, draining=DRAINING)
+
+    assert (decision.stops, decision.look_again_at) == ((), NOW + 60)
+
+
+def test_without_room_elsewhere_a_drained_instance_keeps_the_minimum() -> None:
+    tasks, primary = drained_tasks(4), a_deployment(rollout_state="COMPLETED")
+
+    crowded = plan_service(a_service(4, 50), [primary], tasks, NOW, draining=DRAINING, crowded=True)
+    strict = plan_service(a_service(4, 100), [primary], tasks, NOW, draining=DRAINING, crowded=True)
+
+    assert (len(crowded.stops), len(strict.stops)) == (2, 0)
+
+
+@pytest.mark.parametrize("minimum", [0, 50, 100])
+@pytest.mark.parametrize("maximum", [101, 150, 200])
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_draining_keeps_the_limits_to_the_end_or_is_blocked(
+    count: int, minimum: int, maximum: int
+) -> None:
+    service, deployments = a_service(count, minimum, maximum), [a_deployment()]
+    tasks = drained_tasks(count)
+    decision = plan_service(service, deployments, tasks, NOW, draining=DRAINING)
+    while not (decision.steady or decision.blocked):
+        tasks = [task for task in tasks if task.id not in stopped_ids(decision)]
+        running = len(tasks)
+        tasks += tasks_of(NEW, decision.starts)
+        assert running >= count * minimum / 100
+        assert len(tasks) <= count * maximum / 100
+        decision = plan_service(service, deployments, tasks, NOW, draining=DRAINING)
+
+    is_impossible = count * maximum // 100 == count and -(-count * minimum // 100) == count
+    assert (decision.blocked, decision.steady) == (is_impossible, not is_impossible)
 
 
 def test_service_that_is_deleted_ends_everything_and_then_itself() -> None:

@@ -17,7 +17,6 @@ one has registered is its own.
 """
 
 import logging
-import os
 import secrets
 import stat
 import string
@@ -33,6 +32,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, SecretStr, fie
 
 from fargate_agent.controlplane.access.policy import Policy, parse_policy
 from fargate_agent.controlplane.errors import StartError
+from fargate_agent.files import replace_file
 from fargate_agent.settings_file import SettingsError, read_document
 from fargate_agent.toml_lines import find_line
 
@@ -140,7 +140,8 @@ def ensure_keys(path: Path) -> dict[str, Key]:
     """
     try:
         if not path.exists():
-            write_private(path, _render_new_keys())
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, _render_new_keys())
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             log.warning("%s can be read by others than its owner", path)
     except OSError as error:
@@ -211,19 +212,6 @@ def new_key(principal: str, now: datetime, expires_at: datetime | None = None) -
         entry["expires_at"] = expires_at.astimezone(UTC).replace(microsecond=0)
         entry["session_token"] = secrets.token_urlsafe(_TOKEN_BYTES)
     return entry
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read, as a whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def render_keys(document: Mapping[str, Any]) -> str:

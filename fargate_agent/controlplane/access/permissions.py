@@ -16,7 +16,7 @@ from typing import Final
 from fargate_agent.controlplane.access.auth import Caller
 from fargate_agent.controlplane.access.policy import ANY_REVISION, Context, Decision
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
-from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.names import Arns, wrong_cluster
 from fargate_agent.controlplane.validate import Json
 
 _IN_CLUSTERS: Final = ("container-instance", "service", "task")
@@ -72,9 +72,7 @@ class Asked:
             _, _, path = reference.partition(f":{kind}/")
             named, _, name = path.rpartition("/")
             if named not in {"", self.cluster}:
-                raise invalid_parameter(
-                    f"Identifier is for cluster {named}. Your cluster is {self.cluster}"
-                )
+                raise wrong_cluster(named, self.cluster)
         return self._arn(f"{kind}/{self.cluster}/{name}")
 
     def definition_arn(self, reference: str) -> str:

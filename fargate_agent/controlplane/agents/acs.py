@@ -19,12 +19,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents import connections
 from fargate_agent.controlplane.agents.leases import RENEW_EVERY_S
+from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.tasks import lifecycle
-from fargate_agent.controlplane.tasks.changes import changing
+from fargate_agent.controlplane.tasks.changes import change_task, changing
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import (
@@ -101,11 +102,13 @@ class Sessions:
                 log.error("agents may be taken for lost: %s", error)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Sent:
     task_id: str
     desired_status: str
     at: float
+    is_acked: bool = False
+    """Which is being written down."""
 
 
 class _Session:
@@ -132,6 +135,8 @@ class _Session:
         """By message id, which is the same whenever a message is sent again."""
         self._stops_acked: set[str] = set()
         """Tasks whose end this agent, on this connection, has taken over."""
+        self._acks: set[asyncio.Task[None]] = set()
+        """That are being written down."""
         self._wake = wake
         self.over = asyncio.Event()
 
@@ -253,21 +258,26 @@ class _Session:
         )
 
     async def _read(self) -> None:
-        async for message in self._socket:
-            if message.type is not WSMsgType.TEXT:
-                continue
-            try:
-                frame = parse_frame(message.data)
-            except (ValueError, RecursionError) as error:
-                log.warning("agent %s: unreadable frame: %s", self._instance_id, error)
-                await self._send(ErrorMessage(message="The frame could not be read."))
-                continue
-            await self._handle(frame)
+        """Handle frames until the connection ends, and what it has acknowledged is written."""
+        try:
+            async for message in self._socket:
+                if message.type is not WSMsgType.TEXT:
+                    continue
+                try:
+                    frame = parse_frame(message.data)
+                except (ValueError, RecursionError) as error:
+                    log.warning("agent %s: unreadable frame: %s", self._instance_id, error)
+                    await self._send(ErrorMessage(message="The frame could not be read."))
+                    continue
+                await self._handle(frame)
+        finally:
+            if self._acks:
+                await asyncio.wait(self._acks)
 
     async def _handle(self, frame: Frame | None) -> None:
         match frame:
             case AckRequest():
-                await self._note_ack(frame.message_id)
+                self._begin_ack(frame.message_id)
             case TaskStopVerificationMessage():
                 await self._verify_stops(frame)
             case NackRequest():
@@ -277,26 +287,35 @@ class _Session:
             case _:
                 log.debug("agent %s: %s", self._instance_id, type(frame).__name__)
 
-    async def _note_ack(self, message_id: str) -> None:
+    def _begin_ack(self, message_id: str) -> None:
+        """Don't wait: acks that come together are one transaction."""
         sent = self._unacked.get(message_id)
-        if sent is None:
+        if sent is None or sent.is_acked:
             return
-        async with self._store.write() as session:
-            task = await session.get(Task, sent.task_id)
-            if task is None:
-                log.debug("task %s: forgotten before it was acknowledged", sent.task_id)
-            else:
-                instance = await session.get_one(ContainerInstance, self._instance_id)
-                with changing(self._plane, session, task, instance):
-                    self._take_ack(task, sent)
-        self._unacked.pop(message_id, None)
+        sent.is_acked = True
+        ack = asyncio.create_task(self._note_ack(message_id, sent))
+        self._acks.add(ack)
+        ack.add_done_callback(self._acks.discard)
 
-    def _take_ack(self, task: Task, sent: _Sent) -> None:
-        if sent.desired_status == "STOPPED":
-            self._stops_acked.add(task.id)
-            lifecycle.note_stop_acked(task, round(time.time(), 3))
-        else:
-            lifecycle.note_start_acked(task)
+    async def _note_ack(self, message_id: str, sent: _Sent) -> None:
+        """Write down that the agent has taken a message; if that fails it is sent again."""
+
+        def change(task: Task, _: ContainerInstance) -> None:
+            if sent.desired_status == "STOPPED":
+                self._stops_acked.add(task.id)
+                lifecycle.note_stop_acked(task, round(time.time(), 3))
+            else:
+                lifecycle.note_start_acked(task)
+
+        try:
+            await change_task(self._plane, sent.task_id, change)
+        except ApiError:
+            log.debug("task %s: forgotten before it was acknowledged", sent.task_id)
+        except SQLAlchemyError as error:
+            sent.is_acked = False
+            log.error("task %s: acknowledged, which was not written: %s", sent.task_id, error)
+            return
+        self._unacked.pop(message_id, None)
 
     async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:
         async with self._store.read() as session:

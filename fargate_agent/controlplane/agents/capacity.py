@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 30
 """How often the warm pool is looked at even if nothing is announced."""
 
+_ONE_TASK: Final = "one-task-per-instance"
+
 
 class InstanceProvider(Protocol):
     """Where container instances come from, and where they go."""
@@ -51,18 +53,24 @@ class RegisteredAgents(InstanceProvider):
             log.debug("agent %s: registers as another instance", instance_id)
 
 
-async def choose_instance(
-    plane: Plane, session: AsyncSession, cluster: str, size: TaskSize
+async def find_usable(plane: Plane, session: AsyncSession, cluster: str) -> list[ContainerInstance]:
+    """Return the connected instances that take tasks, as far as they have room."""
+    chosen = select(ContainerInstance).where(
+        ContainerInstance.cluster == cluster, *_is_usable(plane.settings.capacity_mode)
+    )
+    return list(await session.scalars(chosen.order_by(ContainerInstance.registered_at)))
+
+
+def choose_instance(
+    plane: Plane, usable: Sequence[ContainerInstance], size: TaskSize
 ) -> ContainerInstance | None:
-    """Return the connected instance that the task fits best; None if there is none with room.
+    """Return the instance that a task fits best; None if there is none with room.
 
     Best is where the least is left over. If none has room and overcommitting is allowed, the one
     with the fewest tasks takes it.
     """
-    chosen = select(ContainerInstance).where(
-        ContainerInstance.cluster == cluster, *_is_usable(plane.settings.capacity_mode)
-    )
-    instances = list(await session.scalars(chosen.order_by(ContainerInstance.registered_at)))
+    one_task = plane.settings.capacity_mode == _ONE_TASK
+    instances = [instance for instance in usable if not (one_task and instance.served)]
     fitting = [instance for instance in instances if _fits(instance, size)]
     if fitting:
         return min(fitting, key=lambda instance: _left_over(instance, size))
@@ -86,7 +94,7 @@ def release(plane: Plane, instance: ContainerInstance, task: Task) -> None:
     instance.reserved_cpu_units -= task.cpu_units
     instance.reserved_memory_mib -= task.memory_mib
     instance.reserved_storage_gib -= task.storage_gib
-    one_task = plane.settings.capacity_mode == "one-task-per-instance"
+    one_task = plane.settings.capacity_mode == _ONE_TASK
     if instance.reserved_tasks == 0 and one_task:
         instance.status = "INACTIVE"
 
@@ -125,7 +133,7 @@ def _is_usable(mode: str) -> list[ColumnElement[bool]]:
         ContainerInstance.status == "ACTIVE",
         has_lease(),
     ]
-    if mode == "one-task-per-instance":
+    if mode == _ONE_TASK:
         usable.append(~ContainerInstance.served)
     return usable
 

@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.leases import is_running, next_lease
 from fargate_agent.controlplane.plane import Plane
-from fargate_agent.controlplane.state.announcements import AGENTS
+from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks import lifecycle
@@ -37,6 +37,7 @@ async def note_connected(plane: Plane, instance_id: str, connection: str) -> Non
         instance.connected_until = next_lease()
         await _tell_tasks(plane, session, instance, connected=True)
         announce(session, AGENTS)
+        announce(session, instance_topic(instance_id))  # so the one before hears that it is over
 
 
 async def note_disconnected(plane: Plane, instance_id: str, connection: str) -> None:

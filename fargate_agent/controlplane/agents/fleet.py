@@ -68,7 +68,7 @@ async def describe_container_instances(plane: Plane, call: Call) -> Json:
 
 
 async def update_container_instances_state(plane: Plane, call: Call) -> Json:
-    """Let instances take no new tasks, or take some again; those that run go on."""
+    """Let instances take no new tasks, or take some again; services move theirs elsewhere."""
     request = call.request
     if request["status"] not in _STATES:  # unverified
         raise invalid_parameter(f"status must be one of: {', '.join(_STATES)}")

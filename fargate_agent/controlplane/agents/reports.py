@@ -8,7 +8,7 @@ from fargate_agent.controlplane.agents.instances import check_owner
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
-from fargate_agent.controlplane.tasks.changes import changing
+from fargate_agent.controlplane.tasks.changes import change_task, task_not_found
 from fargate_agent.controlplane.tasks.lifecycle import apply_change
 from fargate_agent.controlplane.validate import Json
 
@@ -25,17 +25,20 @@ async def submit_task_state_change(plane: Plane, call: Call) -> Json:
     cluster = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
     task_id = plane.arns.parse_task(request.get("task", ""), cluster)
     now = round(time.time(), 3)
-    async with plane.store.write() as session:
-        task = await session.get(Task, task_id)
-        if task is None or task.cluster != cluster:
-            raise invalid_parameter("The referenced task was not found.")
-        instance = await session.get_one(ContainerInstance, task.instance_id)
+    moves: list[tuple[str, str]] = []
+
+    def change(task: Task, instance: ContainerInstance) -> None:
+        if task.cluster != cluster:
+            raise task_not_found()
         check_owner(instance, call.caller.access_key_id)
         before = task.last_status
-        with changing(plane, session, task, instance):
-            changed = apply_change(task, request, now)
-    if changed and before != task.last_status:
-        log.info("task %s: %s → %s", task.id, before, task.last_status)
+        apply_change(task, request, now)
+        moves.append((before, task.last_status))
+
+    await change_task(plane, task_id, change)
+    before, after = moves[-1]
+    if before != after:
+        log.info("task %s: %s → %s", task_id, before, after)
     return {"acknowledgment": "ACK"}
 
 

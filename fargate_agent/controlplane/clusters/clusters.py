@@ -66,7 +66,7 @@ async def create_cluster(plane: Plane, call: Call) -> Json:
 async def describe_clusters(plane: Plane, call: Call) -> Json:
     """Describe clusters by name or ARN; without any, the default one."""
     references = call.request.get("clusters") or [plane.settings.cluster]
-    if len(references) > MAX_CLUSTERS:
+    if len(references) > MAX_CLUSTERS:  # unverified
         raise invalid_parameter(f"Clusters cannot have more than {MAX_CLUSTERS} elements.")
     include = call.request.get("include", [])
     found, failures = list[Json](), list[Json]()

@@ -23,7 +23,7 @@ async def describe_capacity_providers(plane: Plane, call: Call) -> Json:
     request = call.request
     page = parse_page(request, MAX_RESULTS)
     named = request.get("capacityProviders", [])
-    if len(named) > MAX_NAMED:
+    if len(named) > MAX_NAMED:  # unverified
         raise invalid_parameter(f"capacityProviders can have at most {MAX_NAMED} items.")
     there: Sequence[str] = sorted(PROVIDERS)
     if "cluster" in request:

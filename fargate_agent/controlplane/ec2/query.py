@@ -1,6 +1,6 @@
 """From the form of a query, `Filter.1.Name=…`, to a request as EC2's model describes it; pure.
 
-Source: EC2 API reference, "Making requests"; error codes and texts as EC2 answers them.
+Source: EC2 API reference, "Making requests" and "Error codes".
 """
 
 from typing import Any, Final

@@ -10,12 +10,15 @@ import asyncio
 import json
 import logging
 import os
+import re
 import socket
 import stat
 import time
 from collections.abc import Coroutine, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -30,6 +33,7 @@ from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import EVENTS
 from fargate_agent.controlplane.state.model import Event, Follower
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.files import sync
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +44,7 @@ PAGE_S: Final = 5.0
 POST_TIMEOUT_S: Final = 10.0
 FIRST_DELAY_S: Final = 0.5
 MAX_DELAY_S: Final = 60.0
+"""Also where a webhook asks for more by `Retry-After`: a lease lasts no longer."""
 
 FILE: Final = "file"
 WEBHOOK: Final = "webhook"
@@ -53,6 +58,8 @@ class Told:
 
     count: int
     fault: str | None = None
+    pause_s: float = 0.0
+    """How long it wants to be left alone."""
 
 
 class Sink(Protocol):
@@ -119,14 +126,14 @@ class _Delivery:
                 await self._pause(told, news)
 
     async def _pause(self, told: Told, news: asyncio.Event) -> None:
-        if told.fault is not None and not told.count:
-            delay_s = next(self._delays)
+        if told.count or told.fault is None:
+            self._delays = _delays_s()
+        if told.fault is not None:
+            delay_s = max(next(self._delays), min(told.pause_s, MAX_DELAY_S))
             name = self._sink.name
             log.warning("events for %s: %s; again in %g s", name, told.fault, delay_s)
             await asyncio.sleep(delay_s)
-            return
-        self._delays = _delays_s()
-        if not told.count:
+        elif not told.count:
             with suppress(TimeoutError):
                 async with asyncio.timeout(LEASE_S):  # somebody else's may have run out
                     await news.wait()
@@ -207,24 +214,43 @@ class WebhookSink(Sink):
         for count, envelope in enumerate(envelopes):
             if count and time.monotonic() > end:
                 return Told(count)
-            if fault := await self._post(envelope):
-                return Told(count, fault)
+            fault, pause_s = await self._post(envelope)
+            if fault is not None:
+                return Told(count, fault, pause_s)
         return Told(len(envelopes))
 
-    async def _post(self, envelope: Json) -> str | None:
-        """Return why the event has to be posted again; None if it hasn't."""
+    async def _post(self, envelope: Json) -> tuple[str | None, float]:
+        """Return why the event has to be posted again, if so, and not before how many seconds."""
         try:
             async with self._http.post(self._url, json=envelope, allow_redirects=False) as response:
-                status = response.status
+                status, retry_after = response.status, response.headers.get("Retry-After", "")
         except TimeoutError:
-            return f"no answer within {POST_TIMEOUT_S:g} s"
+            return f"no answer within {POST_TIMEOUT_S:g} s", 0.0
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            return f"not posted to {URL(self._url).host}: {type(error).__name__}"
+            return f"not posted to {URL(self._url).host}: {type(error).__name__}", 0.0
         if 400 <= status < 500 and status != 429:
             # not said where: a URL may hold a secret
             log.error("event %s: the webhook refuses it with status %d", envelope["id"], status)
-            return None
-        return None if 200 <= status < 300 else f"the webhook answers with status {status}"
+            return None, 0.0
+        if 200 <= status < 300:
+            return None, 0.0
+        return f"the webhook answers with status {status}", parse_retry_after(
+            retry_after, datetime.now(UTC)
+        )
+
+
+def parse_retry_after(text: str, now: datetime) -> float:
+    """Return how many seconds the header asks to wait; 0 if it is missing or makes no sense.
+
+    Source: RFC 9110, section 10.2.3: seconds, or a date.
+    """
+    if re.fullmatch(r"[0-9]{1,9}", text):
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return 0.0
+    return max((moment.replace(tzinfo=moment.tzinfo or UTC) - now).total_seconds(), 0.0)
 
 
 def _append(path: Path, text: bytes) -> None:
@@ -244,7 +270,7 @@ def _append(path: Path, text: bytes) -> None:
     finally:
         os.close(descriptor)
     if is_new:
-        _sync_directory(path.parent)
+        sync(path.parent)
 
 
 def _write_all(descriptor: int, text: bytes, size: int) -> None:
@@ -257,14 +283,6 @@ def _write_all(descriptor: int, text: bytes, size: int) -> None:
         with suppress(OSError):
             os.ftruncate(descriptor, size)
         raise
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _delays_s() -> Iterator[float]:

@@ -72,6 +72,7 @@ def _check_configuration(configuration: Json, draft: Draft) -> None:
     if missing := [name for name in _REQUIRED.get(driver, ()) if name not in given]:
         raise client_error(f"Log driver {driver} requires options: {', '.join(missing)}")
     if driver == "awslogs" and (unknown := sorted(given - AWSLOGS_OPTIONS)):
+        # unverified
         raise client_error(f"Log driver awslogs disallows options: {', '.join(unknown)}")
     for name, pattern in _VALUES.items():
         if name in options and not pattern.fullmatch(options[name]):  # unverified

@@ -1,4 +1,7 @@
-"""CreateService, UpdateService and DeleteService: what should be. The scheduler does the rest."""
+"""CreateService, UpdateService and DeleteService: what should be. The scheduler does the rest.
+
+Texts of errors are as clients of ECS know them.
+"""
 
 import time
 from typing import Final
@@ -96,10 +99,9 @@ async def delete_service(plane: Plane, call: Call) -> Json:
     request = call.request
     async with plane.store.write() as session:
         cluster = await find_cluster(plane, session, request)
-        name = parse_service(plane.arns, request["service"], cluster)
-        service = await find_service(session, cluster, name)
-        if service is None or service.status == "INACTIVE":
-            raise service_not_found()
+        service = await get_service(plane, session, cluster, request["service"])
+        if service.status == "INACTIVE":
+            raise _service_not_found()
         if service.desired_count and not request.get("force"):
             raise invalid_parameter("The service cannot be stopped while it is scaled above 0.")
         service.status = "DRAINING"
@@ -124,17 +126,26 @@ async def find_service(session: AsyncSession, cluster: str, name: str) -> Servic
     return found.first()
 
 
-def service_not_found() -> ApiError:
-    """Return the error for a service that doesn't exist."""
+async def get_service(plane: Plane, session: AsyncSession, cluster: str, reference: str) -> Service:
+    """Return the service that a name or an ARN means; it may be gone by now.
+
+    Raises:
+        ApiError: there never was one.
+    """
+    service = await find_service(session, cluster, parse_service(plane.arns, reference, cluster))
+    if service is None:
+        raise _service_not_found()
+    return service
+
+
+def _service_not_found() -> ApiError:
     return ApiError("ServiceNotFoundException", "Service not found.")
 
 
 async def _find_active(
     plane: Plane, session: AsyncSession, cluster: str, reference: str
 ) -> Service:
-    service = await find_service(session, cluster, parse_service(plane.arns, reference, cluster))
-    if service is None:
-        raise service_not_found()
+    service = await get_service(plane, session, cluster, reference)
     if service.status != "ACTIVE":
         raise ApiError("ServiceNotActiveException", "Service was not ACTIVE.")
     return service

@@ -4,8 +4,7 @@ import re
 import secrets
 from typing import Final
 
-from fargate_agent.controlplane.errors import invalid_parameter
-from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.names import Arns, wrong_cluster
 from fargate_agent.controlplane.state.model import Deployment, Service
 
 SERVICE_NAME: Final = re.compile(r"[a-zA-Z0-9\-_]{1,255}", re.ASCII)
@@ -53,7 +52,7 @@ def parse_service(arns: Arns, reference: str, cluster: str) -> str:
     path = reference.removeprefix(_arn(arns, "service/"))
     named, _, name = path.rpartition("/")
     if named not in {"", cluster}:
-        raise invalid_parameter(f"Identifier is for cluster {named}. Your cluster is {cluster}")
+        raise wrong_cluster(named, cluster)
     return name
 
 

@@ -15,9 +15,8 @@ from fargate_agent.controlplane.history.events import DEPLOYMENT_STATE_CHANGE, S
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services.names import service_arn
-from fargate_agent.controlplane.state.announcements import EVENTS
 from fargate_agent.controlplane.state.model import Deployment, Event, Service
-from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.state.store import add_event
 
 MAX_EVENTS: Final = 100
 """Source: ECS API, Service.events."""
@@ -62,6 +61,12 @@ def tell_steady(plane: Plane, session: AsyncSession, service: Service) -> None:
     """Say that everything is as it should be."""
     tell(service, STEADY)
     note_action(plane, session, service, "SERVICE_STEADY_STATE")
+
+
+def tell_inconsistent(plane: Plane, session: AsyncSession, service: Service) -> None:
+    """Say that tasks fail again and again."""
+    tell(service, INCONSISTENT)
+    note_action(plane, session, service, "SERVICE_TASK_START_IMPAIRED")
 
 
 def tell_not_placed(plane: Plane, session: AsyncSession, service: Service, reason: str) -> None:
@@ -109,8 +114,8 @@ def _note(
         **detail,
     }
     now = round(time.time(), 3)
-    session.add(Event(at=now, cluster=service.cluster, kind=kind, subject=service.id, detail=shown))
-    announce(session, EVENTS)
+    event = Event(at=now, cluster=service.cluster, kind=kind, subject=service.id, detail=shown)
+    add_event(session, event)
 
 
 def _list(task_ids: Sequence[str]) -> str:

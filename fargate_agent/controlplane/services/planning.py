@@ -2,13 +2,16 @@
 
 A task is *present* until it is being stopped, *wanted* unless somebody wants it to end, and
 *healthy* if it is wanted, runs, and no health check says otherwise. `maximumPercent` bounds those
-that are present, `minimumHealthyPercent` those that are healthy.
+that are present, `minimumHealthyPercent` those that are healthy. A task is *leaving* if one of the
+primary deployment is to take its place: it belongs to another deployment, or its instance is
+drained.
 
-Source: Amazon ECS developer guide, "Deploy Amazon ECS services by replacing tasks", and "How the
-Amazon ECS deployment circuit breaker detects failures".
+Source: Amazon ECS developer guide, "Deploy Amazon ECS services by replacing tasks", "Draining
+Amazon ECS container instances", and "How the Amazon ECS deployment circuit breaker detects
+failures".
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -19,6 +22,8 @@ MAX_STARTS: Final = 10
 """Tasks that are started in one transaction. Source: ECS API, RunTask.count."""
 
 UNHEALTHY: Final = "Task failed container health checks"
+DRAINED: Final = "The container instance of the task is being drained"
+"""Unverified."""
 
 _PRESENT: Final = ("PROVISIONING", "PENDING", "ACTIVATING", "RUNNING")
 
@@ -62,6 +67,7 @@ def plan_service(
     tasks: Sequence[Task],
     now: float,
     *,
+    draining: Collection[str] = (),
     crowded: bool = False,
 ) -> Decision:
     """Decide what a service needs.
@@ -71,6 +77,7 @@ def plan_service(
         deployments: its primary one, and those that are being replaced.
         tasks: of these deployments; those that have ended only if they were not settled.
         now: seconds since 1970.
+        draining: ids of the container instances that are being drained.
         crowded: whether there was no room for another task: then some make room for it, as far as
             the minimum allows.
     """
@@ -83,7 +90,14 @@ def plan_service(
         return _plan_end(primary, live, Decision(settled=settled, record=record))
     if primary.rollout_state == "IN_PROGRESS" and reaches_threshold(service, record):
         return Decision(settled=settled, record=record, outcome="FAILED")
-    situation = _assess(service, primary, live, record, now)
+    situation = _Situation(
+        now=now,
+        service=service,
+        primary=primary,
+        live=live,
+        draining=draining,
+        start_not_before=record.start_not_before,
+    )
     stops = [
         *_scale_in(situation),
         *_end_unhealthy(situation),
@@ -110,25 +124,46 @@ class _Situation:
     """Where a service stands, counted."""
 
     now: float
-    goal: int
-    minimum: int
-    maximum: int
+    service: Service
     primary: Deployment
     live: Sequence[Task]
+    draining: Collection[str]
     start_not_before: float
 
-    def of_primary(self, task: Task) -> bool:
-        return task.deployment_id == self.primary.id
+    @property
+    def goal(self) -> int:
+        return self.service.desired_count
+
+    @property
+    def minimum(self) -> int:
+        return -(-self.goal * self._limit("minimumHealthyPercent") // 100)
+
+    @property
+    def maximum(self) -> int:
+        return self.goal * self._limit("maximumPercent") // 100
+
+    def _limit(self, member: str) -> int:
+        return int(self.service.document["deploymentConfiguration"][member])
+
+    @property
+    def staying(self) -> list[Task]:
+        """Wanted tasks of the primary deployment, on machines that are not drained."""
+        return [task for task in self.live if _is_wanted(task) and not self.is_leaving(task)]
 
     @property
     def good(self) -> list[Task]:
-        """Tasks of the primary deployment that may stay."""
-        return [t for t in self.live if self.of_primary(t) and _is_wanted(t) and not _is_sick(t)]
+        """Tasks that may stay."""
+        return [task for task in self.staying if not _is_sick(task)]
+
+    @property
+    def sick(self) -> list[Task]:
+        """Tasks that would stay if they were healthy."""
+        return [task for task in self.staying if _is_sick(task)]
 
     @property
     def old(self) -> list[Task]:
-        """Wanted tasks of other deployments, in the order in which they go."""
-        found = [t for t in self.live if not self.of_primary(t) and _is_wanted(t)]
+        """Wanted tasks that are leaving, in the order in which they go."""
+        found = [task for task in self.live if _is_wanted(task) and self.is_leaving(task)]
         return sorted(found, key=lambda task: (_is_healthy(task), task.created_at))
 
     @property
@@ -171,25 +206,15 @@ class _Situation:
         settled = all(_is_healthy(task) for task in self.live)
         return self.may_start and self.missing > 0 and self.room == 0 and settled
 
+    def is_leaving(self, task: Task) -> bool:
+        return task.deployment_id != self.primary.id or self.is_drained(task)
+
+    def is_drained(self, task: Task) -> bool:
+        return task.instance_id in self.draining
+
     def may_go(self, task: Task) -> bool:
         """Whether the task isn't protected."""
         return task.protected_until is None or task.protected_until <= self.now
-
-
-def _assess(
-    service: Service, primary: Deployment, live: Sequence[Task], record: Record, now: float
-) -> _Situation:
-    limits = service.document["deploymentConfiguration"]
-    goal = service.desired_count
-    return _Situation(
-        now=now,
-        goal=goal,
-        minimum=-(-goal * limits["minimumHealthyPercent"] // 100),
-        maximum=goal * limits["maximumPercent"] // 100,
-        primary=primary,
-        live=live,
-        start_not_before=record.start_not_before,
-    )
 
 
 def _scale_in(at: _Situation) -> list[Stop]:
@@ -202,14 +227,13 @@ def _scale_in(at: _Situation) -> list[Stop]:
 
 def _end_unhealthy(at: _Situation) -> list[Stop]:
     """End unhealthy tasks when others run in their place, or to make room for these."""
-    sick = [t for t in at.live if at.of_primary(t) and _is_wanted(t) and _is_sick(t)]
     replaced = sum(_is_healthy(task) for task in at.good) >= at.goal
-    count = len(sick) if replaced else at.to_free
-    return [Stop(task.id, UNHEALTHY) for task in sick[:count]]
+    count = len(at.sick) if replaced else at.to_free
+    return [Stop(task.id, UNHEALTHY) for task in at.sick[:count]]
 
 
 def _replace(at: _Situation, *, crowded: bool) -> list[Stop]:
-    """End tasks of other deployments as the new ones take their place.
+    """End tasks that are leaving as new ones take their place.
 
     What isn't healthy goes at once; but nothing of that if the primary deployment has failed.
     """
@@ -224,7 +248,9 @@ def _replace(at: _Situation, *, crowded: bool) -> list[Stop]:
 
 
 def _reason(at: _Situation, task: Task) -> str:
-    return UNHEALTHY if _is_sick(task) else at.scaling
+    if _is_sick(task):
+        return UNHEALTHY
+    return DRAINED if at.is_drained(task) else at.scaling
 
 
 def _find_drained(deployments: Sequence[Deployment], live: Sequence[Task]) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ PAGE_SIZE: Final = 10
 async def describe_services(plane: Plane, call: Call) -> Json:
     """Describe services by name or ARN; those that aren't there are failures."""
     references = call.request["services"]
-    if not references:
+    if not references:  # text unverified
         raise invalid_parameter("Services cannot be empty.")
     if len(references) > MAX_SERVICES:  # text unverified
         raise invalid_parameter(f"Services cannot have more than {MAX_SERVICES} elements.")

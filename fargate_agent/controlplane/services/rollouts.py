@@ -1,5 +1,6 @@
 """Service deployments and service revisions: what was rolled out, and how that came out."""
 
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sqlalchemy import select
@@ -10,11 +11,10 @@ from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.pages import cut, parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.services.editing import find_service, service_not_found
+from fargate_agent.controlplane.services.editing import get_service
 from fargate_agent.controlplane.services.failures import threshold
 from fargate_agent.controlplane.services.names import (
     parse_part,
-    parse_service,
     service_arn,
     service_deployment_arn,
     service_revision_arn,
@@ -36,10 +36,7 @@ async def list_service_deployments(plane: Plane, call: Call) -> Json:
     request = call.request
     async with plane.store.read() as session:
         cluster = await find_cluster(plane, session, request)
-        name = parse_service(plane.arns, request["service"], cluster)
-        service = await find_service(session, cluster, name)
-        if service is None:
-            raise service_not_found()
+        service = await get_service(plane, session, cluster, request["service"])
         found = await _read_history(session, service)
     chosen = {_key(deployment): deployment for deployment in found if _matches(deployment, request)}
     page = parse_page(request)
@@ -52,34 +49,36 @@ async def list_service_deployments(plane: Plane, call: Call) -> Json:
 
 async def describe_service_deployments(plane: Plane, call: Call) -> Json:
     """Describe deployments by ARN; those that aren't there are failures."""
-    shown, failures = list[Json](), list[Json]()
-    async with plane.store.read() as session:
-        for arn in _check_arns(call.request["serviceDeploymentArns"]):
-            found = await _find(plane, session, "service-deployment", arn)
-            if found is None:
-                failures.append({"arn": arn, "reason": "MISSING"})
-            else:
-                shown.append(await _render_deployment(plane, session, *found))
+    arns = call.request["serviceDeploymentArns"]
+    shown, failures = await _describe(plane, "service-deployment", arns, _render_deployment)
     return {"serviceDeployments": shown, "failures": failures}
 
 
 async def describe_service_revisions(plane: Plane, call: Call) -> Json:
     """Describe what the tasks of deployments are made of; what isn't there is a failure."""
-    shown, failures = list[Json](), list[Json]()
-    async with plane.store.read() as session:
-        for arn in _check_arns(call.request["serviceRevisionArns"]):
-            found = await _find(plane, session, "service-revision", arn)
-            if found is None:
-                failures.append({"arn": arn, "reason": "MISSING"})
-            else:
-                shown.append(await _render_revision(plane, session, *found))
+    arns = call.request["serviceRevisionArns"]
+    shown, failures = await _describe(plane, "service-revision", arns, _render_revision)
     return {"serviceRevisions": shown, "failures": failures}
 
 
-def _check_arns(arns: list[str]) -> list[str]:
+_Render = Callable[[Plane, AsyncSession, Service, Deployment], Awaitable[Json]]
+
+
+async def _describe(
+    plane: Plane, kind: str, arns: list[str], render: _Render
+) -> tuple[list[Json], list[Json]]:
+    """Return the deployments that ARNs of a kind name, rendered, and failures for the others."""
     if not 1 <= len(arns) <= MAX_ARNS:  # text unverified
         raise invalid_parameter(f"Specify 1 to {MAX_ARNS} ARNs.")
-    return list(dict.fromkeys(arns))
+    shown, failures = list[Json](), list[Json]()
+    async with plane.store.read() as session:
+        for arn in dict.fromkeys(arns):
+            found = await _find(plane, session, kind, arn)
+            if found is None:
+                failures.append({"arn": arn, "reason": "MISSING"})
+            else:
+                shown.append(await render(plane, session, *found))
+    return shown, failures
 
 
 async def _find(

@@ -143,7 +143,8 @@ def complete(request: Json, known: Json, definition_arn: str) -> Json:
         definition_arn: of the task definition that is asked for, or that there is.
 
     Raises:
-        ApiError: the deployment configuration can't be.
+        ApiError: the deployment configuration can't be. But for two capacities and two limits of
+            100, the texts are unverified.
     """
     kept = {m: value for m, value in known.items() if m not in _CAPACITY}
     given: Json = {member: request[member] for member in _SHOWN if member in request}

@@ -8,7 +8,7 @@ may die at any time.
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -26,7 +26,7 @@ from fargate_agent.controlplane.services.failures import INCONSISTENT_STARTS
 from fargate_agent.controlplane.services.launches import plan_tasks
 from fargate_agent.controlplane.services.planning import Decision, Stop, plan_service
 from fargate_agent.controlplane.state.announcements import SERVICES
-from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.state.model import ContainerInstance, Deployment, Service, Task
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.running import end_task, make_tasks
 
@@ -42,6 +42,7 @@ FAULT_PAUSE_S: Final = 2.0
 _FACTS: Final = (
     Task.id,
     Task.deployment_id,
+    Task.instance_id,
     Task.desired_status,
     Task.last_status,
     Task.health_status,
@@ -76,7 +77,7 @@ async def look(plane: Plane) -> float:
     async with plane.store.read() as session:
         views = await _read_all(session)
     for view in views:
-        decision = plan_service(view.service, view.deployments, view.tasks, now)
+        decision = view.plan(now)
         if decision.look_again_at is not None:
             moments.append(decision.look_again_at)
         if _is_to_be_done(view, decision) and not await _serve(plane, view.service.id):
@@ -89,15 +90,27 @@ class _View:
     service: Service
     deployments: list[Deployment]
     tasks: list[Task]
+    draining: Collection[str]
 
     @property
     def primary(self) -> Deployment:
         return self.deployments[0]
 
+    def plan(self, now: float, *, crowded: bool = False) -> Decision:
+        return plan_service(
+            self.service,
+            self.deployments,
+            self.tasks,
+            now,
+            draining=self.draining,
+            crowded=crowded,
+        )
+
 
 async def _read_all(session: AsyncSession) -> list[_View]:
+    draining = await _read_draining(session)
     services = await session.scalars(select(Service).where(Service.status != "INACTIVE"))
-    views = {service.id: _View(service, [], []) for service in services}
+    views = {service.id: _View(service, [], [], draining) for service in services}
     deployments = await session.scalars(
         select(Deployment)
         .where(Deployment.service_id.in_(views), Deployment.status != "INACTIVE")
@@ -111,6 +124,14 @@ async def _read_all(session: AsyncSession) -> list[_View]:
     for task in await session.scalars(_unsettled(facts, [str(owner) for owner in owners])):
         owners[task.deployment_id].tasks.append(task)
     return list(views.values())
+
+
+async def _read_draining(session: AsyncSession) -> Collection[str]:
+    """Return the ids of the container instances whose tasks are to go elsewhere."""
+    found = await session.scalars(
+        select(ContainerInstance.id).where(ContainerInstance.status == "DRAINING")
+    )
+    return frozenset(found)
 
 
 def _unsettled(chosen: Select[Task], deployment_ids: Sequence[str]) -> Select[Task]:
@@ -144,33 +165,33 @@ async def _serve(plane: Plane, service_id: str) -> bool:
             return True
         deployments = await deploying.read_deployments(session, service)
         found = await session.scalars(_unsettled(select(Task), [d.id for d in deployments]))
-        view = _View(service, deployments, list(found))
+        view = _View(service, deployments, list(found), await _read_draining(session))
         now = time.time()
-        decision = plan_service(service, deployments, view.tasks, now)
-        _take_note(view, decision)
+        decision = view.plan(now)
+        if _take_note(view, decision):
+            news.tell_inconsistent(plane, session, service)
         await _end_tasks(plane, session, view, decision.stops)
         is_placed = await _start_tasks(plane, session, view, decision.starts)
         if not is_placed:
-            crowded = plan_service(service, deployments, view.tasks, now, crowded=True)
-            await _end_tasks(plane, session, view, crowded.stops)
+            await _end_tasks(plane, session, view, view.plan(now, crowded=True).stops)
         for deployment, count in zip(deployments, _wanted_counts(view, decision), strict=True):
             deployment.desired_count = count
         await _conclude(plane, session, view, decision)
     return is_placed
 
 
-def _take_note(view: _View, decision: Decision) -> None:
-    """Count the tasks that have ended, each once."""
+def _take_note(view: _View, decision: Decision) -> bool:
+    """Count the tasks that have ended, each once; return whether too many failed by now."""
     service, record = view.service, decision.record
     for task in view.tasks:
         task.settled = task.id in decision.settled
     if record.failed_tasks > view.primary.failed_tasks:
         view.primary.updated_at = round(time.time(), 3)
     view.primary.failed_tasks = record.failed_tasks
-    if service.failed_starts < INCONSISTENT_STARTS <= record.failed_starts:
-        news.tell(service, news.INCONSISTENT)
+    impaired = service.failed_starts < INCONSISTENT_STARTS <= record.failed_starts
     service.failed_starts = record.failed_starts
     service.start_not_before = record.start_not_before
+    return impaired
 
 
 async def _end_tasks(

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Final
 
 AGENTS: Final = "agents"
-"""An agent has come, gone, or got room."""
+"""An agent has come, gone, or has no task any more."""
 EVENTS: Final = "events"
 SERVICES: Final = "services"
 

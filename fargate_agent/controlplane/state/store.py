@@ -8,13 +8,12 @@ can't reserve the same room, nor hand out the same address, and none has to be t
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
-from functools import partial
+from contextlib import asynccontextmanager
 from threading import Thread
 from typing import Any, Final
 from weakref import WeakSet
 
-from sqlalchemy import Connection, event, func, select
+from sqlalchemy import Connection, event, func, insert, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import (
@@ -25,35 +24,41 @@ from sqlalchemy.ext.asyncio import (
 )
 
 from fargate_agent.controlplane.errors import NotNowError, StartError
-from fargate_agent.controlplane.state.announcements import Announcements
+from fargate_agent.controlplane.state import sqlite
+from fargate_agent.controlplane.state.announcements import EVENTS, Announcements
+from fargate_agent.controlplane.state.batches import Batches, Item, Work
+from fargate_agent.controlplane.state.model import Event
 from fargate_agent.controlplane.state.schema import ensure_schema
 
 BUSY_TIMEOUT_S: Final = 10
 """How long a writer waits for another before it gives up."""
 STATEMENT_TIMEOUT_S: Final = 30
 POOL_SIZE: Final = 10
-"""Connections to PostgreSQL of one process."""
+"""Connections to PostgreSQL of one process that read; one more writes."""
 
 CHANNEL: Final = "fargate"
 """Where PostgreSQL carries announcements from one process to the others."""
 
 _LOCK: Final = 0x66617267617465
 """The advisory lock of whoever writes: `fargate` in hexadecimal."""
-_WRITES: Final = "fargate_writes"
 _TOPICS: Final = "fargate_topics"
+_EVENTS: Final = "fargate_events"
 
 
 class Store:
     """Transactions over the tables of `model`."""
 
-    def __init__(self, engine: AsyncEngine, announcements: Announcements) -> None:
-        self._readers = engine.execution_options(**_READ_OPTIONS[engine.dialect.name])
-        self._writers = engine.execution_options(**{_WRITES: True})
-        self._shared = engine.dialect.name == "postgresql"
+    def __init__(
+        self, readers: AsyncEngine, writer: AsyncEngine, announcements: Announcements
+    ) -> None:
+        self._readers = readers
+        self._writer = writer
+        self._shared = writer.dialect.name == "postgresql"
         self._announcements = announcements
         self._turn = asyncio.Lock()
         """Writers of this process queue here. SQLite makes them try again and again, in no order,
         until some have waited too long; with PostgreSQL each would hold a connection."""
+        self._batches: dict[Work[Any], Batches[Any]] = {}
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
@@ -67,13 +72,26 @@ class Store:
 
         Rows stay readable afterwards. What was given to `announce` is told then.
         """
-        async with self._turn, _session(self._writers) as session:
+        async with self._turn, _session(self._writer) as session:
             yield session
             await _to_the_end(self._commit(session))
             topics = session.info[_TOPICS]
         self._announcements.tell(topics)
 
+    async def write_together(self, work: Work[Item], item: Item) -> None:
+        """Do `work` for an item, in one transaction with the items of others who wait for it.
+
+        Raises:
+            Exception: what the work has returned for this item.
+            SQLAlchemyError: the database could not do it.
+        """
+        if work not in self._batches:
+            self._batches[work] = Batches(self.write, work)
+        await self._batches[work].do(item)
+
     async def _commit(self, session: AsyncSession) -> None:
+        if events := session.info[_EVENTS]:
+            await session.execute(insert(Event), events)
         if self._shared:
             for topic in sorted(session.info[_TOPICS]):
                 await session.execute(select(func.pg_notify(CHANNEL, topic)))
@@ -84,7 +102,9 @@ class Store:
 async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
     """Give a session of its own connection; what isn't committed is undone."""
     connection = await _connect(engine)
-    session = AsyncSession(connection, expire_on_commit=False, info={_TOPICS: set[str]()})
+    session = AsyncSession(
+        connection, expire_on_commit=False, info={_TOPICS: set[str](), _EVENTS: []}
+    )
     try:
         yield session
     finally:
@@ -99,13 +119,15 @@ async def _connect(engine: AsyncEngine) -> AsyncConnection:
             whatever else a database says.
     """
     making = asyncio.create_task(engine.connect().start())
+    is_cancelled = await _finish(making)
     try:
-        return await asyncio.shield(making)
-    except asyncio.CancelledError:
-        await (await making).close()  # nobody else knows of it: its thread would stay for good
-        raise
+        connection = making.result()
     except OSError as error:  # asyncpg's is passed on as it is
         raise OperationalError(None, None, error) from error
+    if is_cancelled:
+        await _to_the_end(connection.close())  # nobody else knows of it
+        raise asyncio.CancelledError
+    return connection
 
 
 async def _close(session: AsyncSession, connection: AsyncConnection) -> None:
@@ -116,16 +138,36 @@ async def _close(session: AsyncSession, connection: AsyncConnection) -> None:
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
     """Do the work to its end; whoever is cancelled meanwhile is cancelled after it."""
     job = asyncio.create_task(work)
-    try:
-        await asyncio.shield(job)
-    except asyncio.CancelledError:
-        await job
-        raise
+    is_cancelled = await _finish(job)
+    job.result()
+    if is_cancelled:
+        raise asyncio.CancelledError
+
+
+async def _finish(job: asyncio.Task[Any]) -> bool:
+    """Wait until a job is over; return whether the caller was cancelled meanwhile, once or more."""
+    is_cancelled = False
+    while not job.done():
+        try:
+            await asyncio.wait([job])
+        except asyncio.CancelledError:
+            is_cancelled = True
+    return is_cancelled
 
 
 def announce(session: AsyncSession, topic: str) -> None:
     """Tell a topic when the transaction is committed, in every process that uses the database."""
     session.info[_TOPICS].add(topic)
+
+
+def add_event(session: AsyncSession, event: Event) -> None:
+    """Write an event down with all others of the transaction, in one statement at its end.
+
+    Were it added to the session, SQLite would be asked for each event alone, for its number.
+    """
+    members = ("at", "cluster", "kind", "subject", "detail")
+    session.info[_EVENTS].append({member: getattr(event, member) for member in members})
+    announce(session, EVENTS)
 
 
 @asynccontextmanager
@@ -136,41 +178,50 @@ async def open_store(url: URL, announcements: Announcements) -> AsyncIterator[St
         StartError: it can't be opened, or is of a later version.
     """
     shown = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
-    engine = await asyncio.to_thread(_make_engine, url)
+    writer = await asyncio.to_thread(_make_writer, url)
+    readers = await asyncio.to_thread(_make_readers, url)
     threads: WeakSet[Thread] = WeakSet()
     if url.get_backend_name() == "sqlite":
-        event.listen(engine.sync_engine, "connect", partial(_prepare_sqlite, threads))
-        event.listen(engine.sync_engine, "invalidate", _undo)
+        sqlite.prepare(writer.sync_engine, threads, cache_kib=sqlite.WRITER_CACHE_KIB)
+        sqlite.prepare(readers.sync_engine, threads)
     try:
         try:
-            async with engine.execution_options(**{_WRITES: True}).begin() as connection:
+            async with writer.begin() as connection:
                 await connection.run_sync(ensure_schema)
         except StartError as error:
             raise type(error)(f"{shown}: {error}") from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise NotNowError(f"{shown}: {cause}") from error
-        yield Store(engine, announcements)
+        yield Store(readers, writer, announcements)
     finally:
-        await engine.dispose()
+        await readers.dispose()
+        await writer.dispose()
         for thread in threads:  # one that was cancelled in its work still has an answer to give
             await asyncio.to_thread(thread.join, BUSY_TIMEOUT_S)
 
 
-_READ_OPTIONS: Final[dict[str, dict[str, Any]]] = {
-    "sqlite": {},
-    "postgresql": {"isolation_level": "REPEATABLE READ"},
-}
+def _make_writer(url: URL) -> AsyncEngine:
+    """Return what keeps one connection: it knows what it has written, and needn't read it again."""
+    engine = _make_engine(url, pool_size=1)
+    event.listen(engine.sync_engine, "begin", _begin_writing)
+    return engine
 
 
-def _make_engine(url: URL) -> AsyncEngine:
-    backend = url.get_backend_name()
-    options: dict[str, Any] = {"hide_parameters": True}  # errors are logged; values may be secret
-    if backend == "sqlite":
-        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S}
+def _make_readers(url: URL) -> AsyncEngine:
+    if url.get_backend_name() == "sqlite":
+        engine = _make_engine(url)
+        event.listen(engine.sync_engine, "begin", _begin_reading)
+        return engine
+    return _make_engine(url, pool_size=POOL_SIZE, isolation_level="REPEATABLE READ")
+
+
+def _make_engine(url: URL, **options: Any) -> AsyncEngine:  # noqa: ANN401 - as SQLAlchemy has them
+    options["hide_parameters"] = True  # errors are logged; values may be secret
+    if url.get_backend_name() == "sqlite":
+        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S, "async_creator_fn": sqlite.connect}
     else:
         options |= {
-            "pool_size": POOL_SIZE,
             "pool_pre_ping": True,
             "connect_args": {
                 "timeout": BUSY_TIMEOUT_S,
@@ -182,34 +233,15 @@ def _make_engine(url: URL) -> AsyncEngine:
                 },
             },
         }
-    engine = create_async_engine(url, **options)
-    event.listen(engine.sync_engine, "begin", _begin)
-    return engine
+    return create_async_engine(url, **options)
 
 
-def _prepare_sqlite(threads: WeakSet[Thread], connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
-    """Leave transactions to `_begin`, and make every commit wait for the disk."""
-    threads.add(connection.driver_connection._thread)
-    connection.isolation_level = None
-    cursor = connection.cursor()
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _begin_reading(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
 
 
-def _undo(connection: Any, _record: object, _error: object) -> None:  # noqa: ANN401 - the driver's own type
-    """Undo what a cancelled job has begun, before its connection is closed.
-
-    SQLite keeps the locks of one that is closed while somebody still holds one of its cursors.
-    """
-    with suppress(sqlite3.Error):
-        connection.rollback()
-
-
-def _begin(connection: Connection) -> None:
+def _begin_writing(connection: Connection) -> None:
     """Take the write lock at once: a transaction that reads and then writes can't be too late."""
-    writes = connection.get_execution_options().get(_WRITES)
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-    elif writes:
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK})")
+    is_sqlite = connection.dialect.name == "sqlite"
+    lock = "BEGIN IMMEDIATE" if is_sqlite else f"SELECT pg_advisory_xact_lock({_LOCK})"
+    connection.exec_driver_sql(lock)

@@ -1,17 +1,70 @@
 """What follows from a change of a task, in the same transaction: an event, room, who is woken."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from fargate_agent.controlplane.agents import capacity
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.history.events import render_task_event
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state import announcements
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
-from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.state.store import add_event, announce
+
+Change = Callable[[Task, ContainerInstance], None]
+"""Changes a task of an instance by the functions of `lifecycle`, or raises `ApiError` before it has
+changed anything."""
+
+
+async def change_task(plane: Plane, task_id: str, change: Change) -> None:
+    """Change a task; changes of tasks that come together share a transaction.
+
+    Raises:
+        ApiError: there is no such task, or what `change` raises.
+        SQLAlchemyError: the database could not do it.
+    """
+    await plane.store.write_together(_change_tasks, _Wanted(plane, task_id, change))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    plane: Plane
+    task_id: str
+    change: Change
+
+
+async def _change_tasks(session: AsyncSession, wanted: Sequence[_Wanted]) -> list[ApiError | None]:
+    chosen = (
+        select(Task, ContainerInstance)
+        .join(ContainerInstance, ContainerInstance.id == Task.instance_id)
+        .where(Task.id.in_([one.task_id for one in wanted]))
+        .options(defer(Task.message), defer(ContainerInstance.document))
+    )
+    found = {task.id: (task, instance) for task, instance in await session.execute(chosen)}
+    errors: list[ApiError | None] = []
+    for one in wanted:
+        if one.task_id not in found:
+            errors.append(task_not_found())
+            continue
+        task, instance = found[one.task_id]
+        try:
+            with changing(one.plane, session, task, instance):
+                one.change(task, instance)
+            errors.append(None)
+        except ApiError as error:
+            errors.append(error)
+    return errors
+
+
+def task_not_found() -> ApiError:
+    """Say that there is no such task in the cluster."""
+    return invalid_parameter("The referenced task was not found.")
 
 
 @contextmanager
@@ -29,13 +82,13 @@ def changing(
     note_task(plane, session, task)
     if task.last_status == "STOPPED" and status != "STOPPED":
         capacity.release(plane, instance, task)
-        announce(session, announcements.AGENTS)
-        announce(session, announcements.instance_topic(instance.id))
+        if instance.reserved_tasks == 0:  # it is free, or retired
+            announce(session, announcements.AGENTS)
+            announce(session, announcements.instance_topic(instance.id))
 
 
 def note_task(plane: Plane, session: AsyncSession, task: Task) -> None:
     """Write down how a task is now, for whoever follows."""
-    session.add(render_task_event(plane, task, round(time.time(), 3)))
-    announce(session, announcements.EVENTS)
+    add_event(session, render_task_event(plane, task, round(time.time(), 3)))
     if task.deployment_id is not None:
         announce(session, announcements.SERVICES)

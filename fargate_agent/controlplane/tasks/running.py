@@ -13,7 +13,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.agents.capacity import choose_instance, reserve
+from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
 from fargate_agent.controlplane.agents.connections import wait_for_agent
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.definitions import find_definition
@@ -23,7 +23,7 @@ from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Task
 from fargate_agent.controlplane.state.store import announce
-from fargate_agent.controlplane.tasks.changes import changing, note_task
+from fargate_agent.controlplane.tasks.changes import changing, note_task, task_not_found
 from fargate_agent.controlplane.tasks.launch import Launch, check_runnable, plan_launch
 from fargate_agent.controlplane.tasks.lifecycle import STOPPED_BY_USER, request_stop
 from fargate_agent.controlplane.tasks.payload import render_task as render_task_message
@@ -123,15 +123,22 @@ async def make_tasks(
 
     They are there when the transaction is committed, and their agents are told.
     """
+    usable = await find_usable(plane, session, launch.cluster)
+    if choose_instance(plane, usable, launch.size) is None:
+        return [], _fail(launch.count, NO_CAPACITY)
+    enis = await plane.vpc.provision(session, launch.count, launch.subnets, launch.security_groups)
     tasks: list[Task] = []
-    failures: list[Json] = []
-    for _ in range(launch.count):
-        task, reason = await _make_task(plane, session, launch)
-        if task is None:
-            failures.append({"reason": reason})
-        else:
-            tasks.append(task)
-    return tasks, failures
+    for eni in enis:
+        instance = choose_instance(plane, usable, launch.size)
+        if instance is None:
+            return tasks, _fail(launch.count - len(tasks), NO_CAPACITY)
+        reserve(instance, launch.size)
+        task = _render_row(plane, launch, instance, eni)
+        session.add(task)
+        note_task(plane, session, task)
+        announce(session, instance_topic(instance.id))
+        tasks.append(task)
+    return tasks, _fail(launch.count - len(tasks), NO_ADDRESS)
 
 
 async def end_task(
@@ -148,7 +155,7 @@ async def _find_task(plane: Plane, session: AsyncSession, request: Json) -> Task
     cluster = await find_cluster(plane, session, request)
     task = await session.get(Task, plane.arns.parse_task(request["task"], cluster))
     if task is None or task.cluster != cluster:
-        raise invalid_parameter("The referenced task was not found.")
+        raise task_not_found()
     return task
 
 
@@ -175,28 +182,12 @@ def _digest(request: Json) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-async def _make_task(
-    plane: Plane, session: AsyncSession, launch: Launch
-) -> tuple[Task | None, str]:
-    instance = await choose_instance(plane, session, launch.cluster, launch.size)
-    if instance is None:
-        return None, NO_CAPACITY
+def _fail(count: int, reason: str) -> list[Json]:
+    return [{"reason": reason} for _ in range(count)]
+
+
+def _render_row(plane: Plane, launch: Launch, instance: ContainerInstance, eni: Eni) -> Task:
     task_id = new_id()
-    eni = await plane.vpc.provision(session, task_id, launch.subnets, launch.security_groups)
-    if eni is None:
-        return None, NO_ADDRESS
-    task = _render_row(plane, launch, task_id, instance, eni)
-    session.add(task)
-    reserve(instance, launch.size)
-    await session.flush()
-    note_task(plane, session, task)
-    announce(session, instance_topic(instance.id))
-    return task, ""
-
-
-def _render_row(
-    plane: Plane, launch: Launch, task_id: str, instance: ContainerInstance, eni: Eni
-) -> Task:
     arn = plane.arns.task(launch.cluster, task_id)
     containers = [
         {**container, "containerArn": plane.arns.container(launch.cluster, task_id, new_uuid())}

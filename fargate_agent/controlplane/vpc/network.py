@@ -11,7 +11,7 @@ from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.names import Arns, new_eni_id, new_mac, new_uuid
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import Eni
-from fargate_agent.controlplane.vpc.addresses import take_address
+from fargate_agent.controlplane.vpc.addresses import take_addresses
 from fargate_agent.controlplane.vpc.plan import (
     SecurityGroup,
     Subnet,
@@ -79,30 +79,33 @@ class Vpc:
     async def provision(
         self,
         session: AsyncSession,
-        task_id: str,
+        count: int,
         subnets: Sequence[str],
         security_groups: Sequence[str] = (),
-    ) -> Eni | None:
-        """Return a new ENI in the first of the subnets that has room; None if all are full.
+    ) -> list[Eni]:
+        """Return so many new ENIs, each in the first of the subnets that has room; or fewer.
 
-        Without security groups it gets the default one. The caller stores it before the
-        transaction ends.
+        Without security groups they get the default one. The caller gives each that it wants a
+        task, and stores it, before the transaction ends.
         """
-        found = await take_address(session, [self.subnets[subnet_id] for subnet_id in subnets])
-        if found is None:
-            return None
-        subnet, address = found
+        chosen = [self.subnets[subnet_id] for subnet_id in subnets]
+        groups = list(dict.fromkeys(security_groups)) or [DEFAULT_SECURITY_GROUP]
+        taken = await take_addresses(session, chosen, count)
+        return [self._render_eni(subnet, address, groups) for subnet, address in taken]
+
+    def _render_eni(self, subnet: Subnet, address: IPv4Address, groups: list[str]) -> Eni:
         ipv6_address = subnet.ipv6_address(address)
         return Eni(
             id=new_eni_id(),
             attachment_id=new_uuid(),
-            task_id=task_id,
             subnet_id=subnet.id,
             address=str(address),
             ipv6_address=None if ipv6_address is None else str(ipv6_address),
-            security_groups=list(dict.fromkeys(security_groups)) or [DEFAULT_SECURITY_GROUP],
+            security_groups=groups,
             mac=new_mac(),
             private_dns_name=f"ip-{str(address).replace('.', '-')}.{self._domain}",
+            status="PRECREATED",
+            in_use=True,
             created_at=time.time(),
         )
 
