@@ -17,8 +17,12 @@ from bench.logged import DEADLINE_S, INSIDE, Text, Usage, Watch, count_lines, re
 from bench.rig import run
 from bench.sinks import Sink
 
-LIMITS = ("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096")
-"""Podman raises them if it isn't told any, and a machine without CAP_SYS_RESOURCE refuses that."""
+CGROUP = "bench-podman"
+OPTIONS = (
+    *("--network=none", f"--cgroup-parent=/{CGROUP}"),
+    *("--ulimit=nofile=1024:1024", "--ulimit=nproc=4096:4096"),
+)
+"""Podman raises limits that it isn't told, which a machine without CAP_SYS_RESOURCE refuses."""
 Found = TypeVar("Found")
 K8S_FILE, JOURNALD = "podman k8s-file", "podman journald"
 
@@ -45,7 +49,7 @@ class Podman:
             if self._inside.stdout is None or not self._inside.stdout.readline():
                 raise RuntimeError("no mount namespace, or no /run/systemd")
             run(*self._command("load", "-i", str(archive)))
-            run(*self._command("run", "--rm", "--network=none", *LIMITS, image, "/bin/echo"))
+            run(*self._command("run", "--rm", *OPTIONS, image, "/bin/echo"))
         except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
             print(f"podman: does not start here ({str(error)[-160:]})")
         else:
@@ -57,21 +61,31 @@ class Podman:
             run(*self._command("rm", "-fa", "-t", "0"))
         self._inside.kill()
         self._inside.wait(30)
+        for group in Path("/sys/fs/cgroup").rglob(CGROUP):
+            for inner in sorted(filter(Path.is_dir, group.rglob("*")), reverse=True):
+                inner.rmdir()
+            group.rmdir()
 
     def run(self, driver: str, text: Text, times: int) -> tuple[float, Usage, int]:
-        """Let a container print; return seconds, what conmon has used, and how many lines came."""
+        """Let a container print; return seconds, what conmon has used, and how many lines came.
+
+        As for our loggers the clock stops when the last line has come.
+        """
         if driver == JOURNALD:
             self._journal.forget()
-            seconds, usage = self._print(["--log-driver=journald"], text, times)
-            return seconds, usage, self._journal.lines
+            began, usage = self._print(["--log-driver=journald"], text, times)
+            return self._journal.last_s - _to_monotonic(began), usage, self._journal.lines
         with removed(self._log):
             options = ["--log-driver=k8s-file", f"--log-opt=path={self._log}"]
-            seconds, usage = self._print(options, text, times)
-            return seconds, usage, count_lines(self._log)
+            _, usage = self._print(options, text, times)
+            with self._log.open() as file:  # podman notes the start of a container too late
+                began = _parse_time(file.readline().partition(" ")[0])
+            return self._log.stat().st_mtime - began, usage, count_lines(self._log)
 
     def _print(self, options: list[str], text: Text, times: int) -> tuple[float, Usage]:
+        """Return when the container was started, in seconds since 1970, and what conmon has used."""
         pid_path = self._root / "conmon.pid"
-        options += ["--network=none", f"--conmon-pidfile={pid_path}", *LIMITS]
+        options += [f"--conmon-pidfile={pid_path}", *OPTIONS]
         mount = f"--volume={text.path}:{INSIDE}:ro"
         command = ["/bin/cat", *[INSIDE] * times]
         name = run(*self._command("create", *options, mount, self._image, *command)).strip()
@@ -79,22 +93,15 @@ class Podman:
             _until(lambda: pid_path.exists() and pid_path.read_text() != "")
             watch = Watch(int(pid_path.read_text()), before_s=0)
         usage = watch.wait(DEADLINE_S)
-        seconds = _until(lambda: self._read_seconds(name))
+        began = _until(lambda: self._read_start(name))
         run(*self._command("rm", name))
         pid_path.unlink(missing_ok=True)
-        return seconds, usage
+        return began, usage
 
-    def _read_seconds(self, name: str) -> float:
-        """Return how long a container has run; 0 if it still does."""
+    def _read_start(self, name: str) -> float:
+        """Return when a container was started; 0 if it still runs."""
         state = json.loads(run(*self._command("inspect", name)))[0]["State"]
-        if state["Status"] != "exited":
-            return 0
-        # nanoseconds are more than Python reads
-        began, ended = (
-            datetime.fromisoformat(state[key][:26].rstrip("Z") + "+00:00")
-            for key in ("StartedAt", "FinishedAt")
-        )
-        return (ended - began).total_seconds()
+        return _parse_time(state["StartedAt"]) if state["Status"] == "exited" else 0
 
     def _command(self, *arguments: str) -> list[str]:
         root = self._root
@@ -105,6 +112,15 @@ class Podman:
             *("--runtime", "/usr/sbin/runc", "--cgroup-manager", "cgroupfs"),
             *arguments,
         ]
+
+
+def _parse_time(text: str) -> float:
+    """Read RFC 3339 in UTC; nanoseconds are more than Python takes."""
+    return datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00").timestamp()
+
+
+def _to_monotonic(moment: float) -> float:
+    return moment - time.time() + time.monotonic()
 
 
 def _until(condition: Callable[[], Found]) -> Found:

@@ -53,8 +53,6 @@ class Times:
     """From the creation of its process to the moment when it runs."""
     began_s: float
     """When it ran."""
-    exit_s: float
-    """When it had ended."""
     delete_s: float
     """How long Delete took, which ends after the logger has."""
 
@@ -150,16 +148,16 @@ class Printer:
         """Set it going."""
         await self._client.processes.start(name)
 
-    async def end(self, name: str) -> tuple[float, float]:
-        """Wait for its end, and delete it; return when it had ended, and how long Delete took."""
+    async def end(self, name: str) -> float:
+        """Wait for its end, and delete it; return how many seconds Delete took."""
         result = await self._client.processes.wait(name)
-        exit_s = time.monotonic()
+        ended_s = time.monotonic()
         await self._client.processes.delete(name)
-        delete_s = time.monotonic() - exit_s
+        delete_s = time.monotonic() - ended_s
         await asyncio.to_thread(self._machine.ctr, "containers", "rm", name)
         if result.code:
             raise RuntimeError(f"a container that prints ended with {result.code}")
-        return exit_s, delete_s
+        return delete_s
 
     async def kill(self, name: str) -> None:
         """End it, whatever it does."""
@@ -176,8 +174,8 @@ class Printer:
         began_s = time.monotonic()
         await self.start(name)
         start_s = create_s + time.monotonic() - began_s
-        exit_s, delete_s = await self.end(name)
-        return Times(start_s, began_s, exit_s, delete_s), watch.end()
+        delete_s = await self.end(name)
+        return Times(start_s, began_s, delete_s), watch.end()
 
 
 def find_logger(shim: int) -> int | None:

@@ -180,6 +180,8 @@ def _main(kind: str, place: str, counts: str) -> None:
     # beyond what an ordinary program may have; what isn't allowed is left
     with suppress(PermissionError):
         sock.setsockopt(socket.SOL_SOCKET, 33, BUFFER_BYTES)  # SO_RCVBUFFORCE
+    if is_unix:
+        Path(place).unlink(missing_ok=True)
     sock.bind(place if is_unix else ("127.0.0.1", 0))
     if is_stream:
         sock.listen(64)

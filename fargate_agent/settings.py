@@ -81,6 +81,9 @@ class AgentSettings(FileSettings):
     says it. Source: ECS API, account setting `defaultLogDriverMode`."""
     logger_user: Annotated[str, Field(pattern=r"^([^:\s]+|[1-9][0-9]*:[1-9][0-9]*)$")] | None = None
     """Whom the programs that send output run as: a name, or `uid:gid`. None: root."""
+    log_host_paths: Annotated[tuple[Path, ...], NoDecode] = (Path("/dev/log"),)
+    """Which files and unix sockets of this machine, or what is below them, a task definition may
+    name to its log drivers. Comma-separated in the environment."""
     awslogs_endpoint: str | None = None
     """URL of CloudWatch Logs. None: that of AWS in the region of the log group."""
     log_copy: bool = True
@@ -92,7 +95,7 @@ class AgentSettings(FileSettings):
     """How long the local copy outlives its task."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("insecure_registries", mode="before")
+    @field_validator("insecure_registries", "log_host_paths", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

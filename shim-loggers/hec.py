@@ -25,7 +25,6 @@ MAX_TOLD_BYTES = 1024
 """Of an answer. Source: moby, daemon/logger/splunk."""
 MAX_WAIT_S = 300
 """The longest that a server may ask for with `Retry-After`."""
-NAP_S = 0.25
 
 
 class BadEventError(Exception):
@@ -107,18 +106,13 @@ class Collector:
             raise TryAgain(f"failed to ask for acknowledgements - {_render(answer)}")
         return [number for number in numbers if acks.get(str(number)) is True]
 
-    def rest(self, seconds: float) -> None:
-        """Do nothing, unless the deadline is over."""
-        until = time.monotonic() + seconds
-        while (rest_s := self._deadline.left_s(until - time.monotonic())) > 0:
-            time.sleep(min(rest_s, NAP_S))
-
     def close(self) -> None:
         """Hang up."""
         self._client.close()
 
     def _post(self, path: str, headers: dict[str, str], body: bytes) -> "Answer":
-        self.rest(self._free_at - time.monotonic())
+        while not self._deadline.is_over() and time.monotonic() < self._free_at:
+            self._deadline.rest(self._free_at - time.monotonic())
         try:
             answer = self._client.request("POST", path, headers, body)
         except OSError as error:

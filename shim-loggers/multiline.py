@@ -69,7 +69,7 @@ def compile_pattern(text: str) -> "re.Pattern[str]":
         text = text.replace(f"[:{name}:]", members)
     try:
         return re.compile(text.replace(r"\z", r"\Z"), re.ASCII)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:  # too much of it is another error
         raise ValueError(str(error)) from None
 
 

@@ -15,12 +15,8 @@ from spool import NO_LIMIT, Deadline, Empty, Spool
 
 FIRST_PAUSE_S = 0.1
 QUIET_S = 1.0
-"""Trouble that is over so soon is not told: a router starts with its task."""
+"""Trouble that was expected isn't told if it is over so soon: a router starts with its task."""
 MAX_PAUSE_S = 10.0
-LAST_PAUSE_S = 1.0
-"""The longest pause when the end has begun: the destination may be back by then."""
-NAP_S = 0.25
-"""In a pause, how often is looked whether the end has begun."""
 
 
 class Setup:
@@ -40,8 +36,10 @@ class Setup:
 class TryAgain(Exception):  # noqa: N818 - it is no error
     """The destination can't take it now; the text says why."""
 
-    def __init__(self, text: str, sent: int = 0) -> None:
+    def __init__(self, text: str, sent: int = 0, *, expected: bool = False) -> None:
         super().__init__(text)
+        self.expected = expected
+        """Whether that is nothing to speak of, if it doesn't last."""
         self.sent = sent
         """So many of the lines that were added got through in this attempt."""
 
@@ -147,9 +145,9 @@ class Sender:
             except TryAgain as error:
                 self._added -= error.sent
                 self._spool.free(0, error.sent)
-                if pause_s > QUIET_S:
+                if not error.expected or pause_s > QUIET_S:
                     self._reports.trouble(f"{error}; trying again")
-                self._pause(pause_s)
+                self._deadline.rest(pause_s)
                 pause_s = min(pause_s * 2, MAX_PAUSE_S)
             else:
                 kept_lines, kept_cost = self._destination.kept_lines, self._destination.kept_cost
@@ -157,10 +155,3 @@ class Sender:
                 self._added, self._cost = kept_lines, kept_cost
                 break
         return time.monotonic() + self._destination.linger_s if self._added else float("inf")
-
-    def _pause(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while (rest_s := self._deadline.left_s(until - time.monotonic())) > 0:
-            if self._deadline.has_begun():
-                until = min(until, time.monotonic() + LAST_PAUSE_S)
-            time.sleep(min(rest_s, NAP_S))

@@ -19,6 +19,10 @@ SETTLE_S = 0.5
 MIN_ROOM_BYTES = 64 * 1024
 """A budget is at least what is read at once, twice."""
 NO_LIMIT = 2**63
+LAST_PAUSE_S = 1.0
+"""The longest pause when the end has begun: the destination may be back by then."""
+NAP_S = 0.25
+"""In a pause, how often is looked whether the end has begun."""
 
 
 class Spool:
@@ -156,6 +160,14 @@ class Deadline:
     def left_s(self, at_most: float) -> float:
         """Seconds that an operation may take; 0 if there are none."""
         return max(0.0, min(at_most, self.at - time.monotonic()))
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for so long; for less when the end has begun."""
+        until = time.monotonic() + seconds
+        while (rest_s := self.left_s(until - time.monotonic())) > 0:
+            if self.has_begun():
+                until = min(until, time.monotonic() + LAST_PAUSE_S)
+            time.sleep(min(rest_s, NAP_S))
 
     def is_over(self) -> bool:
         """Whether there is no time left."""

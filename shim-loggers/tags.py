@@ -108,7 +108,7 @@ def _choose(found: dict[str, str], names: str, pattern: str) -> dict[str, str]:
 
         try:
             matches = re.compile(pattern).search
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:  # the others: it is too much
             raise ValueError(f"invalid regular expression '{pattern}': {error}") from None
         chosen |= {name: value for name, value in found.items() if matches(name)}
     return chosen

@@ -102,7 +102,8 @@ class Fluentd(Destination):
             if isinstance(error, TimeoutError):
                 self._patience = min(self._patience * 2, MAX_PATIENCE)
             self.close()
-            raise TryAgain(f"{self._address}: {error}", sent) from error
+            begins = self._async and not self._connected_at
+            raise TryAgain(f"{self._address}: {error}", sent, expected=begins) from error
         self._waiting_bytes = 0
 
     def close(self) -> None:

@@ -157,7 +157,7 @@ class Splunk(Destination):
                 raise TryAgain(f"not indexed within {self._ack_s:g} s")
             if self._setup.deadline.is_over():
                 raise TryAgain("not indexed yet")
-            self._collector.rest(pause_s)
+            self._setup.deadline.rest(pause_s)
             pause_s = min(pause_s * 2, MAX_ASK_S)
 
 

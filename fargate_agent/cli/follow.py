@@ -11,14 +11,14 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final
 
 from fargate_agent.cli.agent import Agent, LogQuery
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.ecs import Ecs
 from fargate_agent.cli.failure import CliError, NotKnownError, UnreachableError
-from fargate_agent.cli.logs import LogPrinter
+from fargate_agent.cli.logs import AWAY_S, LogPrinter, read_lines, until_agent_is_back
 from fargate_agent.cli.screen import JsonScreen, Screen, TextScreen
 from fargate_agent.cli.shapes import Task, task_id
 from fargate_agent.parallel import first_of, together
@@ -26,8 +26,6 @@ from fargate_agent.parallel import first_of, together
 POLL_S: Final = 0.2
 MAX_POLL_S: Final = 0.5
 POLL_GROWTH: Final = 1.25
-AWAY_S: Final = 30
-"""How long the control plane or the agent may be away, as when it is started again."""
 QUIET_S: Final = 5
 """How long to wait for output after the task has stopped, counted from the last line."""
 SAME_SIGNAL_S: Final = 0.3
@@ -85,7 +83,6 @@ class _Follower:
         self._asked_to_stop = asyncio.Event()
         self._asked_at = 0.0
         self._lines_shown = 0
-        self._last_times: dict[str, str] = {}
 
     async def follow(self) -> None:
         await together([self._watch_status(), first_of(self._show_output(), self._until_quiet())])
@@ -189,30 +186,16 @@ class _Follower:
                     return None
                 await asyncio.sleep(POLL_S)
             except UnreachableError:
-                await self._until_agent_is_back()
-
-    async def _until_agent_is_back(self) -> None:
-        try:
-            async with asyncio.timeout(AWAY_S):
-                while True:
-                    with suppress(UnreachableError):
-                        await self._agent.health()
-                        return
-                    await asyncio.sleep(MAX_POLL_S)
-        except TimeoutError:
-            raise UnreachableError(f"the agent has been away for {AWAY_S} s") from None
+                await until_agent_is_back(self._agent)
 
     async def _show_pulls(self) -> None:
         async for pull in self._agent.progress(self._id):
             self._screen.pull(pull)
 
     async def _show_logs(self) -> None:
-        since = min(self._last_times.values(), default=None)
-        seen = dict(self._last_times)
-        async for line in self._agent.logs(self._id, LogQuery(follow=True, since=since)):
-            if line.time > seen.get(line.container, ""):
-                self._screen.log(line)
-                self._last_times[line.container] = line.time
+        query = LogQuery(follow=True)
+        async for line in read_lines(self._agent, self._id, query, self._screen.note):
+            self._screen.log(line)
             self._lines_shown += 1
 
     async def _until_quiet(self) -> None:

@@ -39,6 +39,7 @@ def make_log_drivers(
         ),
         user=user,
         read_nameservers=read_nameservers,
+        host_paths=settings.log_host_paths,
     )
     defaults: Mapping[str, Mapping[str, str]] = {
         "awslogs": {

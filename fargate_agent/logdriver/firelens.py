@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import LogDriver
@@ -43,13 +44,14 @@ class FirelensDriver(LogDriver):
 def make_firelens_driver(settings: LoggerSettings) -> FirelensDriver:
     """Make the driver.
 
-    The router's socket belongs to whom the router runs as, so the logger stays root. It needs no
-    network: containers are made without waiting for that of the task.
+    The router's socket belongs to whom the router runs as, so the logger stays root; its path is
+    the agent's word, not the task definition's. It needs no network: containers are made without
+    waiting for that of the task.
     """
     return FirelensDriver(
         fluentd=LoggerDriver(
             options=replace(OPTIONS["fluentd"], in_netns=False),
-            settings=replace(settings, user=None),
+            settings=replace(settings, user=None, host_paths=(Path("/"),)),
             needs_network=False,
             defaults={},
         )

@@ -29,6 +29,8 @@ class LoggerSettings:
     """Whom they run as; None is root."""
     read_nameservers: Callable[[], tuple[str, ...]]
     """Asked for a task that has none of its own."""
+    host_paths: tuple[Path, ...]
+    """Which files and sockets of this machine a task definition may name, or what is below them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +47,7 @@ class LoggerDriver(LogDriver):
         log = container.log
         check_options(container, self.options.known)
         self._check_secrets(container)
+        self._check_paths(container)
         for name in self.options.required:
             if not log.options.get(name) and name not in log.secrets:
                 raise _refuse_arguments(container, f"{name} is required")
@@ -77,6 +80,14 @@ class LoggerDriver(LogDriver):
                     container,
                     f"log opt '{name}' of {container.log.driver} log driver can't be a secret here",
                 )
+
+    def _check_paths(self, container: ContainerPlan) -> None:
+        """A logger may be root, and is not in the task's file system but in that of the machine."""
+        for name, path in self.options.find_paths(container.log.options):
+            allowed = any(path.is_relative_to(one) for one in self.settings.host_paths)
+            if not allowed or ".." in path.parts:
+                why = f"'{path}' is not one of this machine's log_host_paths"
+                raise refuse(container, f"log opt '{name}': {why}")
 
     def _render_mode(self, options: Mapping[str, str]) -> Mapping[str, str]:
         """Where the container waits, the size of the buffer is left to the logger."""

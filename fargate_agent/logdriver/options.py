@@ -6,9 +6,9 @@ Source: ECS API, LogConfiguration; moby, daemon/logger/*, `ValidateLogOpt`.
 """
 
 import json
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Final
 
 from fargate_agent.plan import TMDS_ADDRESS, ContainerPlan, TaskPlan, render_secrets_id
@@ -34,6 +34,19 @@ class DriverOptions:
     """Flags that stand for no option, or in place of some."""
     in_netns: bool = True
     """The destination is reached through the interface of the task."""
+    files: tuple[str, ...] = ()
+    """Known options that name a file of this machine, which the logger reads."""
+    addresses: tuple[str, ...] = ()
+    """Known options that may name a unix socket of this machine."""
+
+    def find_paths(self, options: Mapping[str, str]) -> Iterator[tuple[str, PurePosixPath]]:
+        """Yield the options that reach into this machine, and where to."""
+        for name, value in options.items():
+            scheme, found, rest = value.partition("://")
+            if name in self.files and value:
+                yield name, PurePosixPath(value)
+            elif name in self.addresses and found and scheme.startswith("unix"):
+                yield name, PurePosixPath(rest)
 
 
 def _add_awslogs(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
@@ -59,27 +72,18 @@ def _add_splunk(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
 
 
 def _add_attributes(_task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
-    """Tell of the container what its tag and its attributes are made of, and no more than that."""
+    """Tell of the container what its tag and its attributes are made of, and no more than that.
+
+    A regular expression is for the logger: one that takes for ever would stop the agent.
+    """
     options = container.log.options
     flags = {"container-image-name": container.image}
     for kind, values in (("labels", container.labels), ("env", container.environment)):
-        names, pattern = options.get(kind, "").split(","), options.get(f"{kind}-regex", "")
-        chosen = {
-            name: value
-            for name, value in values.items()
-            if name in names or (pattern and _matches(pattern, name))
-        }
+        names = values if options.get(f"{kind}-regex") else options.get(kind, "").split(",")
+        chosen = {name: value for name, value in values.items() if name in names}
         if chosen:
             flags[f"container-{kind}"] = json.dumps(chosen)
     return flags
-
-
-def _matches(pattern: str, name: str) -> bool:
-    """The logger refuses a pattern that is none, and says so."""
-    try:
-        return re.search(pattern, name) is not None
-    except re.error:
-        return False
 
 
 OPTIONS: Final[Mapping[str, DriverOptions]] = {
@@ -120,6 +124,7 @@ OPTIONS: Final[Mapping[str, DriverOptions]] = {
         secrets=(SPLUNK_TOKEN,),
         renamed={"tag": "splunk-tag"},
         add=_add_splunk,
+        files=("splunk-capath",),
     ),
     "fluentd": DriverOptions(
         known=(
@@ -134,6 +139,8 @@ OPTIONS: Final[Mapping[str, DriverOptions]] = {
             "tag",
         ),
         renamed={"tag": "fluentd-tag"},
+        files=("fluentd-capath",),
+        addresses=("fluentd-address",),
     ),
     "syslog": DriverOptions(
         known=(
@@ -148,6 +155,8 @@ OPTIONS: Final[Mapping[str, DriverOptions]] = {
             *ATTRIBUTES,
         ),
         add=_add_attributes,
+        files=("syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key"),
+        addresses=("syslog-address",),
     ),
     "gelf": DriverOptions(
         known=(

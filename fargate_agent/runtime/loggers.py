@@ -68,12 +68,13 @@ def check_logger(container: ContainerPlan) -> None:
     """Return if the logger of a container that was created works; blocks.
 
     The file stays where it is: whoever asks again is told again, until the task is taken away.
+    A link isn't followed, and a pipe not waited for: the directory may be that of `logger_user`.
 
     Raises:
         ResourceInitializationError: it doesn't; the text is that of Fargate.
     """
     try:
-        with container.log_fault_path.open(errors="replace") as file:
+        with open(container.log_fault_path, errors="replace", opener=_open_file) as file:
             text = file.read(MAX_FAULT_BYTES).strip()
     except OSError:
         return
@@ -81,3 +82,7 @@ def check_logger(container: ContainerPlan) -> None:
     raise ResourceInitializationError(
         f"failed to validate logger args: {text} : exit status 1", container=container.name
     )
+
+
+def _open_file(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)

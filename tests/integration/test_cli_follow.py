@@ -223,7 +223,7 @@ async def test_follow_draws_bars_with_bytes_and_rate_on_a_narrow_terminal(
     assert "4.2/4.2 MB" in screen or "4.0/4.0 MiB" in screen
     assert "iB/s" in screen
     assert "━" in screen
-    assert "\x1b[36mapp | \x1b[0ma" in screen
+    assert "\x1b[33mapp | \x1b[0ma" in screen
 
 
 def read_all(descriptor: int) -> str:

@@ -38,7 +38,7 @@ def read_attributes(path: Path) -> object:
 
 def make_lines(count: int) -> list[str]:
     """Lines that don't get much smaller."""
-    source = random.Random(5)  # noqa: S311 - no secret
+    source = random.Random(5)
     return [f"{number} {source.randbytes(RANDOM_LINE_BYTES // 2).hex()}" for number in range(count)]
 
 

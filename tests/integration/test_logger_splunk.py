@@ -7,11 +7,11 @@ import pytest
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.logdriver.uri import render_uri
+from tests.fixtures.busybox import run_container
 from tests.fixtures.drivers import numbered, write_lines
 from tests.fixtures.hec import TOKEN, HecServer, Splunk, hec_server, make_certificate
 from tests.fixtures.loggers import LOGGER, StartLogger, running_loggers
 from tests.fixtures.metadata import metadata_server
-from tests.integration.test_logger_surroundings import run_container
 
 
 @pytest.fixture

@@ -1,9 +1,7 @@
 """The logger `json-file` with what is around it: containerd, a full disk, a reader."""
 
 import asyncio
-import json
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +9,10 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.containerd.containers import ContainerRecord
-from fargate_agent.containerd.processes import RuncOptions
 from fargate_agent.local.logs import read_logs
 from fargate_agent.logdriver.jsonfile import JsonFileDriver
 from fargate_agent.plan import plan_task
-from tests.fixtures.busybox import SNAPSHOTTER, busybox_spec, import_busybox
+from tests.fixtures.busybox import run_container
 from tests.fixtures.loggers import (
     DEADLINE_S,
     PROGRAM,
@@ -90,49 +86,6 @@ async def test_reader_follows_the_logger_across_rotations(
 
     assert read == sent
     assert (tmp_path / "web.log.10").exists()
-
-
-async def run_container(
-    containerd: Containerd, script: str, log_uri: str, *, terminal: bool
-) -> float:
-    """Run a shell script to its end; return how many seconds it took to delete the process."""
-    image = await import_busybox(containerd)
-    cgroup = f"/{containerd.namespace}-web"
-    spec = json.loads(busybox_spec(["sh", "-c", script], cgroup=cgroup, terminal=terminal))
-    spec["mounts"] += [
-        {"destination": "/dev", "type": "tmpfs", "source": "tmpfs"},
-        {
-            "destination": "/dev/pts",
-            "type": "devpts",
-            "source": "devpts",
-            "options": ["newinstance", "ptmxmode=0666"],
-        },
-    ]
-    await containerd.containers.create(
-        ContainerRecord(
-            id="web",
-            image=image.name,
-            spec=json.dumps(spec).encode(),
-            snapshotter=SNAPSHOTTER,
-            snapshot_key="web",
-        )
-    )
-    # After the record, which keeps it from the garbage collector.
-    mounts = await containerd.snapshots(SNAPSHOTTER).prepare("web", image.chain_id, {})
-    processes = containerd.processes
-    await processes.create(
-        "web",
-        mounts,
-        log_uri=log_uri,
-        terminal=terminal,
-        options=RuncOptions(),
-        deadline_s=DEADLINE_S,
-    )
-    await processes.start("web")
-    assert (await processes.wait("web")).code == 0
-    began = time.monotonic()
-    await processes.delete("web")
-    return time.monotonic() - began
 
 
 @pytest.mark.root

@@ -119,6 +119,14 @@ def test_datetime_format_is_found_in_a_line(text: str, line: str, begins: bool) 
     assert (compile_datetime(text).search(line) is not None) == begins
 
 
-def test_pattern_that_is_none_is_an_error() -> None:
-    with pytest.raises(ValueError, match="unterminated|missing"):
-        compile_pattern("^(TEST")
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        pytest.param("^(TEST", "unterminated|missing", id="none"),
+        pytest.param("a{99999999999}", "repetition number is too large", id="too-often"),
+        pytest.param("(" * 2000 + ")" * 2000, "maximum recursion depth", id="too-deep"),
+    ],
+)
+def test_pattern_that_is_none_is_an_error(pattern: str, text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        compile_pattern(pattern)

@@ -56,10 +56,10 @@ def render(task: TaskPlan, drivers: dict[str, LogDriver] | None = None) -> dict[
     return {name.removeprefix("--"): value for name, value in parse_qsl(urlsplit(uri).query)}
 
 
-def refusal(task: TaskPlan) -> str:
+def refusal(task: TaskPlan, drivers: dict[str, LogDriver] | None = None) -> str:
     (container,) = task.containers
     with pytest.raises(ResourceInitializationError) as refused:
-        make_drivers()[container.log.driver].uri(task, container)
+        (drivers or make_drivers())[container.log.driver].uri(task, container)
     assert refused.value.container == "web"
     return refused.value.detail
 
@@ -69,7 +69,9 @@ def test_every_flag_is_one_that_the_logger_knows(driver: str) -> None:
     options = dict.fromkeys(OPTIONS[driver].known, "x") | {"labels": "a", "env": "A"}
     options = {name: value for name, value in options.items() if name in OPTIONS[driver].known}
     container = {"environment": {"A": "1"}, "dockerLabels": {"a": "1"}}
-    drivers = make_drivers(LoggerUser(uid=7, gid=8), awslogs_endpoint="http://logs.test")
+    drivers = make_drivers(
+        LoggerUser(uid=7, gid=8), awslogs_endpoint="http://logs.test", log_host_paths="x,/"
+    )
     script = (
         f"import sys; sys.path.insert(0, {str(LOGGER.parent)!r}); sys.dont_write_bytecode = True\n"
         "import logger\n"
@@ -237,8 +239,6 @@ def test_splunk_token_that_is_a_secret_is_fetched_by_the_logger() -> None:
     [
         pytest.param({}, None, None, id="none"),
         pytest.param({"env": "A,C", "labels": "a"}, {"A": "1"}, {"a": "1"}, id="names"),
-        pytest.param({"env-regex": "^B", "labels-regex": "b$"}, {"B1": "2"}, {"ab": "2"}, id="re"),
-        pytest.param({"env-regex": "("}, None, None, id="no-regular-expression"),
     ],
 )
 def test_logger_is_told_only_what_it_may_say_of_a_container(
@@ -254,6 +254,74 @@ def test_logger_is_told_only_what_it_may_say_of_a_container(
     assert json.loads(flags.get("container-env", "null")) == env
     assert json.loads(flags.get("container-labels", "null")) == labels
     assert "secret" not in str(flags)
+
+
+def test_regular_expression_is_left_to_the_logger() -> None:
+    forever = {"env-regex": "(a+)+$", "labels-regex": "("}
+    env, labels = {"a" * 60 + "!": "1", "B": "2"}, {"c": "3"}
+
+    flags = render(
+        plan_log(
+            "splunk",
+            {**REQUIRED["splunk"], **forever},
+            container={
+                "environment": env,
+                "dockerLabels": labels,
+            },
+        )
+    )
+
+    assert env.items() <= json.loads(flags["container-env"]).items()
+    assert labels.items() <= json.loads(flags["container-labels"]).items()
+    assert (flags["env-regex"], flags["labels-regex"]) == ("(a+)+$", "(")
+
+
+@pytest.mark.parametrize(
+    ("driver", "option", "value"),
+    [
+        pytest.param("splunk", "splunk-capath", "/etc/shadow", id="file"),
+        pytest.param("splunk", "splunk-capath", "/allowed/../etc/shadow", id="way-out"),
+        pytest.param("splunk", "splunk-capath", "/allowed-not", id="similar"),
+        pytest.param("splunk", "splunk-capath", "rootfs/ca.pem", id="relative"),
+        pytest.param("fluentd", "fluentd-capath", "/dev/watchdog", id="device"),
+        pytest.param("fluentd", "fluentd-address", "unix:///run/x.sock", id="socket"),
+        pytest.param("syslog", "syslog-address", "unix:///run/x.sock", id="stream"),
+        pytest.param("syslog", "syslog-address", "unixgram:///run/x.sock", id="datagrams"),
+        pytest.param("syslog", "syslog-tls-ca-cert", "/etc/shadow", id="ca"),
+        pytest.param("syslog", "syslog-tls-cert", "/etc/shadow", id="certificate"),
+        pytest.param("syslog", "syslog-tls-key", "/etc/shadow", id="key"),
+    ],
+)
+def test_task_cannot_make_a_logger_open_what_the_machine_does_not_allow(
+    driver: str, option: str, value: str
+) -> None:
+    task = plan_log(driver, {**REQUIRED.get(driver, {}), option: value})
+    path = value.rpartition("://")[2]
+
+    reason = refusal(task, make_drivers(log_host_paths="/allowed"))
+
+    assert reason == (
+        f"failed to initialize logging driver: log opt '{option}': "
+        f"'{path}' is not one of this machine's log_host_paths"
+    )
+
+
+@pytest.mark.parametrize(
+    ("driver", "option", "value"),
+    [
+        pytest.param("splunk", "splunk-capath", "/allowed/ca.pem", id="file"),
+        pytest.param("syslog", "syslog-address", "unix:///allowed/x.sock", id="socket"),
+        pytest.param("syslog", "syslog-address", "unixgram:///dev/log", id="itself"),
+        pytest.param("syslog", "syslog-address", "udp://10.0.0.9:514", id="network"),
+        pytest.param("fluentd", "fluentd-address", "10.0.0.9", id="host"),
+    ],
+)
+def test_task_may_name_what_the_machine_allows(driver: str, option: str, value: str) -> None:
+    task = plan_log(driver, {**REQUIRED.get(driver, {}), option: value})
+
+    flags = render(task, make_drivers(log_host_paths="/allowed, /dev/log"))
+
+    assert flags[option] == value
 
 
 def test_container_that_names_no_driver_has_the_local_copy_alone() -> None:

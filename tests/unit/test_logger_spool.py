@@ -222,6 +222,28 @@ def test_deadline_is_what_came_first() -> None:
     assert not deadline.is_over()
 
 
+@pytest.mark.parametrize(
+    ("end_s", "at_least_s", "at_most_s"),
+    [
+        pytest.param(None, 1.2, 1.6, id="end-has-not-begun"),
+        pytest.param(9, 0.9, 1.2, id="end-has-begun"),
+        pytest.param(0.1, 0.1, 0.5, id="end-is-near"),
+        pytest.param(0, 0, 0.1, id="end"),
+    ],
+)
+def test_pauses_are_short_when_the_end_has_begun(
+    end_s: float | None, at_least_s: float, at_most_s: float
+) -> None:
+    deadline = Deadline()
+    if end_s is not None:
+        deadline.begin(end_s)
+    began = time.monotonic()
+
+    deadline.rest(1.2)
+
+    assert at_least_s <= time.monotonic() - began < at_most_s
+
+
 def test_deadline_leaves_nothing_when_it_is_over() -> None:
     deadline = Deadline()
 

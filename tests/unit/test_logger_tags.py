@@ -75,6 +75,14 @@ def test_attributes_that_are_no_object_of_strings_are_refused(told: str) -> None
         attributes(labels="a", container_labels=told)
 
 
-def test_wrong_expression_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"^invalid regular expression '\(': "):
-        attributes(env_regex="(", container_env="{}")
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        pytest.param("(", id="none"),
+        pytest.param("a{99999999999}", id="too-often"),
+        pytest.param("(" * 2000 + ")" * 2000, id="too-deep"),
+    ],
+)
+def test_wrong_expression_is_refused(pattern: str) -> None:
+    with pytest.raises(ValueError, match="^invalid regular expression '"):
+        attributes(env_regex=pattern, container_env="{}")

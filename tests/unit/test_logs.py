@@ -1,4 +1,5 @@
 import asyncio
+import gzip
 import json
 import os
 from collections.abc import AsyncIterator
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from compressor import compress
 
 from fargate_agent.local import logs
 from fargate_agent.local.logs import LogLine, prune_logs, read_logs
@@ -258,3 +260,51 @@ async def test_prune_removes_old_logs_of_tasks_that_are_gone(tmp_path: Path) -> 
 
 async def test_prune_has_nothing_to_do_when_nothing_was_ever_logged(tmp_path: Path) -> None:
     assert await prune_logs(tmp_path / "logs", 0, set()) == []
+
+
+def compress_oldest(path: Path, keep_bytes: int | None = None) -> None:
+    """Compress `<path>.1` as any program would, and cut the end off."""
+    plain = path.with_name(f"{path.name}.1")
+    plain.with_name(f"{plain.name}.gz").write_bytes(gzip.compress(plain.read_bytes())[:keep_bytes])
+    plain.unlink()
+
+
+async def test_compressed_files_are_read_in_their_place(tmp_path: Path) -> None:
+    path = tmp_path / "web.log"
+    write(path, 1, "a\n", "half ")
+    rotate(path)
+    compress_oldest(path)
+    path.with_name("web.log.1.gz").rename(path.with_name("web.log.2.gz"))
+    write(path, 2, "end\n", "b\n")
+    rotate(path)
+    write(path, 3, "c\n")
+
+    assert await read_texts(tmp_path) == ["a\n", "half end\n", "b\n", "c\n"]
+
+
+async def test_compressed_file_that_is_torn_ends_where_it_is_torn(tmp_path: Path) -> None:
+    path = tmp_path / "web.log"
+    write(path, 1, *(f"{number}\n" for number in range(1000)))
+    rotate(path)
+    compress_oldest(path, keep_bytes=2000)
+    write(path, 2, "last\n")
+
+    texts = await read_texts(tmp_path)
+
+    assert texts[-1] == "last\n"
+    assert texts[:-1] == [f"{number}\n" for number in range(len(texts) - 1)]
+
+
+async def test_follow_goes_on_after_a_file_that_was_compressed_while_it_was_read(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "web.log"
+    write(path, 1, "a\n")
+
+    async with following(tmp_path) as follower:
+        assert await follower.take(1) == ["a\n"]
+        rotate(path)
+        compress(f"{path}.1", f"{path}.1.gz")
+        Path(f"{path}.1").unlink()
+        write(path, 2, "b\n")
+        assert await follower.take(1) == ["b\n"]

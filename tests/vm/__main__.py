@@ -69,6 +69,7 @@ def _go_through(lab: Lab, progress: Progress) -> None:
     walk.go_to("A first task")
     services.check_services(lab, progress)
     lab.sh(_KNOW_THE_REGISTRY)
+    lab.sh(_RELAX)
     walk.go_on()
     side_by_side(
         partial(walk.go_to, "On the network of a NIC"),
@@ -83,6 +84,7 @@ def _go_through(lab: Lab, progress: Progress) -> None:
     side_by_side(
         partial(walk.go_to, "Upgrade"),
         partial(tasks.check_macvlan, lab, progress),
+        partial(tasks.check_journald, lab, progress),
         partial(tasks.check_steady, lab, progress),
     )
     services.check_settings(lab, progress)
@@ -103,6 +105,9 @@ _KNOW_THE_REGISTRY: Final = (
     f"sed -i '1i insecure_registries = [\"{OUTSIDE_ADDRESS}:5000\"]' /etc/fargate/agent.toml"
 )
 """Before the first `systemctl reload` of the document."""
+
+_RELAX: Final = "sed -i '1i relaxed_clusters = [\"default\"]' /etc/fargate/control-plane.toml"
+"""Before the document restarts the control plane: for log drivers that Fargate hasn't."""
 
 
 @contextmanager

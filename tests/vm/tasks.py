@@ -104,6 +104,21 @@ def check_loggers(lab: Lab, progress: Progress) -> None:
         require_nothing_left(lab, task_id)
 
 
+def check_journald(lab: Lab, progress: Progress) -> None:
+    """What a container prints is in the machine's journal, under its tag."""
+    with progress.check("a container's output in the journal"):
+        log = {"logDriver": "journald", "options": {"tag": "from-{{.Name}}"}}
+        script = "echo to the journal; echo trouble >&2"
+        task = definition("journal", script, logConfiguration=log)
+        del task["requiresCompatibilities"]  # Fargate has no such driver
+        code, shown = lab.follow_task(task)
+        require(code == 0, f"exit {code}: {shown}")
+        require("to the journal" in shown, f"no local copy: {shown}")
+        find = "journalctl -q -o cat SYSLOG_IDENTIFIER=from-journal"
+        lab.wait_for(f"{find} PRIORITY=6 | grep -x 'to the journal'")
+        lab.wait_for(f"{find} PRIORITY=3 | grep -x trouble")
+
+
 def check_macvlan(lab: Lab, progress: Progress) -> None:
     """A task of the second NIC's network is a neighbour of the machine, not behind it."""
     with progress.check("a macvlan task speaks to the world outside, and is spoken to") as note:
