@@ -83,7 +83,7 @@ class Podman:
             return self._log.stat().st_mtime - began, usage, count_lines(self._log)
 
     def _print(self, options: list[str], text: Text, times: int) -> tuple[float, Usage]:
-        """Return when the container was started, in seconds since 1970, and what conmon has used."""
+        """Return when a container was started, as `time.time` has it, and what conmon has used."""
         pid_path = self._root / "conmon.pid"
         options += [f"--conmon-pidfile={pid_path}", *OPTIONS]
         mount = f"--volume={text.path}:{INSIDE}:ro"

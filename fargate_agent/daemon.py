@@ -204,6 +204,7 @@ async def _run_services(
             images=machine.images,
             findings=machine.findings,
             logs_dir=machine.site.logs_dir,
+            log_copy=settings.log_copy,
             spool_dir=settings.state_dir / "spool",
             is_connected=lambda: session.connected,
             containerd_version=version,

@@ -3,6 +3,7 @@
 Source: CloudWatch Logs API reference, "PutLogEvents".
 """
 
+from lines import count_newlines
 from local_copy import escape
 
 TYPE_CHECKING = False
@@ -29,7 +30,7 @@ class Events:
         """Take texts as JSON has them, parted by newlines; none is empty."""
         self.time_ms = time_ms
         self.text = text
-        self.count = text.count(b"\n") + 1
+        self.count = count_newlines(text) + 1
         self.size = len(text) + EVENT_BYTES * self.count
         """At least what the service counts: it counts texts before they were escaped."""
 

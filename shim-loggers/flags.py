@@ -5,6 +5,8 @@ Source: containerd, pkg/process/io_util.go; moby and docker/go-units for sizes.
 
 DECIMAL = 1000
 BINARY = 1024
+DEFAULT_BUFFER = "1m"
+"""Source: shim-loggers-for-containerd, `max-buffer-size`."""
 _UNITS = ("", "k", "m", "g", "t", "p")
 _DURATIONS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE = ("1", "t", "true")
@@ -54,6 +56,15 @@ def parse_size(text: str, base: int) -> int:
     if not number.replace(".", "", 1).isdecimal():
         raise ValueError(f"invalid size: '{text}'")
     return int(float(number) * base ** _UNITS.index(unit))
+
+
+def parse_buffer_size(flags: dict[str, str]) -> int:
+    """Read how many bytes of lines may be held.
+
+    Raises:
+        ValueError: it is no size.
+    """
+    return parse_size(flags.get("max-buffer-size", DEFAULT_BUFFER), BINARY)
 
 
 def parse_duration(text: str) -> float:

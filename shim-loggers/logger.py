@@ -11,7 +11,7 @@ import sys
 from _queue import Empty
 from _thread import stack_size, start_new_thread
 
-from flags import BINARY, DECIMAL, parse_flags, parse_size
+from flags import DECIMAL, parse_buffer_size, parse_flags, parse_size
 from lines import Lines
 from local_copy import LocalCopy
 from pump import END_S, STDOUT_FD, catch_signals, has_ended, pump, tell_ready
@@ -21,8 +21,6 @@ from spool import Deadline, Spool
 
 O_PATH = posix.O_PATH | posix.O_CLOEXEC
 STACK_BYTES = 256 * 1024
-DEFAULT_BUFFER = "1m"
-"""Source: shim-loggers-for-containerd, `max-buffer-size`."""
 REQUIRED = ("container-id", "container-name", "log-driver")
 """In the order in which shim-loggers-for-containerd asks for them."""
 FLAGS = (
@@ -118,8 +116,11 @@ def _make_spool(flags: dict[str, str], destination: Destination) -> Spool:
     mode = flags.get("mode", "blocking")
     if mode not in MODES:
         raise ValueError(f"unknown mode type: {mode}")
-    size = parse_size(flags.get("max-buffer-size", DEFAULT_BUFFER), BINARY)
-    return Spool(size, blocking=mode == "blocking", max_lines=destination.max_waiting_lines)
+    return Spool(
+        parse_buffer_size(flags),
+        blocking=mode == "blocking",
+        max_lines=destination.max_waiting_lines,
+    )
 
 
 def _make_destination(setup: Setup) -> Destination:

@@ -27,7 +27,7 @@ from events import (
     render_lines,
     take_batch,
 )
-from flags import BINARY, parse_bool, parse_size
+from flags import parse_bool, parse_buffer_size
 from lines import Lines
 from sender import Destination, Setup, TryAgain
 from spool import Deadline
@@ -49,7 +49,6 @@ FLAGS = (
 )
 FORMAT = "json/emf"
 LINGER_S = 5.0
-DEFAULT_BUFFER = "1m"
 START_S = 30.0
 """For everything that has to be done before the container may start."""
 MIN_BATCH_BYTES = 16 * 1024
@@ -94,8 +93,7 @@ class AwsLogs(Destination):
         self._flush_pending = _read_bool(
             setup.flags, "awslogs-flush-pending-multiline", default=True
         )
-        buffer_bytes = parse_size(setup.flags.get("max-buffer-size", DEFAULT_BUFFER), BINARY)
-        self._max_cost = buffer_bytes // 2
+        self._max_cost = parse_buffer_size(setup.flags) // 2
         """What is sent without waiting for more, as the container may soon have to wait."""
         self._joiner = _make_joiner(setup.flags, min(self._max_cost, MAX_TEXT_BYTES))
         self._batch_bytes = MAX_BATCH_BYTES

@@ -10,6 +10,7 @@ from _socket import socket
 from connection import Connector, parse_address
 from datagrams import TOO_LONG, DatagramConnector, DatagramDestination
 from json_text import quote
+from lines import SEVERITIES
 from local_copy import escape
 from stream import Stream, StreamDestination
 from tags import FLAGS as TAG_FLAGS
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 UDP_FLAGS = ("gelf-compression-type", "gelf-compression-level")
 TCP_FLAGS = ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay")
 FLAGS = ("gelf-address", *UDP_FLAGS, *TCP_FLAGS, *TAG_FLAGS)
-LEVELS = {"stdout": 6, "stderr": 3}
-"""Informational, and error. Source: syslog(3)."""
 COMPRESSIONS = {"gzip": 31, "zlib": 15, "none": 0}
 """What zlib calls window bits. Source: zlib's manual, deflateInit2."""
 FAST, SMALL = 1, 6
@@ -61,7 +60,7 @@ class Format:
 
     def _render_end(self, lines: "Lines") -> bytes:
         seconds, milliseconds = divmod(lines.time_ns // 10**6, 1000)
-        level = LEVELS[lines.stream]
+        level = SEVERITIES[lines.stream]
         return b'","timestamp":%d.%03d,"level":%d%b}' % (seconds, milliseconds, level, self._fields)
 
 

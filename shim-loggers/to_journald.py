@@ -11,6 +11,8 @@ from _socket import SCM_RIGHTS, SOCK_DGRAM, SOL_SOCKET, socket
 
 from connection import Connector
 from datagrams import TOO_LONG, DatagramDestination
+from lines import SEVERITIES
+from reports import JOURNAL
 from tags import FLAGS as TAG_FLAGS
 from tags import read_attributes, read_name, render_tag, shorten_id
 
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from sender import Setup
 
 FLAGS = ("journald-socket", *TAG_FLAGS)
-SOCKET = "/run/systemd/journal/socket"
-PRIORITIES = {"stdout": 6, "stderr": 3}
-"""Informational, and error. Source: syslog(3)."""
 NO_BUFFER = 105
 """ENOBUFS; see errno(3)."""
 ADD_SEALS, ALL_SEALS = 1033, 0xF
@@ -34,7 +33,7 @@ class Journal(DatagramDestination):
 
     def __init__(self, setup: "Setup") -> None:
         self._connector = Connector(setup.flags, setup.deadline)
-        self._path = setup.flags.get("journald-socket", SOCKET)
+        self._path = setup.flags.get("journald-socket", JOURNAL)
         self._tag = render_tag(setup.flags)
         self._fields = b""
         connect = lambda: self._connector.connect_unix(self._path, SOCK_DGRAM)  # noqa: E731
@@ -75,7 +74,7 @@ class Journal(DatagramDestination):
         """Render what holds for these lines only."""
         seconds, nanoseconds = divmod(lines.time_ns, 10**9)
         moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
-        text = f"PRIORITY={PRIORITIES[lines.stream]}\n"
+        text = f"PRIORITY={SEVERITIES[lines.stream]}\n"
         text += f"SYSLOG_TIMESTAMP={moment}.{nanoseconds:09}Z\n"
         if lines.partial:
             name, number, last = lines.partial

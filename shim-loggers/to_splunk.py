@@ -8,7 +8,7 @@ import time
 
 from connection import Connector
 from endpoints import fetch
-from flags import BINARY, parse_bool, parse_duration, parse_size
+from flags import parse_bool, parse_buffer_size, parse_duration
 from hec import BadEventError, Collector
 from json_text import parse_json, quote
 from lines import Lines
@@ -58,8 +58,7 @@ class Splunk(Destination):
         self._form = Format(flags)
         self._asks = parse_bool(flags, "splunk-index-acknowledgment", default=False)
         self._ack_s = parse_duration(flags.get("splunk-ack-timeout", ACK_TIMEOUT))
-        room = parse_size(flags.get("max-buffer-size", "1m"), BINARY) // 2
-        self._max_held_bytes = min(MAX_HELD_BYTES, room)
+        self._max_held_bytes = min(MAX_HELD_BYTES, parse_buffer_size(flags) // 2)
         self._max_events = MAX_EVENTS
         self._waiting: list[Lines] = []
         self._count = self._cost = 0

@@ -13,6 +13,7 @@ from _socket import SOCK_DGRAM
 from connection import Address, make_tls_context, parse_address
 from datagrams import DatagramConnector, DatagramDestination
 from flags import parse_bool
+from lines import SEVERITIES
 from stream import Stream, StreamDestination
 from tags import FLAGS as TAG_FLAGS
 from tags import render_tag
@@ -39,8 +40,6 @@ FACILITIES = (
     *("local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"),
 )
 """By number. Source: moby, daemon/logger/syslog."""
-SEVERITIES = {"stdout": 6, "stderr": 3}
-"""Informational, and error. Source: RFC 5424."""
 FORMATS = ("", "rfc3164", "rfc5424", "rfc5424micro")
 
 

@@ -1,7 +1,7 @@
 """The agent's local socket: what only the agent on this machine knows."""
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -50,7 +50,8 @@ class LogLine:
 class LogQuery:
     """Which lines of a task are wanted; None means all."""
 
-    container: str | None = None
+    containers: tuple[str, ...] = ()
+    """Their names; none are all."""
     follow: bool = False
     tail: int | None = None
     since: str | None = None
@@ -117,7 +118,7 @@ class Agent:
 
     async def progress(self, task: str) -> AsyncIterator[Pull]:
         """How the pulls of a task go, until they are done or the task has stopped."""
-        async for line in self._lines(f"/v1/tasks/{task}/progress", {}):
+        async for line in self._lines(f"/v1/tasks/{task}/progress", ()):
             yield Pull(
                 container=line["container"],
                 image=line["image"],
@@ -130,13 +131,13 @@ class Agent:
 
     async def logs(self, task: str, query: LogQuery) -> AsyncIterator[LogLine]:
         """What the containers of a task wrote; with `follow`, until the task has stopped."""
-        wanted = {
-            "container": query.container,
-            "follow": str(int(query.follow)),
-            "tail": None if query.tail is None else str(query.tail),
-            "since": query.since,
-        }
-        params = {name: value for name, value in wanted.items() if value is not None}
+        wanted = [
+            *(("container", name) for name in query.containers),
+            ("follow", str(int(query.follow))),
+            ("tail", None if query.tail is None else str(query.tail)),
+            ("since", query.since),
+        ]
+        params = [(name, value) for name, value in wanted if value is not None]
         async for line in self._lines(f"/v1/tasks/{task}/logs", params):
             yield LogLine(
                 container=line["container"],
@@ -160,7 +161,9 @@ class Agent:
             raise CliError(f"agent at {self.socket}: {path}: the answer is not a JSON object")
         return answer
 
-    async def _lines(self, path: str, params: Mapping[str, str]) -> AsyncIterator[dict[str, Any]]:
+    async def _lines(
+        self, path: str, params: Sequence[tuple[str, str]]
+    ) -> AsyncIterator[dict[str, Any]]:
         async with self._open("GET", path, params) as response:
             rest = b""
             async for chunk in response.content.iter_any():  # a line may be of any length
@@ -173,7 +176,7 @@ class Agent:
         self,
         method: str,
         path: str,
-        params: Mapping[str, str] | None = None,
+        params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
         body: Mapping[str, object] | IO[bytes] | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:

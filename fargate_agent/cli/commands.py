@@ -189,10 +189,16 @@ def describe(task: str, cluster: str, connection: Connection, output: str) -> No
 @fargate.command()
 @click.argument("task")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the task has stopped.")
-@click.option("--container", metavar="NAME", help="Only this container.")
+@click.option(
+    "--container",
+    "containers",
+    multiple=True,
+    metavar="NAME",
+    help="Only this container; may be given several times.",
+)
 @click.option("--since", metavar="WHEN", help="An age such as 10m, 2h, 1d, or a time (RFC 3339).")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
-@click.option("--timestamps", is_flag=True, help="Begin each line with its time.")
+@click.option("-t", "--timestamps", is_flag=True, help="Begin each line with its time.")
 @_cluster
 @_connection
 @_output
@@ -203,7 +209,7 @@ def logs(  # noqa: PLR0913 - one argument per option
     output: str,
     timestamps: bool,
     follow: bool,
-    container: str | None,
+    containers: tuple[str, ...],
     since: str | None,
     tail: int | None,
 ) -> None:
@@ -211,7 +217,7 @@ def logs(  # noqa: PLR0913 - one argument per option
     from fargate_agent.cli.agent import LogQuery
     from fargate_agent.cli.logs import show_logs
 
-    query = LogQuery(container=container, follow=follow, tail=tail, since=since)
+    query = LogQuery(containers=containers, follow=follow, tail=tail, since=since)
     as_json = output == "json"
     show_logs(connection, (cluster, task), query, with_times=timestamps, as_json=as_json)
 

@@ -101,7 +101,7 @@ def show_logs(
     query = replace(query, since=parse_since(query.since, datetime.now(UTC)))
     known = parse_task(*found_by)
     _, task = known if known is not None else Ecs(connection).find_task(*found_by)
-    printer = LogPrinter(with_names=query.container is None, with_times=with_times)
+    printer = LogPrinter(with_names=len(query.containers) != 1, with_times=with_times)
 
     def note(text: str) -> None:
         click.echo(text, err=True)

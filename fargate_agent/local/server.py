@@ -45,6 +45,8 @@ class LocalServer:
     images: ImageAdmin
     findings: Findings
     logs_dir: Path
+    log_copy: bool
+    """Whether output is kept whatever the log driver."""
     spool_dir: Path
     """Archives are kept here while they are read."""
     is_connected: Callable[[], bool]
@@ -121,6 +123,8 @@ class LocalServer:
         run = self.supervisor.find(task_id)
         if not TASK_ID.fullmatch(task_id) or (run is None and not directory.is_dir()):
             raise _not_found(f"nothing is known of task {task_id}")
+        containers = request.query.getall("container", [])
+        self._check_readable(task_id, run, containers)
         with _as_bad_request():
             tail = int(request.query["tail"]) if "tail" in request.query else None
             since = (
@@ -130,7 +134,7 @@ class LocalServer:
         response = await _start_stream(request)
         async for line in read_logs(
             directory,
-            [request.query["container"]] if request.query.get("container") else None,
+            containers or None,
             since=since,
             tail=tail,
             follow=request.query.get("follow") == "1",
@@ -146,6 +150,25 @@ class LocalServer:
                 },
             )
         return response
+
+    def _check_readable(self, task_id: str, run: TaskRun | None, names: list[str]) -> None:
+        """Return if there is, or will be, output of these containers; no names are all."""
+        if run is None:
+            found = {path.name.partition(".")[0] for path in (self.logs_dir / task_id).iterdir()}
+        else:
+            found = {container.name for container in run.plan.containers}
+        for name in names:
+            if name not in found:
+                raise _not_found(f"task {task_id} has no output of a container '{name}'")
+        if run is None or self.log_copy:
+            return
+        asked = [c for c in run.plan.containers if not names or c.name in names]
+        if not any(container.log.driver == "json-file" for container in asked):
+            drivers = ", ".join(f"{c.name} logs to {c.log.driver}" for c in asked)
+            raise web.HTTPConflict(
+                text="the output isn't kept on this machine, as the agent's setting log_copy is"
+                f" false: {drivers}"
+            )
 
     async def _list_images(self, _: web.Request) -> web.Response:
         images = [

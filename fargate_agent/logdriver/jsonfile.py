@@ -7,10 +7,14 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import LogDriver
-from fargate_agent.logdriver.uri import check_options, refuse, render_uri
+from fargate_agent.logdriver.options import ATTRIBUTES, add_attributes
+from fargate_agent.logdriver.uri import COMMON_OPTIONS, check_options, refuse, render_uri
 from fargate_agent.plan import ContainerPlan, TaskPlan
 
-OPTIONS: Final = ("max-size", "max-file")
+OPTIONS: Final = ("max-size", "max-file", "compress", "tag", *ATTRIBUTES)
+_OWN: Final = ("max-size", "max-file", "compress")
+"""The flags that aren't named `json-file-<option>`."""
+_BOOLEANS: Final = ("1", "t", "true", "0", "f", "false")
 
 _SIZE: Final = re.compile(r"[0-9]+(\.[0-9]+)? ?[kmgt]?b?", re.IGNORECASE)
 """Units are decimal. Source: docker/go-units, `FromHumanSize`."""
@@ -36,12 +40,18 @@ class JsonFileDriver(LogDriver):
         check_options(container, OPTIONS)
         if wrong := _find_wrong_value(options):
             raise refuse(container, wrong)
-        return self.render(container, {name: options[name] for name in OPTIONS if name in options})
+        told = {
+            name if name in _OWN else f"json-file-{name}": value
+            for name, value in options.items()
+            if name not in COMMON_OPTIONS
+        }
+        return self.render(container, {**told, **add_attributes(task, container)})
 
     def render(self, container: ContainerPlan, options: Mapping[str, str]) -> str:
         """Return the log URI for options that are right."""
         flags = {
             "log-path": str(container.log_path),
+            "fault-path": str(container.log_fault_path),
             "container-id": container.id,
             "container-name": container.name,
             "max-size": self.max_size,
@@ -72,4 +82,7 @@ def _find_wrong_value(options: Mapping[str, str]) -> str | None:
         return f"max-file must be a number from 1 to 9999, not '{count}'"
     if not (_SIZE.fullmatch(size) and re.search("[1-9]", size)):
         return f"invalid size: '{size}'"
+    compress = options.get("compress", "false")
+    if compress.lower() not in _BOOLEANS:
+        return f'strconv.ParseBool: parsing "{compress}": invalid syntax'
     return None

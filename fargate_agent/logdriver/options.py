@@ -64,14 +64,14 @@ def _add_awslogs(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
 
 def _add_splunk(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
     """A token that is a secret never stands on a command line; the logger asks for it."""
-    attributes = _add_attributes(task, container)
+    attributes = add_attributes(task, container)
     if SPLUNK_TOKEN not in container.log.secrets:
         return attributes
     endpoint = f"http://{TMDS_ADDRESS}/v2/splunk-token/{render_secrets_id(task, container)}"
     return {**attributes, "splunk-token-endpoint": endpoint}
 
 
-def _add_attributes(_task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
+def add_attributes(_task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
     """Tell of the container what its tag and its attributes are made of, and no more than that.
 
     A regular expression is for the logger: one that takes for ever would stop the agent.
@@ -154,7 +154,7 @@ OPTIONS: Final[Mapping[str, DriverOptions]] = {
             "tag",
             *ATTRIBUTES,
         ),
-        add=_add_attributes,
+        add=add_attributes,
         files=("syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key"),
         addresses=("syslog-address",),
     ),
@@ -169,8 +169,8 @@ OPTIONS: Final[Mapping[str, DriverOptions]] = {
             *ATTRIBUTES,
         ),
         required=("gelf-address",),
-        add=_add_attributes,
+        add=add_attributes,
     ),
-    "journald": DriverOptions(known=("tag", *ATTRIBUTES), add=_add_attributes, in_netns=False),
+    "journald": DriverOptions(known=("tag", *ATTRIBUTES), add=add_attributes, in_netns=False),
 }
 """By the name of the driver."""

@@ -150,6 +150,19 @@ class Restarting:
         return response
 
 
+async def test_several_containers_can_be_chosen(agent: LocalSocket) -> None:
+    agent.lines = [make_line("web", 1, "1"), make_line("side", 2, "2")]
+
+    read = await make_cli(agent.path).run(
+        "logs", TASK, "-t", "--container", "web", "--container", "side"
+    )
+
+    assert read.out == (
+        "2026-11-21T10:00:01.000000001Z web | 1\n2026-11-21T10:00:02.000000001Z side | 2\n"
+    )
+    assert agent.asked == ["web", "side"]
+
+
 async def test_following_goes_on_where_it_was_when_the_agent_is_started_again(
     tmp_path: Path,
 ) -> None:

@@ -1,10 +1,15 @@
-"""Loggers of containers that print nothing, one endless line, or a gigabyte."""
+"""Loggers of containers that print nothing, one endless line, or a gigabyte; and a killed one."""
 
+import fcntl
 import json
+import os
+import signal
 import socket
+import sys
+import termios
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -196,6 +201,7 @@ COUNTERS = {
 }
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("driver", COUNTERS)
 def test_all_lines_of_1_gb_arrive_and_memory_stays_small(
     start_logger: StartLogger, tmp_path: Path, driver: str
@@ -220,3 +226,37 @@ def test_all_lines_of_1_gb_arrive_and_memory_stays_small(
 def read_anonymous_kb(pid: int) -> int:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(rollup.partition("Anonymous:")[2].split()[0])
+
+
+def test_logger_that_is_killed_loses_what_it_held_and_no_more(
+    start_logger: StartLogger, tmp_path: Path
+) -> None:
+    with stream_sink(tmp_path / "syslog") as sink:
+        sink.reads.clear()
+        loggers = Driver(start_logger, tmp_path, "syslog")
+        flags = {"syslog-address": f"unix://{tmp_path}/syslog", "syslog-format": "rfc5424"}
+        logger = loggers.run({**flags, "max-buffer-size": "64k"}, {"mode": "blocking"})
+        printed: list[bytes] = []
+
+        def print_lines() -> None:
+            with suppress(BrokenPipeError):
+                for number in range(100_000):
+                    logger.write(b"line %095d\n" % number)
+                    printed.append(b"line %095d" % number)
+
+        container = threading.Thread(target=print_lines)
+        container.start()
+        wait_for(lambda: read_waiting_bytes(logger.stdout) > 60_000, "a full pipe", DEADLINE_S)
+        os.kill(logger.process, signal.SIGKILL)
+        container.join(DEADLINE_S)
+        sink.reads.set()
+        held = 3 * 64 * 1024 // 101  # the pipe, what was read from it, and the buffer
+        wait_for(lambda: len(sink.split(b"\n")) >= len(printed) - held, "the rest", DEADLINE_S)
+
+        arrived = [text.partition(b" - ")[2] for text in sink.split(b"\n")]
+        assert arrived == printed[: len(arrived)]
+        assert 0 < len(printed) - len(arrived) <= held
+
+
+def read_waiting_bytes(pipe: int) -> int:
+    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -25,8 +26,10 @@ def test_uri_names_the_program_and_one_flag_per_pair() -> None:
     assert (uri.scheme, uri.netloc, uri.path) == ("binary", "", "/opt/far%20gate/json-file")
     assert dict(parse_qsl(uri.query)) == {
         "--log-path": f"/srv/a&b/logs/{TASK_ID}/web.log",
+        "--fault-path": str(task.containers[0].log_fault_path),
         "--container-id": task.containers[0].id,
         "--container-name": "web",
+        "--container-image-name": task.containers[0].image,
         "--max-size": "10m",
         "--max-file": "2",
     }
@@ -40,11 +43,41 @@ def test_options_of_the_task_definition_win() -> None:
     assert (flags["--max-size"], flags["--max-file"]) == ("1.5 KB", "7")
 
 
+def test_logger_is_told_of_the_container_what_the_options_choose_and_no_more() -> None:
+    options = {"tag": "{{.Name}}", "env": "STAGE", "labels": "team", "compress": "true"}
+    log = {"logDriver": "json-file", "options": options}
+    message = task_message(
+        container_json(
+            "web",
+            logConfiguration=log,
+            environment={"STAGE": "prod", "OTHER": "not-told"},
+            dockerLabels={"team": "blue", "other": "not-told"},
+        )
+    )
+    task = plan_task(message, site(Path("/srv")))
+
+    uri = DRIVER.uri(task, task.containers[0])
+
+    flags = dict(parse_qsl(urlsplit(uri).query))
+    assert "not-told" not in uri
+    assert flags["--json-file-tag"] == "{{.Name}}"
+    assert flags["--json-file-env"] == "STAGE"
+    assert flags["--json-file-labels"] == "team"
+    assert flags["--compress"] == "true"
+    assert json.loads(flags["--container-env"]) == {"STAGE": "prod"}
+    assert json.loads(flags["--container-labels"]) == {"team": "blue"}
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         pytest.param(
-            {"tag": "x"}, "unknown log opt 'tag' for json-file log driver", id="unknown-option"
+            {"what": "x"}, "unknown log opt 'what' for json-file log driver", id="unknown-option"
+        ),
+        pytest.param(
+            {"compress": "very"},
+            'strconv.ParseBool: parsing "very": invalid syntax',
+            id="compress-is-no-boolean",
         ),
         pytest.param({"max-size": "ten"}, "invalid size: 'ten'", id="size-is-no-number"),
         pytest.param({"max-size": "0k"}, "invalid size: '0k'", id="size-is-zero"),
