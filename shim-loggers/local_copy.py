@@ -102,7 +102,7 @@ class LogFile:
     def open(self) -> None:
         """Open the file, and make the directories that lead to it."""
         make_directory(self.path.rpartition("/")[0])
-        flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC
+        flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
         self.fd = posix.open(self.path, flags, 0o640)
         self.size = posix.fstat(self.fd).st_size
 
