@@ -72,7 +72,8 @@ class Arns:
         match = _FAMILY.fullmatch(reference.removeprefix(self._arn("task-definition/")))
         if match is None:
             return None
-        return TaskDefinitionName(match["family"], int(match["revision"] or 0) or None)
+        revision = None if match["revision"] is None else int(match["revision"])
+        return None if revision == 0 else TaskDefinitionName(match["family"], revision)
 
     def parse_task(self, reference: str, cluster: str) -> str:
         """Return the id of a task of a cluster, given as id or ARN, in its old or new form.

@@ -7,7 +7,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.fixtures.agents import SimulatedAgent
-from tests.fixtures.ecs import FARGATE, create_service, kind_of, run
+from tests.fixtures.ecs import FARGATE, NETWORK, create_service, kind_of, run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -239,6 +239,37 @@ def test_capacity_providers_of_a_cluster_are_those_it_has(ecs: Any) -> None:
     answer = ecs.describe_capacity_providers(cluster="blue")
 
     assert [item["name"] for item in answer["capacityProviders"]] == ["FARGATE"]
+
+
+async def test_default_strategy_counts_for_what_names_no_capacity(
+    ecs: Any, simulated_agent: SimulatedAgent
+) -> None:
+    providers = ["FARGATE", "FARGATE_SPOT"]
+    strategy = [{"capacityProvider": "FARGATE"}, {"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    await asyncio.to_thread(
+        ecs.put_cluster_capacity_providers,
+        cluster="default",
+        capacityProviders=providers,
+        defaultCapacityProviderStrategy=strategy,
+    )
+
+    unnamed = await asyncio.to_thread(
+        ecs.run_task, taskDefinition="web", networkConfiguration=NETWORK
+    )
+    named = await asyncio.to_thread(run, ecs)
+    service = await asyncio.to_thread(
+        ecs.create_service,
+        serviceName="web",
+        taskDefinition="web",
+        desiredCount=0,
+        networkConfiguration=NETWORK,
+    )
+
+    assert unnamed["tasks"][0]["capacityProviderName"] == "FARGATE_SPOT"
+    assert "capacityProviderName" not in named["tasks"][0]
+    assert "launchType" not in service["service"]
+    assert [item["weight"] for item in service["service"]["capacityProviderStrategy"]] == [0, 1]
 
 
 def test_capacity_providers_come_in_pages(ecs: Any) -> None:

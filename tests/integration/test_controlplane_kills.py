@@ -82,6 +82,9 @@ class Machine:
         self.ended: set[str] = set()
         self.exits = True
         """Whether some tasks end by themselves."""
+        self._removed: set[str] = set()
+        """Tasks whose ENI is gone: which it is before STOPPED is told, and that before it is known
+        to be taken."""
         self._generator = generator
         self._fuse = fuse
         self._payloads: dict[str, Any] = {}
@@ -131,7 +134,8 @@ class Machine:
             self._start(arn, task)
 
     def _start(self, arn: str, task: dict[str, Any]) -> None:
-        taken = {_address(other): other["arn"] for other in self.live.values()}
+        there = (other for name, other in self.live.items() if name not in self._removed)
+        taken = {_address(other): other["arn"] for other in there}
         if (other := taken.get(_address(task))) is not None:
             self.faults.append(f"{arn} has the address of {other}")
         self.live[arn] = task
@@ -153,6 +157,8 @@ class Machine:
             self._news.clear()
             for arn, statuses in list(self._reports.items()):
                 while statuses:
+                    if statuses[0] == "STOPPED":
+                        self._removed.add(arn)
                     await self._send(agent, arn, statuses[0])
                     if statuses.pop(0) == "STOPPED":
                         self.ended.add(arn)

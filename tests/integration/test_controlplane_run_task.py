@@ -16,16 +16,33 @@ PARAMETER = "InvalidParameterException"
 RELAXED = {"name": "fargate.relaxed", "value": "true"}
 UNKNOWN_GROUP = {"subnets": ["subnet-default"], "securityGroups": ["sg-x"]}
 BRIDGE = {"family": "ec2", "containerDefinitions": [{**APP, "memory": 64}]}
+WITH_VOLUME = {
+    **FARGATE,
+    "family": "volumes",
+    "containerDefinitions": [
+        {**APP, "mountPoints": [{"sourceVolume": "data", "containerPath": "/data"}]}
+    ],
+    "volumes": [{"name": "data", "configuredAtLaunch": True}],
+}
+WINDOWS = {
+    **FARGATE,
+    "family": "windows",
+    "cpu": "1024",
+    "memory": "2048",
+    "runtimePlatform": {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"},
+}
 WRONG = {"overrides": {"containerOverrides": [{"name": "nope"}]}, "startedBy": "x" * 129}
 
 
 @pytest.fixture
 def registered(ecs: Any) -> Any:
-    """The client, with a definition for Fargate, one that was taken back, and one for EC2."""
+    """The client, with a definition for Fargate, one that was taken back, and some that don't run
+    here."""
     for family in ("web", "old"):
         ecs.register_task_definition(**{**FARGATE, "family": family})
     ecs.deregister_task_definition(taskDefinition="old:1")
-    ecs.register_task_definition(**BRIDGE)
+    for definition in (BRIDGE, WITH_VOLUME, WINDOWS):
+        ecs.register_task_definition(**definition)
     return ecs
 
 
@@ -122,6 +139,63 @@ def refusal(ecs: Any, **request: Any) -> tuple[str, str]:
         ),
         pytest.param(
             {"enableExecuteCommand": True}, PARAMETER, "The task definition needs", id="no role"
+        ),
+        pytest.param(
+            {"overrides": {"containerOverrides": [{"name": "app", "memory": 1024}]}},
+            "ClientException",
+            "The 'memory' setting for container 'app' is greater than for the task.",
+            id="memory of an override over the task's",
+        ),
+        pytest.param(
+            {"overrides": {"containerOverrides": [{"name": "app", "memory": -5}]}},
+            "ClientException",
+            "Invalid setting for container 'app'.",
+            id="negative memory of an override",
+        ),
+        pytest.param(
+            {"overrides": {"containerOverrides": [{"name": "app", "cpu": 512}]}},
+            "ClientException",
+            "The sum of all container 'cpu' values cannot be greater than the value of the task "
+            "'cpu'.",
+            id="cpu of an override over the task's",
+        ),
+        pytest.param(
+            {"overrides": {"taskRoleArn": "no role!"}},
+            "ClientException",
+            "Role is not valid",
+            id="role of the overrides",
+        ),
+        pytest.param(
+            {"overrides": {"inferenceAcceleratorOverrides": [{"deviceName": "x"}]}},
+            "UnsupportedFeatureException",
+            "Overrides of inference accelerators",
+            id="accelerators of the overrides",
+        ),
+        pytest.param(
+            {"volumeConfigurations": [{"name": "nope"}]},
+            PARAMETER,
+            "Volume configuration provided but no matching configuredAtLaunch volume found in task "
+            "definition.",
+            id="volume that isn't configured at launch",
+        ),
+        pytest.param(
+            {"taskDefinition": "volumes", "volumeConfigurations": [{"name": "nope"}]},
+            PARAMETER,
+            "The volume name 'nope' in your request does not have a matching volume in your Task "
+            "Definition that is configurable at launch.",
+            id="unknown volume",
+        ),
+        pytest.param(
+            {"taskDefinition": "volumes", "volumeConfigurations": [{"name": "data"}]},
+            "UnsupportedFeatureException",
+            "volumeConfigurations is not supported.",
+            id="volume",
+        ),
+        pytest.param(
+            {"taskDefinition": "windows"},
+            "PlatformTaskDefinitionIncompatibilityException",
+            "The specified platform does not satisfy",
+            id="other operating system",
         ),
         pytest.param({"startedBy": "x" * 129}, PARAMETER, "startedBy can have", id="startedBy"),
         pytest.param(

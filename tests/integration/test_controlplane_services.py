@@ -34,6 +34,7 @@ def test_new_service_has_the_shape_that_ecs_gives_it(registered: Any) -> None:
     assert (service["launchType"], service["platformVersion"]) == ("FARGATE", "LATEST")
     assert (service["schedulingStrategy"], service["propagateTags"]) == ("REPLICA", "NONE")
     assert service["deploymentController"] == {"type": "ECS"}
+    assert service["networkConfiguration"]["awsvpcConfiguration"]["assignPublicIp"] == "DISABLED"
     assert service["deploymentConfiguration"]["minimumHealthyPercent"] == 100
     assert service["deploymentConfiguration"]["maximumPercent"] == 200
     assert service["tags"] == [{"key": "team", "value": "a"}]

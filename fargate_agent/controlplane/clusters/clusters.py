@@ -121,13 +121,35 @@ async def find_cluster(plane: Plane, session: AsyncSession, request: Json) -> st
     Raises:
         ApiError: there is none, or it isn't active.
     """
-    name = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
-    cluster = await session.get(Cluster, name)
-    if cluster is None:
-        raise cluster_not_found()
+    cluster = await _get_cluster(plane, session, request)
     if cluster.status != "ACTIVE":
         raise client_error("Cluster was not ACTIVE.")
-    return name
+    return cluster.name
+
+
+async def find_known_cluster(plane: Plane, session: AsyncSession, request: Json) -> str:
+    """Return the name of the cluster that a request means; it may have been deleted.
+
+    For what only reads: what ran there can be read as long as it is kept.
+
+    Raises:
+        ApiError: there never was one.
+    """
+    return (await _get_cluster(plane, session, request)).name
+
+
+async def plan_capacity(session: AsyncSession, cluster: str, request: Json) -> Json:
+    """Return a request for tasks with the capacity that they get, as far as it is said anywhere.
+
+    One that names neither launch type nor strategy means the default strategy of the cluster.
+
+    Source: ECS API, RunTask.capacityProviderStrategy.
+    """
+    if request.get("launchType") or request.get("capacityProviderStrategy"):
+        return request
+    document = (await session.get_one(Cluster, cluster)).document
+    strategy = document.get("defaultCapacityProviderStrategy")
+    return {**request, "capacityProviderStrategy": strategy} if strategy else request
 
 
 async def ensure_cluster(session: AsyncSession, name: str) -> None:
@@ -137,6 +159,14 @@ async def ensure_cluster(session: AsyncSession, name: str) -> None:
         session.add(Cluster(name=name, status="ACTIVE", document={}, tags=[]))
     elif cluster.status != "ACTIVE":
         cluster.status, cluster.document = "ACTIVE", {}
+
+
+async def _get_cluster(plane: Plane, session: AsyncSession, request: Json) -> Cluster:
+    name = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
+    cluster = await session.get(Cluster, name)
+    if cluster is None:
+        raise cluster_not_found()
+    return cluster
 
 
 def _check_document(request: Json) -> Json:

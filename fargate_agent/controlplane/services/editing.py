@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.clusters.clusters import find_cluster
+from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.names import new_id
@@ -47,7 +47,11 @@ async def create_service(plane: Plane, call: Call) -> Json:
             name=request["serviceName"],
             status="ACTIVE",
             desired_count=request["desiredCount"],
-            document=complete(request, {}, definition.document["taskDefinitionArn"]),
+            document=complete(
+                await plan_capacity(session, cluster, request),
+                {},
+                definition.document["taskDefinitionArn"],
+            ),
             tags=request.get("tags", []),
             events=[],
             created_at=round(time.time(), 3),

@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from fargate_agent.controlplane.clusters.clusters import find_cluster
+from fargate_agent.controlplane.clusters.clusters import find_cluster, find_known_cluster
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.pages import render_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
@@ -34,7 +34,7 @@ async def describe_services(plane: Plane, call: Call) -> Json:
     has_tags = "TAGS" in call.request.get("include", [])
     shown, failures = list[Json](), list[Json]()
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, call.request)
+        cluster = await find_known_cluster(plane, session, call.request)
         for name in dict.fromkeys(parse_service(plane.arns, r, cluster) for r in references):
             service = await find_service(session, cluster, name)
             if service is None:

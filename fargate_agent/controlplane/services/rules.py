@@ -84,6 +84,8 @@ _DEFAULTS: Final[Json] = {
     "placementConstraints": [],
     "placementStrategy": [],
 }
+_NETWORK: Final = {"assignPublicIp": "DISABLED"}
+"""Source: ECS API, AwsVpcConfiguration.assignPublicIp, default of CreateService."""
 _DEFAULT_DEPLOYMENTS: Final[Json] = {
     "deploymentCircuitBreaker": {"enable": False, "rollback": False},
     "maximumPercent": MAXIMUM_PERCENT,
@@ -148,6 +150,8 @@ def complete(request: Json, known: Json, definition_arn: str) -> Json:
     """
     kept = {m: value for m, value in known.items() if m not in _CAPACITY}
     given: Json = {member: request[member] for member in _SHOWN if member in request}
+    if network := given.get("networkConfiguration", {}).get("awsvpcConfiguration"):
+        given["networkConfiguration"] = {"awsvpcConfiguration": {**_NETWORK, **network}}
     document: Json = {**_DEFAULTS, **kept, **given, **_plan_capacity(request, known)}
     document["taskDefinition"] = definition_arn
     document["deploymentConfiguration"] = _plan_deployments(

@@ -13,6 +13,7 @@ from fargate_agent.controlplane.state.model import TaskDefinition
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.tasks.overrides import (
     TaskSize,
+    check_overridden,
     override_containers,
     plan_size,
     render_overrides,
@@ -96,6 +97,8 @@ def plan_launch(
     _check_platform(request, document)
     containers = override_containers(document, overrides)
     size = plan_size(document, overrides, relaxed=is_relaxed)
+    if overrides:
+        check_overridden(document, overrides, containers, size, plane.settings.account)
     _check_rest(request, document)
     return Launch(
         cluster=cluster,
@@ -180,8 +183,12 @@ def _check_platform(request: Json, document: Json) -> None:
     if request.get("platformVersion", "LATEST") not in _PLATFORM_VERSIONS:
         raise ApiError("PlatformUnknownException", "The specified platform does not exist.")
     family = document.get("runtimePlatform", {}).get("operatingSystemFamily", "LINUX")
-    if family != "LINUX":
-        raise unsupported(f"operatingSystemFamily {family} is not supported.")
+    if family != "LINUX":  # text unverified
+        raise ApiError(
+            "PlatformTaskDefinitionIncompatibilityException",
+            "The specified platform does not satisfy the task definition's required capabilities: "
+            f"operatingSystemFamily {family}.",
+        )
 
 
 def _check_rest(request: Json, document: Json) -> None:
@@ -192,14 +199,30 @@ def _check_rest(request: Json, document: Json) -> None:
         raise invalid_parameter(
             "The task definition needs a taskRoleArn when enableExecuteCommand is set."
         )
-    if request.get("volumeConfigurations"):
-        raise unsupported("volumeConfigurations is not supported.")
+    _check_volumes(request.get("volumeConfigurations", []), document)
     if len(request.get("startedBy", "")) > MAX_STARTED_BY_CHARS:
         raise invalid_parameter(f"startedBy can have at most {MAX_STARTED_BY_CHARS} characters.")
     if request.get("group", "").startswith("service:"):
         raise invalid_parameter("Invalid namespace for group.")
     _check_client_token(request.get("clientToken", "-"))
     check_tags(request.get("tags", []))
+
+
+def _check_volumes(configurations: list[Json], document: Json) -> None:
+    """Refuse volumes that are configured at launch, in AWS's words if they couldn't be."""
+    known = {v["name"] for v in document["volumes"] if v.get("configuredAtLaunch")}
+    if configurations and not known:
+        raise invalid_parameter(
+            "Volume configuration provided but no matching configuredAtLaunch volume found in "
+            "task definition."
+        )
+    for configuration in configurations:
+        if configuration["name"] not in known:
+            raise invalid_parameter(
+                f"The volume name '{configuration['name']}' in your request does not have a "
+                "matching volume in your Task Definition that is configurable at launch."
+            )
+        raise unsupported("volumeConfigurations is not supported.")
 
 
 def _check_client_token(token: str) -> None:
@@ -255,7 +278,8 @@ def _render_document(request: Json, document: Json, size: TaskSize) -> Json:
 def _render_capacity(request: Json) -> Json:
     shown: Json = {"launchType": "FARGATE"}
     if strategy := request.get("capacityProviderStrategy"):
-        shown["capacityProviderName"] = strategy[0]["capacityProvider"]
+        chosen = max(strategy, key=lambda item: (item.get("base", 0), item.get("weight", 0)))
+        shown["capacityProviderName"] = chosen["capacityProvider"]
     return shown
 
 

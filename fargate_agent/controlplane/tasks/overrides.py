@@ -5,6 +5,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from fargate_agent.controlplane.errors import invalid_parameter, unsupported
+from fargate_agent.controlplane.rules.container import check_containers
+from fargate_agent.controlplane.rules.draft import Draft, Rule
+from fargate_agent.controlplane.rules.secrets import check_environment
+from fargate_agent.controlplane.rules.task import check_roles, check_sums
 from fargate_agent.controlplane.sizes import (
     check_ephemeral_storage,
     check_pair,
@@ -24,6 +28,16 @@ DEFAULT_CPU_UNITS: Final = 256
 DEFAULT_MEMORY_MIB: Final = 512
 """Of a task that Fargate refuses because it says nothing of its size: Fargate's smallest one."""
 
+_RULES: Final[tuple[Rule, ...]] = (
+    check_roles,
+    check_containers,
+    check_environment,
+    check_sums,
+)
+"""What holds for a definition holds for what is made of it. Kinds and texts are those of
+RegisterTaskDefinition; that RunTask has the same is unverified."""
+
+_ROLES: Final = ("taskRoleArn", "executionRoleArn")
 _REPLACED: Final = ("command", "cpu", "memory", "memoryReservation", "environmentFiles")
 
 
@@ -45,11 +59,14 @@ def override_containers(definition: Json, overrides: Json) -> list[Json]:
     by_name = {
         container["name"]: dict(container) for container in definition["containerDefinitions"]
     }
+    if overrides.get("inferenceAcceleratorOverrides"):
+        raise unsupported("Overrides of inference accelerators are not supported.")
     for override in overrides.get("containerOverrides", []):
         name = override.get("name")
         if name not in by_name:
+            shown = "null" if name is None else name  # unverified
             raise invalid_parameter(
-                f"Override for container named {name} is not a container in the TaskDefinition."
+                f"Override for container named {shown} is not a container in the TaskDefinition."
             )
         if override.get("resourceRequirements"):
             raise unsupported("Overrides of resourceRequirements are not supported.")
@@ -57,6 +74,32 @@ def override_containers(definition: Json, overrides: Json) -> list[Json]:
     if len(json.dumps(overrides, separators=(",", ":"))) > MAX_OVERRIDES_CHARS:
         raise invalid_parameter(f"Container Overrides length must be at most {MAX_OVERRIDES_CHARS}")
     return list(by_name.values())
+
+
+def check_overridden(
+    definition: Json, overrides: Json, containers: list[Json], size: TaskSize, account: str
+) -> None:
+    """Return if the overrides leave a task that could have been defined so.
+
+    Args:
+        definition: that the task is made of.
+        overrides: of RunTask.
+        containers: of the definition, with the overrides.
+        size: of the task, with the overrides.
+        account: id of the account that the task is in.
+
+    Raises:
+        ApiError: a container has less or more than can be, or a role or a file is none.
+    """
+    changed: Json = {
+        **definition,
+        **{member: overrides[member] for member in _ROLES if member in overrides},
+        "containerDefinitions": containers,
+        "cpu": str(size.cpu_units),
+        "memory": str(size.memory_mib),
+    }
+    for rule in _RULES:
+        rule(Draft(changed, account))
 
 
 def plan_size(definition: Json, overrides: Json, *, relaxed: bool = False) -> TaskSize:

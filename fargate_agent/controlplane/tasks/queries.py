@@ -5,7 +5,7 @@ from typing import Final
 from sqlalchemy import Select, false, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.clusters.clusters import find_cluster
+from fargate_agent.controlplane.clusters.clusters import find_cluster, find_known_cluster
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
 from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
@@ -25,7 +25,7 @@ async def describe_tasks(plane: Plane, call: Call) -> Json:
     if len(references) > MAX_TASKS:
         raise invalid_parameter(f"Tasks cannot have more than {MAX_TASKS} elements.")
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, call.request)
+        cluster = await find_known_cluster(plane, session, call.request)
         ids = dict.fromkeys(plane.arns.parse_task(reference, cluster) for reference in references)
         rows = await session.scalars(select(Task).where(Task.cluster == cluster, Task.id.in_(ids)))
         known = {task.id: task for task in rows}

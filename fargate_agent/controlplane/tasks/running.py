@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
 from fargate_agent.controlplane.agents.connections import wait_for_agent
-from fargate_agent.controlplane.clusters.clusters import find_cluster
+from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
 from fargate_agent.controlplane.names import new_id, new_uuid
@@ -58,14 +58,15 @@ async def run_task(plane: Plane, call: Call) -> Json:
     async with plane.store.read() as session:
         cluster = await find_cluster(plane, session, request)
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
-            return _answer(plane, replay, [])
+            return replay
         found = await find_definition(plane, session, request["taskDefinition"])
-    launch = plan_launch(plane, cluster, check_runnable(found), request)
+        planned = await plan_capacity(session, cluster, request)
+    launch = plan_launch(plane, cluster, check_runnable(found), planned)
     await wait_for_agent(plane, cluster)
     async with plane.store.write() as session:
         await find_cluster(plane, session, request)  # it may have been deleted meanwhile
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
-            return _answer(plane, replay, [])
+            return replay
         tasks, failures = await make_tasks(plane, session, launch)
         if tasks and "clientToken" in request:
             await session.merge(
@@ -161,7 +162,12 @@ async def _find_task(plane: Plane, session: AsyncSession, request: Json) -> Task
 
 async def _find_replay(
     plane: Plane, session: AsyncSession, cluster: str, request: Json
-) -> list[Task] | None:
+) -> Json | None:
+    """Return the answer to a request that was answered before; None if it wasn't.
+
+    Raises:
+        ApiError: its token belongs to another request.
+    """
     if "clientToken" not in request:
         return None
     known = await session.get(ClientToken, (cluster, request["clientToken"]))
@@ -174,8 +180,14 @@ async def _find_replay(
             "clientToken is already in use with a different request.",
             resourceIds=[plane.arns.task(cluster, task_id) for task_id in known.task_ids],
         )
-    tasks = await session.scalars(select(Task).where(Task.id.in_(known.task_ids)))
-    return list(tasks)
+    rows = await session.scalars(select(Task).where(Task.id.in_(known.task_ids)))
+    found = {task.id: task for task in rows}
+    forgotten = [
+        {"arn": plane.arns.task(cluster, task_id), "reason": "MISSING"}
+        for task_id in known.task_ids
+        if task_id not in found
+    ]
+    return _answer(plane, [found[i] for i in known.task_ids if i in found], forgotten)
 
 
 def _digest(request: Json) -> str:
