@@ -174,7 +174,7 @@ class _ContainerLog:
         """Open the file that follows the one being read; while names move on, try again."""
         while found := self._find_newer():
             with contextlib.suppress(FileNotFoundError):
-                file = io.FileIO(found[0])
+                file = io.FileIO(found[0], opener=_open_file)
                 again = self._find_newer()
                 if again and os.path.samestat(again[1], os.fstat(file.fileno())):
                     return file
@@ -252,6 +252,11 @@ def _is_same(path: Path, status: os.stat_result, current: os.stat_result) -> boo
         header = file.read(64)
     origin = header[_HEADER_BYTES:].partition(b"\0")[0]
     return header.startswith(_COMMENTED) and origin == b"%d" % current.st_ino
+
+
+def _open_file(path: str, flags: int) -> int:
+    """Follow no link: a logger's own user may write to the directory, and the agent reads all."""
+    return os.open(path, flags | os.O_NOFOLLOW)
 
 
 async def _wait(event: asyncio.Event) -> None:
