@@ -89,6 +89,7 @@ def check_loggers(lab: Lab, progress: Progress) -> None:
     """A logger and its shim count for their task, in a scope that systemd knows, and go with it."""
     with progress.check("the logger of a container is in a scope of its task's slice") as note:
         task_id = lab.run_task(definition("logged", "sleep 600"))
+        lab.wait_for(f"fargate describe {task_id} | grep RUNNING")
         units = lab.sh(f"systemctl list-units --plain --no-legend 'ecs-{task_id}-*-logger.scope'")
         require(len(units.splitlines()) == 1, f"scopes: {units}")
         group = lab.sh(f"systemctl show -P ControlGroup {units.split()[0]}").strip()
