@@ -108,6 +108,13 @@ def test_tasks_of_a_service_that_never_was_can_not_be_listed(ecs: Any) -> None:
         ecs.list_tasks(serviceName="web")
 
 
+def test_service_of_another_cluster_is_not_looked_for_in_this_one(registered: Any) -> None:
+    arn = create_service(registered, desiredCount=0)["serviceArn"]
+
+    with pytest.raises(registered.exceptions.InvalidParameterException, match="for cluster other"):
+        registered.list_tasks(serviceName=arn.replace("/default/", "/other/"))
+
+
 async def test_tasks_of_an_instance_are_listed(
     control_plane: ControlPlane, registered: Any, simulated_agent: SimulatedAgent
 ) -> None:

@@ -9,6 +9,7 @@ from fargate_agent.controlplane.clusters.clusters import find_cluster, find_know
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
 from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.services.names import parse_service
 from fargate_agent.controlplane.state.model import Deployment, Service, Task
 from fargate_agent.controlplane.tasks.render import render_task
 from fargate_agent.controlplane.validate import Json
@@ -48,7 +49,8 @@ async def list_tasks(plane: Plane, call: Call) -> Json:
         cluster = await find_cluster(plane, session, request)
         chosen = _select_ids(plane, request, cluster)
         if "serviceName" in request:
-            service = await _find_service(session, request["serviceName"], cluster)
+            name = parse_service(plane.arns, request["serviceName"], cluster)
+            service = await _find_service(session, name, cluster)
             deployments = select(Deployment.id).where(Deployment.service_id == service)
             chosen = chosen.where(Task.deployment_id.in_(deployments))
         ids = (await session.scalars(page.select(chosen, Task.id))).all()
@@ -81,15 +83,14 @@ def _select_ids(plane: Plane, request: Json, cluster: str) -> Select[str]:
     return chosen
 
 
-async def _find_service(session: AsyncSession, reference: str, cluster: str) -> str:
-    """Return the id of the service with a name or ARN; of several the last that was made.
+async def _find_service(session: AsyncSession, name: str, cluster: str) -> str:
+    """Return the id of the service with a name; of several the last that was made.
 
     One that was deleted is found too: its tasks can still be asked about.
 
     Raises:
         ApiError: there was never one.
     """
-    name = reference.rpartition("/")[2]
     chosen = select(Service.id).where(Service.cluster == cluster, Service.name == name)
     found = await session.scalar(chosen.order_by(Service.created_at.desc()).limit(1))
     if found is None:
