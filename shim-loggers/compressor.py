@@ -1,7 +1,7 @@
 """Compresses the files that a log has left behind, while the log goes on.
 
-The comment in a compressed file names the inode of the one that it replaces: so a reader that still
-has that one open knows what comes next.
+The comment in a compressed file names the inode of the one that it replaces, and when that was
+written last: so a reader that still has that one open knows what comes next.
 
 Source: RFC 1952.
 """
@@ -18,7 +18,7 @@ FASTEST = 1
 """The container waits for this if it fills files faster: level 6 takes three times as long, for
 files that are a fifth smaller."""
 RAW = -15
-HEADER = b"\x1f\x8b\x08\x10\0\0\0\0\0\xff%d\0"
+HEADER = b"\x1f\x8b\x08\x10\0\0\0\0\0\xff%d.%d\0"
 
 
 class Compressor:
@@ -62,7 +62,8 @@ def compress(path: str, to: str) -> None:
     target = posix.open(to, modes, 0o640)
     try:
         packer = zlib.compressobj(FASTEST, zlib.DEFLATED, RAW)
-        _write(target, HEADER % posix.fstat(source).st_ino)
+        origin = posix.fstat(source)
+        _write(target, HEADER % (origin.st_ino, origin.st_mtime_ns))
         checksum, size = 0, 0
         while data := posix.read(source, READ_BYTES):
             checksum, size = zlib.crc32(data, checksum), size + len(data)

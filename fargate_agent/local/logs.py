@@ -185,9 +185,9 @@ class _ContainerLog:
         """Name the file that follows the one being read; if that one is gone, the oldest."""
         current = None if self._file is None else os.fstat(self._file.fileno())
         newer = None
-        for path in self._list_from_newest():
+        for name in self._list_from_newest():
             with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
+                path, status = _find_file(name)
                 if current is not None and _is_same(path, status, current):
                     break
                 newer = path, status
@@ -198,8 +198,7 @@ class _ContainerLog:
         ends = {path.name.removeprefix(f"{name}.") for path in self._directory.glob(f"{name}.*")}
         numbers = {end.removesuffix(GZIP) for end in ends}
         old = sorted(int(number) for number in numbers if number.isdecimal())
-        names = [f"{name}.{number}" + (GZIP if str(number) not in ends else "") for number in old]
-        return [self._directory / name, *(self._directory / older for older in names)]
+        return [self._directory / name, *(self._directory / f"{name}.{n}" for n in old)]
 
     def _read_file(self) -> Iterator[LogLine]:
         rest = b""
@@ -242,6 +241,19 @@ class _ContainerLog:
         return None
 
 
+def _find_file(path: Path) -> tuple[Path, os.stat_result]:
+    """Return a file, or the compressed one that has just taken its place.
+
+    Raises:
+        FileNotFoundError: there is neither.
+    """
+    try:
+        return path, path.stat()
+    except FileNotFoundError:
+        compressed = path.with_name(path.name + GZIP)
+        return compressed, compressed.stat()
+
+
 def _is_same(path: Path, status: os.stat_result, current: os.stat_result) -> bool:
     """Whether the file at a path is the current one, or what became of it."""
     if os.path.samestat(status, current):
@@ -251,7 +263,9 @@ def _is_same(path: Path, status: os.stat_result, current: os.stat_result) -> boo
     with path.open("rb") as file:
         header = file.read(64)
     origin = header[_HEADER_BYTES:].partition(b"\0")[0]
-    return header.startswith(_COMMENTED) and origin == b"%d" % current.st_ino
+    # A number of an inode alone is soon given to another file.
+    known = b"%d.%d" % (current.st_ino, current.st_mtime_ns)
+    return header.startswith(_COMMENTED) and origin == known
 
 
 def _open_file(path: str, flags: int) -> int:

@@ -144,7 +144,7 @@ async def test_agent_is_told_definition_overrides_and_eni(
     ("overrides", "name"),
     [
         pytest.param({}, "execution", id="of the definition"),
-        pytest.param({"executionRoleArn": "arn:aws:iam::1:role/other"}, "other", id="override"),
+        pytest.param({"executionRoleArn": "arn:aws:iam::111122223333:role/o"}, "o", id="override"),
     ],
 )
 async def test_agent_is_told_the_execution_role_under_an_id_of_each_task(

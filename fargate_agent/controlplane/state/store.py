@@ -8,7 +8,7 @@ can't reserve the same room, nor hand out the same address, and none has to be t
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from threading import Thread
 from typing import Any, Final
 from weakref import WeakSet
@@ -59,11 +59,15 @@ class Store:
         """Writers of this process queue here. SQLite makes them try again and again, in no order,
         until some have waited too long; with PostgreSQL each would hold a connection."""
         self._batches: dict[Work[Any], Batches[Any]] = {}
+        self._open = 0
+        """Transactions that have begun and not ended."""
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """Give one consistent view of the data."""
-        async with _session(self._readers) as session:
+        async with self._session(self._readers) as session:
             yield session
 
     @asynccontextmanager
@@ -72,7 +76,7 @@ class Store:
 
         Rows stay readable afterwards. What was given to `announce` is told then.
         """
-        async with self._turn, _session(self._writer) as session:
+        async with self._turn, self._session(self._writer) as session:
             yield session
             await _to_the_end(self._commit(session))
             topics = session.info[_TOPICS]
@@ -89,6 +93,31 @@ class Store:
             self._batches[work] = Batches(self.write, work)
         await self._batches[work].do(item)
 
+    async def wait_idle(self) -> None:
+        """Return when no transaction is open: some end later than what has begun them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BUSY_TIMEOUT_S):
+                await self._idle.wait()
+
+    @asynccontextmanager
+    async def _session(self, engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+        """Give a session of its own connection; what isn't committed is undone."""
+        self._open += 1
+        self._idle.clear()
+        try:
+            connection = await _connect(engine)
+            session = AsyncSession(
+                connection, expire_on_commit=False, info={_TOPICS: set[str](), _EVENTS: []}
+            )
+            try:
+                yield session
+            finally:
+                await _to_the_end(_close(session, connection))
+        finally:
+            self._open -= 1
+            if not self._open:
+                self._idle.set()
+
     async def _commit(self, session: AsyncSession) -> None:
         if events := session.info[_EVENTS]:
             await session.execute(insert(Event), events)
@@ -96,19 +125,6 @@ class Store:
             for topic in sorted(session.info[_TOPICS]):
                 await session.execute(select(func.pg_notify(CHANNEL, topic)))
         await session.commit()
-
-
-@asynccontextmanager
-async def _session(engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
-    """Give a session of its own connection; what isn't committed is undone."""
-    connection = await _connect(engine)
-    session = AsyncSession(
-        connection, expire_on_commit=False, info={_TOPICS: set[str](), _EVENTS: []}
-    )
-    try:
-        yield session
-    finally:
-        await _to_the_end(_close(session, connection))
 
 
 async def _connect(engine: AsyncEngine) -> AsyncConnection:
@@ -131,8 +147,10 @@ async def _connect(engine: AsyncEngine) -> AsyncConnection:
 
 
 async def _close(session: AsyncSession, connection: AsyncConnection) -> None:
-    await session.close()
-    await connection.close()
+    try:
+        await session.close()
+    finally:
+        await connection.close()
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
@@ -193,7 +211,11 @@ async def open_store(url: URL, announcements: Announcements) -> AsyncIterator[St
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise NotNowError(f"{shown}: {cause}") from error
-        yield Store(readers, writer, announcements)
+        store = Store(readers, writer, announcements)
+        try:
+            yield store
+        finally:
+            await store.wait_idle()
     finally:
         await readers.dispose()
         await writer.dispose()
