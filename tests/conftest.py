@@ -17,6 +17,8 @@ pytest_plugins = [
     "tests.fixtures.stack",
     "tests.fixtures.runtime",
     "tests.fixtures.aws",
+    "tests.fixtures.loggers",
+    "tests.fixtures.awslogs",
 ]
 
 

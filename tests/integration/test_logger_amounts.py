@@ -19,7 +19,7 @@ import pytest
 
 from tests.fixtures.drivers import Driver
 from tests.fixtures.hec import TOKEN, hec_server
-from tests.fixtures.loggers import LOGGER, StartLogger, running_loggers
+from tests.fixtures.loggers import StartLogger
 from tests.fixtures.machine import wait_for
 from tests.fixtures.sinks import datagram_sink, stream_sink
 
@@ -29,12 +29,6 @@ MAX_ANONYMOUS_KB = 16 * 1024
 
 Place = tuple[dict[str, str], Callable[[], list[bytes]]]
 """Flags that lead to a destination, and what has arrived there, in the order of arrival."""
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 @contextmanager

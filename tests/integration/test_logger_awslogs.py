@@ -2,7 +2,6 @@
 what its tests leave out."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from tests.fixtures.awslogs import (
     make_program,
     prepared_awslogs,
 )
-from tests.fixtures.cloudwatch import CloudWatch, running_moto
+from tests.fixtures.cloudwatch import CloudWatch
 from tests.fixtures.hec import make_certificate
 from tests.fixtures.loggers import (
     DEADLINE_S,
@@ -26,30 +25,6 @@ from tests.fixtures.loggers import (
     running_loggers,
 )
 from tests.fixtures.machine import wait_for
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with running_moto() as url:
-        yield url
-
-
-@pytest.fixture
-def awslogs(moto: str, tmp_path: Path) -> Iterator[Awslogs]:
-    with prepared_awslogs(moto, tmp_path) as awslogs:
-        yield awslogs
-
-
-@pytest.fixture
-def cloudwatch(awslogs: Awslogs) -> CloudWatch:
-    return awslogs.cloudwatch
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
-
 
 MULTILINE = {"awslogs_multiline_pattern": "^TEST"}
 DATETIME = {"awslogs_datetime_format": r"\[%b %d, %Y %H:%M:%S\]"}

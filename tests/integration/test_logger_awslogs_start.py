@@ -1,62 +1,20 @@
 """The driver awslogs: how it starts, the keys it signs with, and what it makes of answers."""
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from botocore.credentials import Credentials
 
 from tests.fixtures.awslogs import (
     GROUP,
-    HASTY,
-    IMPATIENT,
     KEYS,
     STREAM,
     Awslogs,
-    make_program,
-    prepared_awslogs,
 )
-from tests.fixtures.cloudwatch import CloudWatch, key_answer, running_moto
-from tests.fixtures.loggers import DEADLINE_S, LOGGER, StartLogger, read_text, running_loggers
+from tests.fixtures.cloudwatch import CloudWatch, key_answer
+from tests.fixtures.loggers import DEADLINE_S, StartLogger, read_text
 from tests.fixtures.machine import wait_for
 
 SENT = [f"line {number:06}" for number in range(20_000)]
 OTHER_KEYS = Credentials("ASIATWO", "se/cret+two", "tok/en==two")
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    with running_moto() as url:
-        yield url
-
-
-@pytest.fixture
-def awslogs(moto: str, tmp_path: Path) -> Iterator[Awslogs]:
-    with prepared_awslogs(moto, tmp_path) as awslogs:
-        yield awslogs
-
-
-@pytest.fixture
-def cloudwatch(awslogs: Awslogs) -> CloudWatch:
-    return awslogs.cloudwatch
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
-
-
-@pytest.fixture
-def start_impatient(tmp_path: Path) -> Iterator[StartLogger]:
-    with running_loggers(make_program(tmp_path / "logger", IMPATIENT)) as start:
-        yield start
-
-
-@pytest.fixture
-def start_hasty(tmp_path: Path) -> Iterator[StartLogger]:
-    with running_loggers(make_program(tmp_path / "logger", HASTY)) as start:
-        yield start
 
 
 def wait_for_puts(cloudwatch: CloudWatch, count: int) -> None:

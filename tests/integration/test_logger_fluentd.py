@@ -14,22 +14,14 @@ from tests.fixtures.forward import ForwardServer, forward_server, print_numbers,
 from tests.fixtures.loggers import (
     CONTAINER_ID,
     DEADLINE_S,
-    LOGGER,
     StartLogger,
     read_text,
     render_flags,
-    running_loggers,
 )
 from tests.fixtures.machine import wait_for
 from tests.fixtures.network import run_ip
 
 TEXT = "test-e2e-log-0d3f"
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 @pytest.fixture

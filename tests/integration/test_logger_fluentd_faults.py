@@ -2,20 +2,13 @@
 
 import subprocess
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures.forward import forward_server, print_numbers, start_to, wait_for_lines
-from tests.fixtures.loggers import DEADLINE_S, LOGGER, StartLogger, read_text, running_loggers
+from tests.fixtures.loggers import DEADLINE_S, StartLogger, read_text
 from tests.fixtures.machine import wait_for
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 def test_lines_wait_for_a_server_that_is_absent_at_the_start_in_async_mode(

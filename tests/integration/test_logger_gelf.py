@@ -4,25 +4,19 @@ import gzip
 import json
 import socket
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fixtures.drivers import Driver, numbered, write_lines
-from tests.fixtures.loggers import LOGGER, Logger, StartLogger, running_loggers
+from tests.fixtures.loggers import Logger, StartLogger
 from tests.fixtures.machine import wait_for
 from tests.fixtures.sinks import datagram_sink, stream_sink
 
 DEADLINE_S = 15.0
 CHUNK_HEAD_BYTES = 12
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 class Gelf(Driver):

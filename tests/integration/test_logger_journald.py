@@ -7,18 +7,12 @@ import pytest
 
 from tests.fixtures.drivers import Driver, numbered, write_lines
 from tests.fixtures.journal import PROGRAM, Journal, running_journal
-from tests.fixtures.loggers import LOGGER, Logger, StartLogger, running_loggers
+from tests.fixtures.loggers import Logger, StartLogger
 from tests.fixtures.machine import wait_for
 from tests.fixtures.metadata import metadata_server
 from tests.fixtures.sinks import DatagramSink, datagram_sink
 
 DEADLINE_S = 15.0
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 class Journald(Driver):

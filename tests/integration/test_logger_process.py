@@ -13,23 +13,15 @@ import pytest
 from tests.fixtures.forward import ForwardServer, forward_server, start_to
 from tests.fixtures.loggers import (
     DEADLINE_S,
-    LOGGER,
     SHIM_WAITS_S,
     StartLogger,
     read_records,
     read_text,
     render_flags,
-    running_loggers,
 )
 from tests.fixtures.machine import wait_for
 
 NOBODY = 65534
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 @pytest.fixture

@@ -10,14 +10,8 @@ from fargate_agent.logdriver.uri import render_uri
 from tests.fixtures.busybox import run_container
 from tests.fixtures.drivers import numbered, write_lines
 from tests.fixtures.hec import TOKEN, HecServer, Splunk, hec_server, make_certificate
-from tests.fixtures.loggers import LOGGER, StartLogger, running_loggers
+from tests.fixtures.loggers import LOGGER, StartLogger
 from tests.fixtures.metadata import metadata_server
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 @pytest.fixture

@@ -9,16 +9,10 @@ import pytest
 
 from tests.fixtures.drivers import numbered, write_lines
 from tests.fixtures.hec import TOKEN, HecServer, Splunk, hec_server
-from tests.fixtures.loggers import LOGGER, StartLogger, running_loggers
+from tests.fixtures.loggers import StartLogger
 from tests.fixtures.machine import wait_for
 
 DEADLINE_S = 15.0
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 @pytest.fixture

@@ -10,18 +10,12 @@ import pytest
 
 from tests.fixtures.drivers import Driver, numbered, write_lines
 from tests.fixtures.hec import make_certificate
-from tests.fixtures.loggers import LOGGER, Logger, StartLogger, running_loggers
+from tests.fixtures.loggers import Logger, StartLogger
 from tests.fixtures.machine import wait_for
 from tests.fixtures.sinks import datagram_sink, stream_sink
 from tests.fixtures.syslog import Message, Rsyslog, running_rsyslog
 
 DEADLINE_S = 15.0
-
-
-@pytest.fixture
-def start_logger() -> Iterator[StartLogger]:
-    with running_loggers(LOGGER) as start:
-        yield start
 
 
 @pytest.fixture
