@@ -48,6 +48,25 @@ async def aws_outside(outside: tuple[Path, str], moto: str) -> AsyncIterator[Fro
         yield front
 
 
+@pytest.fixture
+async def far_stack(
+    tmp_path: Path,
+    private_containerd: PrivateContainerd,
+    outside: tuple[Path, str],
+    aws_outside: Front,
+) -> AsyncIterator[Stack]:
+    """A stack whose AWS only tasks can reach, so that it can't assume roles."""
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        FARGATE_AGENT_AWS_ENDPOINT_URL=aws_outside.url,
+        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
+        FARGATE_AGENT_ASSUME_ROLES="false",
+    ) as made:
+        yield made
+
+
 async def fetch_when_there(netns: Path, path: str) -> Answer:
     """Ask until an agent answers."""
     async with asyncio.timeout(DEADLINE_S):
@@ -87,12 +106,7 @@ async def test_credentials_of_the_execution_role_are_served_through_restarts_of_
 
 
 async def test_secret_of_a_log_option_is_read_through_the_interface_of_the_task(
-    tmp_path: Path,
-    private_containerd: PrivateContainerd,
-    outside: tuple[Path, str],
-    registry: FakeRegistry,
-    aws_outside: Front,
-    moto: str,
+    tmp_path: Path, far_stack: Stack, registry: FakeRegistry, aws_outside: Front, moto: str
 ) -> None:
     secret = client(moto, "secretsmanager").create_secret(
         Name=f"splunk-{tmp_path.name}", SecretString='{"token": "splunk-secret"}'
@@ -102,41 +116,28 @@ async def test_secret_of_a_log_option_is_read_through_the_interface_of_the_task(
         "options": {"splunk-url": HEC},
         "secretOptions": [{"name": "splunk-token", "valueFrom": f"{secret}:wrong::"}],
     }
-    async with make_stack(
-        tmp_path,
-        private_containerd,
-        outside,
-        FARGATE_AGENT_AWS_ENDPOINT_URL=aws_outside.url,
-        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
-        FARGATE_AGENT_ASSUME_ROLES="false",
-    ) as stack:
-        arn = stack.run(
-            tool("main", "exec sleep 1000", logConfiguration=log), executionRoleArn=ROLE
-        )
-        task = await stack.wait_for(arn, "STOPPED")
+    arn = far_stack.run(
+        tool("main", "exec sleep 1000", logConfiguration=log), executionRoleArn=ROLE
+    )
+    task = await far_stack.wait_for(arn, "STOPPED")
 
-        details = task["attachments"][0]["details"]
-        address = next(d["value"] for d in details if d["name"] == "privateIPv4Address")
-        assert task["stoppedReason"] == (
-            "ResourceInitializationError: unable to pull secrets or registry auth: "
-            "execution resource retrieval failed: unable to retrieve secret from asm: "
-            "service call has been retried 1 time(s): "
-            "retrieved secret from Secrets Manager did not contain json key wrong"
-        )
-        assert [(c.name, c.key, c.peer) for c in aws_outside.calls] == [
-            ("GetSecretValue", ACCESS_KEY, address)
-        ]
-        assert "splunk-secret" not in stack.agent.log.read_text()
-        assert stack.leftovers(arn) == []
+    details = task["attachments"][0]["details"]
+    address = next(d["value"] for d in details if d["name"] == "privateIPv4Address")
+    assert task["stoppedReason"] == (
+        "ResourceInitializationError: unable to pull secrets or registry auth: "
+        "execution resource retrieval failed: unable to retrieve secret from asm: "
+        "service call has been retried 1 time(s): "
+        "retrieved secret from Secrets Manager did not contain json key wrong"
+    )
+    assert [(c.name, c.key, c.peer) for c in aws_outside.calls] == [
+        ("GetSecretValue", ACCESS_KEY, address)
+    ]
+    assert "splunk-secret" not in far_stack.agent.log.read_text()
+    assert far_stack.leftovers(arn) == []
 
 
 async def test_awslogs_sends_with_the_execution_role_through_the_interface_of_the_task(
-    tmp_path: Path,
-    private_containerd: PrivateContainerd,
-    outside: tuple[Path, str],
-    registry: FakeRegistry,
-    aws_outside: Front,
-    moto: str,
+    tmp_path: Path, far_stack: Stack, registry: FakeRegistry, aws_outside: Front, moto: str
 ) -> None:
     options = {
         "awslogs-group": f"/app/{tmp_path.name}",
@@ -144,26 +145,18 @@ async def test_awslogs_sends_with_the_execution_role_through_the_interface_of_th
         "awslogs-region": REGION,
         "awslogs-stream-prefix": "app",
     }
-    async with make_stack(
-        tmp_path,
-        private_containerd,
-        outside,
-        FARGATE_AGENT_AWS_ENDPOINT_URL=aws_outside.url,
-        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
-        FARGATE_AGENT_ASSUME_ROLES="false",
-    ) as stack:
-        log = {"logDriver": "awslogs", "options": options}
-        arn = stack.run(
-            tool("main", "echo one; echo two", logConfiguration=log), executionRoleArn=ROLE
-        )
-        task = await stack.wait_for(arn, "STOPPED")
+    log = {"logDriver": "awslogs", "options": options}
+    arn = far_stack.run(
+        tool("main", "echo one; echo two", logConfiguration=log), executionRoleArn=ROLE
+    )
+    task = await far_stack.wait_for(arn, "STOPPED")
 
-        stream = f"app/main/{arn.rpartition('/')[2]}"
-        events = client(moto, "logs").get_log_events(
-            logGroupName=options["awslogs-group"], logStreamName=stream
-        )["events"]
-        address = task["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
-        assert [event["message"] for event in events] == ["one", "two"]
-        assert {(call.key, call.peer) for call in aws_outside.calls} == {(ACCESS_KEY, address)}
-        assert await stack.logs(arn) == ["main: one", "main: two"]
-        assert stack.leftovers(arn) == []
+    stream = f"app/main/{arn.rpartition('/')[2]}"
+    events = client(moto, "logs").get_log_events(
+        logGroupName=options["awslogs-group"], logStreamName=stream
+    )["events"]
+    address = task["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+    assert [event["message"] for event in events] == ["one", "two"]
+    assert {(call.key, call.peer) for call in aws_outside.calls} == {(ACCESS_KEY, address)}
+    assert await far_stack.logs(arn) == ["main: one", "main: two"]
+    assert far_stack.leftovers(arn) == []
