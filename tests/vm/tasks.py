@@ -175,7 +175,7 @@ def require_whole_log(lab: Lab) -> int:
 
     Returns how many were lost to the full disk: the log says so where they would be.
     """
-    log = lab.sh(f"fargate logs {lab.ids[STEADY]}")
+    log = lab.sh(f"fargate logs {lab.ids[STEADY]} 2>&1")  # losses are on stderr
     last = lost = 0
     for tick, losses in re.findall(r"tick (\d+)|json-file: (\d+) lines lost: No space left", log):
         if losses:
