@@ -13,8 +13,9 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from bench.plane import (
     Agent,
     Client,
     Program,
+    cpu_s,
     running_program,
     working_agent,
 )
@@ -37,8 +39,10 @@ CALLS = int(os.environ.get("BENCH_CALLS", "1000"))
 TASKS_A_CALL = 10
 CLIENTS = 4
 STORED = (10_000, 30_000, 100_000)
-"""Stopped tasks in the database."""
-CALLS_WHEN_STORED = 20
+"""Stopped tasks in the database, all of the agent that serves."""
+ROUNDS = int(os.environ.get("BENCH_STORED_ROUNDS", "9"))
+"""At each number of stored tasks: autovacuum and a noisy machine spoil one, not their median."""
+CALLS_A_ROUND = 20
 BATCH = 500
 MIB = 1024 * 1024
 
@@ -52,23 +56,35 @@ DEFINITION = {
 }
 
 
+@dataclass(frozen=True)
+class Database:
+    """Where the control plane keeps its state."""
+
+    name: str
+    url: str | None = None
+    """None: SQLite, in the state directory."""
+    server_pid: int | None = None
+
+    def cpu_s(self) -> float:
+        """Return the seconds of processor time that its server has used, autovacuum included."""
+        return 0.0 if self.server_pid is None else cpu_s(self.server_pid)
+
+
 async def measure(root: Path) -> None:
     """Print rates, times and ratios, for SQLite and then for PostgreSQL."""
     base = await _measure_moto(root)
-    await _measure_database("SQLite", root / "sqlite", None, base)
+    await _measure_database(Database("SQLite"), root / "sqlite", base)
     postgres = _find_postgres()
     if postgres is None:
         print("PostgreSQL: not installed")
         return
-    with _serving_postgres(postgres, root / "postgres") as url:
-        await _measure_database("PostgreSQL", root / "on-postgres", url, base)
+    with _serving_postgres(postgres, root / "postgres") as database:
+        await _measure_database(database, root / "on-postgres", base)
 
 
-async def _measure_database(
-    name: str, root: Path, database: str | None, base: list[float] | None
-) -> None:
+async def _measure_database(database: Database, root: Path, base: list[float] | None) -> None:
     async with (
-        running_program(root, database) as program,
+        running_program(root, database.url) as program,
         working_agent(program) as agent,
         _admin(program) as admin,
     ):
@@ -80,7 +96,7 @@ async def _measure_database(
         cpu_s = program.cpu_s() - cpu_s
         loaded = program.rss_bytes()
     tasks = CALLS * TASKS_A_CALL
-    _print_times(f"RunTask of {TASKS_A_CALL}, {name}", seconds, answered_s, base)
+    _print_times(f"RunTask of {TASKS_A_CALL}, {database.name}", seconds, answered_s, base)
     print(
         f"{'  whole lives, reports included':38}{tasks / all_s:8.0f} tasks/s"
         f"{cpu_s / tasks * 1e3:8.2f} ms of processor a task"
@@ -89,49 +105,83 @@ async def _measure_database(
         f"{'  resident memory':38}{idle / MIB:8.1f} MB idle"
         f"{loaded / MIB:8.1f} MB after {tasks} tasks"
     )
-    await _measure_stored(name, root, database, tasks)
+    await _measure_stored(database, root, tasks, agent.arn)
 
 
-async def _measure_stored(name: str, root: Path, database: str | None, there: int) -> None:
+async def _measure_stored(database: Database, root: Path, there: int, arn: str | None) -> None:
     """Fill up the database, whose tasks so far serve as patterns."""
-    url = database or f"sqlite+aiosqlite:///{root / 'state' / 'state.db'}"
-    print(f"\n{name}, by the number of stopped tasks that are stored; medians")
+    url = database.url or f"sqlite+aiosqlite:///{root / 'state' / 'state.db'}"
+    print(f"\n{database.name}, by the number of stopped tasks that are stored; medians")
+    print("cpu: processor time of the control plane; server: that of the database's, and its most")
     print(
-        f"{'stored':>8}{'RunTask of 10':>16}{'life, a task':>15}{'DescribeTasks 100':>19}"
-        f"{'ListTasks, running':>20}{'ListTasks, stopped':>20}{'memory':>10}"
+        f"{'stored':>8}{'RunTask of 10':>15}{'life':>12}{'cpu':>12}{'server':>12}{'most':>12}"
+        f"{'DescribeTasks 100':>19}{'cpu, both':>12}{'ListTasks running':>20}{'stopped':>12}"
+        f"{'memory':>10}"
     )
     for stored in STORED:
         await _store_tasks(url, stored - there)
         there = max(stored, there)
         async with (
-            running_program(root, database) as program,
-            working_agent(program) as agent,
+            running_program(root, database.url) as program,
+            working_agent(program, arn) as agent,
             _admin(program) as admin,
         ):
-            await _print_stored(program, admin, agent, there)
-        there += CALLS_WHEN_STORED * TASKS_A_CALL
+            lives = [await _measure_lives(database, program, admin, agent) for _ in range(ROUNDS)]
+            await _print_stored(database, program, admin, there, lives)
+        there += ROUNDS * CALLS_A_ROUND * TASKS_A_CALL
 
 
-async def _print_stored(program: Program, admin: Client, agent: Agent, stored: int) -> None:
-    ended = agent.ended
-    began = time.perf_counter()
-    runs = await _run_tasks(admin, CALLS_WHEN_STORED, "subnet-default")
-    await agent.wait_ended(ended + CALLS_WHEN_STORED * TASKS_A_CALL)
-    life_s = (time.perf_counter() - began) / CALLS_WHEN_STORED / TASKS_A_CALL
+@dataclass(frozen=True)
+class Lives:
+    """What the whole lives of some tasks have taken; seconds for each task."""
+
+    run_s: float
+    """A call of RunTask: the median."""
+    wall_s: float
+    program_s: float
+    """Processor time of the control plane."""
+    server_s: float
+    """Processor time of the database's server."""
+
+
+async def _measure_lives(
+    database: Database, program: Program, admin: Client, agent: Agent
+) -> Lives:
+    tasks, ended = CALLS_A_ROUND * TASKS_A_CALL, agent.ended
+    program_s, server_s, began = program.cpu_s(), database.cpu_s(), time.perf_counter()
+    runs = await _run_tasks(admin, CALLS_A_ROUND, "subnet-default")
+    await agent.wait_ended(ended + tasks)
+    return Lives(
+        statistics.median(runs),
+        (time.perf_counter() - began) / tasks,
+        (program.cpu_s() - program_s) / tasks,
+        (database.cpu_s() - server_s) / tasks,
+    )
+
+
+async def _print_stored(
+    database: Database, program: Program, admin: Client, stored: int, lives: Sequence[Lives]
+) -> None:
     arns = (await admin.call("ListTasks", desiredStatus="STOPPED"))["taskArns"]
+    cpu_s = program.cpu_s() + database.cpu_s()
     describe_s = await _median(admin, "DescribeTasks", tasks=arns)
+    describe_cpu_s = (program.cpu_s() + database.cpu_s() - cpu_s) / CALLS_A_ROUND
     running_s = await _median(admin, "ListTasks")
     stopped_s = await _median(admin, "ListTasks", desiredStatus="STOPPED")
+    run_s, wall_s, program_s, server_s = (
+        statistics.median(times) for times in zip(*map(astuple, lives), strict=True)
+    )
     print(
-        f"{stored:8}{statistics.median(runs) * 1e3:13.1f} ms{life_s * 1e3:12.2f} ms"
-        f"{describe_s * 1e3:16.1f} ms{running_s * 1e3:17.1f} ms{stopped_s * 1e3:17.1f} ms"
-        f"{program.rss_bytes() / MIB:7.0f} MB"
+        f"{stored:8}{run_s * 1e3:12.0f} ms{wall_s * 1e3:9.2f} ms{program_s * 1e3:9.2f} ms"
+        f"{server_s * 1e3:9.2f} ms{max(life.server_s for life in lives) * 1e3:9.2f} ms"
+        f"{describe_s * 1e3:16.1f} ms{describe_cpu_s * 1e3:9.1f} ms"
+        f"{running_s * 1e3:17.1f} ms{stopped_s * 1e3:9.1f} ms{program.rss_bytes() / MIB:7.0f} MB"
     )
 
 
 async def _median(client: Client, operation: str, **request: object) -> float:
     seconds = []
-    for _ in range(20):
+    for _ in range(CALLS_A_ROUND):
         began = time.perf_counter()
         await client.call(operation, **request)
         seconds.append(time.perf_counter() - began)
@@ -278,8 +328,8 @@ def _find_postgres() -> Path | None:
 
 
 @contextmanager
-def _serving_postgres(programs: Path, directory: Path) -> Iterator[str]:
-    """Give the URL of a database of a server of its own, whose commits wait for the disk."""
+def _serving_postgres(programs: Path, directory: Path) -> Iterator[Database]:
+    """Give a database of a server of its own, whose commits wait for the disk."""
     user = pwd.getpwnam("postgres")
     directory.mkdir()
     directory.parent.chmod(0o711)
@@ -304,7 +354,8 @@ def _serving_postgres(programs: Path, directory: Path) -> Iterator[str]:
             if asked.returncode == 0:
                 break
             time.sleep(0.1)
-        yield f"postgresql+asyncpg://postgres@/postgres?host={directory}"
+        url = f"postgresql+asyncpg://postgres@/postgres?host={directory}"
+        yield Database("PostgreSQL", url, server.pid)
     finally:
         server.terminate()
         server.wait(DEADLINE_S)

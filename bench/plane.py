@@ -53,13 +53,27 @@ class Program:
 
     def cpu_s(self) -> float:
         """Return the seconds of processor time that it has used."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.process.pid)
 
     def end(self) -> None:
         """Return when it has ended."""
         self.process.terminate()
         self.process.wait(DEADLINE_S)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the seconds of processor time that a process and its children have used."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return sum(_cpu_ticks(process) for process in [str(pid), *children]) / os.sysconf("SC_CLK_TCK")
+
+
+def _cpu_ticks(pid: str) -> int:
+    """Return what a process has used, with its children that have ended; 0 if it has just ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return sum(int(field) for field in fields[11:15])
 
 
 @asynccontextmanager
@@ -158,6 +172,8 @@ class Agent:
     """Does what it is told, as far as the control plane can see."""
 
     client: Client
+    arn: str | None = None
+    """Of its container instance; None until it registers for the first time."""
     ended: int = 0
     """Tasks whose STOPPED was taken."""
     news: asyncio.Event = field(default_factory=asyncio.Event)
@@ -165,8 +181,9 @@ class Agent:
 
     async def serve(self, connected: asyncio.Event) -> None:
         """Register, connect, and run every task to its end, until cancelled."""
-        answer = await self.client.call("RegisterContainerInstance", cluster="default")
-        arn = answer["containerInstance"]["containerInstanceArn"]
+        known = {} if self.arn is None else {"containerInstanceArn": self.arn}
+        answer = await self.client.call("RegisterContainerInstance", cluster="default", **known)
+        self.arn = arn = answer["containerInstance"]["containerInstanceArn"]
         socket = await self.client.connect(
             clusterArn="default", containerInstanceArn=arn, agentVersion="0.0.0", seqNum="1"
         )
@@ -211,10 +228,10 @@ class Agent:
 
 
 @asynccontextmanager
-async def working_agent(program: Program) -> AsyncIterator[Agent]:
-    """Give an agent that is connected and does its work."""
+async def working_agent(program: Program, arn: str | None = None) -> AsyncIterator[Agent]:
+    """Give an agent that is connected and does its work; with an ARN it is one that comes back."""
     async with Client(program.url, program.keys["agent"]) as client:
-        agent, connected = Agent(client), asyncio.Event()
+        agent, connected = Agent(client, arn), asyncio.Event()
         agent.work = asyncio.create_task(agent.serve(connected))
         agent.work.add_done_callback(lambda _: agent.news.set())
         await connected.wait()

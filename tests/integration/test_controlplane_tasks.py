@@ -267,6 +267,23 @@ def test_missing_task_is_a_failure_and_a_bad_id_an_error(ecs: Any) -> None:
         ecs.describe_tasks(tasks=[])
 
 
+async def test_task_of_another_cluster_is_a_failure(
+    registered: Any, simulated_agent: SimulatedAgent
+) -> None:
+    (task,) = (await asyncio.to_thread(run, registered))["tasks"]
+    task_id = (await simulated_agent.take())["arn"].rpartition("/")[2]
+    await asyncio.to_thread(registered.create_cluster, clusterName="other")
+
+    described = await asyncio.to_thread(registered.describe_tasks, cluster="other", tasks=[task_id])
+    protected = await asyncio.to_thread(
+        registered.get_task_protection, cluster="other", tasks=[task_id]
+    )
+
+    arn = task["taskArn"].replace("/default/", "/other/")
+    assert (described["tasks"], protected["protectedTasks"]) == ([], [])
+    assert described["failures"] == protected["failures"] == [{"arn": arn, "reason": "MISSING"}]
+
+
 async def test_tasks_are_listed_by_what_they_are(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:

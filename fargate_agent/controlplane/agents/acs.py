@@ -23,7 +23,7 @@ from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import instance_topic
-from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import change_task, changing
 from fargate_agent.parallel import first_of
@@ -214,8 +214,9 @@ class _Session:
             self._wake.set()  # for the rest
         async with self._store.write() as session:
             instance = await session.get_one(ContainerInstance, self._instance_id)
-            chosen = self._unsettled().where(Task.id.in_(ids[:MAX_SENT]))
-            tasks = (await session.scalars(chosen)).all()
+            # by id alone: with more to go by, PostgreSQL may read all that the instance ever had
+            chosen = select(Task).where(Task.id.in_(ids[:MAX_SENT])).order_by(Task.created_at)
+            tasks = (task for task in await session.scalars(chosen) if _is_unsettled(task))
             due = [task for task in tasks if self._is_due(task.id, task.desired_status)]
             for task in due:
                 with changing(self._plane, session, task, instance):
@@ -339,10 +340,12 @@ class _Session:
 
 
 def _live_tasks(instance_id: str) -> Select[Task]:
-    return (
-        select(Task)
-        .where(Task.instance_id == instance_id, Task.last_status != "STOPPED")
-        .order_by(Task.created_at)
+    return select(Task).where(Task.instance_id == instance_id, LIVE).order_by(Task.created_at)
+
+
+def _is_unsettled(task: Task) -> bool:
+    return task.last_status != "STOPPED" and (
+        task.desired_status == "STOPPED" or task.delivery != "ACKED"
     )
 
 

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fargate_agent.controlplane.agents.leases import is_running, next_lease
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
-from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import changing
@@ -117,7 +117,7 @@ async def _tell_tasks(
     instance.silent = not connected
     live = select(Task).where(
         Task.instance_id == instance.id,
-        Task.last_status != "STOPPED",
+        LIVE,
         Task.connected.is_not(connected),
     )
     for task in (await session.scalars(live)).all():

@@ -13,7 +13,7 @@ from fargate_agent.controlplane.errors import invalid_parameter, unsupported
 from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, SERVICES, instance_topic
-from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.changes import changing
 from fargate_agent.controlplane.tasks.lifecycle import apply_change, request_stop
@@ -146,7 +146,7 @@ async def _find_instances(
 
 
 async def _end_tasks(plane: Plane, session: AsyncSession, instance: ContainerInstance) -> None:
-    live = select(Task).where(Task.instance_id == instance.id, Task.last_status != "STOPPED")
+    live = select(Task).where(Task.instance_id == instance.id, LIVE)
     now = round(time.time(), 3)
     for task in (await session.scalars(live)).all():
         with changing(plane, session, task, instance):

@@ -12,7 +12,7 @@ from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.names import new_id
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json
 
@@ -119,7 +119,7 @@ async def render_instance(plane: Plane, session: AsyncSession, instance: Contain
     """Return an instance as DescribeContainerInstances answers it, with its tags."""
     rows = await session.execute(
         select(Task.last_status, func.count())
-        .where(Task.instance_id == instance.id, Task.last_status != "STOPPED")
+        .where(Task.instance_id == instance.id, LIVE)
         .group_by(Task.last_status)
     )
     counts = dict(rows.all())

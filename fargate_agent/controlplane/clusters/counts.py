@@ -9,7 +9,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.names import Arns
-from fargate_agent.controlplane.state.model import Cluster, ContainerInstance, Service, Task
+from fargate_agent.controlplane.state.model import LIVE, Cluster, ContainerInstance, Service, Task
 from fargate_agent.controlplane.validate import Json
 
 _RUNNING: Final = frozenset({"RUNNING", "DEACTIVATING", "STOPPING"})
@@ -42,7 +42,7 @@ async def count_cluster(session: AsyncSession, cluster: str) -> ClusterCounts:
     # by instance, as the index of the live tasks is
     tasks = (
         select(Task.last_status, func.count())
-        .where(Task.instance_id.in_(instances), Task.last_status != "STOPPED")
+        .where(Task.instance_id.in_(instances), LIVE)
         .group_by(Task.last_status)
     )
     services = (

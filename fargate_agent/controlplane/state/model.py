@@ -15,6 +15,7 @@ from sqlalchemy import (
     Identity,
     Index,
     Integer,
+    literal_column,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
@@ -215,6 +216,11 @@ class Task(Base):
         Index("tasks_stopped", "stopped_at"),
         Index("tasks_of_deployment", "deployment_id", "settled"),
     )
+
+
+LIVE: Final = Task.last_status != literal_column("'STOPPED'")
+"""Selects the tasks that haven't ended, as the index of them has it. With the status as a parameter
+a statement that is prepared for any status can't use that index."""
 
 
 class ClientToken(Base):

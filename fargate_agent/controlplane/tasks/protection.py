@@ -3,7 +3,6 @@
 import time
 from typing import Final
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.clusters.clusters import find_cluster
@@ -12,6 +11,7 @@ from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import SERVICES
 from fargate_agent.controlplane.state.model import Task
 from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.tasks.queries import find_tasks
 from fargate_agent.controlplane.validate import Json
 
 MAX_READ: Final = 100
@@ -56,8 +56,7 @@ async def _find_tasks(
         raise invalid_parameter(f"Specify 1 to {most} tasks.")
     cluster = await find_cluster(plane, session, request)
     ids = dict.fromkeys(plane.arns.parse_task(reference, cluster) for reference in references)
-    rows = await session.scalars(select(Task).where(Task.cluster == cluster, Task.id.in_(ids)))
-    known = {task.id: task for task in rows}
+    known = await find_tasks(session, cluster, ids)
     found, failures = list[Task](), list[Json]()
     for task_id in ids:
         task = known.get(task_id)

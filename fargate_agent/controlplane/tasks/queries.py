@@ -1,5 +1,6 @@
 """DescribeTasks and ListTasks."""
 
+from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import Select, false, select
@@ -28,8 +29,7 @@ async def describe_tasks(plane: Plane, call: Call) -> Json:
     async with plane.store.read() as session:
         cluster = await find_known_cluster(plane, session, call.request)
         ids = dict.fromkeys(plane.arns.parse_task(reference, cluster) for reference in references)
-        rows = await session.scalars(select(Task).where(Task.cluster == cluster, Task.id.in_(ids)))
-        known = {task.id: task for task in rows}
+        known = await find_tasks(session, cluster, ids)
     shown = [render_task(known[i], plane.arns, plane.vpc) for i in ids if i in known]
     if "TAGS" not in call.request.get("include", []):
         for task in shown:
@@ -55,6 +55,16 @@ async def list_tasks(plane: Plane, call: Call) -> Json:
             chosen = chosen.where(Task.deployment_id.in_(deployments))
         ids = (await session.scalars(page.select(chosen, Task.id))).all()
     return page.render(ids, "taskArns", lambda task_id: plane.arns.task(cluster, task_id))
+
+
+async def find_tasks(session: AsyncSession, cluster: str, ids: Collection[str]) -> dict[str, Task]:
+    """Return the tasks of a cluster that have one of these ids, by id.
+
+    The database is asked by id alone. Told the cluster too, it may look through all its tasks:
+    SQLite does, and PostgreSQL while it has no statistics.
+    """
+    rows = await session.scalars(select(Task).where(Task.id.in_(ids)))
+    return {task.id: task for task in rows if task.cluster == cluster}
 
 
 def _check_filters(request: Json) -> None:
