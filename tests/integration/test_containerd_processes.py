@@ -218,14 +218,15 @@ async def test_what_a_container_uses_is_measured(containerd: Containerd) -> None
 async def test_a_kill_by_the_kernel_is_told_beside_the_exit(containerd: Containerd) -> None:
     namespace = containerd.namespace
     filters = [f'namespace=={namespace},topic~="^/(tasks|containers)/"']
-    await create(
-        containerd, ["dd", "if=/dev/zero", "of=/dev/null", "bs=100M"], memory_bytes=8 << 20
-    )
+    # a shim watches from when it has started a container: what is killed at once may not be told
+    script = "until [ -e /go ]; do sleep 0.01; done; exec dd if=/dev/zero of=/dev/null bs=100M"
+    pid = await create(containerd, ["sh", "-c", script], memory_bytes=8 << 20)
 
     told: dict[type[object], object] = {}
     async with aclosing(containerd.events.subscribe(filters)) as events:
         await _subscribed(containerd, events)
         await containerd.processes.start("web")
+        Path(f"/proc/{pid}/root/go").touch()
         async with asyncio.timeout(DEADLINE_S):
             async for event in events:
                 assert event.namespace == namespace

@@ -229,11 +229,14 @@ async def test_stats_show_what_a_real_container_uses(
     )
     await containerd.processes.start(web.id)
 
-    async def measure() -> None:
+    async def measure() -> ContainerUsage:
         metrics = await containerd.processes.metrics([web.id])
         endpoint.usage[web.id] = render_usage(metrics[web.id], datetime.now(UTC))
+        return endpoint.usage[web.id]
 
-    await measure()
+    async with asyncio.timeout(DEADLINE_S):
+        while (await measure()).pids > 1:  # threads of runC, which is becoming the program
+            await asyncio.sleep(0.01)
     first = await fetch(netns, f"/v4/{web.metadata_id}/stats")
     await measure()
     second = await fetch(netns, f"/v4/{web.metadata_id}/task/stats")
