@@ -61,10 +61,7 @@ class Podman:
             run(*self._command("rm", "-fa", "-t", "0"))
         self._inside.kill()
         self._inside.wait(30)
-        for group in Path("/sys/fs/cgroup").rglob(CGROUP):
-            for inner in sorted(filter(Path.is_dir, group.rglob("*")), reverse=True):
-                inner.rmdir()
-            group.rmdir()
+        remove_groups()
 
     def run(self, driver: str, text: Text, times: int) -> tuple[float, Usage, int]:
         """Let a container print; return seconds, what conmon has used, and how many lines came.
@@ -112,6 +109,14 @@ class Podman:
             *("--runtime", "/usr/sbin/runc", "--cgroup-manager", "cgroupfs"),
             *arguments,
         ]
+
+
+def remove_groups() -> None:
+    """Remove the control groups that podman leaves."""
+    for group in Path("/sys/fs/cgroup").rglob(CGROUP):
+        for inner in sorted(filter(Path.is_dir, group.rglob("*")), reverse=True):
+            inner.rmdir()
+        group.rmdir()
 
 
 def _parse_time(text: str) -> float:

@@ -1,6 +1,7 @@
 """From the message of a task to its running process, against those who start a bare container."""
 
 import asyncio
+import os
 import statistics
 import subprocess
 import time
@@ -9,11 +10,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+from bench.conmon import OPTIONS, remove_groups
 from bench.images import write_archive
 from bench.rig import Rig, new_task, rig, run
 
 IMAGE = "docker.io/library/bench:1"
-ROUNDS = 25
+ROUNDS = int(os.environ.get("BENCH_START_ROUNDS", "25"))
 
 
 async def measure(root: Path) -> None:
@@ -26,19 +28,22 @@ async def measure(root: Path) -> None:
             "fargate-agent": lambda: _start_ours(machine, 1),
             "ctr run -d": lambda: _start_ctr(machine),
         }
-        for name in ("podman", "docker"):
-            why = await asyncio.to_thread(_try_peer, name, archive)
+        for command, options in ((_podman(root), OPTIONS), (("docker",), ("--network=none",))):
+            name = f"{command[0]} run -d"
+            start = (*command, "run", "-d", *options, IMAGE, "/bin/sleep", "1000")
+            why = await asyncio.to_thread(_try_peer, command, start, archive)
             if why:
-                print(f"{name} run -d: does not start here ({why})")
+                print(f"{name}: does not start here ({why})")
             else:
-                peers[f"{name} run -d"] = partial(_start_peer, name)
+                peers[name] = partial(_start_peer, command, start)
         peers["fargate-agent, 3 containers"] = lambda: _start_ours(machine, 3)
         times: dict[str, list[float]] = {name: [] for name in peers}
         for round_number in range(ROUNDS + 2):
-            for name, start in peers.items():
-                seconds = await start()
+            for name, measure_one in peers.items():
+                seconds = await measure_one()
                 if round_number >= 2:  # the first two warm caches
                     times[name].append(seconds)
+    remove_groups()
     _print(times, against="ctr run -d")
 
 
@@ -69,20 +74,29 @@ async def _start_ctr(machine: Rig) -> float:
     return seconds
 
 
-async def _start_peer(program: str) -> float:
+def _podman(root: Path) -> tuple[str, ...]:
+    """Return podman with a storage of its own, and the runC that the others use."""
+    return (
+        *("podman", "--root", str(root / "podman"), "--runroot", str(root / "podman-run")),
+        *("--tmpdir", str(root / "podman-tmp"), "--events-backend", "file"),
+        *("--runtime", "/usr/sbin/runc", "--cgroup-manager", "cgroupfs"),
+    )
+
+
+async def _start_peer(command: tuple[str, ...], start: tuple[str, ...]) -> float:
     start_s = time.perf_counter()
-    name = (await asyncio.to_thread(run, program, "run", "-d", IMAGE, "/bin/sleep", "1000")).strip()
+    name = (await asyncio.to_thread(run, *start)).strip()
     seconds = time.perf_counter() - start_s
-    await asyncio.to_thread(run, program, "rm", "-f", "-t", "0", name)
+    await asyncio.to_thread(run, *command, "rm", "-f", "-t", "0", name)
     return seconds
 
 
-def _try_peer(program: str, archive: Path) -> str:
+def _try_peer(command: tuple[str, ...], start: tuple[str, ...], archive: Path) -> str:
     """Return why a peer can't be measured, or nothing."""
     try:
-        run(program, "load", "-i", str(archive))
-        name = run(program, "run", "-d", IMAGE, "/bin/sleep", "1000").strip()
-        run(program, "rm", "-f", "-t", "0", name)
+        run(*command, "load", "-i", str(archive))
+        name = run(*start).strip()
+        run(*command, "rm", "-f", "-t", "0", name)
     except (RuntimeError, OSError, subprocess.TimeoutExpired) as error:
         return str(error)[-160:].replace("\n", " ")
     return ""
