@@ -12,8 +12,9 @@ drivers (all), by the beginnings of their names: `awslogs,json-file`.
 import asyncio
 import os
 import statistics
+import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -45,11 +46,17 @@ LINE_BYTES = (100, 1024)
 SMALL_BYTES = 1_000_000
 """What each of these has printed."""
 ARRIVES_S = 60.0
+QUIET_S = 8
+"""So long they are idle before they print more."""
+FULL_TIMES = 24
+"""So often that is, which is more than buffers of loggers, sockets and pipes hold."""
 SLOW = 10
 """A system call for each line makes slow, so a tenth of the text is enough."""
 LIMIT = "containerd file://"
 MB = 1e6
 MIB = 1024 * 1024
+Sizes = tuple[int, int, int]
+"""Proportional, resident and own bytes of a process."""
 
 
 @dataclass
@@ -99,10 +106,15 @@ def _make_drivers(root: Path, stack: ExitStack, journal: Sink) -> dict[str, Driv
     tcp, forward, unix, udp, http = (
         stack.enter_context(running_sink(kind, root)) for kind in kinds
     )
+    certificate = _make_certificate(root)
+    forward_tls = stack.enter_context(running_sink("forward", root, certificate=certificate))
+    https = stack.enter_context(running_sink("http", root, certificate=certificate))
     log = root / "log"
     json_file = render_uri(LOGGERS / "json-file", {"log-path": str(log)})
     address, url = {"address": f"tcp://127.0.0.1:{tcp.port}"}, f"http://127.0.0.1:{http.port}"
     aws, fluentd = _make_awslogs(url), {"address": f"tcp://127.0.0.1:{forward.port}"}
+    fluentd_tls = {"address": f"tls://localhost:{forward_tls.port}", "capath": str(certificate)}
+    splunk = {"token": "bench", "capath": str(certificate)}
     drivers = {
         LIMIT: Driver(f"file://{log}", log=log),
         "json-file": Driver(json_file, log=log),
@@ -111,7 +123,11 @@ def _make_drivers(root: Path, stack: ExitStack, journal: Sink) -> dict[str, Driv
         "fluentd, tcp": Driver(_render(root, "fluentd", fluentd), forward),
         "fluentd, tcp, no copy": Driver(_render(None, "fluentd", fluentd), forward),
         "fluentd, unix": Driver(_render(root, "fluentd", {"address": f"unix://{unix.path}"}), unix),
-        "splunk": Driver(_render(root, "splunk", {"url": url, "token": "bench"}), http),
+        "fluentd, tls": Driver(_render(root, "fluentd", fluentd_tls), forward_tls),
+        "splunk": Driver(_render(root, "splunk", splunk | {"url": url}), http),
+        "splunk, https": Driver(
+            _render(root, "splunk", splunk | {"url": f"https://localhost:{https.port}"}), https
+        ),
         "syslog, tcp": Driver(_render(root, "syslog", address), tcp),
         "gelf, tcp": Driver(_render(root, "gelf", address), tcp),
         "gelf, udp": Driver(
@@ -131,6 +147,17 @@ def _journal(root: Path) -> Path:
     """Make the place of journald's socket, as it lies below `/run/systemd`."""
     path = root / "systemd" / "journal" / "socket"
     path.parent.mkdir(parents=True)
+    return path
+
+
+def _make_certificate(root: Path) -> Path:
+    """Make a certificate that signs itself, and its key, in one file."""
+    path = root / "certificate.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost"]
+    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(path), "-out"]
+    certificate = subprocess.run([*command, "/dev/stdout"], check=True, capture_output=True).stdout
+    with path.open("ab") as file:
+        file.write(certificate)
     return path
 
 
@@ -235,21 +262,27 @@ def _print_rates(figures: dict[str, Figures], line_bytes: int) -> None:
 
 
 async def _measure_memory(printer: Printer, drivers: dict[str, Driver], text: Text) -> None:
-    """Let many run at once, and look at what they hold when all that they printed is away."""
+    """Let many run at once, and look at what they hold when all that they printed is away.
+
+    Then they print more than their buffers hold, and nobody takes it.
+    """
     print(
         f"\nmemory of a logger, {RUNNING} running, idle after {text.size_bytes / MB:.0f} MB each\n"
-        f"{'':26}{'proportional':>14}{'resident':>14}{'own':>14}"
+        f"{'':26}{'proportional':>14}{'resident':>14}{'own':>14}{'full: prop.':>14}{'own':>14}"
     )
     for name, driver in drivers.items():
         if name == LIMIT:
             continue
-        sizes = await _hold(printer, driver, text)
-        means = (statistics.mean(size) / MIB for size in zip(*sizes, strict=True))
+        idle, full = await _hold(printer, driver, text)
+        means = [statistics.mean(size) / MIB for size in zip(*idle, strict=True)]
+        if driver.sink is not None and not driver.lossy:
+            proportional, _, own = zip(*full, strict=True)
+            means += [statistics.mean(proportional) / MIB, statistics.mean(own) / MIB]
         print(f"{name:26}" + "".join(f"{mean:10.2f} MiB" for mean in means))
 
 
-async def _hold(printer: Printer, driver: Driver, text: Text) -> list[tuple[int, int, int]]:
-    script = f"cat {INSIDE}; sleep 1000"
+async def _hold(printer: Printer, driver: Driver, text: Text) -> tuple[list[Sizes], list[Sizes]]:
+    script = f"cat {INSIDE}; sleep {QUIET_S}; cat {' '.join([INSIDE] * FULL_TIMES)}; sleep 1000"
     names, pids = [], []
     if driver.sink is not None:
         driver.sink.forget()
@@ -262,17 +295,24 @@ async def _hold(printer: Printer, driver: Driver, text: Text) -> list[tuple[int,
         if driver.sink is not None and not driver.lossy:
             await asyncio.to_thread(driver.sink.wait_for, text.lines * RUNNING, ARRIVES_S)
         await asyncio.sleep(1)  # what has arrived is let go of a moment later
-        return [
-            (
-                read_bytes(pid, "smaps_rollup", "Pss"),
-                read_bytes(pid, "smaps_rollup", "Rss"),
-                read_bytes(pid, "smaps_rollup", "Private_Dirty"),
-            )
-            for pid in pids
-        ]
+        idle = _read_sizes(pids)
+        with driver.sink.standing_still() if driver.sink is not None else nullcontext():
+            await asyncio.sleep(QUIET_S + 2)
+            return idle, _read_sizes(pids)
     finally:
         for name in names:
             await printer.kill(name)
+
+
+def _read_sizes(pids: list[int]) -> list[Sizes]:
+    return [
+        (
+            read_bytes(pid, "smaps_rollup", "Pss"),
+            read_bytes(pid, "smaps_rollup", "Rss"),
+            read_bytes(pid, "smaps_rollup", "Private_Dirty"),
+        )
+        for pid in pids
+    ]
 
 
 async def _measure_starts(printer: Printer, drivers: dict[str, Driver], text: Text) -> None:

@@ -1,16 +1,19 @@
 """The least that a destination can do: take what comes, and count the lines in it.
 
-    python -m bench.sinks KIND PLACE COUNTS
+    python -m bench.sinks KIND PLACE COUNTS [CERTIFICATE]
 
 KIND is `tcp`, `forward` (fluentd's protocol), `unix` (the same there) or `http`, or for datagrams
 `unixgram` or `udp`, which may be compressed: there each counts as a line. PLACE is the path of a
-unix socket. What has come is counted in the file COUNTS, which whoever has started this maps too.
+unix socket. CERTIFICATE is a file that has its key too: streams are then those of TLS. What has
+come is counted in the file COUNTS, which whoever has started this maps too.
 Real destinations do more for a line than a logger does, so they would be what is measured.
 """
 
 import mmap
 import re
+import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -67,15 +70,26 @@ class Sink:
             time.sleep(0.002)
         return self.last_s
 
+    @contextmanager
+    def standing_still(self) -> Iterator[None]:
+        """Take nothing meanwhile."""
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
 
 @contextmanager
-def running_sink(kind: str, root: Path, path: Path | None = None) -> Iterator[Sink]:
+def running_sink(
+    kind: str, root: Path, path: Path | None = None, certificate: Path | None = None
+) -> Iterator[Sink]:
     """Start a sink; a unix socket is made at `path`."""
-    place = path or root / f"{kind}.sock"
+    place = path or root / (f"{kind}.sock" if certificate is None else f"{kind}-tls.sock")
     counts = root / f"{kind}-{place.name}.counts"
     counts.write_bytes(bytes(16))
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench.sinks", kind, place, counts],
+        [sys.executable, "-m", "bench.sinks", kind, place, counts, *filter(None, [certificate])],
         stdout=subprocess.PIPE,
         text=True,
         cwd=Path(__file__).parent.parent,
@@ -170,7 +184,10 @@ SERVES = {
 }
 
 
-def _main(kind: str, place: str, counts: str) -> None:
+def _main(kind: str, place: str, counts: str, certificate: str = "") -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) if certificate else None
+    if tls is not None:
+        tls.load_cert_chain(certificate)
     counter = Counter(_map(Path(counts)))
     is_stream, is_unix = kind in SERVES, kind.startswith("unix")
     sock = socket.socket(
@@ -192,12 +209,12 @@ def _main(kind: str, place: str, counts: str) -> None:
         _read_datagrams(sock, counter)
     while True:
         taken = sock.accept()[0]
-        threading.Thread(target=_serve, args=[kind, taken, counter], daemon=True).start()
+        threading.Thread(target=_serve, args=[kind, taken, counter, tls], daemon=True).start()
 
 
-def _serve(kind: str, sock: socket.socket, counter: Counter) -> None:
-    with sock, suppress(ConnectionError):
-        SERVES[kind](sock, counter)
+def _serve(kind: str, sock: socket.socket, counter: Counter, tls: ssl.SSLContext | None) -> None:
+    with suppress(OSError), tls.wrap_socket(sock, server_side=True) if tls else sock as taken:
+        SERVES[kind](taken, counter)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,14 @@
 from _socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
 from connection import Connector
-from sender import Destination, TryAgain
+from destination import Destination, TryAgain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from destination import Setup
     from lines import Lines
-    from sender import Setup
 
 SEND_S = 5.0
 """How long a unix socket may be full before that is told."""

@@ -5,7 +5,7 @@ from web_client import WebClient
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from connection import Connector
-    from spool import Deadline
+    from deadline import Deadline
 
 HOST = "http://169.254.170.2"
 """Source: Amazon ECS developer guide, "Task metadata endpoint"."""

@@ -4,7 +4,7 @@ Source: CloudWatch Logs API reference, "PutLogEvents".
 """
 
 from lines import count_newlines
-from local_copy import escape
+from local_copy import escape, make_valid
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -87,10 +87,12 @@ def render_batch(begin: bytes, batch: list[Events], end: bytes) -> bytes:
 
     All of it is joined once: each copy is a megabyte.
     """
-    parts = [_render_events(events) for events in batch]
-    parts[0] = begin + parts[0]
-    parts[-1] += end
-    return b",".join(parts)
+    parts = [begin]
+    for events in batch:
+        event = b'{"timestamp":%d,"message":"' % events.time_ms
+        parts += (event, events.text.replace(b"\n", b'"},' + event), b'"},')
+    parts[-1] = b'"}'
+    return b"".join([*parts, end])
 
 
 def count_rejected(info: "dict[str, Any]", count: int) -> tuple[int, int]:
@@ -101,14 +103,9 @@ def count_rejected(info: "dict[str, Any]", count: int) -> tuple[int, int]:
     return old, count - new_begin if isinstance(new_begin, int) else 0
 
 
-def _render_events(events: Events) -> bytes:
-    begin = b'{"timestamp":%d,"message":"' % events.time_ms
-    return begin + events.text.replace(b"\n", b'"},' + begin) + b'"}'
-
-
 def _limit(text: bytes) -> bytes:
     """Cut lines that have become too long: what isn't UTF-8 grows to three times its size."""
-    valid = text.decode(errors="replace").encode()
+    valid = make_valid(text)
     if len(valid) <= MAX_TEXT_BYTES or len(valid) == len(text):
         return valid
     return b"\n".join(part for line in valid.split(b"\n") for part in _cut(line, MAX_TEXT_BYTES))

@@ -8,12 +8,12 @@ daemon/logger/splunk.
 import posix
 import time
 
+from destination import TryAgain
 from json_text import parse_json
-from sender import TryAgain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from spool import Deadline
+    from deadline import Deadline
     from web_client import Answer, WebClient
 
 EVENTS = "/services/collector/event/1.0"

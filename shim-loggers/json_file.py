@@ -11,10 +11,11 @@ Source: moby, daemon/logger/jsonfilelog/jsonfilelog.go; shim-loggers-for-contain
 import posix
 import sys
 
+from deadline import Deadline
 from flags import DECIMAL, parse_bool, parse_flags, parse_size
 from local_copy import LocalCopy
-from pump import END_S, catch_signals, pump, tell_ready
-from spool import Deadline
+from pump import pump
+from shim import END_S, catch_signals, tell_ready
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ ATTRIBUTES = ("labels", "labels-regex", "env", "env-regex", "tag")
 FLAGS = (
     *("log-path", "fault-path", "max-size", "max-file", "compress"),
     *("container-id", "container-name", "container-image-id", "container-image-name"),
-    *("container-labels", "container-env"),
+    *("container-labels", "container-env", "container-env-names"),
     *(PREFIX + name for name in ATTRIBUTES),
     *("log-driver", "mode", "max-buffer-size"),
 )
@@ -102,7 +103,7 @@ def render_attributes(flags: dict[str, str], deadline: Deadline) -> bytes:
     """Return the member `attrs` of every record, and a comma; nothing if there are none.
 
     Raises:
-        OSError, ValueError: as `tags.read_attributes` and `tags.render_tag`.
+        OSError, ValueError: as the functions of `tags`.
     """
     asked = {name: flags[PREFIX + name] for name in ATTRIBUTES if PREFIX + name in flags}
     if not asked:
@@ -111,11 +112,12 @@ def render_attributes(flags: dict[str, str], deadline: Deadline) -> bytes:
         if name not in flags:
             raise ValueError(f"{name} is required")
     from connection import Connector
+    from destination import Setup
     from json_text import quote
     from reports import Reports
-    from sender import Setup
-    from tags import read_attributes, render_tag
+    from tags import load_env, read_attributes, render_tag
 
+    load_env(flags)
     setup = Setup(flags | asked, deadline, Reports("json-file", "", None), None)
     attributes = read_attributes(setup, Connector(flags, deadline))
     if "tag" in asked:

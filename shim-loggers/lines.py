@@ -4,8 +4,6 @@ import posix
 
 OVERHEAD_BYTES = 200
 """What holding some lines costs beside their text: the objects around it."""
-SEVERITIES = {"stdout": 6, "stderr": 3}
-"""Of a stream, where destinations want to know: informational, and error. Source: syslog(3)."""
 
 
 class Lines:

@@ -2,25 +2,25 @@
 
     logger --log-driver DRIVER --container-id ID --container-name NAME [--log-path FILE] …
 
-Two threads: this one reads the pipes, writes the copy and fills the spool; another one sends. What
-can't be set up ends this program before the container starts, and the file `--fault-path` says why.
+What can't be set up ends this program before the container starts, and the file `--fault-path` says
+why. What is needed only then, is loaded while the container is made; see delivery.py.
 """
 
 import posix
 import sys
-from _queue import Empty
-from _thread import stack_size, start_new_thread
 
+from deadline import Deadline
+from destination import Destination, Setup
 from flags import DECIMAL, parse_buffer_size, parse_flags, parse_size
-from lines import Lines
 from local_copy import LocalCopy
-from pump import END_S, STDOUT_FD, catch_signals, has_ended, pump, tell_ready
 from reports import Reports
-from sender import Destination, Sender, Setup
-from spool import Deadline, Spool
+from shim import catch_signals, tell_ready
 
 O_PATH = posix.O_PATH | posix.O_CLOEXEC
-STACK_BYTES = 256 * 1024
+O_RDONLY = posix.O_RDONLY | posix.O_CLOEXEC
+UMASK = 0o027
+CLONE_NEWNET = 0x40000000
+"""Source: setns(2), linux/sched.h."""
 REQUIRED = ("container-id", "container-name", "log-driver")
 """In the order in which shim-loggers-for-containerd asks for them."""
 FLAGS = (
@@ -39,63 +39,52 @@ DRIVERS = {
     "syslog": "to_syslog",
 }
 """Names of modules."""
+LATER = ("delivery", "endpoints", "json_text", "nameservers")
+"""Modules of ours that are loaded when they are needed, which may be after `_drop_rights`."""
 MODES = ("blocking", "non-blocking")
 
 
 def main() -> None:
     """Log until the container is gone."""
+    posix.umask(UMASK)
     flags = parse_flags(sys.argv[1:])
     # Opened as root: another user may own this directory, and not pass those that lead to it.
     fault_directory = posix.open(flags.get("fault-path", "/").rpartition("/")[0] or "/", O_PATH)
     try:
+        _enter_network(flags)
         setup = _set_up(flags)
         sigterm_fd = catch_signals(setup.deadline)
         destination = _make_destination(setup)
-        spool = _make_spool(flags, destination)
+        _check_buffer(flags)
         _drop_rights(flags)
         destination.open()
     except (OSError, ValueError) as error:
         _say_why(flags, fault_directory, error)
         posix._exit(1)
     tell_ready()
-    stack_size(STACK_BYTES)
-    sender = Sender(destination, spool, setup.deadline, setup.reports)
-    start_new_thread(sender.run, ())
-    _log(setup, spool, sender, destination, sigterm_fd)
+    from delivery import deliver
+
+    deliver(setup, destination, sigterm_fd)
     posix._exit(0)  # whatever the sender hangs in
 
 
-def _log(
-    setup: Setup, spool: Spool, sender: Sender, destination: Destination, sigterm_fd: int
-) -> None:
-    """Read until the pipes end, and wait until all is sent or the time is over."""
+def _enter_network(flags: dict[str, str]) -> None:
+    """Reach whatever this connects to through the interface of the task."""
+    if "netns" not in flags:
+        return
+    from libc import call
 
-    def give(lines: Lines) -> None:
-        if setup.copy is not None:
-            setup.copy.write(lines)
-        spool.put(lines, is_over)
+    fd = posix.open(flags["netns"], O_RDONLY)
+    if call("setns", fd, CLONE_NEWNET):
+        raise OSError(f"can't enter {flags['netns']}")
+    posix.close(fd)
 
-    def is_over() -> bool:
-        # While nobody reads the pipes: the logger of a terminal gets no SIGTERM.
-        if has_ended(STDOUT_FD):
-            setup.deadline.begin(END_S)
-        return setup.deadline.is_over()
 
-    pump(give, destination.max_line_bytes, sigterm_fd, setup.deadline)
-    setup.deadline.begin(END_S)
-    spool.close()
-    try:
-        sender.ended.get(timeout=setup.deadline.left_s(END_S) + 1)
-    except Empty:
-        setup.reports.trouble("the destination hangs")
-    lost = sender.count_left()
-    if lost or spool.dropped or destination.refused:
-        setup.reports.loss(
-            f"{lost} lines not delivered in time, {spool.dropped} dropped for want of room, "
-            f"{destination.refused} refused by the destination"
-        )
-    if setup.copy is not None:
-        setup.copy.close()
+def _check_buffer(flags: dict[str, str]) -> None:
+    mode = flags.get("mode", "blocking")
+    if mode not in MODES:
+        raise ValueError(f"unknown mode type: {mode}")
+    parse_buffer_size(flags)
 
 
 def _set_up(flags: dict[str, str]) -> Setup:
@@ -110,17 +99,6 @@ def _set_up(flags: dict[str, str]) -> Setup:
         copy = LocalCopy(flags["log-path"], max_bytes, int(flags.get("copy-max-file", "1")))
     reports = Reports(flags["log-driver"], flags["container-id"], copy)
     return Setup(flags, Deadline(), reports, copy)
-
-
-def _make_spool(flags: dict[str, str], destination: Destination) -> Spool:
-    mode = flags.get("mode", "blocking")
-    if mode not in MODES:
-        raise ValueError(f"unknown mode type: {mode}")
-    return Spool(
-        parse_buffer_size(flags),
-        blocking=mode == "blocking",
-        max_lines=destination.max_waiting_lines,
-    )
 
 
 def _make_destination(setup: Setup) -> Destination:
@@ -139,6 +117,8 @@ def _drop_rights(flags: dict[str, str]) -> None:
     if 0 in (uid, gid):
         raise ValueError("uid and gid can't be 0")
     if uid > 0 or gid > 0:
+        for module in LATER:
+            __import__(module)  # it may lie where only root gets
         posix.setgroups([])
     if gid > 0:
         posix.setresgid(gid, gid, gid)

@@ -5,9 +5,9 @@ when an answer doesn't fit into a datagram. Source: RFC 1035; resolv.conf(5).
 """
 
 import posix
-from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, inet_ntop, inet_pton, socket
+from _socket import AF_INET, AF_INET6, SOCK_DGRAM, SOCK_STREAM, inet_ntop, socket
 
-from spool import Deadline
+from deadline import Deadline
 
 PORT = 53
 TIMEOUT_S = 2.0
@@ -37,8 +37,6 @@ class Nameservers:
         Raises:
             OSError: there are none, or no server said so in time.
         """
-        if is_address(host):
-            return [host]
         if host.rstrip(".").rpartition(".")[2] == "localhost":
             return ["127.0.0.1", "::1"]  # no server is asked; source: RFC 6761, section 6.3
         fault = "no such host"
@@ -105,17 +103,6 @@ class Nameservers:
                     return answer
         finally:
             sock.close()
-
-
-def is_address(host: str) -> bool:
-    """Whether a host is given by its address."""
-    for family in (AF_INET, AF_INET6):
-        try:
-            inet_pton(family, host)
-        except OSError:
-            continue
-        return True
-    return False
 
 
 def _render_name(name: str) -> bytes:

@@ -11,13 +11,13 @@ Only modules that every interpreter has loaded, or that are a few kB: each conta
 Source: containerd, pkg/process/io_util.go and runtime/v2/logging.
 """
 
-import _signal  # type: ignore[import-not-found]  # `signal` loads enum: 5 ms of each start
 import posix
 import select
 import time
 
+from deadline import Deadline
 from lines import Lines, Splitter
-from spool import Deadline
+from shim import END_S
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,32 +25,12 @@ if TYPE_CHECKING:
 
 STDOUT_FD = 3
 STREAMS = {STDOUT_FD: "stdout", 4: "stderr"}
-READY_FD = 5
 READ_BYTES = 32 * 1024
 QUIET_MS = 2000
 """After one pipe has ended, the other is given up when nothing comes for so long: a container with
 a terminal has a stderr that never ends."""
-END_S = 9
-"""From SIGTERM, or the end of a pipe, to the end of everything, whatever happens. The shim kills
-12 s after SIGTERM."""
 MAX_LATE_READS = 64
 """After that end, so much is still read to be written down, or counted as lost, at least."""
-
-
-def catch_signals(deadline: Deadline) -> int:
-    """Begin the end when SIGTERM comes; return a file descriptor that is readable from then on."""
-    noticed, notice = posix.pipe()
-    posix.set_blocking(notice, False)
-    _signal.set_wakeup_fd(notice)
-    _signal.signal(_signal.SIGTERM, lambda number, frame: deadline.begin(END_S))
-    _signal.signal(_signal.SIGINT, _signal.SIG_IGN)
-    return noticed
-
-
-def tell_ready() -> None:
-    """Let the container start."""
-    posix.write(READY_FD, b"\0")
-    posix.close(READY_FD)
 
 
 def has_ended(fd: int) -> bool:

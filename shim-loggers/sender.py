@@ -8,80 +8,19 @@ and its deadline is over is anything given up, and then it is counted.
 import time
 from _queue import SimpleQueue
 
-from lines import Lines
-from local_copy import LocalCopy
+from deadline import Deadline
+from destination import Destination, TryAgain
+from libc import trim_heap
 from reports import Reports
-from spool import NO_LIMIT, Deadline, Empty, Spool
+from spool import Empty, Spool
 
 FIRST_PAUSE_S = 0.1
 QUIET_S = 1.0
 """Trouble that was expected isn't told if it is over so soon: a router starts with its task."""
 MAX_PAUSE_S = 10.0
-
-
-class Setup:
-    """What a destination is made with."""
-
-    def __init__(
-        self, flags: dict[str, str], deadline: Deadline, reports: Reports, copy: LocalCopy | None
-    ) -> None:
-        self.flags = flags
-        """By name, without the dashes; those without a value are left out."""
-        self.deadline = deadline
-        """No operation may take longer than it leaves."""
-        self.reports = reports
-        self.copy = copy
-
-
-class TryAgain(Exception):  # noqa: N818 - it is no error
-    """The destination can't take it now; the text says why."""
-
-    def __init__(self, text: str, sent: int = 0, *, expected: bool = False) -> None:
-        super().__init__(text)
-        self.expected = expected
-        """Whether that is nothing to speak of, if it doesn't last."""
-        self.sent = sent
-        """So many of the lines that were added got through in this attempt."""
-
-
-class Destination:
-    """What a driver is: lines are added, and sent at the latest when `flush` is called."""
-
-    max_line_bytes = 16 * 1024
-    """A longer line comes in pieces. Source: moby, daemon/logger/copier.go."""
-    max_waiting_lines = NO_LIMIT
-    """How many lines may wait for it, whatever the budget of bytes is."""
-    linger_s = 0.0
-    """How long lines may wait for others; 0: what is there is sent at once."""
-    refused = 0
-    """Lines that it would never have taken, and that are gone."""
-    kept_lines = 0
-    """Lines that a flush has kept back, as others may belong to them; none when the end has begun.
-    They are flushed again after `linger_s`."""
-    kept_cost = 0
-    """Bytes that these take."""
-
-    def open(self) -> None:
-        """Get ready; the container is started afterwards.
-
-        Raises:
-            OSError, ValueError: it can't be done, and the task fails with this text.
-        """
-
-    def add(self, lines: Lines) -> bool:
-        """Take lines over; return whether it is time to flush."""
-        raise NotImplementedError
-
-    def flush(self) -> None:
-        """Send all that was added.
-
-        Raises:
-            TryAgain: what was not sent yet stays, and the next flush sends it.
-        """
-        raise NotImplementedError
-
-    def close(self) -> None:
-        """Let go of the destination; nothing is added any more."""
+TRIM_BYTES = 512 * 1024
+"""After so much, and when nothing waits, its memory goes back to the kernel: else a logger that was
+once 10 MB behind keeps these 10 MB."""
 
 
 class Sender:
@@ -97,6 +36,8 @@ class Sender:
         self._added = 0
         """Lines that the destination has, and hasn't sent."""
         self._cost = 0
+        self._untrimmed = 0
+        """Bytes that were freed since memory was last given back."""
         self.ended: SimpleQueue[None] = SimpleQueue()
         """Gets one item when this is over."""
 
@@ -136,6 +77,11 @@ class Sender:
             elif due == float("inf"):
                 due = time.monotonic() + self._destination.linger_s
 
+    def _trim(self) -> None:
+        if self._untrimmed >= TRIM_BYTES and self._spool.is_empty():
+            self._untrimmed = 0
+            trim_heap()
+
     def _flush(self) -> float:
         """Flush until it succeeds; return when the next time is if nothing comes."""
         pause_s = FIRST_PAUSE_S
@@ -152,6 +98,8 @@ class Sender:
             else:
                 kept_lines, kept_cost = self._destination.kept_lines, self._destination.kept_cost
                 self._spool.free(self._cost - kept_cost, self._added - kept_lines)
+                self._untrimmed += self._cost - kept_cost
                 self._added, self._cost = kept_lines, kept_cost
+                self._trim()
                 break
         return time.monotonic() + self._destination.linger_s if self._added else float("inf")

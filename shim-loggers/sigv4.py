@@ -10,6 +10,10 @@ except ImportError:  # Python 3.11
 
 ALGORITHM = "AWS4-HMAC-SHA256"
 BLOCK_BYTES = 64
+LARGE_BYTES = 64 * 1024
+"""From this size on OpenSSL, which has TLS loaded already, is worth its 0.7 MB without TLS too: it
+needs a sixth of the time, in which other threads run. Smaller requests are those of a quiet logger.
+"""
 
 
 class Keys:
@@ -43,7 +47,7 @@ def render_signature(
     signed = sorted((name.lower(), value) for name, value in headers.items())
     names = ";".join(name for name, _ in signed)
     lines = "".join(f"{name}:{value}\n" for name, value in signed)
-    request = f"POST\n{path}\n\n{lines}\n{names}\n{sha256(body).hexdigest()}"
+    request = f"POST\n{path}\n\n{lines}\n{names}\n{_hash_body(body)}"
     moment = dict(signed)["x-amz-date"]
     place = f"{moment[:8]}/{scope.region}/{scope.service}/aws4_request"
     text = f"{ALGORITHM}\n{moment}\n{place}\n{sha256(request.encode()).hexdigest()}"
@@ -54,6 +58,17 @@ def render_signature(
         f"{ALGORITHM} Credential={keys.access_key}/{place}, SignedHeaders={names}, "
         f"Signature={key.hex()}"
     )
+
+
+def _hash_body(body: bytes) -> str:
+    if len(body) >= LARGE_BYTES:
+        try:
+            from _hashlib import openssl_sha256
+
+            return openssl_sha256(body).hexdigest()
+        except ImportError:  # the interpreter was replaced while this one runs
+            pass
+    return str(sha256(body).hexdigest())
 
 
 def _make_hmac(key: bytes, text: bytes) -> bytes:

@@ -6,6 +6,7 @@ What the sender has taken and not delivered counts as held: the budget bounds wh
 import time
 from _queue import Empty, SimpleQueue
 
+from destination import NO_LIMIT
 from lines import OVERHEAD_BYTES, Lines
 
 TYPE_CHECKING = False
@@ -18,11 +19,6 @@ SETTLE_S = 0.5
 """How often a reader that waits for room looks at its deadline."""
 MIN_ROOM_BYTES = 64 * 1024
 """A budget is at least what is read at once, twice."""
-NO_LIMIT = 2**63
-LAST_PAUSE_S = 1.0
-"""The longest pause when the end has begun: the destination may be back by then."""
-NAP_S = 0.25
-"""In a pause, how often is looked whether the end has begun."""
 
 
 class Spool:
@@ -81,6 +77,10 @@ class Spool:
     def free(self, cost: int, count: int) -> None:
         """The sender has got rid of so many bytes, and lines."""
         self._freed.put((cost, count))
+
+    def is_empty(self) -> bool:
+        """Whether there is nothing to take at the moment."""
+        return self._waiting.empty()
 
     def count_left(self) -> int:
         """How many lines nobody has taken; for the end, when nobody does any more."""
@@ -141,34 +141,3 @@ class Spool:
                 freed = self._freed.get(block=False)
         except Empty:
             pass
-
-
-class Deadline:
-    """When everything has to be over: never, until the end has begun."""
-
-    def __init__(self) -> None:
-        self.at = float("inf")
-
-    def begin(self, seconds: float) -> None:
-        """The end has begun; what came first counts."""
-        self.at = min(self.at, time.monotonic() + seconds)
-
-    def has_begun(self) -> bool:
-        """Whether the end has begun."""
-        return self.at != float("inf")
-
-    def left_s(self, at_most: float) -> float:
-        """Seconds that an operation may take; 0 if there are none."""
-        return max(0.0, min(at_most, self.at - time.monotonic()))
-
-    def rest(self, seconds: float) -> None:
-        """Do nothing for so long; for less when the end has begun."""
-        until = time.monotonic() + seconds
-        while (rest_s := self.left_s(until - time.monotonic())) > 0:
-            if self.has_begun():
-                until = min(until, time.monotonic() + LAST_PAUSE_S)
-            time.sleep(min(rest_s, NAP_S))
-
-    def is_over(self) -> bool:
-        """Whether there is no time left."""
-        return time.monotonic() >= self.at

@@ -12,15 +12,15 @@ import fcntl
 import sys
 import time
 
-from sender import Destination, TryAgain
+from destination import Destination, TryAgain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connection import Socket
+    from deadline import Deadline
     from lines import Lines
-    from spool import Deadline
 
 SIOCOUTQ = 0x5411
 """Source: tcp(7), linux/sockios.h."""

@@ -9,8 +9,8 @@ import time
 
 from aws_answers import parse_object
 from connection import Connector
+from deadline import Deadline
 from sigv4 import Keys
-from spool import Deadline
 from web_client import WebClient
 
 ENDPOINT = "http://169.254.170.2"

@@ -17,6 +17,8 @@ from cloudwatch import (
     LogStream,
 )
 from connection import Connector
+from deadline import Deadline
+from destination import Destination, Setup, TryAgain
 from events import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
@@ -29,8 +31,6 @@ from events import (
 )
 from flags import parse_bool, parse_buffer_size
 from lines import Lines
-from sender import Destination, Setup, TryAgain
-from spool import Deadline
 from task_credentials import Credentials, EndpointCredentials, FileCredentials
 from web_client import WebClient
 
@@ -236,10 +236,12 @@ def make(setup: Setup) -> AwsLogs:
     _check_format(flags)
     limit = StartLimit(setup.deadline)
     connector = Connector(flags, limit)
-    credentials: Credentials = FileCredentials()
+    credentials: Credentials
     if "awslogs-credentials-endpoint" in flags:
         place = flags["awslogs-credentials-endpoint"]
         credentials = EndpointCredentials(place, connector, limit)
+    else:
+        credentials = FileCredentials()
     url = flags.get("awslogs-endpoint", "").rstrip("/") or _render_url(region)
     client = WebClient(url, connector, limit)
     logs = CloudWatchLogs(url, client, region, credentials)

@@ -13,15 +13,14 @@ import select
 import time
 
 from connection import Connector, make_tls_context, parse_address
+from destination import Destination, Setup, TryAgain
 from flags import BINARY, parse_bool, parse_duration, parse_size
-from lines import Lines
-from sender import Destination, Setup, TryAgain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
-
     from connection import Address, Socket
+    from lines import Lines
+    from tls import Context
 
 FLAGS = (
     *("fluentd-address", "fluentd-tag", "fluentd-async", "fluentd-async-reconnect-interval"),
@@ -85,7 +84,7 @@ class Fluentd(Destination):
         if not self._async:
             self._connect()
 
-    def add(self, lines: Lines) -> bool:
+    def add(self, lines: "Lines") -> bool:
         self._waiting.append(lines)
         self._waiting_bytes += len(lines.text)
         return self._waiting_bytes >= CHUNK_BYTES
@@ -217,7 +216,7 @@ class Entries:
             for text in (name.replace("-", "_"), flags[name])
         )
 
-    def render(self, lines: Lines, texts: list[bytes]) -> list[bytes]:
+    def render(self, lines: "Lines", texts: list[bytes]) -> list[bytes]:
         """Return four pieces for each line, the last of which is its map of options, empty.
 
         The record is a map of strings.
@@ -272,7 +271,7 @@ def _render_tag(flags: dict[str, str]) -> str:
     return render_tag(flags, "fluentd-tag")
 
 
-def _make_tls(address: "Address", flags: dict[str, str]) -> "ssl.SSLContext | None":
+def _make_tls(address: "Address", flags: dict[str, str]) -> "Context | None":
     ca_path = flags.get("fluentd-capath", "")
     return make_tls_context(ca_path) if address.scheme == "tls" else None
 

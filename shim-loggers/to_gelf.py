@@ -4,35 +4,24 @@ Source: moby, daemon/logger/gelf; go-gelf, which it uses; Graylog documentation,
 """
 
 import posix
-import zlib
-from _socket import socket
 
 from connection import Connector, parse_address
-from datagrams import TOO_LONG, DatagramConnector, DatagramDestination
+from destination import SEVERITIES
 from json_text import quote
-from lines import SEVERITIES
 from local_copy import escape
-from stream import Stream, StreamDestination
 from tags import FLAGS as TAG_FLAGS
-from tags import read_attributes, read_name, render_tag
+from tags import load_env, read_attributes, read_name, render_tag
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
+
+    from destination import Destination, Setup
     from lines import Lines
-    from sender import Destination, Setup
 
 UDP_FLAGS = ("gelf-compression-type", "gelf-compression-level")
 TCP_FLAGS = ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay")
 FLAGS = ("gelf-address", *UDP_FLAGS, *TCP_FLAGS, *TAG_FLAGS)
-COMPRESSIONS = {"gzip": 31, "zlib": 15, "none": 0}
-"""What zlib calls window bits. Source: zlib's manual, deflateInit2."""
-FAST, SMALL = 1, 6
-"""Level, and memory: a message is short. go-gelf takes the same level; less memory is faster."""
-MAX_DATAGRAM_BYTES = 1420
-CHUNK_MAGIC = b"\x1e\x0f"
-CHUNK_BYTES = MAX_DATAGRAM_BYTES - 12
-MAX_CHUNKS = 128
-"""Source: go-gelf, gelf/udpwriter.go."""
 
 
 class Format:
@@ -42,8 +31,15 @@ class Format:
         self._fields = b""
         self._begin = b""
 
-    def set_fields(self, fields: dict[str, str]) -> None:
-        """Say what every message holds; what is empty is left out."""
+    def prepare(self, setup: "Setup", connector: Connector) -> None:
+        """Find out, once, what every message holds; what is empty is left out.
+
+        Raises:
+            OSError, ValueError: as `tags.read_attributes`.
+        """
+        if self._begin:
+            return
+        fields = _read_fields(setup, connector)
         self._fields = b"".join([b",%b:%b" % (quote(k), quote(v)) for k, v in fields.items() if v])
         host = quote(posix.uname().nodename)
         self._begin = b'{"version":"1.1","host":%b,"short_message":"' % host
@@ -64,59 +60,15 @@ class Format:
         return b'","timestamp":%d.%03d,"level":%d%b}' % (seconds, milliseconds, level, self._fields)
 
 
-class GelfStream(StreamDestination):
-    """TCP."""
-
-    def __init__(self, setup: "Setup", connector: Connector, place: tuple[str, int]) -> None:
-        self._form = Format()
-        self._setup = setup
-        self._connector = connector
-        stream = Stream(lambda: connector.connect(*place), setup.deadline)
-        super().__init__(stream, self._form.join, b"\0")
-
-    def open(self) -> None:
-        self._form.set_fields(_read_fields(self._setup, self._connector))
-        super().open()
-
-
-class GelfDatagrams(DatagramDestination):
-    """UDP, compressed, and in chunks when a message is long."""
-
-    def __init__(
-        self, setup: "Setup", connector: DatagramConnector, place: tuple[str, int]
-    ) -> None:
-        self._form = Format()
-        self._connector = connector
-        self._window, self._level = _parse_compression(setup.flags)
-        connect = lambda: connector.connect_udp(*place)  # noqa: E731 - it has a type
-        super().__init__(setup, connect, self._form.split, lossy=True)
-
-    def open(self) -> None:
-        self._form.set_fields(_read_fields(self._setup, self._connector))
-        super().open()
-
-    def send(self, sock: socket, message: bytes) -> None:
-        if self._window:
-            deflate = zlib.compressobj(self._level, zlib.DEFLATED, self._window, SMALL)
-            message = deflate.compress(message) + deflate.flush()
-        if len(message) <= MAX_DATAGRAM_BYTES:
-            sock.send(message)
-            return
-        chunks = [message[at : at + CHUNK_BYTES] for at in range(0, len(message), CHUNK_BYTES)]
-        if len(chunks) > MAX_CHUNKS:
-            raise OSError(TOO_LONG, "Message too long")
-        head = CHUNK_MAGIC + posix.urandom(8)
-        for number, chunk in enumerate(chunks):
-            sock.send(head + bytes([number, len(chunks)]) + chunk)
-
-
 def make(setup: "Setup") -> "Destination":
     """Read the flags.
 
     Raises:
         ValueError: one of them can't be.
+        OSError: the container's environment can't be read.
     """
     flags = setup.flags
+    load_env(flags)
     if "gelf-address" not in flags:
         raise ValueError("gelf-address is a required parameter")
     text = flags["gelf-address"]
@@ -126,15 +78,41 @@ def make(setup: "Setup") -> "Destination":
         raise ValueError("gelf: endpoint needs to be TCP or UDP")
     address = parse_address(text, ("tcp", "udp"), "", 0)
     render_tag(flags)
-    connector = DatagramConnector(flags, setup.deadline)
     place = (address.host, address.port)
     if address.scheme == "udp":
-        for name in TCP_FLAGS:
-            if name in flags:
-                raise ValueError(f'"{name}" is only valid for TCP')
-        return GelfDatagrams(setup, connector, place)
+        return _make_datagrams(setup, place)
     _check_tcp_flags(flags)
-    return GelfStream(setup, connector, place)
+    return _make_stream(setup, place)
+
+
+def _make_datagrams(setup: "Setup", place: tuple[str, int]) -> "Destination":
+    from datagrams import DatagramConnector
+    from gelf_datagrams import GelfDatagrams
+
+    for name in TCP_FLAGS:
+        if name in setup.flags:
+            raise ValueError(f'"{name}" is only valid for TCP')
+    form = Format()
+    connector = DatagramConnector(setup.flags, setup.deadline)
+
+    def connect() -> "socket":
+        form.prepare(setup, connector)
+        return connector.connect_udp(*place)
+
+    return GelfDatagrams(setup, connect, form.split)
+
+
+def _make_stream(setup: "Setup", place: tuple[str, int]) -> "Destination":
+    from stream import Stream, StreamDestination
+
+    form = Format()
+    connector = Connector(setup.flags, setup.deadline)
+
+    def connect() -> "socket":
+        form.prepare(setup, connector)
+        return connector.connect(*place)
+
+    return StreamDestination(Stream(connect, setup.deadline), form.join, b"\0")
 
 
 def _check_tcp_flags(flags: dict[str, str]) -> None:
@@ -144,18 +122,6 @@ def _check_tcp_flags(flags: dict[str, str]) -> None:
     for name in TCP_FLAGS:
         if not flags.get(name, "0").isdecimal():
             raise ValueError(f"{name} must be a positive integer")
-
-
-def _parse_compression(flags: dict[str, str]) -> tuple[int, int]:
-    kind = flags.get("gelf-compression-type", "gzip")
-    if kind not in COMPRESSIONS:
-        raise ValueError(f'gelf: invalid compression type "{kind}"')
-    level = flags.get("gelf-compression-level", str(FAST))
-    if level not in ("-1", *"0123456789"):
-        raise ValueError(
-            f'unknown value "{level}" for log opt "gelf-compression-level" for gelf log driver'
-        )
-    return COMPRESSIONS[kind], int(level)
 
 
 def _read_fields(setup: "Setup", connector: Connector) -> dict[str, str]:

@@ -11,15 +11,15 @@ from _socket import SCM_RIGHTS, SOCK_DGRAM, SOL_SOCKET, socket
 
 from connection import Connector
 from datagrams import TOO_LONG, DatagramDestination
-from lines import SEVERITIES
+from destination import SEVERITIES
 from reports import JOURNAL
 from tags import FLAGS as TAG_FLAGS
-from tags import read_attributes, read_name, render_tag, shorten_id
+from tags import load_env, read_attributes, read_name, render_tag, shorten_id
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from destination import Setup
     from lines import Lines
-    from sender import Setup
 
 FLAGS = ("journald-socket", *TAG_FLAGS)
 NO_BUFFER = 105
@@ -89,7 +89,9 @@ def make(setup: "Setup") -> Journal:
 
     Raises:
         ValueError: the tag can't be.
+        OSError: the container's environment can't be read.
     """
+    load_env(setup.flags)
     return Journal(setup)
 
 

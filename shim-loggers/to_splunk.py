@@ -7,21 +7,22 @@ import posix
 import time
 
 from connection import Connector
+from destination import Destination, Setup, TryAgain
 from endpoints import fetch
 from flags import parse_bool, parse_buffer_size, parse_duration
 from hec import BadEventError, Collector
 from json_text import parse_json, quote
 from lines import Lines
 from local_copy import escape
-from sender import Destination, Setup, TryAgain
 from tags import FLAGS as TAG_FLAGS
-from tags import read_attributes, render_tag
+from tags import load_env, read_attributes, render_tag
 from web_client import WebClient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import ssl
     from _socket import socket
+
+    from tls import Context, TlsSocket
 
 FLAGS = (
     *("splunk-url", "splunk-token", "splunk-token-endpoint", "splunk-verify-connection"),
@@ -221,9 +222,10 @@ def make(setup: Setup) -> Splunk:
 
     Raises:
         ValueError: one of them is missing, or can't be.
-        OSError: the certificates can't be read.
+        OSError: the certificates, or the container's environment, can't be read.
     """
     flags = setup.flags
+    load_env(flags)
     if "splunk-url" not in flags:
         raise ValueError("splunk-url is required")
     if "splunk-token" not in flags and "splunk-token-endpoint" not in flags:
@@ -258,7 +260,7 @@ class NamingConnector(Connector):
         super().__init__(flags, setup.deadline)
         self._ca_name = flags.get("splunk-caname", "")
 
-    def secure(self, sock: "socket", host: str, context: "ssl.SSLContext") -> "ssl.SSLSocket":
+    def secure(self, sock: "socket", host: str, context: "Context") -> "TlsSocket":
         return super().secure(sock, self._ca_name or host, context)
 
 

@@ -10,11 +10,9 @@ import posix
 import time
 from _socket import SOCK_DGRAM
 
-from connection import Address, make_tls_context, parse_address
-from datagrams import DatagramConnector, DatagramDestination
+from connection import Address, Connector, make_tls_context, parse_address
+from destination import SEVERITIES
 from flags import parse_bool
-from lines import SEVERITIES
-from stream import Stream, StreamDestination
 from tags import FLAGS as TAG_FLAGS
 from tags import render_tag
 
@@ -23,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from connection import Socket
+    from destination import Destination, Setup
     from lines import Lines
-    from sender import Destination, Setup
 
 FLAGS = (
     *("syslog-address", "syslog-facility", "syslog-format"),
@@ -96,24 +94,31 @@ def make(setup: "Setup") -> "Destination":
         raise ValueError("Invalid syslog format")
     facility = _parse_facility(flags.get("syslog-facility", "daemon"))
     form = Format(name, facility, render_tag(flags))
-    connector = DatagramConnector(flags, setup.deadline)
-    host, port, path = address.host, address.port, address.path
-    if address.scheme == "udp":
-        connect = lambda: connector.connect_udp(host, port)  # noqa: E731 - one of several
-        return DatagramDestination(setup, connect, form.split, lossy=True)
-    if address.scheme == "unixgram":
-        connect = lambda: connector.connect_unix(path, SOCK_DGRAM)  # noqa: E731 - as above
-        return DatagramDestination(setup, connect, form.split)
+    if address.scheme in ("udp", "unixgram"):
+        return _make_datagrams(setup, address, form)
+    from stream import Stream, StreamDestination
+
     encrypted = address.scheme == "tcp+tls"
     encode = form.count if encrypted and name.startswith("rfc5424") else form.join
-    stream = Stream(_make_connect(setup, connector, address), setup.deadline, encrypted=encrypted)
+    stream = Stream(_make_connect(setup, address), setup.deadline, encrypted=encrypted)
     return StreamDestination(stream, encode, b"\n")
 
 
-def _make_connect(
-    setup: "Setup", connector: DatagramConnector, address: Address
-) -> "Callable[[], Socket]":
+def _make_datagrams(setup: "Setup", address: Address, form: Format) -> "Destination":
+    from datagrams import DatagramConnector, DatagramDestination
+
+    connector = DatagramConnector(setup.flags, setup.deadline)
+    host, port, path = address.host, address.port, address.path
+    if address.scheme == "udp":
+        connect = lambda: connector.connect_udp(host, port)  # noqa: E731 - one of two
+        return DatagramDestination(setup, connect, form.split, lossy=True)
+    connect = lambda: connector.connect_unix(path, SOCK_DGRAM)  # noqa: E731 - as above
+    return DatagramDestination(setup, connect, form.split)
+
+
+def _make_connect(setup: "Setup", address: Address) -> "Callable[[], Socket]":
     host, port, flags = address.host, address.port, setup.flags
+    connector = Connector(flags, setup.deadline)
     if address.scheme == "unix":
         return lambda: connector.connect_unix(address.path)
     if address.scheme == "tcp":

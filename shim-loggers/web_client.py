@@ -5,7 +5,7 @@ Source: RFC 9112.
 """
 
 from connection import Connector, make_tls_context
-from spool import Deadline
+from deadline import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

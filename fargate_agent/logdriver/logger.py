@@ -48,13 +48,14 @@ class LoggerDriver(LogDriver):
         check_options(container, self.options.known)
         self._check_secrets(container)
         self._check_paths(container)
+        given = {**log.options, **log.plain_secrets, **log.secrets}
         for name in self.options.required:
-            if not log.options.get(name) and name not in log.secrets:
+            if not given.get(name):
                 raise _refuse_arguments(container, f"{name} is required")
         told = {
             self.options.renamed.get(name, name): value
             for name, value in log.options.items()
-            if name not in log.secrets and name not in COMMON_OPTIONS
+            if name not in COMMON_OPTIONS
         }
         return render_uri(
             self.settings.program,

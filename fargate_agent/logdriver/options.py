@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Final
 
-from fargate_agent.plan import TMDS_ADDRESS, ContainerPlan, TaskPlan, render_secrets_id
+from fargate_agent.plan import SECRET_OPTIONS, TMDS_ADDRESS, ContainerPlan, TaskPlan
 
 ATTRIBUTES: Final = ("labels", "labels-regex", "env", "env-regex")
 """Which labels and variables of the container go along with its output."""
-SPLUNK_TOKEN: Final = "splunk-token"  # noqa: S105 - its name
 
 Add = Callable[[TaskPlan, ContainerPlan], Mapping[str, str]]
 
@@ -26,8 +25,8 @@ class DriverOptions:
 
     known: tuple[str, ...]
     required: tuple[str, ...] = ()
-    secrets: tuple[str, ...] = ()
-    """Known options that may be secrets; the logger fetches their values itself."""
+    secrets: frozenset[str] = frozenset()
+    """Known options that are secrets; the logger fetches their values itself."""
     renamed: Mapping[str, str] = field(default_factory=dict)
     """Flags that aren't named as the option is."""
     add: Add = lambda task, container: {}
@@ -63,27 +62,32 @@ def _add_awslogs(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
 
 
 def _add_splunk(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
-    """A token that is a secret never stands on a command line; the logger asks for it."""
-    attributes = add_attributes(task, container)
-    if SPLUNK_TOKEN not in container.log.secrets:
-        return attributes
-    endpoint = f"http://{TMDS_ADDRESS}/v2/splunk-token/{render_secrets_id(task, container)}"
-    return {**attributes, "splunk-token-endpoint": endpoint}
+    """The token never stands on a command line; the logger asks for it."""
+    endpoint = f"http://{TMDS_ADDRESS}/v2/splunk-token/{container.log.secrets_id}"
+    return {**add_attributes(task, container), "splunk-token-endpoint": endpoint}
 
 
 def add_attributes(_task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
     """Tell of the container what its tag and its attributes are made of, and no more than that.
 
-    A regular expression is for the logger: one that takes for ever would stop the agent.
+    A regular expression is for the logger: one that takes for ever would stop the agent. Variables
+    are told by name only, since whoever may list processes reads it; the logger gets their values
+    from where runC does.
     """
-    options = container.log.options
-    flags = {"container-image-name": container.image}
-    for kind, values in (("labels", container.labels), ("env", container.environment)):
-        names = values if options.get(f"{kind}-regex") else options.get(kind, "").split(",")
-        chosen = {name: value for name, value in values.items() if name in names}
-        if chosen:
-            flags[f"container-{kind}"] = json.dumps(chosen)
+    options, flags = container.log.options, {"container-image-name": container.image}
+    if labels := _choose("labels", container.labels, options):
+        flags["container-labels"] = json.dumps(labels)
+    if env := _choose("env", container.environment, options).keys() - container.secrets.keys():
+        flags["container-env-names"] = json.dumps(sorted(env))
     return flags
+
+
+def _choose(kind: str, values: Mapping[str, str], options: Mapping[str, str]) -> Mapping[str, str]:
+    """Return those that a logger may need: all, if it is to search them."""
+    if options.get(f"{kind}-regex"):
+        return values
+    names = options.get(kind, "").split(",")
+    return {name: value for name, value in values.items() if name in names}
 
 
 OPTIONS: Final[Mapping[str, DriverOptions]] = {
@@ -118,10 +122,10 @@ OPTIONS: Final[Mapping[str, DriverOptions]] = {
             "splunk-verify-connection",
             "tag",
             *ATTRIBUTES,
-            SPLUNK_TOKEN,
+            "splunk-token",
         ),
-        required=("splunk-url", SPLUNK_TOKEN),
-        secrets=(SPLUNK_TOKEN,),
+        required=("splunk-url", "splunk-token"),
+        secrets=SECRET_OPTIONS["splunk"],
         renamed={"tag": "splunk-tag"},
         add=_add_splunk,
         files=("splunk-capath",),

@@ -5,7 +5,7 @@ container ids) follows from the task id alone, so an agent that restarts finds w
 left behind by making the same plan again.
 """
 
-from fargate_agent.plan.containers import plan_containers, render_runtime_id
+from fargate_agent.plan.containers import SECRET_OPTIONS, plan_containers, render_runtime_id
 from fargate_agent.plan.enis import plan_enis
 from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
 from fargate_agent.plan.model import (
@@ -26,12 +26,13 @@ from fargate_agent.plan.model import (
     TmpfsPlan,
     UlimitPlan,
 )
-from fargate_agent.plan.roles import plan_role, render_secrets_id
+from fargate_agent.plan.roles import plan_role
 from fargate_agent.plan.support import refuse_unsupported
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import TaskMessage
 
 __all__ = [
+    "SECRET_OPTIONS",
     "TMDS_ADDRESS",
     "Condition",
     "ContainerPlan",
@@ -50,7 +51,6 @@ __all__ = [
     "UlimitPlan",
     "plan_task",
     "render_runtime_id",
-    "render_secrets_id",
 ]
 
 

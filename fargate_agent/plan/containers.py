@@ -28,6 +28,9 @@ MAX_CPU_SHARES: Final = 262_144
 MIN_CPU_SHARES: Final = 2
 """Source: amazon-ecs-agent, agent/api/task/task_linux.go, `minimumCPUShare`; Linux' own bounds."""
 
+SECRET_OPTIONS: Final = {"splunk": frozenset({"splunk-token"})}
+"""The options of log drivers that are secrets by their nature."""
+
 LOG_FAULTS_DIRECTORY: Final = "log-faults"
 """Below the directory of the task."""
 
@@ -152,7 +155,7 @@ def _plan_container(
         readonly_rootfs=container.readonly_root_filesystem,
         terminal=container.pseudo_terminal,
         labels={**container.docker_labels, **_ecs_labels(container.name, task)},
-        log=_plan_log(container, site),
+        log=_plan_log(container, task.arn, site),
         log_path=site.logs_dir / arn.task_id / f"{container.name}.log",
         log_fault_path=site.tasks_dir / arn.task_id / LOG_FAULTS_DIRECTORY / container.name,
         depends_on=tuple(_plan_dependency(container.name, d) for d in container.depends_on),
@@ -168,14 +171,19 @@ def _plan_container(
     )
 
 
-def _plan_log(container: ContainerMessage, site: Site) -> LogPlan:
+def _plan_log(container: ContainerMessage, task_arn: str, site: Site) -> LogPlan:
+    """Put secrets apart, so that nobody shows them who shows options."""
     log = container.log_configuration
     if log is None:
         return LogPlan(driver=site.default_log_driver, options={})
+    hidden = SECRET_OPTIONS.get(log.log_driver, frozenset())
+    key = f"{site.secrets_key}/{task_arn}/{container.name}"
     return LogPlan(
         driver=log.log_driver,
-        options=log.options,
+        options={name: value for name, value in log.options.items() if name not in hidden},
         secrets={secret.name: secret.value_from for secret in log.secret_options},
+        plain_secrets={name: value for name, value in log.options.items() if name in hidden},
+        secrets_id=str(uuid.uuid5(uuid.NAMESPACE_URL, key)),
     )
 
 

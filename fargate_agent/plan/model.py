@@ -1,5 +1,6 @@
 """The plan of a task as data: frozen, and with every name in it decided."""
 
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,6 +43,9 @@ class Site:
     region: str = "us-east-1"
     default_log_driver: str = "json-file"
     """Of a container that names none."""
+    secrets_key: str = field(default_factory=secrets.token_hex, repr=False)
+    """What ids that containers must not guess are made from. An agent that starts anew has another
+    one: what they stand for is kept in memory only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +113,10 @@ class LogPlan:
     options: Mapping[str, str]
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Further options, by name: the ARN of a secret or parameter, or a parameter's name."""
+    plain_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Options that are secrets by their nature, with the values that the message had."""
+    secrets_id: str = field(default="", repr=False)
+    """Names the secrets on the metadata endpoint; containers can't guess it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,8 +1,6 @@
 """From the roles of a message to those of a plan; pure."""
 
-import uuid
-
-from fargate_agent.plan.model import ContainerPlan, RoleKeys, RolePlan, TaskPlan
+from fargate_agent.plan.model import RoleKeys, RolePlan
 from fargate_agent.wire.messages import RoleCredentialsMessage
 
 
@@ -13,16 +11,6 @@ def plan_role(message: RoleCredentialsMessage | None) -> RolePlan | None:
     return RolePlan(
         arn=message.role_arn, credentials_id=message.credentials_id, given=_read_keys(message)
     )
-
-
-def render_secrets_id(task: TaskPlan, container: ContainerPlan) -> str:
-    """Name the secrets of a container's log options on the metadata endpoint.
-
-    It follows from the id of the role's credentials, so containers can't know it either.
-    """
-    role = task.execution_role
-    secret = "" if role is None else role.credentials_id
-    return str(uuid.uuid5(uuid.NAMESPACE_URL, f"{secret}/{container.name}"))
 
 
 def _read_keys(message: RoleCredentialsMessage) -> RoleKeys | None:

@@ -6,7 +6,7 @@ nobody can guess, and the first who reads one is the last.
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from fargate_agent.plan import ContainerPlan, TaskPlan, render_secrets_id
+from fargate_agent.plan import ContainerPlan, TaskPlan
 
 FetchSecrets = Callable[[TaskPlan, Collection[str]], Awaitable[Mapping[str, str]]]
 """Returns values by what refers to them."""
@@ -33,22 +33,24 @@ class LogSecrets:
         waiting = [
             container
             for container in task.containers
-            if container.log.secrets and not await self._exists(container)
+            if (container.log.secrets or container.log.plain_secrets)
+            and not await self._exists(container)
         ]
         wanted = {one for container in waiting for one in container.log.secrets.values()}
         values = await self.fetch(task, wanted)
         for container in waiting:
-            self._options[render_secrets_id(task, container)] = {
-                option: values[one] for option, one in container.log.secrets.items()
+            self._options[container.log.secrets_id] = {
+                **container.log.plain_secrets,
+                **{option: values[one] for option, one in container.log.secrets.items()},
             }
 
     def take(self, task: TaskPlan, secrets_id: str, option: str) -> str | None:
         """Return a value, and forget it; None if that id isn't the task's, or has none."""
-        ids = {render_secrets_id(task, container) for container in task.containers}
+        ids = {container.log.secrets_id for container in task.containers}
         known = self._options.get(secrets_id, {}) if secrets_id in ids else {}
         return known.pop(option, None)
 
     def forget(self, task: TaskPlan) -> None:
         """Keep nothing of a task."""
         for container in task.containers:
-            self._options.pop(render_secrets_id(task, container), None)
+            self._options.pop(container.log.secrets_id, None)

@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+from aiohttp import web
 
 from fargate_agent.network.namespaces import socket_in_netns
 from tests.e2e.test_restart import process_of
@@ -18,10 +20,12 @@ from tests.fixtures.machine import wait_for
 from tests.fixtures.nameserver import NameServer
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
+from tests.integration.test_log_attributes import read_command_lines
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 SERVER: Final = f"{OUTSIDE}.1"
+HEC_PORT: Final = 8088
 NAME: Final = "logs.test"
 PORTS: Final = {"fluentd": 24224, "gelf": 12201, "syslog": 514}
 
@@ -33,6 +37,8 @@ class Outside:
     names: NameServer = field(default_factory=lambda: NameServer(records={(NAME, "A"): [SERVER]}))
     received: dict[tuple[int, str], bytes] = field(default_factory=dict)
     """By port, and the address that it came from."""
+    collected: list[tuple[str, str]] = field(default_factory=list)
+    """What Splunk's collector was given: authorization, and events."""
 
     @asynccontextmanager
     async def serve(self, netns: Path) -> AsyncIterator[None]:
@@ -42,9 +48,18 @@ class Outside:
                 await asyncio.start_server(self._take, sock=bind(netns, socket.SOCK_STREAM, port))
                 for port in PORTS.values()
             ]
+            hec = bind(netns, socket.SOCK_STREAM, HEC_PORT)
+            servers.append(
+                await asyncio.get_running_loop().create_server(web.Server(self._collect), sock=hec)
+            )
             yield
             for server in servers:
                 server.close()
+
+    async def _collect(self, request: web.BaseRequest) -> web.Response:
+        if events := await request.text():
+            self.collected.append((request.headers["Authorization"], events))
+        return web.json_response({"text": "Success", "code": 0})
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         source = (writer.get_extra_info("sockname")[1], writer.get_extra_info("peername")[0])
@@ -202,4 +217,52 @@ async def test_task_that_cannot_log_does_not_start_and_says_why(
     assert task["stopCode"] == "TaskFailedToStart"
     assert "exitCode" not in task["containers"][0]
     assert not any("started" in line for line in await stack.logs(arn))
+    assert stack.leftovers(arn) == []
+
+
+def read_files(directory: Path) -> dict[Path, bytes]:
+    """Return what stands in all files of a directory and below it."""
+    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+async def test_token_and_environment_stand_in_no_argument_no_log_and_no_file(
+    stack: Stack, registry: FakeRegistry, destinations: Outside
+) -> None:
+    token, shown, hidden = (uuid.uuid4().hex for _ in range(3))
+    secrets = [one.encode() for one in (token, shown, hidden)]
+    chosen = {"env-regex": "^STAGE$"}
+    options = {"splunk-url": f"http://{SERVER}:{HEC_PORT}", "splunk-token": token, **chosen}
+    splunk = {"logConfiguration": {"logDriver": "splunk", "options": options}}
+    values = {"STAGE": shown, "PASSWORD": hidden}
+    environment = [{"name": name, "value": value} for name, value in values.items()]
+    arn = run(
+        stack,
+        *(
+            tool(name, "echo hello; sleep 1000", environment=environment, **log)
+            for name, log in (("splunk", splunk), ("gelf", logging("gelf", **chosen)))
+        ),
+    )
+    await stack.wait_for(arn, "RUNNING")
+    await destinations.wait_for("gelf", shown.encode())
+    async with asyncio.timeout(DEADLINE_S):
+        while not any(shown in events for _, events in destinations.collected):
+            await asyncio.sleep(0.02)
+
+    files = read_files(stack.root / "agent")
+    # The message itself, as long as the task runs: an agent that starts anew has nothing else.
+    (record,) = (stack.root / "agent" / "records").glob("*.json")
+    message = files.pop(record)
+    assert [one for one in secrets if one not in message] == []
+    assert (record.stat().st_mode & 0o777, record.parent.stat().st_mode & 0o777) == (0o600, 0o700)
+    seen = b"".join([stack.agent.log.read_bytes(), read_command_lines(), *files.values()])
+    assert arn.rpartition("/")[2].encode() in seen
+    assert [one for one in secrets if one in seen] == []
+    assert {authorization for authorization, _ in destinations.collected} == {f"Splunk {token}"}
+    arrived = str(destinations.collected).encode() + b"".join(destinations.received.values())
+    assert hidden.encode() not in arrived
+    stack.stop(arn)
+    await stack.wait_for(arn, "STOPPED")
+    wait_for(lambda: not record.exists(), "the record to go", DEADLINE_S)
+    left = b"".join([stack.agent.log.read_bytes(), *read_files(stack.root / "agent").values()])
+    assert [one for one in secrets if one in left] == []
     assert stack.leftovers(arn) == []

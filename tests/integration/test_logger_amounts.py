@@ -99,7 +99,11 @@ class Counter:
     lines: int = 0
 
     def take(self, listener: socket.socket) -> None:
-        """Read what comes over one connection."""
+        """Read what comes over one connection, or as datagrams until an empty one."""
+        if listener.type == socket.SOCK_DGRAM:
+            while data := listener.recv(1 << 16):
+                self.lines += data.startswith(self.mark)
+            return
         connection, _ = listener.accept()
         rest = b""
         with connection:
@@ -110,15 +114,25 @@ class Counter:
 
 
 @contextmanager
-def counting_socket(place: Path, mark: bytes) -> Iterator[Counter]:
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(place))
-        listener.listen()
+def counting_socket(listener: socket.socket, mark: bytes) -> Iterator[Counter]:
+    with listener:
         counter = Counter(mark)
         thread = threading.Thread(target=counter.take, args=(listener,))
         thread.start()
         yield counter
+        if listener.type == socket.SOCK_DGRAM:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as end:
+                end.connect(listener.getsockname())
+                end.send(b"")
         thread.join(DEADLINE_S)
+
+
+def listen(place: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, kind)
+    listener.bind(str(place))
+    if kind == socket.SOCK_STREAM:
+        listener.listen()
+    return listener
 
 
 @contextmanager
@@ -162,15 +176,29 @@ def counting_server(mark: bytes) -> Iterator[tuple[str, Counter]]:
 
 @contextmanager
 def count_fluentd(directory: Path) -> Iterator[tuple[dict[str, str], Counter]]:
-    with counting_socket(directory / "socket", b"\xa3log\xda") as counter:
+    with counting_socket(listen(directory / "socket"), b"\xa3log\xda") as counter:
         flags = {"fluentd-address": f"unix://{directory}/socket", "fluentd-request-ack": "false"}
         yield flags, counter
 
 
 @contextmanager
 def count_syslog(directory: Path) -> Iterator[tuple[dict[str, str], Counter]]:
-    with counting_socket(directory / "socket", b"]: x") as counter:
+    with counting_socket(listen(directory / "socket"), b"]: x") as counter:
         yield {"syslog-address": f"unix://{directory}/socket"}, counter
+
+
+@contextmanager
+def count_gelf(_: Path) -> Iterator[tuple[dict[str, str], Counter]]:
+    listener = socket.create_server(("127.0.0.1", 0))
+    with counting_socket(listener, b'"short_message":"x') as counter:
+        yield {"gelf-address": f"tcp://127.0.0.1:{listener.getsockname()[1]}"}, counter
+
+
+@contextmanager
+def count_journald(directory: Path) -> Iterator[tuple[dict[str, str], Counter]]:
+    place = directory / "socket"
+    with counting_socket(listen(place, socket.SOCK_DGRAM), b"MESSAGE=x") as counter:
+        yield {"journald-socket": str(place)}, counter
 
 
 @contextmanager
@@ -190,6 +218,8 @@ def count_splunk(_: Path) -> Iterator[tuple[dict[str, str], Counter]]:
 COUNTERS = {
     "awslogs": count_awslogs,
     "fluentd": count_fluentd,
+    "gelf": count_gelf,
+    "journald": count_journald,
     "splunk": count_splunk,
     "syslog": count_syslog,
 }

@@ -1,7 +1,9 @@
 """`logger` as containerd's shim starts it: what holds for every driver that has a destination."""
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -13,13 +15,16 @@ import pytest
 from tests.fixtures.forward import ForwardServer, forward_server, start_to
 from tests.fixtures.loggers import (
     DEADLINE_S,
+    LOGGER,
     SHIM_WAITS_S,
     StartLogger,
     read_records,
     read_text,
     render_flags,
+    running_loggers,
 )
 from tests.fixtures.machine import wait_for
+from tests.fixtures.sinks import stream_sink
 
 NOBODY = 65534
 
@@ -61,6 +66,16 @@ def test_logger_is_ready_with_one_byte_when_it_has_connected(
         pytest.param(["--max-buffer-size", "3q"], "invalid size: '3q'", id="size"),
         pytest.param(["--uid", "0"], "uid and gid can't be 0", id="root"),
         pytest.param(["--what", "x"], "unknown flag: --what", id="unknown-flag"),
+        pytest.param(
+            ["--netns", "/nowhere"],
+            "[Errno 2] No such file or directory: '/nowhere'",
+            id="no-network-namespace",
+        ),
+        pytest.param(
+            ["--netns", "/proc/self/ns/uts"],
+            "can't enter /proc/self/ns/uts",
+            id="another-kind-of-namespace",
+        ),
         pytest.param(
             ["--fluentd-address", "tcp://127.0.0.1:9"],
             "dial tcp 127.0.0.1:9: connect: connection refused",
@@ -295,6 +310,33 @@ def test_other_user_can_say_why_and_its_copy_stays_bounded(
     assert "connection refused" in (owned / "fault").read_text()
     assert (closed / "web.log").stat().st_size <= 10_000
     assert int(read_records(closed / "web.log")[-1]["log"]) == 999
+
+
+@pytest.mark.root
+def test_other_user_need_not_get_where_the_program_lies(tmp_path: Path) -> None:
+    program = tmp_path / "closed" / "shim-loggers" / LOGGER.name
+    shutil.copytree(LOGGER.parent, program.parent)
+    program.parent.parent.chmod(0o700)
+
+    with stream_sink() as sink, running_loggers(program) as start:
+        logger = start(
+            *render_flags(
+                log_driver="gelf",
+                gelf_address=f"tcp://localhost:{sink.port}",
+                dns_servers="127.0.0.1",
+                labels="tier",
+                container_labels='{"tier": "front"}',
+                uid=NOBODY,
+                gid=NOBODY,
+            )
+        )
+        logger.write(b"hello\n")
+        logger.delete()
+
+    messages = [json.loads(message) for message in sink.split(b"\0")]
+    assert [(message["short_message"], message["_tier"]) for message in messages] == [
+        ("hello", "front")
+    ]
 
 
 @pytest.fixture

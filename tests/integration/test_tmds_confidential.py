@@ -15,7 +15,7 @@ from fargate_agent.drivers import ContainerUsage
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import inside, socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
-from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task, render_secrets_id
+from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
 from fargate_agent.roles.aws import AwsSite
 from fargate_agent.roles.credentials import Roles, RoleSettings
 from fargate_agent.task.status import TaskFacts
@@ -36,6 +36,8 @@ SPLUNK = {
     "options": {"splunk-url": "http://splunk:8088"},
     "secretOptions": [{"name": "splunk-token", "valueFrom": SECRET}],
 }
+
+PLAIN = {"splunk-url": "http://splunk:8088", "splunk-token": "splunk-secret"}
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def credentials_path(task: TaskPlan) -> str:
 
 
 def token_path(task: TaskPlan, index: int = 0) -> str:
-    return f"/v2/splunk-token/{render_secrets_id(task, task.containers[index])}"
+    return f"/v2/splunk-token/{task.containers[index].log.secrets_id}"
 
 
 @pytest.fixture
@@ -242,8 +244,19 @@ async def test_agent_that_starts_anew_assumes_the_role_anew(
     assert len(front.calls) == 2
 
 
-async def test_splunk_token_is_read_once(agent: Agent, endpoint: TaskMetadata, netns: Path) -> None:
-    task = agent.plan(netns, container_json(logConfiguration=SPLUNK))
+@pytest.mark.parametrize(
+    ("log", "role"),
+    [
+        pytest.param(SPLUNK, True, id="secret"),
+        pytest.param({"logDriver": "splunk", "options": PLAIN}, True, id="plain"),
+        pytest.param({"logDriver": "splunk", "options": PLAIN}, False, id="plain-without-a-role"),
+        pytest.param({**SPLUNK, "options": {"splunk-token": "other"}}, True, id="both"),
+    ],
+)
+async def test_splunk_token_is_read_once(
+    agent: Agent, endpoint: TaskMetadata, netns: Path, log: dict[str, Any], role: bool
+) -> None:
+    task = agent.plan(netns, container_json(logConfiguration=log), role=role)
     await endpoint.ensure(task)
 
     answers = [await fetch(netns, token_path(task)) for _ in range(2)]

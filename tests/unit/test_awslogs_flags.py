@@ -1,9 +1,9 @@
 """What the driver awslogs wants to be told."""
 
 import pytest
+from deadline import Deadline
+from destination import Setup
 from reports import Reports
-from sender import Setup
-from spool import Deadline
 from to_awslogs import AwsLogs, make
 
 REQUIRED = {

@@ -16,6 +16,7 @@ from tests.messages import TASK_ID, container_json, site, task_message
 DATA = Path(__file__).parents[1] / "data" / "firelens"
 DIRECTORY = Path(f"/srv/tasks/{TASK_ID}")
 OUTPUT_KEYS = {"fluentbit": "Name", "fluentd": "@type"}
+SITE = site(Path("/srv"))
 
 
 def router(kind: str = "fluentbit", **changes: Any) -> dict[str, Any]:
@@ -31,7 +32,7 @@ def sender(name: str = "web", options: dict[str, str] | None = None, **log: Any)
 
 
 def plan(*containers: dict[str, Any], **changes: Any) -> TaskPlan:
-    return plan_task(task_message(*containers, **changes), site(Path("/srv")))
+    return plan_task(task_message(*containers, **changes), SITE)
 
 
 def named(task: TaskPlan, name: str) -> ContainerPlan:

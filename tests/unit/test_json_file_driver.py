@@ -50,7 +50,7 @@ def test_logger_is_told_of_the_container_what_the_options_choose_and_no_more() -
         container_json(
             "web",
             logConfiguration=log,
-            environment={"STAGE": "prod", "OTHER": "not-told"},
+            environment={"STAGE": "not-told", "OTHER": "not-told"},
             dockerLabels={"team": "blue", "other": "not-told"},
         )
     )
@@ -64,7 +64,7 @@ def test_logger_is_told_of_the_container_what_the_options_choose_and_no_more() -
     assert flags["--json-file-env"] == "STAGE"
     assert flags["--json-file-labels"] == "team"
     assert flags["--compress"] == "true"
-    assert json.loads(flags["--container-env"]) == {"STAGE": "prod"}
+    assert json.loads(flags["--container-env-names"]) == ["STAGE"]
     assert json.loads(flags["--container-labels"]) == {"team": "blue"}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -12,7 +13,7 @@ from fargate_agent.drivers import LogDriver, LoggerUser
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.options import OPTIONS
-from fargate_agent.plan import TaskPlan, plan_task, render_secrets_id
+from fargate_agent.plan import TaskPlan, plan_task
 from fargate_agent.settings import AgentSettings
 from tests.fixtures.loggers import LOGGER
 from tests.messages import TASK_ID, container_json, eni_json, site, task_message
@@ -223,13 +224,26 @@ def test_awslogs_takes_the_endpoint_of_the_settings_unless_the_definition_says_a
     assert render(plan_log("awslogs", other), drivers)["awslogs-endpoint"] == "http://other.test"
 
 
-def test_splunk_token_that_is_a_secret_is_fetched_by_the_logger() -> None:
-    secrets = [{"name": "splunk-token", "valueFrom": "token"}]
-    task = plan_log("splunk", {"splunk-url": "https://hec.test:8088"}, secretOptions=secrets)
+@pytest.mark.parametrize(
+    ("options", "secrets"),
+    [
+        pytest.param({}, [{"name": "splunk-token", "valueFrom": "hidden"}], id="secret"),
+        pytest.param({"splunk-token": "hidden"}, [], id="plain"),
+        pytest.param(
+            {"splunk-token": "hidden"}, [{"name": "splunk-token", "valueFrom": "x"}], id="both"
+        ),
+    ],
+)
+def test_splunk_token_is_fetched_by_the_logger(
+    options: dict[str, str], secrets: list[dict[str, str]]
+) -> None:
+    options = {"splunk-url": "https://hec.test:8088", **options}
+    task = plan_log("splunk", options, secretOptions=secrets)
 
     flags = render(task)
 
-    secrets_id = render_secrets_id(task, task.containers[0])
+    secrets_id = task.containers[0].log.secrets_id
+    assert "hidden" not in str(flags)
     assert flags["splunk-token-endpoint"] == f"http://169.254.170.2/v2/splunk-token/{secrets_id}"
     assert "splunk-token" not in flags
 
@@ -238,27 +252,27 @@ def test_splunk_token_that_is_a_secret_is_fetched_by_the_logger() -> None:
     ("options", "env", "labels"),
     [
         pytest.param({}, None, None, id="none"),
-        pytest.param({"env": "A,C", "labels": "a"}, {"A": "1"}, {"a": "1"}, id="names"),
+        pytest.param({"env": "A,C", "labels": "a"}, ["A"], {"a": "1"}, id="names"),
     ],
 )
 def test_logger_is_told_only_what_it_may_say_of_a_container(
-    options: dict[str, str], env: dict[str, str] | None, labels: dict[str, str] | None
+    options: dict[str, str], env: list[str] | None, labels: dict[str, str] | None
 ) -> None:
     container = {
-        "environment": {"A": "1", "B1": "2", "PASSWORD": "secret"},
+        "environment": {"A": "secret 1", "B1": "secret 2", "PASSWORD": "secret 3"},
         "dockerLabels": {"a": "1", "ab": "2"},
     }
 
     flags = render(plan_log("journald", options, container=container))
 
-    assert json.loads(flags.get("container-env", "null")) == env
+    assert json.loads(flags.get("container-env-names", "null")) == env
     assert json.loads(flags.get("container-labels", "null")) == labels
     assert "secret" not in str(flags)
 
 
 def test_regular_expression_is_left_to_the_logger() -> None:
     forever = {"env-regex": "(a+)+$", "labels-regex": "("}
-    env, labels = {"a" * 60 + "!": "1", "B": "2"}, {"c": "3"}
+    env, labels = {"a" * 60 + "!": "hidden 1", "B": "hidden 2"}, {"c": "3"}
 
     flags = render(
         plan_log(
@@ -271,9 +285,22 @@ def test_regular_expression_is_left_to_the_logger() -> None:
         )
     )
 
-    assert env.items() <= json.loads(flags["container-env"]).items()
+    assert env.keys() <= set(json.loads(flags["container-env-names"]))
+    assert "hidden" not in str(flags)
     assert labels.items() <= json.loads(flags["container-labels"]).items()
     assert (flags["env-regex"], flags["labels-regex"]) == ("(a+)+$", "(")
+
+
+def test_variable_that_a_secret_replaces_is_not_told() -> None:
+    environment = {"environment": {"A": "1", "B": "2"}}
+    task = plan_log("journald", {"env-regex": "."}, container=environment)
+    container = replace(task.containers[0], secrets={"A": "parameter"})
+
+    flags = render(replace(task, containers=(container,)))
+
+    names = json.loads(flags["container-env-names"])
+    assert "B" in names
+    assert "A" not in names
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from typing import Any
 
 import msgpack
 import pytest
+from deadline import Deadline
+from destination import Setup
 from lines import Lines
 from reports import Reports
-from sender import Setup
-from spool import Deadline
 from to_fluentd import Entries, Fluentd, make
 
 NOW_NS = 1_767_607_207_123_456_789

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 import dns.rcode
 import pytest
 from connection import Connector
+from deadline import Deadline
 from nameservers import Nameservers
-from spool import Deadline
 
 from tests.fixtures.nameserver import NameServer
 
@@ -83,12 +83,6 @@ def test_ipv6_is_asked_for_when_there_is_no_ipv4(dns_server: Dns) -> None:
     dns_server.records["logs.test", "AAAA"] = ["fd00::1"]
 
     assert dns_server.resolve("logs.test") == ["fd00::1"]
-
-
-@pytest.mark.parametrize("address", ["10.0.0.9", "fd00::9"])
-def test_address_is_not_asked_for(dns_server: Dns, address: str) -> None:
-    assert dns_server.resolve(address) == [address]
-    assert dns_server.server.queries == []
 
 
 @pytest.mark.parametrize("name", ["localhost", "localhost.", "db.localhost"])
@@ -172,6 +166,29 @@ def test_next_address_is_tried_when_the_first_does_not_answer(dns_server: Dns) -
         sock.close()
 
     assert peer == ("127.0.0.1", port)
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        pytest.param(socket.AF_INET, "127.0.0.1", id="ipv4"),
+        pytest.param(socket.AF_INET6, "::1", id="ipv6"),
+    ],
+)
+def test_no_server_is_asked_for_an_address(
+    dns_server: Dns, family: socket.AddressFamily, address: str
+) -> None:
+    connector = Connector({"dns-servers": "127.0.0.1"}, Deadline())
+    connector._nameservers = Nameservers(["127.0.0.1"], [], dns_server.port)
+
+    with socket.create_server((address, 0), family=family) as listener:
+        place = listener.getsockname()[:2]
+        sock = connector.connect(*place)
+        peer = sock.getpeername()[:2]
+        sock.close()
+
+    assert peer == place
+    assert dns_server.server.queries == []
 
 
 @pytest.mark.parametrize(

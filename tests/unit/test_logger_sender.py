@@ -6,10 +6,12 @@ from collections.abc import Callable
 
 import pytest
 import sender
+from deadline import Deadline
+from destination import Destination, TryAgain
 from lines import Lines
 from reports import Reports
-from sender import Destination, Sender, TryAgain
-from spool import Deadline, Spool
+from sender import Sender
+from spool import Spool
 
 
 class Shelf(Destination):

@@ -5,8 +5,9 @@ import time
 from itertools import count as numbers
 
 import pytest
+from deadline import Deadline
 from lines import OVERHEAD_BYTES, Lines
-from spool import Deadline, Empty, Spool
+from spool import Empty, Spool
 
 KIB = 1024
 

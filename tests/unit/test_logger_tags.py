@@ -1,11 +1,14 @@
 """Tags and attributes of log lines."""
 
+import json
+from pathlib import Path
+
 import pytest
 from connection import Connector
+from deadline import Deadline
+from destination import Setup
 from reports import Reports
-from sender import Setup
-from spool import Deadline
-from tags import read_attributes, render_tag
+from tags import load_env, read_attributes, render_tag
 
 FLAGS = {
     "container-id": "0123456789abcdef0123456789abcdef",
@@ -86,3 +89,32 @@ def test_attributes_that_are_no_object_of_strings_are_refused(told: str) -> None
 def test_wrong_expression_is_refused(pattern: str) -> None:
     with pytest.raises(ValueError, match="^invalid regular expression '"):
         attributes(env_regex=pattern, container_env="{}")
+
+
+def write_specification(directory: Path, container_id: str, *env: str) -> None:
+    """Write what runC is given, where containerd writes it."""
+    bundle = directory / container_id
+    bundle.mkdir()
+    (bundle / "config.json").write_text(json.dumps({"process": {"env": env}}))
+
+
+def test_values_of_variables_come_from_the_specification_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_specification(tmp_path, "other", "A=wrong")
+    write_specification(tmp_path, "mine", "A=1=2", 'B="\n\\', "PATH=/bin", "SECRET=hidden", "E=")
+    monkeypatch.chdir(tmp_path / "other")  # a shim that serves both is in one of them
+    flags = {"container-id": "mine", "container-env-names": '["A", "B", "E", "GONE"]'}
+
+    load_env(flags)
+
+    assert json.loads(flags["container-env"]) == {"A": "1=2", "B": '"\n\\', "E": ""}
+
+
+def test_container_without_a_specification_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(OSError, match=r"'\.\./mine/config\.json'"):
+        load_env({"container-id": "mine", "container-env-names": '["A"]'})

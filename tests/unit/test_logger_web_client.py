@@ -8,7 +8,7 @@ from contextlib import suppress
 import pytest
 import web_client
 from connection import Connector
-from spool import Deadline
+from deadline import Deadline
 from web_client import WebClient
 
 Serve = Callable[[socket.socket, int], None]

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from fargate_agent.plan import plan_task, render_secrets_id
+from fargate_agent.plan import plan_task
 from fargate_agent.roles.errors import RoleError
 from fargate_agent.roles.machine_keys import read_machine_keys
 from fargate_agent.roles.references import (
@@ -17,7 +17,7 @@ from fargate_agent.roles.references import (
 )
 from fargate_agent.task.store import TaskRecord
 from tests.fixtures.aws import ACCESS_KEY, ROLE, SECRET_KEY, write_keys
-from tests.messages import container_json, site, task_message
+from tests.messages import container_json, site, task_arn, task_message
 
 SECRET = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:app/db-AbCdEf"
 PARAMETER = "arn:aws:ssm:eu-west-1:123456789012:parameter/app/db"
@@ -159,18 +159,30 @@ def test_secret_options_are_planned_beside_the_others(tmp_path: Path) -> None:
     assert container.log.options == {"splunk-url": "http://splunk:8088"}
 
 
-def test_id_of_log_secrets_differs_by_container_and_role_and_is_the_same_after_a_restart(
-    tmp_path: Path,
-) -> None:
-    containers = [container_json("web"), container_json("side")]
-    messages = [
-        task_message(*containers, executionRoleCredentials={**CREDENTIALS, "credentialsId": one})
-        for one in ("7d1f", "7d1f", "8e2a")
-    ]
+def test_secret_in_plain_is_no_option_any_more_and_never_shown(tmp_path: Path) -> None:
+    log = {
+        "logDriver": "splunk",
+        "options": {"splunk-url": "http://splunk:8088", "splunk-token": "in-plain"},
+    }
 
-    plans = [plan_task(message, site(tmp_path)) for message in messages]
-    first, again, other = [[render_secrets_id(p, c) for c in p.containers] for p in plans]
+    (container,) = plan_task(
+        task_message(container_json(logConfiguration=log)), site(tmp_path)
+    ).containers
 
-    assert first == again
-    assert len({*first, *other}) == 4
-    assert not {*first, *other} & {c.metadata_id for p in plans for c in p.containers}
+    assert container.log.options == {"splunk-url": "http://splunk:8088"}
+    assert container.log.plain_secrets == {"splunk-token": "in-plain"}
+    assert "in-plain" not in repr(container)
+    assert container.log.secrets_id not in repr(container)
+
+
+def test_id_of_log_secrets_differs_by_container_and_task_and_agent(tmp_path: Path) -> None:
+    log = {"logDriver": "splunk"}
+    containers = [container_json(name, logConfiguration=log) for name in ("web", "side")]
+    messages = [task_message(*containers, arn=task_arn(one * 32)) for one in "ab"]
+    agents = [site(tmp_path), site(tmp_path)]
+
+    plans = [plan_task(message, one) for message in messages for one in agents]
+
+    ids = {container.log.secrets_id for plan in plans for container in plan.containers}
+    assert len(ids) == 8
+    assert not ids & {container.metadata_id for plan in plans for container in plan.containers}

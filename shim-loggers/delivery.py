@@ -1,0 +1,60 @@
+"""From the pipes of a container to its destination, and to the copy on this machine.
+
+Two threads: this one reads the pipes, writes the copy and fills the spool; another one sends.
+"""
+
+import gc
+from _queue import Empty
+from _thread import stack_size, start_new_thread
+
+from destination import Destination, Setup
+from flags import parse_buffer_size
+from libc import tune_heap
+from lines import Lines
+from pump import STDOUT_FD, has_ended, pump
+from sender import Sender
+from shim import END_S
+from spool import Spool
+
+STACK_BYTES = 256 * 1024
+
+
+def deliver(setup: Setup, destination: Destination, sigterm_fd: int) -> None:
+    """Read until the pipes end, and return when all is sent or the time is over."""
+    gc.enable()
+    tune_heap()
+    spool = Spool(
+        parse_buffer_size(setup.flags),
+        blocking=setup.flags.get("mode", "blocking") == "blocking",
+        max_lines=destination.max_waiting_lines,
+    )
+    sender = Sender(destination, spool, setup.deadline, setup.reports)
+    stack_size(STACK_BYTES)
+    start_new_thread(sender.run, ())
+
+    def give(lines: Lines) -> None:
+        if setup.copy is not None:
+            setup.copy.write(lines)
+        spool.put(lines, is_over)
+
+    def is_over() -> bool:
+        # While nobody reads the pipes: the logger of a terminal gets no SIGTERM.
+        if has_ended(STDOUT_FD):
+            setup.deadline.begin(END_S)
+        return setup.deadline.is_over()
+
+    pump(give, destination.max_line_bytes, sigterm_fd, setup.deadline)
+    setup.deadline.begin(END_S)
+    spool.close()
+    try:
+        sender.ended.get(timeout=setup.deadline.left_s(END_S) + 1)
+    except Empty:
+        setup.reports.trouble("the destination hangs")
+    lost = sender.count_left()
+    if lost or spool.dropped or destination.refused:
+        setup.reports.loss(
+            f"{lost} lines not delivered in time, {spool.dropped} dropped for want of room, "
+            f"{destination.refused} refused by the destination"
+        )
+    if setup.copy is not None:
+        setup.copy.close()
