@@ -57,8 +57,9 @@ setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PY
 demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
 
+# What changes the machine runs one after the other; the rest runs beside it.
 test: packages-test packages-vm $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
 	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
 
 # The base image is kept in ~/.cache; a machine is made of a copy and thrown away.

@@ -15,7 +15,7 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 DEADLINE_S: Final = 240
 PROGRAMS: Final = ("fargate", "fargate-agent", "fargate-control-plane")
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.checkout, pytest.mark.timeout(300)]
 
 
 ENVIRONMENT: Final = {
