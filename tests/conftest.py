@@ -23,7 +23,12 @@ pytest_plugins = [
 
 
 def pytest_configure() -> None:
-    """A shell starts what runs in the background deaf to Ctrl-C; its children would be so too."""
+    """Forget what started this: no test may depend on it.
+
+    A shell starts what runs in the background deaf to Ctrl-C, and its children would be so too.
+    xdist tells its processes how wide the terminal is.
+    """
+    os.environ.pop("COLUMNS", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
