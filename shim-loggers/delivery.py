@@ -8,7 +8,6 @@ from _queue import Empty
 from _thread import stack_size, start_new_thread
 
 from destination import Destination, Setup
-from flags import parse_buffer_size
 from libc import tune_heap
 from lines import Lines
 from pump import STDOUT_FD, has_ended, pump
@@ -19,15 +18,17 @@ from spool import Spool
 STACK_BYTES = 256 * 1024
 
 
-def deliver(setup: Setup, destination: Destination, sigterm_fd: int) -> None:
-    """Read until the pipes end, and return when all is sent or the time is over."""
+def deliver(
+    setup: Setup, destination: Destination, buffer: tuple[int, bool], sigterm_fd: int
+) -> None:
+    """Read until the pipes end, and return when all is sent or the time is over.
+
+    `buffer` is its budget in bytes, and whether the container waits when that is used up.
+    """
     gc.enable()
     tune_heap()
-    spool = Spool(
-        parse_buffer_size(setup.flags),
-        blocking=setup.flags.get("mode", "blocking") == "blocking",
-        max_lines=destination.max_waiting_lines,
-    )
+    max_bytes, blocking = buffer
+    spool = Spool(max_bytes, blocking=blocking, max_lines=destination.max_waiting_lines)
     sender = Sender(destination, spool, setup.deadline, setup.reports)
     stack_size(STACK_BYTES)
     start_new_thread(sender.run, ())

@@ -55,7 +55,7 @@ def main() -> None:
         setup = _set_up(flags)
         sigterm_fd = catch_signals(setup.deadline)
         destination = _make_destination(setup)
-        _check_buffer(flags)
+        buffer = _read_buffer(flags)
         _drop_rights(flags)
         destination.open()
     except (OSError, ValueError) as error:
@@ -64,7 +64,7 @@ def main() -> None:
     tell_ready()
     from delivery import deliver
 
-    deliver(setup, destination, sigterm_fd)
+    deliver(setup, destination, buffer, sigterm_fd)
     posix._exit(0)  # whatever the sender hangs in
 
 
@@ -80,11 +80,12 @@ def _enter_network(flags: dict[str, str]) -> None:
     posix.close(fd)
 
 
-def _check_buffer(flags: dict[str, str]) -> None:
+def _read_buffer(flags: dict[str, str]) -> tuple[int, bool]:
+    """Return the budget in bytes, and whether the container waits when it is used up."""
     mode = flags.get("mode", "blocking")
     if mode not in MODES:
         raise ValueError(f"unknown mode type: {mode}")
-    parse_buffer_size(flags)
+    return parse_buffer_size(flags), mode == "blocking"
 
 
 def _set_up(flags: dict[str, str]) -> Setup:

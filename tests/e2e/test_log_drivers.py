@@ -16,11 +16,10 @@ from aiohttp import web
 from fargate_agent.network.namespaces import socket_in_netns
 from tests.e2e.test_restart import process_of
 from tests.fixtures.containerd import PrivateContainerd
-from tests.fixtures.machine import wait_for
+from tests.fixtures.machine import read_command_lines, wait_for
 from tests.fixtures.nameserver import NameServer
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
-from tests.integration.test_log_attributes import read_command_lines
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 

@@ -4,7 +4,6 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +15,7 @@ from fargate_agent.network.namespaces import inside
 from fargate_agent.runtime.loggers import make_directories
 from fargate_agent.settings import AgentSettings
 from tests.fixtures.loggers import LOGGER
-from tests.fixtures.machine import wait_for
+from tests.fixtures.machine import read_command_lines, wait_for
 from tests.fixtures.runtime import Bench
 from tests.fixtures.sinks import datagram_sink, stream_sink
 from tests.integration.test_runtime_loggers import NOBODY, open_parents
@@ -56,17 +55,6 @@ def json_file(bench: Bench, drivers: dict[str, LogDriver]) -> Iterator[Place]:
         {},
         lambda: b"".join(path.read_bytes() for path in bench.directory.glob("logs/*/*.log")),
     )
-
-
-def read_command_lines() -> bytes:
-    """Return the arguments of all processes of this machine."""
-    texts = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            texts.append((process / "cmdline").read_bytes())
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-    return b"\n".join(texts)
 
 
 @pytest.mark.parametrize(
