@@ -1,24 +1,37 @@
-"""`python -m tests.vm`: every check in its order, a line for each; the journal if one fails."""
+"""`python -m tests.vm`: journeys of machines side by side, a line for each check.
+
+The first check that fails ends it, with the machine's journal.
+"""
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from tests.vm import boots, lifecycle, services, tasks
 from tests.vm.image import ensure_base_image
-from tests.vm.lab import WEB_PORT, CheckError, Lab, Progress, complain, side_by_side
-from tests.vm.machine import OUTSIDE_ADDRESS, Machine, MachineError, Switch, machine
-from tests.vm.project import pack_project
-from tests.vm.walkthrough import Walkthrough
+from tests.vm.journeys import JOURNEYS
+from tests.vm.lab import WEB_PORT, CheckError, Lab, Progress, complain, require
+from tests.vm.machine import (
+    OUTSIDE_ADDRESS,
+    Machine,
+    MachineError,
+    Switch,
+    machine,
+    sweep_stale,
+)
+from tests.vm.project import ARCHIVE, IMAGE_ARCHIVE, pack_project
 
 SUITES: Final = ("bookworm", "trixie")
+POLL_S: Final = 0.5
+
+_INTERRUPT_WITH_US: Final = ("setpriv", "--pdeathsig", "INT")
 
 _REGISTRY: Final = """\
 version: 0.1
@@ -32,82 +45,89 @@ def main() -> None:
     """Run the test; exit 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     parser.add_argument("--suite", choices=SUITES, default=SUITES[0], help="default: %(default)s")
-    suite = parser.parse_args().suite
+    parser.add_argument("--journey", choices=JOURNEYS, help="only this one")
+    parser.add_argument("--packed", type=Path, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("vm-test: this needs root, for a network of its own")
-    progress = Progress()
     try:
-        with tempfile.TemporaryDirectory(prefix="fargate-vm-test-") as directory:
-            _test(suite, Path(directory), progress)
+        if asked.packed:
+            _travel(asked.suite, asked.journey, asked.packed)
+        else:
+            _test(asked.suite, [asked.journey] if asked.journey else [*JOURNEYS])
     except (CheckError, MachineError, RuntimeError) as error:
-        complain(f"vm-test: {error}")
-        sys.exit(1)
+        sys.exit(f"vm-test: {asked.journey or 'stopped'}: {error}")
     except KeyboardInterrupt:
-        sys.exit("vm-test: interrupted; nothing is left of it")
-    print(f"vm-test: ok ({suite}, {progress.elapsed_s:.0f} s)")
+        sys.exit(1 if asked.packed else "vm-test: interrupted; nothing is left of it")
 
 
-def _test(suite: str, directory: Path, progress: Progress) -> None:
-    with progress.check(f"a base image of {suite} with containerd"):
-        base = ensure_base_image(suite)
-    with progress.check("the checkout, its wheels and an image, packed"):
-        archive, image = pack_project(directory, base.python)
-    with machine(base, archive) as (made, switch), _outside(switch, directory, image) as access_log:
+def _test(suite: str, journeys: list[str]) -> None:
+    """Prepare what the machines need, and have every journey done by a process of its own."""
+    begun, progress = time.monotonic(), Progress("both" if len(journeys) > 1 else journeys[0])
+    sweep_stale()
+    with tempfile.TemporaryDirectory(prefix="fargate-vm-test-") as directory:
+        with progress.check(f"a base image of {suite} with containerd"):
+            base = ensure_base_image(suite)
+        with progress.check("the checkout, its wheels and an image, packed"):
+            pack_project(Path(directory), base.python)
+        with _travellers(suite, journeys, directory) as travellers:
+            _wait_for_all(travellers)
+    print(f"vm-test: ok ({suite}, {time.monotonic() - begun:.0f} s)")
+
+
+@contextmanager
+def _travellers(
+    suite: str, journeys: list[str], directory: str
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """A process for each journey; one that still runs at the end is interrupted."""
+    started: list[subprocess.Popen[bytes]] = []
+    try:
+        for journey in journeys:
+            options = ("--suite", suite, "--journey", journey, "--packed", directory)
+            started.append(
+                subprocess.Popen(
+                    [*_INTERRUPT_WITH_US, sys.executable, "-m", "tests.vm", *options],
+                    start_new_session=True,  # Ctrl-C comes from here, once
+                )
+            )
+        yield started
+    finally:
+        for process in started:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+        for process in started:
+            process.wait()
+
+
+def _wait_for_all(travellers: list[subprocess.Popen[bytes]]) -> None:
+    """Raise `CheckError` as soon as one has failed, which has said why."""
+    while True:
+        codes = [process.poll() for process in travellers]
+        require(not any(codes), "a check failed")
+        if None not in codes:
+            return
+        time.sleep(POLL_S)
+
+
+def _travel(suite: str, journey: str, packed: Path) -> None:
+    """Do one journey, with a machine of its own; tell how it went.
+
+    Raises:
+        CheckError: a check failed.
+        MachineError: the machine did.
+    """
+    base = ensure_base_image(suite)
+    with (
+        tempfile.TemporaryDirectory(prefix="fargate-vm-test-") as directory,
+        machine(base, packed / ARCHIVE) as (made, switch),
+        _outside(switch, Path(directory), packed / IMAGE_ARCHIVE) as access_log,
+    ):
         lab = Lab(suite=suite, machine=made, switch=switch, access_log=access_log)
         try:
-            _go_through(lab, progress)
+            JOURNEYS[journey](lab, Progress(journey))
         except (CheckError, MachineError):
             _show_journal(made)
             raise
-
-
-def _go_through(lab: Lab, progress: Progress) -> None:
-    boots.boot(lab.machine, progress)
-    lab.sh("systemctl is-system-running --wait; tar -xf /dev/vdb -C /root")
-    before = lifecycle.look(lab)
-    walk = Walkthrough(lab, progress)
-    walk.go_to("A first task")
-    services.check_services(lab, progress)
-    lab.sh(_KNOW_THE_REGISTRY)
-    lab.sh(_RELAX)
-    walk.go_on()
-    side_by_side(
-        partial(walk.go_to, "On the network of a NIC"),
-        partial(tasks.start_steady, lab, progress),
-        partial(tasks.check_web_and_client, lab, progress),
-        partial(tasks.check_memory_limit, lab, progress),
-        partial(tasks.check_cpu_limit, lab, progress),
-        partial(tasks.check_loggers, lab, progress),
-        partial(services.check_second_agent, lab, progress),
-    )
-    walk.go_to("Settings")
-    side_by_side(
-        partial(walk.go_to, "Upgrade"),
-        partial(tasks.check_macvlan, lab, progress),
-        partial(tasks.check_journald, lab, progress),
-        partial(tasks.check_steady, lab, progress),
-    )
-    services.check_settings(lab, progress)
-    services.check_restarts(lab, progress)
-    services.check_full_disks(lab, progress)
-    lifecycle.bring_next_version(lab)
-    walk.go_to("Uninstall")
-    lifecycle.check_upgraded(lab, progress)
-    services.check_journal(lab, progress)
-    boots.check_reboot(lab, progress)
-    boots.check_power_cut(lab, progress)
-    boots.check_poor_machine(lab, progress)
-    walk.go_to_end()
-    lifecycle.check_clean(lab, progress, before)
-
-
-_KNOW_THE_REGISTRY: Final = (
-    f"sed -i '1i insecure_registries = [\"{OUTSIDE_ADDRESS}:5000\"]' /etc/fargate/agent.toml"
-)
-"""Before the first `systemctl reload` of the document."""
-
-_RELAX: Final = "sed -i '1i relaxed_clusters = [\"default\"]' /etc/fargate/control-plane.toml"
-"""Before the document restarts the control plane: for log drivers that Fargate hasn't."""
 
 
 @contextmanager

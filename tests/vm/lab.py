@@ -145,7 +145,8 @@ def require(holds: object, otherwise: str) -> None:
 class Progress:
     """Prints a line for each check."""
 
-    started: float = field(default_factory=time.monotonic)
+    whose: str
+    """Name of the journey that it belongs to."""
 
     @contextmanager
     def check(self, what: str) -> Iterator[Callable[[str], None]]:
@@ -158,13 +159,13 @@ class Progress:
         except CheckError as error:
             remarks.append(str(error)[:300])
             raise
+        except KeyboardInterrupt:
+            outcome = "cut"
+            raise
         finally:
+            took_s = time.monotonic() - begun
             remark = f" ({'; '.join(remarks)})" if remarks else ""
-            print(f"{outcome:4} {time.monotonic() - begun:6.1f} s  {what}{remark}", flush=True)
-
-    @property
-    def elapsed_s(self) -> float:
-        return time.monotonic() - self.started
+            print(f"{outcome:4} {took_s:6.1f} s  {self.whose}: {what}{remark}", flush=True)
 
 
 def complain(text: str) -> None:

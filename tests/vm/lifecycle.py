@@ -7,6 +7,8 @@ from tests.vm.lab import Lab, Progress, require
 from tests.vm.project import NEXT_VERSION
 from tests.vm.tasks import STEADY, require_steady
 
+INSTALL_TIMEOUT_S: Final = 480
+
 _OURS: Final = " | grep -e fargate -e ecs || true"
 """Of what every boot has anew."""
 
@@ -37,6 +39,18 @@ _LOOKS: Final = {
 def look(lab: Lab) -> dict[str, set[str]]:
     """Return what the machine holds, by kind."""
     return {what: set(lab.sh(command).splitlines()) for what, command in _LOOKS.items()}
+
+
+def install(lab: Lab, progress: Progress) -> None:
+    """Install the checkout, as docs/install.md does."""
+    with progress.check("make install"):
+        lab.sh("make -C /root/main install", INSTALL_TIMEOUT_S)
+
+
+def purge(lab: Lab, progress: Progress) -> None:
+    """Take all back at once, without `make uninstall` first."""
+    with progress.check("make purge"):
+        lab.sh("make -C /root/main purge", INSTALL_TIMEOUT_S)
 
 
 def bring_next_version(lab: Lab) -> None:

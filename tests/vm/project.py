@@ -10,28 +10,29 @@ CHECKOUT: Final = Path(__file__).resolve().parents[2]
 NEXT_VERSION: Final = "0.1.999"
 """Of the checkout that is installed over the first one."""
 
-_ARCHIVE: Final = "busybox.tar"
+ARCHIVE: Final = "project.tar"
+"""What is carried there, below the directory that it was packed in."""
+IMAGE_ARCHIVE: Final = "main/busybox.tar"
+"""An image, as an OCI archive."""
 
 
-def pack_project(directory: Path, python: str) -> tuple[Path, Path]:
-    """Make a tar archive with `main` and `next`, two versions of the checkout.
+def pack_project(directory: Path, python: str) -> None:
+    """Make `ARCHIVE` with `main` and `next`, two versions of the checkout, and `IMAGE_ARCHIVE`.
 
-    `python` is the version of the Python that it is for, e.g. `3.11`. Returns the archive, and the
-    image that lies in it as an OCI archive.
+    `python` is the version of the Python that it is for, e.g. `3.11`.
     """
     main, following = directory / "main", directory / "next"
     wheels = _build_wheels(CHECKOUT, CHECKOUT / "build" / f"wheels-{python}", python)
     _copy_checkout(main)
     shutil.copytree(wheels, main / "build/wheels")
-    run_on_host(str(main / "examples/busybox-image"), str(main / _ARCHIVE))
+    run_on_host(str(main / "examples/busybox-image"), str(directory / IMAGE_ARCHIVE))
     shutil.copytree(main, following, symlinks=True)
     _change_version(following / "fargate_agent/__init__.py")
     _build_wheels(following, following / "build/wheels", python)
-    archive = directory / "project.tar"
     run_on_host(
-        "tar", "-C", str(directory), "--owner=0", "--group=0", "-cf", str(archive), "main", "next"
+        "tar", "-C", str(directory), "--owner=0", "--group=0", "-cf", str(directory / ARCHIVE),
+        "main", "next",
     )  # fmt: skip
-    return archive, main / _ARCHIVE
 
 
 def _copy_checkout(into: Path) -> None:

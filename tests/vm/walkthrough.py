@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Final
 
 from tests.vm.lab import Lab, Progress, require
+from tests.vm.lifecycle import INSTALL_TIMEOUT_S
 
 DOCUMENT: Final = Path(__file__).resolve().parents[2] / "docs/install.md"
-BLOCK_TIMEOUT_S: Final = 480
 
 _HEADING: Final = re.compile(r"^#+ +(.+)$")
 _FENCE: Final = "```"
@@ -67,4 +67,4 @@ class Walkthrough:
         for block in todo:
             first = block.script.splitlines()[0]
             with self._progress.check(f"{DOCUMENT.name}, {block.heading}: {first[:60]}"):
-                self._lab.sh(f"cd /root/main\nset -euo pipefail\n{block.script}", BLOCK_TIMEOUT_S)
+                self._lab.sh(f"cd /root/main\nset -euo pipefail\n{block.script}", INSTALL_TIMEOUT_S)

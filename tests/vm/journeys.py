@@ -1,0 +1,85 @@
+"""What one machine goes through, from its first boot to the day when the product has left it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from tests.vm import boots, lifecycle, services, tasks
+from tests.vm.lab import Lab, Progress, side_by_side
+from tests.vm.machine import OUTSIDE_ADDRESS
+from tests.vm.walkthrough import Walkthrough
+
+_KNOW_THE_REGISTRY: Final = (
+    f"sed -i '1i insecure_registries = [\"{OUTSIDE_ADDRESS}:5000\"]' /etc/fargate/agent.toml"
+)
+_PREFER_CACHED: Final = (
+    "sed -i '1i image_pull_behavior = \"prefer-cached\"' /etc/fargate/agent.toml"
+)
+"""As the document does; without nftables no registry can be reached."""
+_RELAX: Final = "sed -i '1i relaxed_clusters = [\"default\"]' /etc/fargate/control-plane.toml"
+"""For log drivers that Fargate hasn't."""
+
+
+def go_by_the_document(lab: Lab, progress: Progress) -> None:
+    """Do what docs/install.md says, with tasks of every kind beside it."""
+    before = _begin(lab, progress)
+    walk = Walkthrough(lab, progress)
+    walk.go_to("A first task")
+    services.check_services(lab, progress)
+    lab.sh(_KNOW_THE_REGISTRY)  # before the first `systemctl reload` of the document
+    lab.sh(_RELAX)  # before the document restarts the control plane
+    walk.go_on()
+    side_by_side(
+        partial(walk.go_to, "On the network of a NIC"),
+        partial(tasks.start_steady, lab, progress),
+        partial(tasks.check_web_and_client, lab, progress),
+        partial(tasks.check_loggers, lab, progress),
+    )
+    walk.go_to("Settings")
+    side_by_side(
+        partial(walk.go_to, "Upgrade"),
+        partial(tasks.check_macvlan, lab, progress),
+        partial(tasks.check_journald, lab, progress),
+        partial(tasks.check_steady, lab, progress),
+    )
+    lifecycle.bring_next_version(lab)
+    walk.go_to("Uninstall")
+    lifecycle.check_upgraded(lab, progress)
+    services.check_journal(lab, progress)
+    walk.go_to_end()
+    lifecycle.check_clean(lab, progress, before)
+
+
+def go_through_faults(lab: Lab, progress: Progress) -> None:
+    """Install, then let happen to the machine what an operator is woken for."""
+    before = _begin(lab, progress)
+    lifecycle.install(lab, progress)
+    lab.sh(f"{_KNOW_THE_REGISTRY} && {_PREFER_CACHED} && systemctl reload fargate-agent")
+    side_by_side(
+        partial(tasks.start_steady, lab, progress),
+        partial(tasks.check_cpu_limit, lab, progress),
+        partial(services.check_second_agent, lab, progress),
+    )
+    tasks.check_memory_limit(lab, progress)
+    services.check_settings(lab, progress)
+    services.check_restarts(lab, progress)
+    services.check_full_disks(lab, progress)
+    services.check_journal(lab, progress)
+    boots.check_reboot(lab, progress)
+    boots.check_power_cut(lab, progress)
+    boots.check_poor_machine(lab, progress)
+    lifecycle.purge(lab, progress)
+    lifecycle.check_clean(lab, progress, before)
+
+
+def _begin(lab: Lab, progress: Progress) -> dict[str, set[str]]:
+    """Boot, and return what the machine holds before the product comes."""
+    boots.boot(lab.machine, progress)
+    lab.sh("systemctl is-system-running --wait; tar -xf /dev/vdb -C /root")
+    return lifecycle.look(lab)
+
+
+JOURNEYS: Final[dict[str, Callable[[Lab, Progress], None]]] = {
+    "operator": go_by_the_document,
+    "faults": go_through_faults,
+}
