@@ -88,8 +88,10 @@ class AgentSettings(FileSettings):
     """URL of CloudWatch Logs. None: that of AWS in the region of the log group."""
     log_copy: bool = True
     """Whether a copy of a container's output is kept here, whatever its log driver."""
-    log_max_size: str = "10m"
-    log_max_file: Annotated[int, Field(ge=1)] = 2
+    log_max_size: Annotated[
+        str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)? ?[kKmMgGtT]?[bB]?$", max_length=15)
+    ] = "10m"
+    log_max_file: Annotated[int, Field(ge=1, le=9999)] = 2
     """Size and number of the files of the local copy of a container's output."""
     log_retention_s: Annotated[int, Field(ge=0)] = 24 * 3600
     """How long the local copy outlives its task."""

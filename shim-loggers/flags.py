@@ -7,6 +7,8 @@ DECIMAL = 1000
 BINARY = 1024
 DEFAULT_BUFFER = "1m"
 """Source: shim-loggers-for-containerd, `max-buffer-size`."""
+MAX_SIZE_DIGITS = 15
+"""More would be more than anything holds."""
 _UNITS = ("", "k", "m", "g", "t", "p")
 _DURATIONS_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _TRUE = ("1", "t", "true")
@@ -53,7 +55,7 @@ def parse_size(text: str, base: int) -> int:
     lower = text.strip().lower().removesuffix("b").removesuffix("i")
     unit = lower[-1:] if lower[-1:] in _UNITS else ""
     number = lower.removesuffix(unit).rstrip(" ")
-    if not number.replace(".", "", 1).isdecimal():
+    if not number.replace(".", "", 1).isdecimal() or len(number) > MAX_SIZE_DIGITS:
         raise ValueError(f"invalid size: '{text}'")
     return int(float(number) * base ** _UNITS.index(unit))
 

@@ -15,7 +15,7 @@ from deadline import Deadline
 from flags import DECIMAL, parse_bool, parse_flags, parse_size
 from local_copy import LocalCopy
 from pump import pump
-from shim import END_S, catch_signals, tell_ready
+from shim import END_S, catch_signals, tell_ready, write_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ ATTRIBUTES = ("labels", "labels-regex", "env", "env-regex", "tag")
 """Flags with that prefix: what each record tells of the container."""
 FLAGS = (
     *("log-path", "fault-path", "max-size", "max-file", "compress"),
-    *("container-id", "container-name", "container-image-id", "container-image-name"),
+    *("container-id", "container-name", "container-image-name"),
     *("container-labels", "container-env", "container-env-names"),
     *(PREFIX + name for name in ATTRIBUTES),
     *("log-driver", "mode", "max-buffer-size"),
@@ -51,8 +51,9 @@ def main() -> None:
         copy = LocalCopy(
             flags["log-path"], max_bytes, max_files, attributes=attributes, compressor=compressor
         )
-    except (OSError, ValueError) as error:
-        say_why(flags, str(error))
+    except Exception as error:  # noqa: BLE001 - a logger that says nothing counts as ready
+        if "fault-path" in flags:
+            write_fault(flags["fault-path"], str(error) or repr(error))
         sys.exit(1)
     sigterm_fd = catch_signals(deadline)
     if not told:
@@ -124,12 +125,3 @@ def render_attributes(flags: dict[str, str], deadline: Deadline) -> bytes:
         attributes["tag"] = render_tag(setup.flags)
     pairs = [quote(name) + b":" + quote(attributes[name]) for name in sorted(attributes)]
     return b'"attrs":{%b},' % b",".join(pairs) if pairs else b""
-
-
-def say_why(flags: dict[str, str], text: str) -> None:
-    """Leave the reason where `--fault-path` says, and make the directories that lead there."""
-    if "fault-path" in flags:
-        modes = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-        fd = posix.open(flags["fault-path"], modes, 0o600)
-        posix.write(fd, text.encode(errors="replace"))
-        posix.close(fd)

@@ -14,7 +14,7 @@ from destination import Destination, Setup
 from flags import DECIMAL, parse_buffer_size, parse_flags, parse_size
 from local_copy import LocalCopy
 from reports import Reports
-from shim import catch_signals, tell_ready
+from shim import catch_signals, tell_ready, write_fault
 
 O_PATH = posix.O_PATH | posix.O_CLOEXEC
 O_RDONLY = posix.O_RDONLY | posix.O_CLOEXEC
@@ -58,7 +58,7 @@ def main() -> None:
         buffer = _read_buffer(flags)
         _drop_rights(flags)
         destination.open()
-    except (OSError, ValueError) as error:
+    except Exception as error:  # noqa: BLE001 - a logger that says nothing counts as ready
         _say_why(flags, fault_directory, error)
         posix._exit(1)
     tell_ready()
@@ -131,8 +131,4 @@ def _say_why(flags: dict[str, str], fault_directory: int, error: Exception) -> N
     text = str(error) or repr(error)
     Reports(flags.get("log-driver", "logger"), flags.get("container-id", ""), None).loss(text)
     if "fault-path" in flags:
-        name = flags["fault-path"].rpartition("/")[2]
-        modes = posix.O_WRONLY | posix.O_CREAT | posix.O_TRUNC | posix.O_CLOEXEC
-        fd = posix.open(name, modes, 0o600, dir_fd=fault_directory)
-        posix.write(fd, text.encode(errors="replace"))
-        posix.close(fd)
+        write_fault(flags["fault-path"].rpartition("/")[2], text, fault_directory)

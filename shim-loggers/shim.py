@@ -1,4 +1,4 @@
-"""What a logger and containerd's shim tell each other, beside what the pipes carry; see pump.py.
+"""What a logger tells containerd's shim and the agent, beside what the pipes carry; see pump.py.
 
 Source: containerd, pkg/process/io_util.go and runtime/v2/logging.
 """
@@ -30,3 +30,21 @@ def tell_ready() -> None:
     """Let the container start."""
     posix.write(READY_FD, b"\0")
     posix.close(READY_FD)
+
+
+def write_fault(path: str, text: str, directory: "int | None" = None) -> None:
+    """Leave the reason why there is no logger; a relative path counts from the open directory.
+
+    What stands there is taken away first: in another user's directory it may lead elsewhere.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    try:  # noqa: SIM105 - contextlib is not loaded
+        posix.unlink(path, dir_fd=directory)
+    except FileNotFoundError:
+        pass
+    modes = posix.O_WRONLY | posix.O_CREAT | posix.O_EXCL | posix.O_CLOEXEC
+    fd = posix.open(path, modes, 0o600, dir_fd=directory)
+    posix.write(fd, text.encode(errors="replace"))
+    posix.close(fd)

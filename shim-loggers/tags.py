@@ -12,8 +12,8 @@ if TYPE_CHECKING:
     from destination import Setup
 
 FLAGS = (
-    *("container-image-id", "container-image-name"),
-    *("container-labels", "container-env", "container-env-names", "container-env-endpoint"),
+    *("container-image-name", "container-labels"),
+    *("container-env", "container-env-names", "container-env-endpoint"),
     *("tag", "labels", "labels-regex", "env", "env-regex"),
 )
 """The flags that this module reads."""
@@ -42,13 +42,10 @@ def render_tag(flags: dict[str, str], name: str = "tag") -> str:
         ValueError: the template asks for something else than names and ids.
     """
     template = flags.get(name, DEFAULT_TAG)
-    image_id = flags.get("container-image-id", "")
     values = {
         ".ID": shorten_id(flags["container-id"]),
         ".FullID": flags["container-id"],
         ".Name": read_name(flags),
-        ".ImageID": shorten_id(image_id),
-        ".ImageFullID": image_id,
         ".ImageName": flags.get("container-image-name", ""),
         ".DaemonName": DAEMON_NAME,
     }

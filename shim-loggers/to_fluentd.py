@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 FLAGS = (
     *("fluentd-address", "fluentd-tag", "fluentd-async", "fluentd-async-reconnect-interval"),
     *("fluentd-sub-second-precision", "fluentd-buffer-limit", "fluentd-write-timeout"),
-    *("fluentd-request-ack", "fluentd-capath"),
+    *("fluentd-request-ack", "fluentd-capath", "container-image-name"),
 )
 SCHEMES = ("tcp", "tls", "unix")
 PORT = 24224

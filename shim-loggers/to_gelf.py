@@ -129,7 +129,6 @@ def _read_fields(setup: "Setup", connector: Connector) -> dict[str, str]:
     fields = {
         "_container_id": flags["container-id"],
         "_container_name": read_name(flags),
-        "_image_id": flags.get("container-image-id", ""),
         "_image_name": flags.get("container-image-name", ""),
         "_tag": render_tag(flags),
     }

@@ -8,7 +8,7 @@ from typing import Final
 from fargate_agent.drivers import LogDriver
 from fargate_agent.logdriver.logger import LoggerDriver, LoggerSettings
 from fargate_agent.logdriver.options import OPTIONS
-from fargate_agent.logdriver.uri import refuse
+from fargate_agent.logdriver.uri import COMMON_OPTIONS, refuse
 from fargate_agent.plan import ContainerPlan, LogPlan, TaskPlan
 from fargate_agent.plan.firelens import BUFFER_LIMIT
 
@@ -36,6 +36,11 @@ class FirelensDriver(LogDriver):
             "fluentd-sub-second-precision": "true",
             "tag": f"{container.name}-firelens-{task.id}",
             **_plan_limits(container.log.options.get(BUFFER_LIMIT)),
+            **{
+                name: value
+                for name, value in container.log.options.items()
+                if name in COMMON_OPTIONS
+            },
         }
         log = LogPlan(driver="fluentd", options=options)
         return self.fluentd.uri(task, replace(container, log=log))

@@ -16,7 +16,7 @@ _OWN: Final = ("max-size", "max-file", "compress")
 """The flags that aren't named `json-file-<option>`."""
 _BOOLEANS: Final = ("1", "t", "true", "0", "f", "false")
 
-_SIZE: Final = re.compile(r"[0-9]+(\.[0-9]+)? ?[kmgt]?b?", re.IGNORECASE)
+_SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})? ?[kmgt]?b?", re.IGNORECASE)
 """Units are decimal. Source: docker/go-units, `FromHumanSize`."""
 _COUNT: Final = re.compile(r"[1-9][0-9]{0,3}")
 

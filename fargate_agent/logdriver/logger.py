@@ -91,11 +91,10 @@ class LoggerDriver(LogDriver):
                 raise refuse(container, f"log opt '{name}': {why}")
 
     def _render_mode(self, options: Mapping[str, str]) -> Mapping[str, str]:
-        """Where the container waits, the size of the buffer is left to the logger."""
+        """Where the container waits, the default size of the buffer is left to the logger."""
         mode = options.get("mode", self.settings.mode)
-        if mode == "blocking":
-            return {"mode": mode}
-        return {"mode": mode, "max-buffer-size": options.get("max-buffer-size", DEFAULT_BUFFER)}
+        default = "" if mode == "blocking" else DEFAULT_BUFFER
+        return {"mode": mode, "max-buffer-size": options.get("max-buffer-size", default)}
 
     def _render_copy(self, container: ContainerPlan) -> Mapping[str, str]:
         if not self.settings.copy:

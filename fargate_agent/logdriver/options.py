@@ -143,6 +143,7 @@ OPTIONS: Final[Mapping[str, DriverOptions]] = {
             "tag",
         ),
         renamed={"tag": "fluentd-tag"},
+        add=add_attributes,
         files=("fluentd-capath",),
         addresses=("fluentd-address",),
     ),

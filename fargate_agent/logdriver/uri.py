@@ -13,7 +13,7 @@ MODES: Final = ("blocking", "non-blocking")
 COMMON_OPTIONS: Final = frozenset({"mode", "max-buffer-size"})
 """Of every driver. Source: moby, daemon/logger/factory.go."""
 
-_BINARY_SIZE: Final = re.compile(r"[0-9]+(\.[0-9]+)? ?([kmgtp]i?)?b?", re.IGNORECASE)
+_BINARY_SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})? ?([kmgtp]i?)?b?", re.IGNORECASE)
 """Source: docker/go-units, `RAMInBytes`."""
 
 

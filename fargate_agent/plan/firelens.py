@@ -17,7 +17,8 @@ from fargate_agent.wire.messages import ContainerMessage, Dependency, TaskMessag
 
 DRIVER: Final = "awsfirelens"
 BUFFER_LIMIT: Final = "log-driver-buffer-limit"
-"""An option for the logger, not for the router."""
+LOGGER_OPTIONS: Final = frozenset({BUFFER_LIMIT, "mode", "max-buffer-size"})
+"""Options for the logger, not for the router."""
 DEFAULT_MEMORY_MIB: Final = 25
 TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 """Source: Go, strconv.ParseBool."""
@@ -171,7 +172,7 @@ def _plan_options(
     """Return the options that are for the router; a secret is the name of a variable in them."""
     options = sender.log_configuration.options if sender.log_configuration else {}
     return {
-        **{name: value for name, value in options.items() if name != BUFFER_LIMIT},
+        **{name: value for name, value in options.items() if name not in LOGGER_OPTIONS},
         **{
             name: kind.variable.format(variable)
             for name, (variable, _) in _name_secrets(message, sender).items()

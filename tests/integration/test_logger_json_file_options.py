@@ -91,6 +91,9 @@ def test_records_have_the_attributes_that_the_options_choose(
     ("flags", "fault"),
     [
         pytest.param({"max_size": "ten"}, "invalid size: 'ten'", id="size"),
+        pytest.param(
+            {"max_size": "9" * 400, "compress": "false"}, "invalid size: '999", id="endless-size"
+        ),
         pytest.param({"max_file": "0"}, "max-file cannot be less than 1", id="files"),
         pytest.param({"what": "x"}, "unknown flag: --what", id="unknown-flag"),
         pytest.param(
@@ -126,6 +129,38 @@ def test_wrong_options_are_told_before_the_container_starts(
     assert logger.wait() == 1
     assert told.read_text().startswith(fault)
     assert told.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("flag", ["log-path", "fault-path", "max-size"])
+def test_value_that_looks_like_a_flag_is_a_value(
+    start_logger: StartLogger, tmp_path: Path, flag: str
+) -> None:
+    path, elsewhere = tmp_path / "web.log", tmp_path / "elsewhere"
+
+    logger = start_logger(
+        *render_flags(log_path=path, json_file_tag=f"--{flag}={elsewhere}", json_file_labels="--x")
+    )
+    logger.write(b"hello\n")
+
+    assert logger.finish() == 0
+    assert read_attributes(path) == {"tag": f"--{flag}={elsewhere}"}
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("flags", [{"max_size": "ten"}, {"json_file_tag": "{{.What}}"}])
+def test_what_another_user_links_is_not_written_to(
+    start_logger: StartLogger, tmp_path: Path, flags: dict[str, str]
+) -> None:
+    precious, told = tmp_path / "precious", tmp_path / "fault"
+    precious.write_text("precious")
+    told.symlink_to(precious)
+
+    logger = start_logger(*render_flags(log_path=tmp_path / "web.log", fault_path=told, **flags))
+
+    assert logger.wait() == 1
+    assert precious.read_text() == "precious"
+    assert told.read_text()
+    assert not told.is_symlink()
 
 
 async def test_rotated_files_are_compressed_and_read_back_with_nothing_missing(

@@ -64,6 +64,9 @@ def test_logger_is_ready_with_one_byte_when_it_has_connected(
         pytest.param(["--log-driver", "x"], "unknown log driver: x", id="unknown-driver"),
         pytest.param(["--mode", "maybe"], "unknown mode type: maybe", id="unknown-mode"),
         pytest.param(["--max-buffer-size", "3q"], "invalid size: '3q'", id="size"),
+        pytest.param(
+            ["--max-buffer-size", "9" * 16], "invalid size: '9999999999999999'", id="endless"
+        ),
         pytest.param(["--uid", "0"], "uid and gid can't be 0", id="root"),
         pytest.param(["--what", "x"], "unknown flag: --what", id="unknown-flag"),
         pytest.param(
@@ -102,6 +105,20 @@ def test_logger_says_why_and_is_never_ready_when_it_cannot_be_set_up(
     fault = tmp_path / "fault"
     assert fault.read_text() == text
     assert fault.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_another_user_links_is_not_written_to(
+    start_logger: StartLogger, tmp_path: Path
+) -> None:
+    precious, fault = tmp_path / "precious", tmp_path / "fault"
+    precious.write_text("precious")
+    fault.symlink_to(precious)
+
+    logger = start_logger(*render_flags(log_driver="bogus", fault_path=fault))
+
+    assert logger.wait() == 1
+    assert precious.read_text() == "precious"
+    assert fault.read_text() == "unknown log driver: bogus"
 
 
 def test_no_fault_is_written_when_nothing_is_wrong(

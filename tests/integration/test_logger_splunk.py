@@ -176,8 +176,8 @@ def test_long_line_comes_in_pieces(splunk: Splunk, hec: HecServer) -> None:
         ),
         pytest.param(
             {"splunk_tag": "{{.Env}}"},
-            "unsupported log tag '{{.Env}}': only {{.ID}}, {{.FullID}}, {{.Name}}, {{.ImageID}}, "
-            "{{.ImageFullID}}, {{.ImageName}}, {{.DaemonName}} can be used",
+            "unsupported log tag '{{.Env}}': only {{.ID}}, {{.FullID}}, {{.Name}}, "
+            "{{.ImageName}}, {{.DaemonName}} can be used",
             id="tag",
         ),
         pytest.param(

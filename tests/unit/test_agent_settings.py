@@ -67,6 +67,15 @@ def test_list_of_the_environment_is_comma_separated(
             ":2: log_max_file: Input should be greater than or equal to 1",
             id="too small",
         ),
+        pytest.param(
+            'log_max_size = "lots"', ":1: log_max_size: String should match", id="no size"
+        ),
+        pytest.param('log_max_size = "0k"', ":1: log_max_size: String should match", id="endless"),
+        pytest.param(
+            f'log_max_size = "{"9" * 400}"',
+            ":1: log_max_size: String should have at most",
+            id="beyond everything",
+        ),
         pytest.param("_env_file = 'x'", ":1: _env_file: unknown setting", id="of the library"),
         pytest.param("cluster = 'c'\nregion = ", ":2: Invalid value", id="not TOML"),
         pytest.param("cluster = 'c'\nregion = [\n", ":3: Invalid value", id="ends too soon"),

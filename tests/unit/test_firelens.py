@@ -313,3 +313,13 @@ def test_buffer_limit_is_for_the_logger(
 
     assert (flags.get("fluentd-buffer-limit"), flags["max-buffer-size"]) == (lines, size)
     assert "log-driver-buffer-limit" not in firelens_of(task).config_text
+
+
+def test_options_of_every_driver_are_for_the_logger_and_not_for_the_router() -> None:
+    task = plan(router(), sender(options={"mode": "blocking", "max-buffer-size": "25m"}))
+
+    flags = logger_flags(task)
+
+    assert (flags["mode"], flags["max-buffer-size"]) == ("blocking", "25m")
+    assert "blocking" not in firelens_of(task).config_text
+    assert "25m" not in firelens_of(task).config_text

@@ -146,6 +146,7 @@ def test_a_secret_that_no_logger_would_fetch_is_refused() -> None:
         pytest.param("non-blocking", {"mode": "blocking"}, "blocking", None, id="definition"),
         pytest.param("blocking", {"mode": "non-blocking"}, "non-blocking", "10m", id="both"),
         pytest.param("non-blocking", {"max-buffer-size": "4M"}, "non-blocking", "4M", id="size"),
+        pytest.param("blocking", {"max-buffer-size": "4M"}, "blocking", "4M", id="size-and-wait"),
     ],
 )
 def test_container_waits_for_its_logger_only_if_it_should(

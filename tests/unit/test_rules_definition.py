@@ -281,6 +281,12 @@ FOR_OTHERS = [
         for driver in ("json-file", "journald", "syslog", "gelf", "fluentd")
     ),
     pytest.param(logs("awslogs", **AWSLOGS), id="awslogs without role"),
+    *(
+        pytest.param(
+            {"executionRoleArn": ROLE, **logs("awslogs", **AWSLOGS, **{option: "x"})}, id=option
+        )
+        for option in ("awslogs-create-stream", "awslogs-endpoint", "awslogs-format")
+    ),
     pytest.param(volume(host={"sourcePath": "/etc"}), id="host path"),
 ]
 

@@ -5,7 +5,11 @@ from typing import Final
 
 from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.rules.draft import Draft
-from fargate_agent.controlplane.rules.logs import driver_of
+from fargate_agent.controlplane.rules.logs import (
+    DOCKER_AWSLOGS_OPTIONS,
+    driver_of,
+    refuse_awslogs_options,
+)
 from fargate_agent.controlplane.sizes import check_pair, check_windows_pair, no_configuration
 from fargate_agent.controlplane.validate import Json
 
@@ -144,6 +148,7 @@ def _is_within(ulimit: Json, most: int) -> bool:
 
 
 def _check_awslogs(options: Json, draft: Draft) -> None:
+    refuse_awslogs_options(options.keys() & DOCKER_AWSLOGS_OPTIONS)
     if "awslogs-stream-prefix" not in options:
         raise client_error(
             "Fargate requires log configuration options to include awslogs-stream-prefix to "

@@ -1,6 +1,7 @@
 """Rules about where the output of containers goes."""
 
 import re
+from collections.abc import Set
 from typing import Final
 
 from fargate_agent.controlplane.errors import client_error
@@ -21,6 +22,10 @@ AWSLOGS_OPTIONS: Final = frozenset(
     }
 )
 """Source: ECS API, LogConfiguration.options."""
+DOCKER_AWSLOGS_OPTIONS: Final = frozenset(
+    {"awslogs-create-stream", "awslogs-endpoint", "awslogs-format"}
+)
+"""What Docker's driver has besides; taken where it isn't for Fargate. Source: moby, awslogs."""
 
 _REQUIRED: Final = {
     "awslogs": ("awslogs-region", "awslogs-group"),
@@ -33,10 +38,13 @@ MAX_ROUTER_BUFFER_BYTES: Final = 536_870_912
 
 _VALUES: Final = {
     "mode": re.compile("blocking|non-blocking"),
-    "max-buffer-size": re.compile(r"[0-9]+(\.[0-9]+)? ?([kmgtp]i?)?b?", re.IGNORECASE | re.ASCII),
+    "max-buffer-size": re.compile(
+        r"[0-9]{1,12}(\.[0-9]{1,2})? ?([kmgtp]i?)?b?", re.IGNORECASE | re.ASCII
+    ),
     _ROUTER_BUFFER: re.compile(r"[0-9]{1,9}", re.ASCII),
 }
-"""Source: ECS API, LogConfiguration.options; docker/go-units, `RAMInBytes`."""
+"""Source: ECS API, LogConfiguration.options; docker/go-units, `RAMInBytes`. So many digits as no
+machine has bytes."""
 
 _FIRELENS_OPTIONS: Final = {"enable-ecs-log-metadata", "config-file-type", "config-file-value"}
 """Source: ECS API, FirelensConfiguration.options."""
@@ -65,15 +73,21 @@ def driver_of(container: Json) -> str | None:
     return driver
 
 
+def refuse_awslogs_options(options: Set[str]) -> None:
+    """Raise if there are any of these options."""
+    if options:  # unverified
+        names = ", ".join(sorted(options))
+        raise client_error(f"Log driver awslogs disallows options: {names}")
+
+
 def _check_configuration(configuration: Json, draft: Draft) -> None:
     driver, options = configuration["logDriver"], configuration.get("options", {})
     secrets = configuration.get("secretOptions", [])
     given = {*options, *(secret["name"] for secret in secrets)}
     if missing := [name for name in _REQUIRED.get(driver, ()) if name not in given]:
         raise client_error(f"Log driver {driver} requires options: {', '.join(missing)}")
-    if driver == "awslogs" and (unknown := sorted(given - AWSLOGS_OPTIONS)):
-        # unverified
-        raise client_error(f"Log driver awslogs disallows options: {', '.join(unknown)}")
+    if driver == "awslogs":
+        refuse_awslogs_options(given - AWSLOGS_OPTIONS - DOCKER_AWSLOGS_OPTIONS)
     for name, pattern in _VALUES.items():
         if name in options and not pattern.fullmatch(options[name]):  # unverified
             raise client_error(f"Log driver {driver} has an invalid value for option: {name}")
