@@ -24,7 +24,7 @@ SUITE ?= bookworm
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-INSTALL_PACKAGES := python3 ca-certificates containerd runc
+INSTALL_PACKAGES := python3 python3-venv ca-certificates containerd runc
 RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc iproute2
 DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
 TEST_PACKAGES := $(DEMO_PACKAGES) nftables rsyslog skopeo umoci util-linux \
@@ -49,6 +49,7 @@ define install
 	fi
 endef
 
+build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
 .PHONY: demo test vm-test kill-test lint bench wheels install uninstall purge \
@@ -76,7 +77,8 @@ lint: $(VENV)/dev.stamp
 bench: packages-bench $(VENV)/dev.stamp
 	$(VENV)/bin/python bench/run.py
 
-install: wheels packages-install
+install: packages-install
+	@$(build_wheels)
 	@$(setup) install
 
 uninstall purge:
@@ -84,7 +86,7 @@ uninstall purge:
 
 # On a machine without a network: bring build/wheels along, as another one of its kind made it.
 wheels:
-	@systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
+	@$(build_wheels)
 
 packages-install:
 	$(if $(DESTDIR),,$(call install,$(INSTALL_PACKAGES)))

@@ -18,7 +18,7 @@ _VERBS: Final = {
     "keys": "hand the control plane's keys to the agent and to the command line",
     "drain": "stop the tasks of this machine",
     "sweep": "take back what a stopped agent left in containerd and in the kernel",
-    "purge": "remove all images, too",
+    "purge": "remove all images, too, and state that is not below /var/lib",
 }
 
 
@@ -40,7 +40,8 @@ def _run(verb: str) -> None:
         for file in write_client_files(SETTINGS, read_settings(None), agent.socket):
             _say(f"wrote {file}")
         return
-    from fargate_agent.installation import leftovers  # the agent's modules: many, slow to import
+    # the agent's modules: many, slow to import
+    from fargate_agent.installation import leftovers, state
 
     try:
         match verb:
@@ -49,7 +50,10 @@ def _run(verb: str) -> None:
             case "sweep":
                 asyncio.run(leftovers.sweep_machine(agent, _say))
             case _:
+                control_plane = read_settings(None)
                 asyncio.run(leftovers.purge_namespace(agent, _say))
+                state.remove_agent_state(agent, _say)
+                state.tell_control_plane_state(control_plane, _say)
     except leftovers.FAILURES as error:
         raise CliError(str(error)) from error
 

@@ -234,3 +234,35 @@ def test_wheels_are_not_made_again_for_nothing(installed: Path) -> None:
     assert make_well("wheels") == ""
 
     assert (CHECKOUT / "build/wheels/stamp").stat().st_mtime_ns == stamp.st_mtime_ns
+
+
+PROGRAMS_OF_A_BARE_MACHINE: Final = {
+    "apt-get": 'echo "apt-get $*" >>"$DIARY"',
+    "dpkg-query": "exit 1",
+    "python": 'echo "python $*" >>"$DIARY"; exit 1',
+}
+"""Nothing is installed, and Python fails, so that `make install` gets no further than to it."""
+
+
+def test_on_a_bare_machine_packages_come_before_what_is_made_with_them(tmp_path: Path) -> None:
+    for name, script in PROGRAMS_OF_A_BARE_MACHINE.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    diary = tmp_path / "diary"
+
+    done = subprocess.run(
+        ["make", "-j4", "install", f"PYTHON={tmp_path}/python", f"WHEELS={tmp_path}/wheels"],
+        cwd=CHECKOUT,
+        env={**ENVIRONMENT, "PATH": f"{tmp_path}:{os.environ['PATH']}", "DIARY": str(diary)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+
+    assert done.returncode != 0
+    update, install, python, *_ = diary.read_text().splitlines()
+    assert update.startswith("apt-get update")
+    assert install.startswith("apt-get install")
+    assert {"python3", "python3-venv", "ca-certificates"} <= set(install.split())
+    assert python.startswith("python ")

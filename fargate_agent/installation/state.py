@@ -1,0 +1,56 @@
+"""State that settings put elsewhere than below /var/lib, where systemd/install removes it."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.settings import AgentSettings
+
+AGENT_STATE_DIR: Final = Path("/var/lib/fargate-agent")
+CONTROL_PLANE_STATE_DIR: Final = Path("/var/lib/fargate-control-plane")
+
+_MARK: Final = "container-instance-arn"
+"""Every agent that was registered once has this file."""
+_AGENTS: Final = frozenset({_MARK, "lock", "logs", "records", "spool", "tasks"})
+"""All that an agent makes in its state directory. Source: daemon.py, preconditions.py."""
+
+Say = Callable[[str], None]
+
+
+def remove_agent_state(settings: AgentSettings, say: Say) -> None:
+    """Remove the agent's state directory if it is one and holds nothing else, or say that it stays.
+
+    The default one isn't looked at.
+    """
+    directory = (Path("/") / settings.state_dir).resolve()  # a service's directory is the root
+    if directory == AGENT_STATE_DIR or not directory.is_dir():
+        return
+    names = {path.name for path in directory.iterdir()}
+    if strange := names - _AGENTS:
+        say(f"state of the agent stays in {directory}: {min(strange)} is not the agent's")
+    elif not _is_marked(directory):
+        say(f"state of the agent stays in {directory}: it does not look like an agent's")
+    else:
+        shutil.rmtree(directory, ignore_errors=True)
+        say(f"{directory} stays" if directory.exists() else f"removed {directory}")
+
+
+def _is_marked(directory: Path) -> bool:
+    mark = directory / _MARK
+    return mark.is_file() and mark.read_text(errors="replace").startswith("arn:aws")
+
+
+def tell_control_plane_state(settings: ControlPlaneSettings, say: Say) -> None:
+    """Say which state of the control plane stays, because it is somewhere else."""
+    places = {
+        "state": settings.state_dir,
+        "keys": settings.keys_path,
+        "events": settings.events_file,
+    }
+    for what, path in places.items():
+        if path is not None and not path.is_relative_to(CONTROL_PLANE_STATE_DIR):
+            say(f"{what} of the control plane: {path} stays")
+    if settings.database is not None:
+        say("state of the control plane stays in the database that its settings name")
