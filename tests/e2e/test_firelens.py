@@ -13,7 +13,7 @@ from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.aws import ROLE, Front, client, write_keys
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.router import IMAGE, TAG, build_router, parse_entries
+from tests.fixtures.router import EXTRA, IMAGE, TAG, build_router, parse_entries
 from tests.fixtures.stack import OUTSIDE, Stack, make_stack, tool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -23,6 +23,9 @@ CONFIGS = {
     "fluentbit": ("Name", "/fluent-bit/etc/fluent-bit.conf", "fluent-bit-plain.conf"),
     "fluentd": ("@type", "/fluentd/etc/fluent.conf", "fluentd-plain.conf"),
 }
+LOSS = re.compile(
+    r"web: fluentd: (\d+) lines not delivered in time, (\d+) dropped for want of room"
+)
 LOOP = "while :; do sleep 0.1; done"
 
 
@@ -81,20 +84,25 @@ async def test_output_arrives_through_the_socket_with_its_tag_and_record(stack: 
     assert stack.leftovers(arn) == []
 
 
-async def test_a_library_reaches_the_router_by_its_variables(stack: Stack) -> None:
+async def test_fluent_logger_reaches_the_router_by_its_variables(stack: Stack) -> None:
     sender = {
         "name": "sender",
         "image": IMAGE,
-        "command": ["/send.py", "sender-firelens.own", "hello"],
+        "command": ["/send.py", "sender-firelens.own", "hello", "wörld"],
         "logConfiguration": {"logDriver": "awsfirelens", "options": {"Name": "stdout"}},
         "essential": False,
     }
 
     arn = stack.run(sender, router())
-    lines = await stack.wait_for_log(arn, "sender-firelens.own")
+    await stack.wait_for_log(arn, "sender-firelens.own")
+    lines = await stack.wait_for_log(arn, "w\\u00f6rld")
 
-    (entry,) = arrived(lines, "sender-firelens.own")
-    assert (entry["place"], entry["record"]) == ("tcp", {"text": "hello"})
+    entries = arrived(lines, "sender-firelens.own")
+    assert [entry["record"] for entry in entries] == [
+        {"level": "WARNING", "text": "hello"},
+        {"level": "WARNING", "text": "wörld"},
+    ]
+    assert {(entry["place"], entry["precise"]) for entry in entries} == {("tcp", True)}
     stack.stop(arn)
     await stack.wait_for(arn, "STOPPED")
 
@@ -113,6 +121,25 @@ async def test_router_finds_its_configuration_where_it_looks_for_it(
     assert listens["configs"] == {path: (DATA / golden).read_text()}
     assert listens["uid"] == 0
     assert ("FLUENT_UID" in listens["environment"]) == (kind == "fluentd")
+    stack.stop(arn)
+    await stack.wait_for(arn, "STOPPED")
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+async def test_router_reads_the_file_of_its_image_that_it_is_told_to_include(
+    stack: Stack, kind: str
+) -> None:
+    output_key, path, _ = CONFIGS[kind]
+    options = {"config-file-type": "file", "config-file-value": EXTRA[0]}
+
+    arn = stack.run(router(kind, options=options), web(f"echo hello; {LOOP}", output_key))
+    lines = await stack.wait_for_log(arn, '"log": "hello"')
+
+    listens = events(lines)["listens"]
+    assert listens["included"] == dict([EXTRA])
+    before, _, after = listens["configs"][path].partition(EXTRA[0])
+    assert "ecs_cluster default" in before
+    assert "web-firelens" in after
     stack.stop(arn)
     await stack.wait_for(arn, "STOPPED")
 
@@ -172,6 +199,34 @@ async def test_router_that_dies_ends_the_task_only_if_it_is_essential(
     lines = await stack.logs(arn)
     assert "web: line 0" in lines
     assert any("web: fluentd: " in line and "not delivered in time" in line for line in lines)
+    assert stack.leftovers(arn) == []
+
+
+async def test_container_does_not_wait_for_a_router_that_hangs_and_its_losses_are_counted(
+    stack: Stack,
+) -> None:
+    printed, line = 5000, "x" * 1000
+    script = f"i=0; while [ $i -lt {printed} ]; do echo {line}; i=$((i+1)); done; exit 7"
+    log = {
+        "logDriver": "awsfirelens",
+        "options": {"Name": "stdout", "log-driver-buffer-limit": "1000"},
+    }
+    hangs = [{"name": "HANGS", "value": "1"}]
+
+    arn = stack.run(tool("web", script, logConfiguration=log), router(environment=hangs))
+    task = await stack.wait_for(arn, "STOPPED")
+
+    lines = await stack.logs(arn)
+    codes = {container["name"]: container["exitCode"] for container in task["containers"]}
+    assert codes == {"web": 7, "router": 0}
+    assert lines.count(f"web: {line}") == printed
+    (late, dropped) = next(
+        (int(found[1]), int(found[2])) for text in lines if (found := LOSS.search(text))
+    )
+    # What the kernel holds for the router has been handed over, though nobody ever reads it.
+    held = int(Path("/proc/sys/net/core/wmem_default").read_text()) // len(line)
+    assert dropped >= printed - 1000 - held - 1
+    assert printed - held <= late + dropped <= printed + 1  # the report of the loss is a line, too
     assert stack.leftovers(arn) == []
 
 

@@ -1,6 +1,7 @@
 """Output that leaves the machine: through the task's own interface, and whatever restarts."""
 
 import asyncio
+import json
 import signal
 import socket
 import uuid
@@ -15,6 +16,7 @@ from aiohttp import web
 
 from fargate_agent.network.namespaces import socket_in_netns
 from tests.e2e.test_restart import process_of
+from tests.fixtures.aws import REGION, ROLE, Front, write_keys
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.machine import read_command_lines, wait_for
 from tests.fixtures.nameserver import NameServer
@@ -25,6 +27,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 SERVER: Final = f"{OUTSIDE}.1"
 HEC_PORT: Final = 8088
+CLOUDWATCH_PORT: Final = 8089
 NAME: Final = "logs.test"
 PORTS: Final = {"fluentd": 24224, "gelf": 12201, "syslog": 514}
 
@@ -33,6 +36,7 @@ PORTS: Final = {"fluentd": 24224, "gelf": 12201, "syslog": 514}
 class Outside:
     """Destinations at the other end of the interface, and the server that knows their name."""
 
+    cloudwatch: Front
     names: NameServer = field(default_factory=lambda: NameServer(records={(NAME, "A"): [SERVER]}))
     received: dict[tuple[int, str], bytes] = field(default_factory=dict)
     """By port, and the address that it came from."""
@@ -42,7 +46,10 @@ class Outside:
     @asynccontextmanager
     async def serve(self, netns: Path) -> AsyncIterator[None]:
         udp = bind(netns, socket.SOCK_DGRAM, 53)
-        async with self.names.serve(udp, bind(netns, socket.SOCK_STREAM, 53)):
+        async with (
+            self.names.serve(udp, bind(netns, socket.SOCK_STREAM, 53)),
+            self.cloudwatch.serve(bind(netns, socket.SOCK_STREAM, CLOUDWATCH_PORT)),
+        ):
             servers = [
                 await asyncio.start_server(self._take, sock=bind(netns, socket.SOCK_STREAM, port))
                 for port in PORTS.values()
@@ -75,6 +82,20 @@ class Outside:
                         return address
                 await asyncio.sleep(0.02)
 
+    def read(self, driver: str) -> bytes:
+        """Return all that came for a driver."""
+        if driver == "awslogs":
+            puts = [call.request for call in self.cloudwatch.named("PutLogEvents")]
+            return json.dumps(puts).encode()
+        if driver == "splunk":
+            return "".join(events for _, events in self.collected).encode()
+        return b"".join(data for (port, _), data in self.received.items() if port == PORTS[driver])
+
+    async def wait_for_line(self, driver: str, line: bytes) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while line not in self.read(driver):
+                await asyncio.sleep(0.02)
+
 
 def bind(netns: Path, kind: int, port: int) -> socket.socket:
     made = socket_in_netns(netns, socket.AF_INET, kind)
@@ -86,35 +107,44 @@ def bind(netns: Path, kind: int, port: int) -> socket.socket:
 
 
 @pytest.fixture
-async def destinations(outside: tuple[Path, str]) -> AsyncIterator[Outside]:
-    made = Outside()
+async def destinations(outside: tuple[Path, str], moto: str) -> AsyncIterator[Outside]:
+    made = Outside(cloudwatch=Front(upstream=moto))
     async with made.serve(outside[0]):
         yield made
 
 
 @pytest.fixture
 async def stack(
-    tmp_path: Path, private_containerd: PrivateContainerd, outside: tuple[Path, str]
+    tmp_path: Path, private_containerd: PrivateContainerd, outside: tuple[Path, str], front: Front
 ) -> AsyncIterator[Stack]:
-    """The programs, with a cluster that takes log drivers which Fargate hasn't."""
+    """The programs, with a cluster that takes log drivers which Fargate hasn't, and roles."""
     async with make_stack(
         tmp_path,
         private_containerd,
         outside,
         plane_toml='relaxed_clusters = ["default"]\n',
         subnet_toml=f'dns = ["{SERVER}"]\n',
+        FARGATE_AGENT_AWS_ENDPOINT_URL=front.url,
+        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
+        FARGATE_AGENT_AWSLOGS_ENDPOINT=f"http://{SERVER}:{CLOUDWATCH_PORT}",
     ) as made:
         yield made
 
 
 def logging(driver: str, **options: str) -> dict[str, Any]:
     """Return the part of a container that sends its output to the destination outside."""
-    address = {f"{driver}-address": f"tcp://{NAME}:{PORTS[driver]}"}
+    if driver == "awslogs":
+        names = {"awslogs-group": "/test/drivers", "awslogs-create-group": "true"}
+        address = {**names, "awslogs-region": REGION, "awslogs-stream-prefix": "test"}
+    elif driver == "splunk":
+        address = {"splunk-url": f"http://{SERVER}:{HEC_PORT}", "splunk-token": "token"}
+    else:
+        address = {f"{driver}-address": f"tcp://{NAME}:{PORTS[driver]}"}
     return {"logConfiguration": {"logDriver": driver, "options": {**address, **options}}}
 
 
 def run(stack: Stack, *containers: dict[str, Any]) -> str:
-    return stack.run(*containers, requiresCompatibilities=["EC2"])
+    return stack.run(*containers, requiresCompatibilities=["EC2"], executionRoleArn=ROLE)
 
 
 def address_of(task: dict[str, Any]) -> str:
@@ -145,32 +175,34 @@ async def test_output_leaves_by_the_interface_of_the_task_and_a_copy_stays(
     assert stack.leftovers(arn) == []
 
 
+@pytest.mark.parametrize("driver", [*PORTS, "awslogs", "splunk"])
 async def test_logging_goes_on_while_agent_and_containerd_come_and_go(
-    stack: Stack, registry: FakeRegistry, destinations: Outside
+    stack: Stack, registry: FakeRegistry, destinations: Outside, driver: str
 ) -> None:
     script = (
-        "echo one; while [ ! -e /tmp/two ]; do sleep 0.1; done; echo two;"
-        "while [ ! -e /tmp/three ]; do sleep 0.1; done; echo three; exit 7"
+        "echo line-1; while [ ! -e /tmp/two ]; do sleep 0.1; done; echo line-2;"
+        "while [ ! -e /tmp/three ]; do sleep 0.1; done; echo line-3; exit 7"
     )
     tmpfs = {"linuxParameters": {"tmpfs": [{"containerPath": "/tmp", "size": 1}]}}
-    arn = run(stack, tool("main", script, **tmpfs, **logging("fluentd")))
-    await destinations.wait_for("fluentd", b"one")
+    arn = run(stack, tool("main", script, **tmpfs, **logging(driver)))
+    await stack.wait_for_log(arn, "line-1")
     await stack.wait_for(arn, "RUNNING")
     inside = Path(f"/proc/{process_of(stack, arn)}/root/tmp")
 
     stack.agent.end(signal.SIGKILL)
     stack.containerd.stop()
     (inside / "two").touch()
-    await destinations.wait_for("fluentd", b"two")
+    await destinations.wait_for_line(driver, b"line-2")
     stack.containerd.start()
     stack.agent.start()
     wait_for(lambda: stack.agent.wrote("agent is ready"), "the next agent", DEADLINE_S)
     (inside / "three").touch()
     task = await stack.wait_for(arn, "STOPPED")
 
-    await destinations.wait_for("fluentd", b"three")
+    await destinations.wait_for_line(driver, b"line-3")
+    assert [destinations.read(driver).count(b"line-%d" % n) for n in (1, 2, 3)] == [1, 1, 1]
     assert task["containers"][0]["exitCode"] == 7
-    assert await stack.logs(arn) == ["main: one", "main: two", "main: three"]
+    assert await stack.logs(arn) == ["main: line-1", "main: line-2", "main: line-3"]
     assert stack.leftovers(arn) == []
 
 

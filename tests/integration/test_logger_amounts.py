@@ -1,71 +1,27 @@
-"""Loggers of containers that print nothing, one endless line, or a gigabyte; and a killed one."""
+"""Loggers of containers that print nothing, one endless line, or a gigabyte."""
 
-import fcntl
-import json
-import os
-import signal
 import socket
-import sys
-import termios
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.fixtures.drivers import Driver
-from tests.fixtures.hec import TOKEN, hec_server
+from tests.fixtures.hec import TOKEN
 from tests.fixtures.loggers import StartLogger
 from tests.fixtures.machine import wait_for
-from tests.fixtures.sinks import datagram_sink, stream_sink
+from tests.fixtures.places import PLACES
 
 DEADLINE_S = 30.0
 LINE = (b"\0\xff\xc3\xa4" + b"x" * 96) * 100_000
 MAX_ANONYMOUS_KB = 16 * 1024
 
-Place = tuple[dict[str, str], Callable[[], list[bytes]]]
-"""Flags that lead to a destination, and what has arrived there, in the order of arrival."""
 
-
-@contextmanager
-def splunk(_: Path) -> Iterator[Place]:
-    with hec_server() as hec:
-        flags = {"splunk-url": hec.url, "splunk-token": TOKEN}
-        yield flags, lambda: [line.encode() for line in hec.lines()]
-
-
-@contextmanager
-def syslog(directory: Path) -> Iterator[Place]:
-    place = directory / "syslog"
-    with stream_sink(place) as sink:
-        flags = {"syslog-address": f"unix://{place}", "syslog-format": "rfc5424"}
-        yield flags, lambda: [text.partition(b" - ")[2] for text in sink.split(b"\n")]
-
-
-@contextmanager
-def gelf(_: Path) -> Iterator[Place]:
-    with stream_sink() as sink:
-        yield (
-            {"gelf-address": f"tcp://127.0.0.1:{sink.port}"},
-            lambda: [str(json.loads(text)["short_message"]).encode() for text in sink.split(b"\0")],
-        )
-
-
-@contextmanager
-def journald(directory: Path) -> Iterator[Place]:
-    place = directory / "journal"
-    with datagram_sink(place) as sink:
-        yield (
-            {"journald-socket": str(place)},
-            lambda: [text.partition(b"MESSAGE=")[2].partition(b"\n")[0] for text in sink.messages],
-        )
-
-
-@pytest.mark.parametrize("destination", [splunk, syslog, gelf, journald])
+@pytest.mark.parametrize("driver", ["splunk", "syslog", "gelf", "journald"])
 @pytest.mark.parametrize(
     ("printed", "arrives"),
     [
@@ -74,21 +30,21 @@ def journald(directory: Path) -> Iterator[Place]:
     ],
 )
 def test_all_that_a_container_prints_arrives(
-    start_logger: StartLogger, tmp_path: Path, destination: Any, printed: bytes, arrives: bytes
+    start_logger: StartLogger, tmp_path: Path, driver: str, printed: bytes, arrives: bytes
 ) -> None:
-    with destination(tmp_path) as (flags, read):
-        driver = Driver(start_logger, tmp_path, destination.__name__)
-        logger = driver.run(flags, {"mode": "blocking"})
+    with PLACES[driver](tmp_path, "") as place:
+        loggers = Driver(start_logger, tmp_path, driver)
+        logger = loggers.run(place.flags, {"mode": "blocking"})
 
         logger.write(printed)
         logger.end()
         code = logger.wait(DEADLINE_S)
         texts = [arrives, arrives.decode(errors="replace").encode()]  # JSON has nothing but UTF-8
-        wait_for(lambda: b"".join(read()) in texts, "all of it", DEADLINE_S)
+        wait_for(lambda: b"".join(place.read()) in texts, "all of it", DEADLINE_S)
 
         assert code == 0
-        assert len(read()) == len(arrives) // (16 * 1024) + bool(arrives)
-        assert driver.read_notes() == []
+        assert len(place.read()) == len(arrives) // (16 * 1024) + bool(arrives)
+        assert loggers.read_notes() == []
 
 
 @dataclass
@@ -250,37 +206,3 @@ def test_all_lines_of_1_gb_arrive_and_memory_stays_small(
 def read_anonymous_kb(pid: int) -> int:
     rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return int(rollup.partition("Anonymous:")[2].split()[0])
-
-
-def test_logger_that_is_killed_loses_what_it_held_and_no_more(
-    start_logger: StartLogger, tmp_path: Path
-) -> None:
-    with stream_sink(tmp_path / "syslog") as sink:
-        sink.reads.clear()
-        loggers = Driver(start_logger, tmp_path, "syslog")
-        flags = {"syslog-address": f"unix://{tmp_path}/syslog", "syslog-format": "rfc5424"}
-        logger = loggers.run({**flags, "max-buffer-size": "64k"}, {"mode": "blocking"})
-        printed: list[bytes] = []
-
-        def print_lines() -> None:
-            with suppress(BrokenPipeError):
-                for number in range(100_000):
-                    logger.write(b"line %095d\n" % number)
-                    printed.append(b"line %095d" % number)
-
-        container = threading.Thread(target=print_lines)
-        container.start()
-        wait_for(lambda: read_waiting_bytes(logger.stdout) > 60_000, "a full pipe", DEADLINE_S)
-        os.kill(logger.process, signal.SIGKILL)
-        container.join(DEADLINE_S)
-        sink.reads.set()
-        held = 3 * 64 * 1024 // 101  # the pipe, what was read from it, and the buffer
-        wait_for(lambda: len(sink.split(b"\n")) >= len(printed) - held, "the rest", DEADLINE_S)
-
-        arrived = [text.partition(b" - ")[2] for text in sink.split(b"\n")]
-        assert arrived == printed[: len(arrived)]
-        assert 0 < len(printed) - len(arrived) <= held
-
-
-def read_waiting_bytes(pipe: int) -> int:
-    return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.fixtures.drivers import Driver, numbered, write_lines
-from tests.fixtures.loggers import Logger, StartLogger
+from tests.fixtures.loggers import SHIM_WAITS_S, Logger, StartLogger
 from tests.fixtures.machine import wait_for
 from tests.fixtures.sinks import datagram_sink, stream_sink
 
@@ -143,6 +143,24 @@ def test_everything_arrives_over_tcp_at_a_server_that_reads_1_kb_per_second(gelf
         wait_for(lambda: len(sink.split(b"\0")) == 15, "the messages", DEADLINE_S)
 
         assert len(sink.connections) == 1
+
+
+def test_logger_ends_in_time_and_tells_what_is_missing_when_nobody_reads(gelf: Gelf) -> None:
+    with stream_sink() as sink:
+        sink.reads.clear()
+        logger = gelf.start(f"tcp://127.0.0.1:{sink.port}", max_buffer_size="40m")
+        printed = [f"{number:01000d}" for number in range(20_000)]
+        write_lines(logger, printed)
+
+        assert logger.delete() < SHIM_WAITS_S
+        sink.reads.set()
+        lost = int(gelf.read_losses()[-1].split()[1])
+        wait_for(lambda: len(sink.split(b"\0")) >= len(printed) - lost, "the others", DEADLINE_S)
+
+        # The kernel still brings what the logger had to give up as not acknowledged.
+        texts = [json.loads(message)["short_message"] for message in sink.split(b"\0")]
+        assert texts == printed[: len(texts)]
+        assert 0 < lost < len(printed)
 
 
 def test_container_is_not_stopped_by_an_absent_udp_server(gelf: Gelf) -> None:
