@@ -68,7 +68,7 @@ def _parse_duration(_: click.Context, __: click.Parameter, text: str | None) -> 
 
 @click.group()
 def keys() -> None:
-    """Create, list and remove access keys; say what their principals may do."""
+    """Create, list, rotate and remove access keys; say what their principals may do."""
 
 
 @keys.command()
@@ -94,12 +94,7 @@ def create(principal: str, policy: str | None, expires_in: timedelta | None, fil
     text = None if policy is None else _read_text(policy)
     with change_keys(file) as document:
         key = add_key(document, principal, text, expires_in)
-    shown = {
-        "AWS_ACCESS_KEY_ID": key["access_key_id"],
-        "AWS_SECRET_ACCESS_KEY": key["secret_access_key"],
-        "AWS_SESSION_TOKEN": key.get("session_token"),
-    }
-    click.echo(render_env({name: value for name, value in shown.items() if value}), nl=False)
+    _print_secret(key)
 
 
 @keys.command("ls")
@@ -138,6 +133,21 @@ def disable(key_id: str, file: Path) -> None:
 def enable(key_id: str, file: Path) -> None:
     """Let key ID be used again."""
     _set_status(file, key_id, "Active")
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+@_on_keys
+def rotate(key_id: str, file: Path) -> None:
+    """Give key ID another secret, and print it as create does; the old one is refused.
+
+    An agent's instance belongs to the id of its key, so this is how its secret is replaced.
+    """
+    from fargate_agent.cli.keys_file import change_keys, rotate_key
+
+    with change_keys(file) as document:
+        key = rotate_key(document, key_id)
+    _print_secret(key)
 
 
 @keys.command("rm")
@@ -190,6 +200,15 @@ def find_keys_file(state_dir: Path | None, default_state_dir: Path = DEFAULT_STA
         return read_settings(None).keys_path
     except StartError as error:
         raise CliError(str(error)) from error
+
+
+def _print_secret(key: dict[str, Any]) -> None:
+    shown = {
+        "AWS_ACCESS_KEY_ID": key["access_key_id"],
+        "AWS_SECRET_ACCESS_KEY": key["secret_access_key"],
+        "AWS_SESSION_TOKEN": key.get("session_token"),
+    }
+    click.echo(render_env({name: value for name, value in shown.items() if value}), nl=False)
 
 
 def _set_status(file: Path, key_id: str, status: str) -> None:

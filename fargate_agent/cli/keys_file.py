@@ -18,6 +18,7 @@ from fargate_agent.controlplane.access.keys import (
     BUILT_IN_POLICIES,
     PRINCIPAL_NAME,
     new_key,
+    new_secret,
     read_keys,
     render_keys,
 )
@@ -99,6 +100,19 @@ def set_status(document: Document, access_key_id: str, status: str) -> None:
     if status != "Active":
         _keep_an_admin(document, key)
     key["status"] = status
+
+
+def rotate_key(document: Document, access_key_id: str) -> dict[str, Any]:
+    """Give a key another secret, and return it; what it has registered stays its own.
+
+    Raises:
+        CliError: there is no such key, or it is a temporary one.
+    """
+    key = _find(document, access_key_id)
+    if "session_token" in key:
+        raise CliError(f"{access_key_id} is temporary: create another one instead")
+    key["secret_access_key"] = new_secret()
+    return key
 
 
 def remove_key(document: Document, access_key_id: str) -> None:

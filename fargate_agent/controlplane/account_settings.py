@@ -2,7 +2,8 @@
 
 A principal has its own values; where it has none, those of the account, which are the root user's;
 where that has none, the default of ECS. The principal `admin` may do what ECS leaves to the root
-user. Nothing here depends on a setting, so a value that would promise something is refused.
+user. Nothing here depends on a setting, so a value that would change what a task does or who may do
+what is refused.
 """
 
 import re
@@ -57,7 +58,7 @@ KINDS: Final[Mapping[str, _Kind]] = {
     "tagResourceAuthorization": _kind("off", refused="on"),
     "fargateTaskRetirementWaitPeriod": _kind("7", "0", "14"),
     "guardDutyActivate": _kind("off"),
-    "defaultLogDriverMode": _kind("non-blocking", "blocking"),
+    "defaultLogDriverMode": _kind("non-blocking", refused="blocking"),
     "fargateEventWindows": _kind("disabled", "enabled"),
 }
 """Source: ECS API, PutAccountSetting; which is the default where it says so, else unverified."""

@@ -153,7 +153,8 @@ class Front:
             query = request.query
             cluster = self._plane.arns.parse_cluster(query.get("clusterArn", ""))
             arn = query.get("containerInstanceArn", "")
-            self._authorize(caller, "Poll", {"cluster": cluster, "containerInstance": arn})
+            asked = {"cluster": cluster, "containerInstance": arn}
+            self._authorize(caller, "Poll", asked)
             async with self._plane.store.read() as session:
                 instance = await instances.find_own_instance(
                     self._plane,
@@ -164,6 +165,11 @@ class Front:
                 )
         except ApiError as error:
             return _respond(render_error(error), error.status, new_uuid())
+
+        async def check() -> None:
+            again = await self._authenticator.look_again(caller, datetime.now(UTC))
+            self._authorize(again, "Poll", asked)
+
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,
             receive_timeout=self._plane.settings.agent_read_timeout_s,
@@ -171,7 +177,7 @@ class Front:
         )
         await socket.prepare(request)
         try:
-            await self._sessions.serve(socket, instance)
+            await self._sessions.serve(socket, instance, check)
         finally:
             await socket.close(message=b"ConnectionExpired: Reconnect to continue")
         return socket
@@ -183,7 +189,13 @@ class Front:
             query = stream.parse_query(request.query, self._plane)
             targets = stream.find_targets(query, self._plane)
             check_permission(caller, stream.ACTION, targets, self._plane.arns)
-            return await self._streams.serve(request, query, caller)
+
+            async def look_again() -> Caller:
+                again = await self._authenticator.look_again(caller, datetime.now(UTC))
+                check_permission(again, stream.ACTION, targets, self._plane.arns)
+                return again
+
+            return await self._streams.serve(request, query, look_again)
         except ApiError as error:
             refusal = error
         except OperationalError as error:
@@ -243,19 +255,32 @@ def _find_operation(request: web.Request) -> str:
 
 
 async def _read_body(request: web.Request) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        ApiError: it is too long, comes too slowly, breaks off, or isn't coded as its headers say.
+    """
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise _too_long()
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise ApiError(
-            "RequestEntityTooLargeException",
-            f"The request body is longer than {MAX_BODY_BYTES} bytes.",
-            status=413,
-        ) from None
+        raise _too_long() from None
+    except (web.RequestPayloadError, ConnectionError):
+        raise ApiError("SerializationException", "The request body can't be read.") from None
     except TimeoutError:
         raise ApiError(
             "RequestTimeoutException", "The request body did not arrive in time.", status=408
         ) from None
+
+
+def _too_long() -> ApiError:
+    return ApiError(
+        "RequestEntityTooLargeException",
+        f"The request body is longer than {MAX_BODY_BYTES} bytes.",
+        status=413,
+    )
 
 
 def _state_error(error: OperationalError, request_id: str) -> ApiError:

@@ -46,7 +46,7 @@ async def register_task_definition(plane: Plane, call: Call) -> Json:
     """Register the next revision of a family."""
     tags = call.request.get("tags", [])
     check_tags(tags)
-    draft = Draft(call.request, plane.settings.account)
+    draft = Draft(call.request, plane.settings.account, plane.settings.has_32_vcpus)
     check_definition(draft)
     _check_deliverable(call.request)
     document = complete(draft)

@@ -13,7 +13,7 @@ MIN_TASK_ID_CHARS: Final = 32
 MAX_TASK_ID_CHARS: Final = 36
 """Source: ECS, `taskId length should be one of [32,36]`."""
 
-_FAMILY: Final = re.compile(r"(?P<family>[A-Za-z0-9_-]{1,255})(:(?P<revision>\d{1,9}))?")
+_FAMILY: Final = re.compile(r"(?P<family>[A-Za-z0-9_-]{1,255})(:(?P<revision>[0-9]{1,9}))?")
 
 
 @dataclass(frozen=True, slots=True)

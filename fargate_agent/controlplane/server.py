@@ -56,12 +56,32 @@ def prepare(settings: ControlPlaneSettings) -> Iterator[Mapping[str, Key]]:
     """Hold the state directory, and give the keys. Blocks: call it before there is an event loop.
 
     Raises:
-        StartError: the state directory or the keys can't be had.
+        StartError: the state directory or the keys can't be had, or the keys are to be those of
+            another control plane.
     """
     with _hold(settings.state_dir):
         _endpoint(settings).unlink(missing_ok=True)
         service_model()
+        if not settings.keys_path.exists():
+            asyncio.run(_check_first(settings))
         yield ensure_keys(settings.keys_path)
+
+
+async def _check_first(settings: ControlPlaneSettings) -> None:
+    """Return if keys may be made: no other control plane has used the database with its own.
+
+    Raises:
+        StartError: one has, so its agents and clients would be refused here.
+    """
+    url = make_url(settings.database_url)
+    if url.get_backend_name() == "sqlite":
+        return
+    async with open_store(url, Announcements()) as store, store.read() as session:
+        if await session.scalar(select(Cluster.name).limit(1)) is not None:
+            raise StartError(
+                f"{settings.keys_path}: not there, but the database is in use already: copy the"
+                " file from another control plane that uses it"
+            )
 
 
 async def serve_until_signal(

@@ -4,6 +4,8 @@ An unknown key is an error that names it, in the file as in the environment.
 """
 
 import os
+import re
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Final, Literal
@@ -47,8 +49,8 @@ class ControlPlaneSettings(FileSettings):
     """As SQLAlchemy writes it: `postgresql+asyncpg://…`; None: SQLite, `<state_dir>/state.db`."""
     keys_file: Path | None = None
     """None: `<state_dir>/keys.toml`."""
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-\d$")] = "us-east-1"
-    account: Annotated[str, Field(pattern=r"^\d{12}$")] = "000000000000"
+    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")] = "us-east-1"
+    account: Annotated[str, Field(pattern=r"^[0-9]{12}$")] = "000000000000"
     cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")] = "default"
     """Is there from the start, and meant when a request names none."""
     stopped_task_retention_s: Annotated[int, Field(ge=3600)] = 3600
@@ -66,7 +68,7 @@ class ControlPlaneSettings(FileSettings):
     """How long events are kept."""
     events_file: Path | None = None
     """Gets every event as a line of JSON."""
-    events_webhook: Annotated[str, Field(pattern=r"^https?://[^/\s]+")] | None = None
+    events_webhook: str | None = None
     """Gets every event by POST."""
     capacity_mode: Literal["shared", "one-task-per-instance"] = "shared"
     """Whether an instance takes tasks beside each other, or one only and is retired after it."""
@@ -74,6 +76,8 @@ class ControlPlaneSettings(FileSettings):
     """How many instances without a task should be there."""
     overcommit: bool = True
     """Whether the tasks of an instance may ask for more CPU and memory in sum than it has."""
+    has_32_vcpus: bool = True
+    """Whether a task may have 32 vCPUs, as in some regions of AWS."""
     relaxed_clusters: tuple[str, ...] = ()
     """Clusters whose tasks may be what Fargate refuses and this machine can do."""
     agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
@@ -101,6 +105,13 @@ class ControlPlaneSettings(FileSettings):
     def _check_database(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
             check_database(value.get_secret_value())
+        return value
+
+    @field_validator("events_webhook")
+    @classmethod
+    def _check_events_webhook(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_webhook(value)
         return value
 
     @field_validator("vpc_cidr", "vpc_ipv6_cidr")
@@ -146,6 +157,21 @@ class ControlPlaneSettings(FileSettings):
     def keys_path(self) -> Path:
         """Where the keys are."""
         return self.keys_file or self.state_dir / "keys.toml"
+
+
+def check_webhook(text: str) -> None:
+    """Return if events can be posted there.
+
+    Raises:
+        ValueError: they can't be; the text doesn't repeat the URL, because it may hold a secret.
+    """
+    from yarl import URL  # what posts reads it so
+
+    with suppress(ValueError):
+        url = URL(text)
+        if url.scheme in {"http", "https"} and url.host and not re.search(r"\s", text):
+            return
+    raise ValueError("must be http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH")
 
 
 def read_settings(file: Path | None, listen: str | None = None) -> ControlPlaneSettings:

@@ -10,6 +10,8 @@ from fargate_agent.controlplane.errors import ApiError, client_error
 
 _GIB: Final = 1024
 
+LARGEST_CPU_UNITS: Final = 32768
+"""AWS has it in some regions only."""
 PAIRS: Final[dict[int, frozenset[int]]] = {
     256: frozenset({512, 1024, 2048}),
     512: frozenset(range(1 * _GIB, 4 * _GIB + 1, _GIB)),
@@ -18,9 +20,9 @@ PAIRS: Final[dict[int, frozenset[int]]] = {
     4096: frozenset(range(8 * _GIB, 30 * _GIB + 1, _GIB)),
     8192: frozenset(range(16 * _GIB, 60 * _GIB + 1, 4 * _GIB)),
     16384: frozenset(range(32 * _GIB, 120 * _GIB + 1, 8 * _GIB)),
-    32768: frozenset({61440, 122880, 249856}),
+    LARGEST_CPU_UNITS: frozenset({61440, 122880, 249856}),
 }
-"""Memory in MiB that goes with so many CPU units. AWS has the last row in some regions only."""
+"""Memory in MiB that goes with so many CPU units."""
 
 WINDOWS_CPU_UNITS: Final = frozenset({1024, 2048, 4096})
 """Source: Amazon ECS developer guide, "Task CPU and memory", operating systems."""
@@ -30,9 +32,11 @@ MAX_EPHEMERAL_STORAGE_GIB: Final = 200
 """Source: ECS API, EphemeralStorage."""
 
 _CPU: Final = re.compile(
-    r"\s*(?:(?P<units>\d{1,7})|(?P<vcpus>\d{0,4}(\.\d{1,6})?)\s*vcpu)\s*", re.I
+    r"\s*(?:(?P<units>\d{1,7})|(?P<vcpus>\d{0,4}(\.\d{1,6})?)\s*vcpu)\s*", re.ASCII | re.I
 )
-_MEMORY: Final = re.compile(r"\s*(?:(?P<mib>\d{1,9})|(?P<gib>\d{0,6}(\.\d{1,6})?)\s*gb)\s*", re.I)
+_MEMORY: Final = re.compile(
+    r"\s*(?:(?P<mib>\d{1,9})|(?P<gib>\d{0,6}(\.\d{1,6})?)\s*gb)\s*", re.ASCII | re.I
+)
 _SEE_GUIDE: Final = (
     "For more information, see the Troubleshooting section of the Amazon ECS Developer Guide."
 )
@@ -56,13 +60,19 @@ def parse_memory(text: str) -> int:
     return _parse(_MEMORY, text, "memory", "mib", "gib")
 
 
-def check_pair(cpu_units: int, memory_mib: int) -> None:
-    """Return if Fargate has tasks of this size.
+def is_pair(cpu_units: int, memory_mib: int, *, has_32_vcpus: bool = True) -> bool:
+    """Whether Fargate has tasks of this size, in a region that may have the largest ones."""
+    is_there = has_32_vcpus or cpu_units != LARGEST_CPU_UNITS
+    return is_there and memory_mib in PAIRS.get(cpu_units, ())
+
+
+def check_pair(cpu_units: int, memory_mib: int, *, has_32_vcpus: bool = True) -> None:
+    """Return if Fargate has tasks of this size; see `is_pair`.
 
     Raises:
         ApiError: it has none.
     """
-    if memory_mib not in PAIRS.get(cpu_units, ()):
+    if not is_pair(cpu_units, memory_mib, has_32_vcpus=has_32_vcpus):
         raise no_configuration(cpu_units, memory_mib)
 
 

@@ -7,7 +7,7 @@ Texts of refusals are botocore's where it has one; what ECS says itself is unver
 """
 
 import json
-import math
+import sys
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -22,6 +22,11 @@ Json = dict[str, Any]
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
 
+MAX_CHARS: Final = 255
+"""Of a string for which AWS documents no limit; it is that of its names. Unverified."""
+
+_END_OF_TIME: Final = 253_402_300_800
+"""Seconds since 1970: the first that Python, and ISO 8601 with four digits, has no year for."""
 _INTEGER_BITS: Final = {"integer": 32, "long": 64}
 _TYPES: Final[dict[str, tuple[type, ...]]] = {
     "string": (str,),
@@ -88,6 +93,16 @@ def check_shape(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - any
             return _check_scalar(value, shape, path)
 
 
+def check_length(text: str, what: str, most_chars: int = MAX_CHARS) -> None:
+    """Return if a string isn't too long.
+
+    Raises:
+        ApiError: it is.
+    """
+    if len(text) > most_chars:
+        raise invalid_parameter(f"{what} can have at most {most_chars} characters.")
+
+
 def _is_of(value: Any, kind: str) -> bool:  # noqa: ANN401 - any JSON
     if isinstance(value, bool):
         return kind == "boolean"
@@ -122,6 +137,8 @@ def _check_scalar(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - a
         if not -(2 ** (bits - 1)) <= value < 2 ** (bits - 1):
             raise _serialization(f"{path} does not fit into a {kind}.")
         _check_bounds(value, shape, path)
+    if kind in {"float", "double"} and abs(value) > sys.float_info.max:
+        raise _serialization(f"{path} does not fit into a {kind}.")
     return value
 
 
@@ -145,11 +162,11 @@ def _check_bounds(amount: int, shape: Any, what: str) -> None:  # noqa: ANN401 -
 def _parse_timestamp(value: float | str, path: str) -> float:
     try:
         if isinstance(value, str):
-            return datetime.fromisoformat(value).timestamp()
+            value = datetime.fromisoformat(value).timestamp()
         seconds = float(value)
     except (ValueError, OverflowError):
         raise _serialization(f"{path} is not a time.") from None
-    if not math.isfinite(seconds):
+    if not 0 <= seconds < _END_OF_TIME:
         raise _serialization(f"{path} is not a time.")
     return seconds
 

@@ -115,6 +115,9 @@ def test_pages_have_ten_settings_at_most(ecs: Any) -> None:
         pytest.param("fargateFIPSMode", "enabled", "UnsupportedFeatureException", id="FIPS"),
         pytest.param("tagResourceAuthorization", "on", "UnsupportedFeatureException", id="tags"),
         pytest.param(
+            "defaultLogDriverMode", "blocking", "UnsupportedFeatureException", id="blocking loggers"
+        ),
+        pytest.param(
             "fargateTaskRetirementWaitPeriod", "14", "InvalidParameterException", id="only root"
         ),
     ],

@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from fargate_agent.controlplane.state.model import Task
+from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.wire.messages import (
     AckRequest,
     ErrorMessage,
@@ -17,7 +19,7 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
 )
-from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.agents import SimulatedAgent, at_work
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane
 from tests.fixtures.ecs import FARGATE, describe_task, run
 
@@ -44,6 +46,39 @@ async def test_message_is_sent_again_until_it_is_acknowledged(
 
         assert first.message_id == again.message_id
         assert (last["arn"], last["desiredStatus"]) == (arn, "STOPPED")
+
+
+async def test_acknowledgement_that_was_not_written_is_asked_for_again(
+    start_control_plane: StartControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    note_start_acked, written = lifecycle.note_start_acked, list[str]()
+
+    def fail_at_first(task: Task) -> None:
+        if f"task {task.id}: acknowledged, which was not written" not in caplog.text:
+            raise RuntimeError("not foreseen")
+        note_start_acked(task)
+        written.append(task.id)
+
+    monkeypatch.setattr(lifecycle, "note_start_acked", fail_at_first)
+    plane = await asyncio.to_thread(start_control_plane, resend_s=0.1)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        arn = await run_one(plane.client())
+        async with asyncio.timeout(10), at_work(agent):
+            while not written:
+                await asyncio.sleep(0.02)
+        async with asyncio.timeout(10):
+            while await tasks_of_next_manifest(agent) != [arn]:
+                pass
+
+
+async def tasks_of_next_manifest(agent: SimulatedAgent) -> list[str]:
+    """Connect anew; return what the agent answers for."""
+    await agent.disconnect()
+    await agent.connect()
+    return [task.task_arn for task in (await agent.receive(TaskManifestMessage)).tasks]
 
 
 async def test_unacknowledged_task_is_sent_to_the_next_connection(

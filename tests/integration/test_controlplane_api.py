@@ -1,17 +1,31 @@
 """The frontend: shapes of requests and answers, clusters, task definitions."""
 
+import contextlib
+import logging
+import socket
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import ControlPlane
+from fargate_agent.controlplane import api
+from tests.fixtures.controlplane import DEADLINE_S, ControlPlane
 from tests.fixtures.ecs import APP, FARGATE
 from tests.fixtures.requests import Answer, post, signed
 
 
 def send(plane: ControlPlane, operation: str, body: bytes) -> Answer:
     return post(plane, body, signed(plane, operation, body))
+
+
+def open_request(plane: ControlPlane, length: bytes) -> socket.socket:
+    """Say how long a body will be, and begin with it."""
+    to = urlsplit(plane.url)
+    connection = socket.create_connection((to.hostname, to.port), timeout=5)
+    connection.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + length + b"\r\n\r\n{")
+    return connection
 
 
 @pytest.mark.parametrize(
@@ -30,6 +44,46 @@ def send(plane: ControlPlane, operation: str, body: bytes) -> Answer:
 )
 def test_malformed_body_is_a_serialization_error(body: bytes, control_plane: ControlPlane) -> None:
     status, answer = send(control_plane, "ListClusters", body)
+
+    assert (status, answer["__type"]) == (400, "SerializationException")
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        pytest.param("-1", id="before 1970"),
+        pytest.param("253402300800", id="year 10000"),
+        pytest.param("1e300", id="no year at all"),
+        pytest.param("1e999", id="infinite"),
+        pytest.param('"0001-01-01T00:00:00Z"', id="year 1"),
+        pytest.param('"now"', id="no time"),
+    ],
+)
+def test_time_that_no_calendar_has_is_a_serialization_error(
+    time: str, control_plane: ControlPlane
+) -> None:
+    body = f'{{"executionStoppedAt": {time}}}'.encode()
+
+    status, answer = send(control_plane, "SubmitTaskStateChange", body)
+
+    assert (status, answer["__type"]) == (400, "SerializationException")
+
+
+def test_last_second_of_the_calendar_is_a_time(control_plane: ControlPlane) -> None:
+    _, answer = send(
+        control_plane, "SubmitTaskStateChange", b'{"executionStoppedAt": 253402300799}'
+    )
+
+    assert answer["message"] == "taskId length should be one of [32,36]"
+
+
+@pytest.mark.parametrize("amount", ["1e999", "-1e999", "9" * 400])
+def test_number_that_is_too_big_for_a_double_is_a_serialization_error(
+    amount: str, control_plane: ControlPlane
+) -> None:
+    body = f'{{"totalResources": [{{"doubleValue": {amount}}}]}}'.encode()
+
+    status, answer = send(control_plane, "RegisterContainerInstance", body)
 
     assert (status, answer["__type"]) == (400, "SerializationException")
 
@@ -74,6 +128,37 @@ def test_body_over_a_mebibyte_is_refused(control_plane: ControlPlane) -> None:
     status, answer = send(control_plane, "ListClusters", b" " * ((1 << 20) + 1))
 
     assert (status, answer["__type"]) == (413, "RequestEntityTooLargeException")
+
+
+def test_body_that_is_not_coded_as_it_says_is_refused(
+    control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    status, answer = post(control_plane, b"{}", {"Content-Encoding": "gzip"})
+
+    assert (status, answer["__type"]) == (400, "SerializationException")
+    assert "ERROR" not in caplog.text
+
+
+def test_body_that_says_it_will_be_too_long_is_refused_at_once(
+    control_plane: ControlPlane,
+) -> None:
+    with contextlib.closing(open_request(control_plane, b"99999999999")) as connection:
+        assert connection.recv(64).startswith(b"HTTP/1.1 413 ")
+
+
+def test_client_that_hangs_up_within_a_body_is_no_fault_of_the_control_plane(
+    control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        caplog.at_level(logging.DEBUG, api.__name__),
+        contextlib.closing(open_request(control_plane, b"1000")) as connection,
+    ):
+        connection.shutdown(socket.SHUT_WR)
+        end = time.monotonic() + DEADLINE_S
+        while not caplog.records:
+            assert time.monotonic() < end
+
+    assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
 @pytest.mark.parametrize(

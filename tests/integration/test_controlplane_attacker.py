@@ -115,6 +115,29 @@ async def test_change_of_anothers_task_is_refused(change: dict[str, Any], scene:
     await goes_on(scene)
 
 
+@pytest.mark.parametrize("member", ["runtimeId", "imageDigest"])
+async def test_report_of_any_length_is_refused(member: str, scene: Scene) -> None:
+    before = await scene.look()
+
+    with pytest.raises(ClientError, match=f"{member} can have at most 255 characters"):
+        await scene.victim.submit(
+            scene.task, containers=[{"containerName": "app", member: "x" * 256}]
+        )
+    assert await scene.look() == before
+
+    await scene.victim.submit(scene.task, containers=[{"containerName": "app", member: "x" * 255}])
+    after, _ = await scene.look()
+    assert after["containers"][0][member] == "x" * 255
+
+
+@pytest.mark.parametrize("member", ["integerValue", "longValue", "doubleValue"])
+async def test_agent_can_not_have_less_than_nothing(member: str, scene: Scene) -> None:
+    resources = [{"name": "CPU", "type": "INTEGER", member: -1}]
+
+    with pytest.raises(ClientError, match=f"{member} can not be negative"):
+        await asyncio.to_thread(scene.thief.register_container_instance, totalResources=resources)
+
+
 async def test_anothers_instance_can_not_be_taken_over(scene: Scene) -> None:
     before = await scene.look()
     arn = scene.victim.instance_arn

@@ -18,10 +18,11 @@ from fargate_agent.controlplane.state.store import Store, open_store
 pytestmark = pytest.mark.root
 
 REFUSED = "refused"
+BROKEN = "broken"
 
 
 class Work:
-    """Makes clusters, but not one that is called `REFUSED`."""
+    """Makes clusters, but not one that is called `REFUSED`; one called `BROKEN` ends it."""
 
     def __init__(self) -> None:
         self.batches: list[Sequence[str]] = []
@@ -36,6 +37,8 @@ class Work:
             Cluster(name=name, status="ACTIVE", document={}, tags=[]) for name in wanted
         )
         await session.flush()
+        if BROKEN in names:
+            raise RuntimeError(BROKEN)
         return [ValueError(name) if name == REFUSED else None for name in names]
 
 
@@ -106,6 +109,21 @@ async def test_a_change_that_the_database_refuses_fails_alone(store: Store, work
     assert isinstance(double.exception(), IntegrityError)
     assert first.exception() is last.exception() is None
     assert await read_names(store) == ["first", "last", "there"]
+
+
+@pytest.mark.parametrize("place", [0, 1, 2])
+async def test_a_change_that_nobody_foresaw_fails_alone(
+    place: int, store: Store, work: Work
+) -> None:
+    names = ["first", "last"]
+    names.insert(place, BROKEN)
+
+    jobs = await start_together(store, work, names)
+    await asyncio.wait(jobs)
+
+    assert isinstance(jobs.pop(place).exception(), RuntimeError)
+    assert [job.exception() for job in jobs] == [None, None]
+    assert await read_names(store) == ["first", "last"]
 
 
 async def test_whoever_is_cancelled_takes_nobody_along(store: Store, work: Work) -> None:

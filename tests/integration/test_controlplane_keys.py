@@ -1,16 +1,25 @@
 """Keys of every kind, and a file of keys that changes while the control plane runs."""
 
+import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 from botocore.exceptions import ClientError
 
 from fargate_agent.cli.main import main
+from fargate_agent.controlplane.access import keyring
+from fargate_agent.controlplane.agents import acs
+from fargate_agent.controlplane.history import stream
+from fargate_agent.wire.messages import PayloadMessage
+from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, StartControlPlane, write_keys
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, run
+from tests.fixtures.events import reading, run_task
 
 SECRET, TOKEN = "s" * 40, "t" * 40
 INVALID = ("UnrecognizedClientException", "The security token included in the request is invalid.")
@@ -123,3 +132,112 @@ def test_keys_go_on_when_their_file_becomes_wrong(
 
     assert ask(client) == ANSWERED
     assert SECRET not in caplog.text
+
+
+AGENTS, READERS = "G" * 20, "R" * 20
+OPEN = f"""{render_key(PERMANENT)}
+{render_key(AGENTS).replace('"admin"', '"agent"')}
+{render_key(READERS).replace('"admin"', '"reader"')}
+[principal.reader]
+policy = '''
+{{"Statement": [{{"Effect": "Allow", "Action": "fargate:ListEvents", "Resource": "*"}}]}}'''
+[principal.nobody]
+policy = '''{{"Statement": [{{"Effect": "Deny", "Action": "*", "Resource": "*"}}]}}'''
+"""
+"""Keys of an operator, of an agent, and of a reader of events."""
+
+
+def change_key(keys_file: Path, key_id: str, old: str, new: str) -> None:
+    """Replace something in what stands behind the id of a key."""
+    before, found, after = keys_file.read_text().partition(key_id)
+    keys_file.write_text(before + found + after.replace(old, new, 1))
+
+
+CHANGES = [
+    pytest.param("principal", 'status = "Inactive"\nprincipal', id="disabled"),
+    pytest.param(
+        "principal",
+        f'session_token = "{TOKEN}"\nexpires_at = {BEFORE}\nprincipal',
+        id="expired",
+    ),
+    pytest.param(SECRET, "n" * 40, id="another secret"),
+    pytest.param('principal = "', 'principal = "nobody" # "', id="another policy"),
+    pytest.param('"\n', 'X"\n', id="gone"),
+]
+"""What makes a key one that may no longer have what it has opened."""
+
+
+@pytest.fixture
+def open_keys(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Keys for what stays open, which the control plane looks at whenever it needs one."""
+    monkeypatch.setattr(keyring, "LOOK_EVERY_S", 0)
+    return write_keys(state_dir, OPEN)
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES)
+async def test_agent_whose_key_is_no_good_any_more_is_cut_off(
+    old: str,
+    new: str,
+    open_keys: Path,
+    start_control_plane: StartControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(acs, "RENEW_EVERY_S", 0.05)
+    plane = await asyncio.to_thread(start_control_plane)
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        change_key(open_keys, AGENTS, old, new)
+
+        await agent.wait_closed()
+
+        answer = await asyncio.to_thread(run, ecs)
+    assert [failure["reason"] for failure in answer["failures"]] == [NO_CAPACITY]
+
+
+async def test_agent_whose_key_is_no_good_any_more_is_handed_no_task(
+    open_keys: Path, start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(acs, "RENEW_EVERY_S", 3600)  # so the instance seems to be there
+    plane = await asyncio.to_thread(start_control_plane)
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        change_key(open_keys, AGENTS, "principal", 'status = "Inactive"\nprincipal')
+
+        await asyncio.to_thread(run, ecs)
+
+        with pytest.raises(aiohttp.WSMessageTypeError):  # what comes next says that it is over
+            await agent.receive(PayloadMessage)
+
+
+@pytest.mark.parametrize(("old", "new"), CHANGES)
+async def test_stream_of_a_reader_whose_key_is_no_good_any_more_breaks_off(
+    old: str,
+    new: str,
+    open_keys: Path,
+    start_control_plane: StartControlPlane,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stream, "HEARTBEAT_S", 0.05)
+    plane = await asyncio.to_thread(start_control_plane)
+    async with reading(plane, "reader", follow="true") as reader:
+        await reader.heartbeat()
+
+        change_key(open_keys, READERS, old, new)
+
+        with pytest.raises(aiohttp.ClientError):
+            await reader.rest()
+
+
+async def test_reader_whose_key_is_no_good_any_more_hears_of_no_event(
+    open_keys: Path, start_control_plane: StartControlPlane
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane)
+    async with SimulatedAgent(plane), reading(plane, "reader", follow="true") as reader:
+        change_key(open_keys, READERS, "principal", 'status = "Inactive"\nprincipal')
+
+        await asyncio.to_thread(run_task, plane.client())
+
+        with pytest.raises(aiohttp.ClientError):
+            await reader.next()

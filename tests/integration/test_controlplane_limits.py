@@ -186,8 +186,30 @@ def overrides(chars: int) -> Request:
 @pytest.mark.parametrize(
     ("operation", "make", "most", "kind"),
     [
+        pytest.param(
+            "register_container_instance",
+            lambda n: {"attributes": [{"name": "a", "value": "v" * n}]},
+            128,
+            PARAMETER,
+            id="attribute",
+        ),
+        pytest.param(
+            "register_container_instance",
+            lambda n: {"versionInfo": {"agentVersion": "1" * n}},
+            255,
+            PARAMETER,
+            id="version of an agent",
+        ),
+        pytest.param(
+            "register_container_instance",
+            lambda n: {"totalResources": [{"name": "r" * n}]},
+            255,
+            PARAMETER,
+            id="name of a resource",
+        ),
         pytest.param("run_task", lambda n: task(count=n), 10, PARAMETER, id="tasks of a run"),
         pytest.param("run_task", lambda n: task(startedBy="x" * n), 128, PARAMETER, id="startedBy"),
+        pytest.param("run_task", lambda n: task(group="x" * n), 255, PARAMETER, id="group"),
         pytest.param(
             "run_task", lambda n: task(clientToken="x" * n), 64, PARAMETER, id="token of a run"
         ),

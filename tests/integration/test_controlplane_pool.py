@@ -7,9 +7,17 @@ from typing import Any
 import pytest
 
 from fargate_agent.controlplane.agents import connections
+from fargate_agent.wire.messages import (
+    PayloadMessage,
+    TaskIdentifier,
+    TaskManifestMessage,
+    TaskStopVerificationAck,
+    TaskStopVerificationMessage,
+)
 from tests.fixtures.agents import SimulatedAgent
-from tests.fixtures.controlplane import ControlPlane, StartControlPlane
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane, make_ec2
 from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, run
+from tests.fixtures.postgres import change_database
 
 
 async def start(start_control_plane: StartControlPlane, **settings: Any) -> ControlPlane:
@@ -109,3 +117,103 @@ async def test_tasks_of_a_silent_agent_are_shown_disconnected_until_it_is_back(
     assert refused["failures"] == [{"reason": NO_CAPACITY}]
     assert lost["lastStatus"] == "RUNNING"
     assert running["version"] < lost["version"] < back["version"]
+
+
+@pytest.mark.parametrize("delivery", ["WAITING", "SENT"])
+async def test_task_that_its_agent_never_took_ends_in_time(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch, delivery: str
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
+    plane = await start(start_control_plane, agent_grace_s=0.2)
+    taken, made, instance_arn = await lose_agent(plane)
+    # An agent can't be made to leave between RunTask and delivery.
+    query = "UPDATE tasks SET delivery = :delivery WHERE id = :id"
+    await change_database(plane.database, query, delivery=delivery, id=made[-32:])
+
+    await wait_until(plane, taken, connectivity="DISCONNECTED")
+    waiting = await asyncio.to_thread(describe_task, plane.client(), made)
+    monkeypatch.setattr(connections, "START_TIMEOUT_S", 0.2)
+    ended = await wait_until(plane, made, lastStatus="STOPPED")
+    interfaces = await asyncio.to_thread(make_ec2(plane).describe_network_interfaces)
+
+    assert waiting["lastStatus"] == "PROVISIONING"
+    assert (ended["stopCode"], ended["stoppedReason"]) == (
+        "TaskFailedToStart",
+        "Timeout waiting for network interface provisioning to complete.",
+    )
+    assert ended["attachments"][0]["status"] == "DELETED"
+    assert len(interfaces["NetworkInterfaces"]) == 1  # of the task that was taken
+    assert await remaining(plane, instance_arn) == {"CPU": 8192 - 256, "MEMORY": 16384 - 512}
+    await wait_until(plane, taken, lastStatus="RUNNING")
+
+
+async def test_agent_that_comes_back_too_late_is_not_to_start_the_task(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
+    monkeypatch.setattr(connections, "START_TIMEOUT_S", 0.2)
+    plane = await start(start_control_plane, agent_grace_s=0.2)
+    taken, made, instance_arn = await lose_agent(plane)
+    await wait_until(plane, made, lastStatus="STOPPED")
+
+    agent = SimulatedAgent(plane)
+    agent.instance_arn = instance_arn
+    async with agent:
+        manifest = await agent.receive(TaskManifestMessage)
+        await agent.send(ask_to_stop(manifest, made))
+        verified = await agent.receive(TaskStopVerificationAck)
+        later = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
+        sent = await agent.take()
+
+    assert [task.task_arn for task in manifest.tasks] == [taken]
+    assert [task.task_arn for task in verified.stop_tasks] == [made]
+    assert sent["arn"] == later
+
+
+async def test_task_waits_on_for_an_agent_when_the_control_plane_was_away_itself(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
+    plane = await start(start_control_plane, agent_grace_s=0.2)
+    taken, made, instance_arn = await lose_agent(plane)
+    query = "UPDATE container_instances SET connected_until = connected_until - 1000"
+    await change_database(plane.database, query)
+
+    plane = await asyncio.to_thread(start_control_plane, agent_grace_s=0.2)
+    await wait_until(plane, taken, connectivity="DISCONNECTED")
+    agent = SimulatedAgent(plane)
+    agent.instance_arn = instance_arn
+    async with agent:
+        assert (await agent.take())["arn"] == made
+
+
+async def lose_agent(plane: ControlPlane) -> tuple[str, str, str]:
+    """Have an agent run one task, and go away when it is sent another.
+
+    Returns their ARNs and the agent's.
+    """
+    agent = SimulatedAgent(plane)
+    await agent.register(totalResources=resources(8192, 16384))
+    await agent.connect()
+    taken = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
+    await agent.bring_up(await agent.take())
+    made = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
+    assert (await agent.receive(PayloadMessage)).tasks[0]["arn"] == made
+    await agent.disconnect()
+    return taken, made, agent.instance_arn
+
+
+def ask_to_stop(manifest: TaskManifestMessage, arn: str) -> TaskStopVerificationMessage:
+    """Return what an agent asks that did get the task."""
+    cluster_arn = manifest.cluster_arn
+    task = TaskIdentifier(task_arn=arn, task_cluster_arn=cluster_arn, desired_status="STOPPED")
+    return TaskStopVerificationMessage(message_id=manifest.message_id, stop_candidates=(task,))
+
+
+async def remaining(plane: ControlPlane, instance_arn: str) -> dict[str, int]:
+    """Return how much of an instance is free."""
+    answer = await asyncio.to_thread(
+        plane.client().describe_container_instances, containerInstances=[instance_arn]
+    )
+    shown = answer["containerInstances"][0]["remainingResources"]
+    return {resource["name"]: resource["integerValue"] for resource in shown}

@@ -177,7 +177,9 @@ async def test_service_that_is_created_at_the_same_time_is_one(
     assert len(set(answers)) == 1
 
 
-@pytest.mark.parametrize("reference", ["web:0", "web:000", "web:1000000000", "web:-1", "web:"])
+@pytest.mark.parametrize(
+    "reference", ["web:0", "web:000", "web:1000000000", "web:-1", "web:", "web:１"]
+)
 async def test_revision_that_can_not_be_is_no_definition(
     reference: str, registered: Any, simulated_agent: SimulatedAgent
 ) -> None:

@@ -1,12 +1,14 @@
 """Services by real clients and botocore's own waiters, with an agent that only talks."""
 
 import asyncio
+from ipaddress import IPv4Network
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
 from fargate_agent.controlplane.services import scheduler
+from fargate_agent.controlplane.vpc_settings import SubnetSettings
 from tests.fixtures.agents import SimulatedAgent, at_work
 from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, StartControlPlane
 from tests.fixtures.ecs import (
@@ -184,6 +186,27 @@ def test_scaled_service_is_deleted_by_force_only(registered: Any) -> None:
     text = "The service cannot be stopped while it is scaled above 0."
     assert error.value.response["Error"]["Message"] == text
     assert (drained["status"], drained["desiredCount"]) == ("DRAINING", 0)
+
+
+def test_service_whose_subnet_has_gone_is_only_scaled_down(
+    start_control_plane: StartControlPlane,
+) -> None:
+    lan = SubnetSettings(id="subnet-lan", cidr=IPv4Network("192.168.7.0/24"))
+    ecs = start_control_plane(subnets=(lan,)).client()
+    ecs.register_task_definition(**FARGATE)
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-lan"]}}
+    create_service(ecs, networkConfiguration=network)
+    ecs = start_control_plane().client()
+
+    for more in ({"desiredCount": 3}, {"forceNewDeployment": True}, {"propagateTags": "SERVICE"}):
+        with pytest.raises(ClientError, match="subnet-lan"):
+            ecs.update_service(service="web", **more)
+    fewer = ecs.update_service(service="web", desiredCount=1, networkConfiguration=network)
+    none = ecs.update_service(service="web", desiredCount=0)["service"]
+
+    assert fewer["service"]["desiredCount"] == 1
+    assert (none["desiredCount"], none["deployments"][0]["desiredCount"]) == (0, 0)
+    assert len(none["deployments"]) == 1
 
 
 async def test_name_of_a_service_that_is_gone_is_free(

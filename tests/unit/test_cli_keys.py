@@ -2,6 +2,7 @@ import json
 import os
 import stat
 import threading
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -155,6 +156,35 @@ def test_key_is_removed(file: Path) -> None:
     assert key_id not in read_keys(file)
 
 
+def test_rotated_key_has_another_secret_and_is_the_same_otherwise(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key_id, before = key_of(file, "agent"), read_keys(file)
+
+    code = keys(file, "rotate", key_id)
+
+    printed, after = parse_env(capsys.readouterr().out), read_keys(file)
+    secret = after[key_id].secret_access_key
+    assert code == 0
+    assert printed == {
+        "AWS_ACCESS_KEY_ID": key_id,
+        "AWS_SECRET_ACCESS_KEY": secret.get_secret_value(),
+    }
+    assert secret != before[key_id].secret_access_key
+    assert after == {**before, key_id: replace(before[key_id], secret_access_key=secret)}
+
+
+def test_temporary_key_is_not_rotated(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keys(file, "create", "--principal", "agent", "--expires-in", "1h")
+    key_id = parse_env(capsys.readouterr().out)["AWS_ACCESS_KEY_ID"]
+    before = file.read_text()
+
+    assert keys(file, "rotate", key_id) == 1
+
+    assert f"{key_id} is temporary" in capsys.readouterr().err
+    assert file.read_text() == before
+
+
 @pytest.mark.parametrize("command", ["disable", "rm"])
 @pytest.mark.parametrize(
     "other",
@@ -184,7 +214,7 @@ def test_key_of_an_admin_goes_when_there_is_another(file: Path) -> None:
     assert keys(file, "rm", key_id) == 0
 
 
-@pytest.mark.parametrize("command", ["disable", "enable", "rm"])
+@pytest.mark.parametrize("command", ["disable", "enable", "rotate", "rm"])
 def test_unknown_key_is_named(command: str, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert keys(file, command, "AKIAX") == 1
 

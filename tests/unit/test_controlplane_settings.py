@@ -54,6 +54,7 @@ def test_file_is_found_by_environment(file: Path, monkeypatch: pytest.MonkeyPatc
         ),
         pytest.param("a = [", "control-plane.toml:1: ", id="not TOML"),
         pytest.param('account = "12"', "account: ", id="bad account"),
+        pytest.param(f'account = "{"１" * 12}"', "account: ", id="wide digits"),
         pytest.param('listen = "https://x:1"', "listen: ", id="TLS"),
         pytest.param('listen = "http://localhost"', "the port is missing", id="no port"),
         pytest.param(
@@ -95,6 +96,77 @@ def test_settings_are_refused_in_one_line_that_names_the_place(
     assert complaint in str(error.value)
     assert str(file) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        pytest.param("https://h:99999/S3CRET", id="port too high"),
+        pytest.param("https://h:S3CRET/x", id="port is no number"),
+        pytest.param("http://[::1/S3CRET", id="half an address"),
+        pytest.param("http://xn--/S3CRET", id="no name of a host"),
+        pytest.param("http:///S3CRET", id="no host"),
+        pytest.param("http://h/S3 CRET", id="space"),
+        pytest.param("ftp://h/S3CRET", id="not the web"),
+    ],
+)
+def test_webhook_that_can_not_be_posted_to_is_refused_without_its_url(url: str, file: Path) -> None:
+    file.write_text(f'cluster = "c"\nevents_webhook = "{url}"\n')
+
+    with pytest.raises(StartError) as error:
+        read_settings(file)
+
+    told = "events_webhook: must be http://HOST[:PORT]/PATH or https://HOST[:PORT]/PATH"
+    assert str(error.value) == f"{file}:2: {told}"
+
+
+@pytest.mark.parametrize(
+    "url", ["http://h", "https://u:p@h.example:8443/x?y=z", "http://[::1]:80/", "http://ü.de/"]
+)
+def test_webhook_that_can_be_posted_to_is_taken(url: str, file: Path) -> None:
+    file.write_text(f'events_webhook = "{url}"\n')
+
+    assert read_settings(file).events_webhook == url
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        pytest.param("postgresql+asyncpg://u:S3CRET@h:port/db", "must be ", id="port is no number"),
+        pytest.param("postgresql+asyncpg://u:S3CRET@h:99999/db", "the port ", id="port too high"),
+        pytest.param("postgresql+asyncpg://u:S3CRET@[::1/db", "must be ", id="half an address"),
+        pytest.param("postgresql+asyncpg://u:S3CRET@a..b/db", "must be ", id="no name of a host"),
+        pytest.param("postgresql+asyncpg://h/db?port=S3CRET", "must be ", id="port as an option"),
+        pytest.param("postgresql+asyncpg://h/db?sslmode=S3CRET", "has an option ", id="option"),
+        pytest.param("sqlite+aiosqlite://S3CRET/state.db", "must be ", id="file on a host"),
+        pytest.param("mysql://u:S3CRET@h/db", "must be ", id="another database"),
+    ],
+)
+def test_database_that_can_not_be_connected_to_is_refused_without_its_url(
+    url: str, fault: str, file: Path
+) -> None:
+    file.write_text(f'cluster = "c"\ndatabase = "{url}"\n')
+
+    with pytest.raises(StartError) as error:
+        read_settings(file)
+
+    assert str(error.value).startswith(f"{file}:2: database: {fault}")
+    assert "S3CRET" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "sqlite+aiosqlite:////srv/state.db",
+        "postgresql+asyncpg://u:p@[::1]:5432/db?ssl=require",
+        "postgresql+asyncpg://u@/db?host=/run/postgresql&port=5433",
+        "postgresql+asyncpg://u:p@/db?host=a:5432&host=b:5432",
+    ],
+)
+def test_database_that_can_be_connected_to_is_taken(url: str, file: Path) -> None:
+    file.write_text(f'database = "{url}"\n')
+
+    assert read_settings(file).database_url == url
 
 
 def test_unknown_variable_of_the_environment_is_refused(

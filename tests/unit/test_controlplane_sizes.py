@@ -35,10 +35,16 @@ def test_memory_is_mib_or_gb(text: str, mib: int) -> None:
     assert parse_memory(text) == mib
 
 
-@pytest.mark.parametrize("text", ["", "vcpu", "x", "-256", "1e3", "²", "1 2"])
+@pytest.mark.parametrize("text", ["", "vcpu", "x", "-256", "1e3", "²", "1 2", "２５６", "١ vCPU"])
 def test_garbage_is_refused_with_the_words_of_aws(text: str) -> None:
     with pytest.raises(ApiError, match="Invalid 'cpu' setting for task"):
         parse_cpu(text)
+
+
+@pytest.mark.parametrize("text", ["", "gb", "５１２", "２GB"])
+def test_garbage_is_no_memory(text: str) -> None:
+    with pytest.raises(ApiError, match="Invalid 'memory' setting for task"):
+        parse_memory(text)
 
 
 def test_there_are_seventy_seven_pairs() -> None:

@@ -58,6 +58,7 @@ def check(**changes: Any) -> None:
             app(dnsSearchDomains=["local"]), "DNS search domains are not", id="search domains"
         ),
         pytest.param(ports({"containerPort": 65536}), "Invalid port mapping", id="port"),
+        pytest.param(ports({"containerPort": 0}), "Invalid port mapping", id="port 0"),
         pytest.param(ports({"hostPort": 80}), "Invalid port mapping", id="no container port"),
         pytest.param(
             ports({"containerPort": 1, "name": "-a"}), "Invalid port mapping name", id="port name"

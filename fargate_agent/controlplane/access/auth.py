@@ -15,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from pydantic import SecretStr
 
 from fargate_agent.controlplane.access.keyring import Keyring
 from fargate_agent.controlplane.access.keys import Key
@@ -41,6 +42,7 @@ class Caller:
     """Who sent a request."""
 
     access_key_id: str
+    secret_access_key: SecretStr
     principal: str
     policy: Policy
 
@@ -87,7 +89,19 @@ class Authenticator:
             raise _mismatch() from None
         if not hmac.compare_digest(expected, match["signature"]):
             raise _mismatch()
-        return Caller(access_key_id=key.access_key_id, principal=key.principal, policy=key.policy)
+        return _caller(key)
+
+    async def look_again(self, caller: Caller, now: datetime) -> Caller:
+        """Return a caller as the keys have it by now: a connection may outlive its key.
+
+        Raises:
+            ApiError: the key is gone, inactive or expired, or has another secret.
+        """
+        key = (await self._keyring.current()).get(caller.access_key_id)
+        if key is None or not key.is_active or key.secret_access_key != caller.secret_access_key:
+            raise _unrecognized()
+        _check_expiry(key, now)
+        return _caller(key)
 
     def _check_scope(self, match: re.Match[str], service: Service) -> None:
         if match["region"] != self._region:
@@ -129,11 +143,24 @@ def _find_key(key: Key | None, request: SignedRequest, now: datetime) -> Key:
         token = wanted.get_secret_value()
         if not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
             raise _unrecognized()
+    _check_expiry(key, now)
+    return key
+
+
+def _check_expiry(key: Key, now: datetime) -> None:
     if key.has_expired(now):
         raise ApiError(
             "ExpiredTokenException", "The security token included in the request is expired"
         )
-    return key
+
+
+def _caller(key: Key) -> Caller:
+    return Caller(
+        access_key_id=key.access_key_id,
+        secret_access_key=key.secret_access_key,
+        principal=key.principal,
+        policy=key.policy,
+    )
 
 
 def _credentials(key: Key) -> Credentials:

@@ -13,7 +13,10 @@ from fargate_agent.controlplane.errors import StartError
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 1
-"""A key that was disabled is good for so much longer, and the answer to a request that began."""
+"""A key that was disabled is good for so much longer, and the answer to a request that began.
+
+What it has opened before ends when whoever holds that looks at it the next time.
+"""
 
 _Identity = tuple[int, int, int] | None
 """Inode, size in bytes, and time of the last change in ns; None: it can't be had."""

@@ -203,7 +203,7 @@ def new_key(principal: str, now: datetime, expires_at: datetime | None = None) -
     """Make a key as it stands in `keys.toml`; one that expires has a session token."""
     entry: dict[str, Any] = {
         "access_key_id": _new_access_key_id(_TEMPORARY if expires_at else _PERMANENT),
-        "secret_access_key": secrets.token_urlsafe(_SECRET_BYTES),
+        "secret_access_key": new_secret(),
         "principal": principal,
         "status": "Active",
         "created_at": now.astimezone(UTC).replace(microsecond=0),
@@ -212,6 +212,11 @@ def new_key(principal: str, now: datetime, expires_at: datetime | None = None) -
         entry["expires_at"] = expires_at.astimezone(UTC).replace(microsecond=0)
         entry["session_token"] = secrets.token_urlsafe(_TOKEN_BYTES)
     return entry
+
+
+def new_secret() -> str:
+    """Make the secret of a key."""
+    return secrets.token_urlsafe(_SECRET_BYTES)
 
 
 def render_keys(document: Mapping[str, Any]) -> str:

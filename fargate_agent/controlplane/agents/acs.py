@@ -7,6 +7,7 @@ be sent follows from the database alone, so nothing is lost with a connection or
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import itemgetter
@@ -52,6 +53,10 @@ MAX_SENT: Final = 50
 """Tasks that are handed over at once."""
 
 
+Check = Callable[[], Awaitable[None]]
+"""Raises `ApiError` once the agent's key is no longer good for the connection that it opened."""
+
+
 class Sessions:
     """The connections that this process holds, by container instance.
 
@@ -71,11 +76,13 @@ class Sessions:
         async with self._closed:
             await self._closed.wait_for(lambda: not self._open)
 
-    async def serve(self, socket: web.WebSocketResponse, instance: ContainerInstance) -> None:
+    async def serve(
+        self, socket: web.WebSocketResponse, instance: ContainerInstance, check: Check
+    ) -> None:
         """Talk to one agent until the connection ends."""
         connection = new_uuid()
         with self._plane.announcements.listening(instance_topic(instance.id)) as wake:
-            session = _Session(socket, instance, self._plane, connection, wake)
+            session = _Session(socket, instance, self._plane, connection, wake, check)
             self._open[connection] = session
             log.info("agent %s: connected", instance.id)
             try:
@@ -92,12 +99,18 @@ class Sessions:
                 log.info("agent %s: disconnected", instance.id)
 
     async def renew(self) -> None:
-        """Keep the agents of this process connected in the database, until cancelled."""
+        """Keep the agents of this process connected in the database, until cancelled.
+
+        Those whose key isn't good any more are cut off.
+        """
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             try:
-                if self._open:
-                    await connections.renew(self._plane, list(self._open))
+                for session in list(self._open.values()):
+                    await session.check_key()
+                held = [id_ for id_, session in self._open.items() if not session.over.is_set()]
+                if held:
+                    await connections.renew(self._plane, held)
             except SQLAlchemyError as error:
                 log.error("agents may be taken for lost: %s", error)
 
@@ -121,6 +134,7 @@ class _Session:
         plane: Plane,
         connection: str,
         wake: asyncio.Event,
+        check: Check,
     ) -> None:
         self._socket = socket
         self._instance_id = instance.id
@@ -138,12 +152,21 @@ class _Session:
         self._acks: set[asyncio.Task[None]] = set()
         """That are being written down."""
         self._wake = wake
+        self._check = check
         self.over = asyncio.Event()
 
     async def run(self) -> None:
-        """Return when the agent has hung up, or another connection has taken over."""
+        """Return when the agent has hung up or may say no more, or another connection is there."""
         await self._send_manifest()
         await first_of(self._read(), self._deliver(), self._beat(), self._wait_over())
+
+    async def check_key(self) -> None:
+        """Let the connection be over if the agent's key isn't good for it any more."""
+        try:
+            await self._check()
+        except ApiError as error:
+            log.warning("agent %s: cut off: %s", self._instance_id, error)
+            self.over.set()
 
     async def _wait_over(self) -> None:
         await self.over.wait()
@@ -189,11 +212,12 @@ class _Session:
     async def _deliver(self) -> None:
         """Send what is due, again and again; what to end goes before what to start.
 
-        Returns when the instance is retired, or has another connection.
+        Returns when the instance is retired, or has another connection, or its key isn't good.
         """
         while True:
             self._wake.clear()
-            due = await self._take_due()
+            await self.check_key()
+            due = None if self.over.is_set() else await self._take_due()
             if due is None:
                 return
             for task in sorted(due, key=lambda task: task.desired_status, reverse=True):
@@ -315,6 +339,10 @@ class _Session:
         except SQLAlchemyError as error:
             sent.is_acked = False
             log.error("task %s: acknowledged, which was not written: %s", sent.task_id, error)
+            return
+        except Exception:
+            sent.is_acked = False
+            log.exception("task %s: acknowledged, which was not written", sent.task_id)
             return
         self._unacked.pop(message_id, None)
 

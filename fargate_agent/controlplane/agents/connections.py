@@ -2,6 +2,7 @@
 
 An agent that is away for a moment is waited for. One that stays away has its tasks shown as
 disconnected; they are what they were when it comes back, because it goes on with them meanwhile.
+Those that it had not taken yet are given up in time, so that their clients can go on.
 """
 
 import asyncio
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 5
 """How often silent agents are looked for."""
+START_TIMEOUT_S: Final = 5 * 60
+"""How long a task waits for an agent that went away before it took the task. Longer than an agent
+needs to come back, be it with its machine. ECS names no time."""
 
 
 async def note_connected(plane: Plane, instance_id: str, connection: str) -> None:
@@ -92,12 +96,18 @@ async def wait_for_agent(plane: Plane, cluster: str) -> None:
 
 
 async def watch_silence(plane: Plane) -> None:
-    """Show the tasks of agents that stay away as disconnected, until cancelled."""
+    """Show the tasks of agents that stay away as disconnected, until cancelled.
+
+    Those that an agent hasn't taken end when it stays away for longer.
+    """
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
         try:
             async with plane.store.read() as session:
                 found = (await session.scalars(_silent(plane))).all()
+                untaken = (await session.scalars(_untaken(plane).with_only_columns(Task.id))).all()
+            if untaken:
+                await _give_up(plane)
             if found:
                 await _note_silence(plane)
         except SQLAlchemyError as error:
@@ -109,6 +119,16 @@ async def _note_silence(plane: Plane) -> None:
         for instance in (await session.scalars(_silent(plane))).all():
             log.warning("agent %s: silent for %.0f s", instance.id, plane.settings.agent_grace_s)
             await _tell_tasks(plane, session, instance, connected=False)
+
+
+async def _give_up(plane: Plane) -> None:
+    """An agent that comes back isn't told of these tasks; if it did get one, it is told to stop."""
+    now = round(time.time(), 3)
+    async with plane.store.write() as session:
+        for task, instance in (await session.execute(_untaken(plane))).all():
+            with changing(plane, session, task, instance):
+                lifecycle.give_up(task, now)
+            log.warning("task %s: agent %s went away before it took it", task.id, instance.id)
 
 
 async def _tell_tasks(
@@ -136,4 +156,24 @@ def _silent(plane: Plane) -> Select[ContainerInstance]:
         ContainerInstance.status != "INACTIVE",
         ~ContainerInstance.silent,
         ContainerInstance.connected_until < time.time() - plane.settings.agent_grace_s,
+    )
+
+
+def _untaken(plane: Plane) -> Select[Task, ContainerInstance]:
+    """Select tasks that an agent was to take which is gone for good.
+
+    A process that has just started may be what the agents have waited for: then there are none.
+    """
+    seen_before = time.time() - max(START_TIMEOUT_S, plane.settings.agent_grace_s)
+    if plane.started_at > seen_before:
+        seen_before = 0.0
+    return (
+        select(Task, ContainerInstance)
+        .join(ContainerInstance, ContainerInstance.id == Task.instance_id)
+        .where(
+            LIVE,
+            Task.last_status == "PROVISIONING",
+            Task.delivery != "ACKED",
+            ContainerInstance.connected_until < seen_before,
+        )
     )

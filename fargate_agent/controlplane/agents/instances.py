@@ -9,12 +9,15 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fargate_agent.controlplane.agents.connections import expect
 from fargate_agent.controlplane.agents.leases import is_running
 from fargate_agent.controlplane.clusters.clusters import find_cluster
-from fargate_agent.controlplane.errors import ApiError, client_error
+from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter
 from fargate_agent.controlplane.names import new_id
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.tags import check_tags
-from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.validate import Json, check_length
+
+MAX_ATTRIBUTE_CHARS: Final = 128
+"""Source: ECS API, Attribute.name and Attribute.value."""
 
 
 async def register_container_instance(plane: Plane, call: Call) -> Json:
@@ -25,6 +28,12 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
     """
     request = call.request
     check_tags(request.get("tags", []))
+    document: Json = {
+        member: request[member]
+        for member in ("versionInfo", "attributes", "totalResources")
+        if member in request
+    }
+    _check_document(document)
     resources = {
         resource.get("name"): resource.get("integerValue")
         for resource in request.get("totalResources", [])
@@ -56,17 +65,35 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
         instance.cpu_units = resources.get("CPU")
         instance.memory_mib = resources.get("MEMORY")
         instance.storage_gib = resources.get("STORAGE")
-        instance.document = {
-            member: request[member]
-            for member in ("versionInfo", "attributes", "totalResources")
-            if member in request
-        }
+        instance.document = document
         tags = {tag["key"]: tag for tag in [*instance.tags, *request.get("tags", [])]}
         instance.tags = list(tags.values())
         await session.flush()
         expect(session, instance)
         shown = await render_instance(plane, session, instance)
     return {"containerInstance": shown}
+
+
+def _check_document(document: Json) -> None:
+    """Return if an agent says of itself what can be.
+
+    Raises:
+        ApiError: a string is too long, or there is less of a resource than nothing.
+    """
+    for member, text in document.get("versionInfo", {}).items():
+        check_length(text, member)
+    for attribute in document.get("attributes", []):
+        check_length(attribute["name"], "The name of an attribute", MAX_ATTRIBUTE_CHARS)
+        check_length(attribute.get("value", ""), "The value of an attribute", MAX_ATTRIBUTE_CHARS)
+        check_length(attribute.get("targetId", ""), "targetId")
+    for resource in document.get("totalResources", []):
+        for text in (resource.get("name", ""), resource.get("type", "")):
+            check_length(text, "The name or type of a resource")
+        for text in resource.get("stringSetValue", []):
+            check_length(text, "A member of a stringSetValue")
+        for member in ("integerValue", "longValue", "doubleValue"):
+            if resource.get(member, 0) < 0:
+                raise invalid_parameter(f"{member} can not be negative.")
 
 
 async def discover_poll_endpoint(plane: Plane, call: Call) -> Json:

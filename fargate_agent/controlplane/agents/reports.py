@@ -10,7 +10,7 @@ from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.tasks.changes import change_task, task_not_found
 from fargate_agent.controlplane.tasks.lifecycle import apply_change
-from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.validate import Json, check_length
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +22,9 @@ async def submit_task_state_change(plane: Plane, call: Call) -> Json:
     request = call.request
     if request.get("status") not in _STATUSES:
         raise invalid_parameter("status must be one of: PENDING, RUNNING, STOPPED")
+    for container in request.get("containers", []):
+        for member in ("imageDigest", "runtimeId"):
+            check_length(container.get(member, ""), member)
     cluster = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
     task_id = plane.arns.parse_task(request.get("task", ""), cluster)
     now = round(time.time(), 3)

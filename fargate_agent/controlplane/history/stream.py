@@ -7,7 +7,7 @@ the connection lives. Whoever reconnects asks for what comes after the last even
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from fargate_agent.controlplane.access.auth import Caller
 from fargate_agent.controlplane.access.permissions import ANYTHING, Asked, Target, Targets
 from fargate_agent.controlplane.access.policy import Decision
-from fargate_agent.controlplane.errors import cluster_not_found, invalid_parameter
+from fargate_agent.controlplane.errors import ApiError, cluster_not_found, invalid_parameter
 from fargate_agent.controlplane.history.events import render_envelope
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import EVENTS
@@ -38,6 +38,9 @@ PAGE_ROWS: Final = 500
 HEARTBEAT_S: Final = 15.0
 SEND_TIMEOUT_S: Final = 30
 """How long a reader may leave a page unread before its connection is given up."""
+
+LookAgain = Callable[[], Awaitable[Caller]]
+"""Gives the reader as the keys have it by now; raises `ApiError` if it may read no longer."""
 
 _SUBJECT_CHARS: Final = 32
 """A subject of this length is a whole id; a shorter one is the beginning of one."""
@@ -127,9 +130,9 @@ class EventStreams:
         self._plane.announcements.tell([EVENTS])
 
     async def serve(
-        self, request: web.Request, query: EventQuery, caller: Caller
+        self, request: web.Request, query: EventQuery, look_again: LookAgain
     ) -> web.StreamResponse:
-        """Send what is asked for, as far as the caller may read it.
+        """Send what is asked for, as far and as long as the caller may read it.
 
         Raises:
             ApiError: there is no such cluster.
@@ -141,9 +144,12 @@ class EventStreams:
         )
         await response.prepare(request)
         try:
-            await self._send(response, query, after, cache(partial(may_read, caller, self._plane)))
+            await self._send(response, query, after, look_again)
         except (ConnectionError, TimeoutError):
             _break_off(request)  # it has gone, or doesn't read
+        except ApiError as error:
+            log.info("a reader of events is cut off: %s", error)
+            _break_off(request)
         except SQLAlchemyError as error:
             log.error("events can't be read: %s", error)
             _break_off(request)
@@ -160,11 +166,12 @@ class EventStreams:
         response: web.StreamResponse,
         query: EventQuery,
         after: int,
-        may_read_of: Callable[[str], bool],
+        look_again: LookAgain,
     ) -> None:
         with self._plane.announcements.listening(EVENTS) as news:
             while not (self._ending and query.follow):
                 news.clear()
+                may_read_of = cache(partial(may_read, await look_again(), self._plane))
                 async with self._plane.store.read() as session:
                     events, after = await read_page(session, query, after)
                 await _write(response, self._render(e for e in events if may_read_of(e.cluster)))
@@ -172,15 +179,18 @@ class EventStreams:
                     continue
                 if not query.follow:
                     return
-                await self._wait(response, news)
+                await self._wait(response, news, look_again)
 
-    async def _wait(self, response: web.StreamResponse, news: asyncio.Event) -> None:
+    async def _wait(
+        self, response: web.StreamResponse, news: asyncio.Event, look_again: LookAgain
+    ) -> None:
         """Return when there may be more; say meanwhile that the connection lives."""
         while not (news.is_set() or self._ending):
             with suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await news.wait()
             if not news.is_set():
+                await look_again()
                 await _write(response, b"\n")
 
     def _render(self, events: Iterable[Event]) -> bytes:

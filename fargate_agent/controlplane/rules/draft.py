@@ -15,6 +15,8 @@ class Draft:
     request: Json
     account: str
     """Id of the account that it is registered in."""
+    has_32_vcpus: bool = True
+    """Whether Fargate has tasks of that size here."""
 
     @property
     def containers(self) -> list[Any]:

@@ -19,7 +19,7 @@ MAX_TIMEOUT_S: Final = 120
 MAX_OPEN_FILES: Final = 1048576
 """Source: ECS developer guide, "Fargate task definition considerations", resource limits."""
 
-_ECR_IMAGE: Final = re.compile(r"\d{12}\.dkr[.-]ecr[a-z-]*\.[a-z0-9.-]+/.+")
+_ECR_IMAGE: Final = re.compile(r"[0-9]{12}\.dkr[.-]ecr[a-z-]*\.[a-z0-9.-]+/.+")
 """Source: Amazon ECR user guide, "Registry URLs"."""
 
 _NO_CONTAINER_MEMBERS: Final = ("dockerSecurityOptions", "credentialSpecs")  # second: unverified
@@ -98,7 +98,7 @@ def check_size(draft: Draft) -> None:
         raise client_error("Fargate requires that 'cpu' be defined at the task level.")
     if memory_mib is None:
         raise client_error("Fargate requires that 'memory' be defined at the task level.")
-    check_pair(cpu_units, memory_mib)
+    check_pair(cpu_units, memory_mib, has_32_vcpus=draft.has_32_vcpus)
     if draft.is_windows:
         check_windows_pair(cpu_units, memory_mib)
         if draft.request["runtimePlatform"].get("cpuArchitecture") == "ARM64":

@@ -99,10 +99,11 @@ def _parse_ports(container: Json, mapping: Json) -> _Ports:
     if name is not None and not _PORT_NAME.fullmatch(name):  # unverified
         raise client_error(f"Invalid port mapping name for container '{container['name']}'.")
     if "containerPortRange" not in mapping:
-        port: int = mapping.get("containerPort", -1)
-        for number in (port, mapping.get("hostPort", 0)):
-            if not 0 <= number <= MAX_PORT:  # unverified
-                raise client_error(f"Invalid port mapping for container '{container['name']}'.")
+        port: int = mapping.get("containerPort", 0)
+        if not (1 <= port <= MAX_PORT and 0 <= mapping.get("hostPort", 0) <= MAX_PORT):
+            raise client_error(  # unverified
+                f"Invalid port mapping for container '{container['name']}'."
+            )
         return _Ports(port, port, protocol, name)
     if not {"containerPort", "hostPort"}.isdisjoint(mapping):
         raise client_error(

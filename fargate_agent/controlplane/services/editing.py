@@ -85,9 +85,13 @@ async def update_service(plane: Plane, call: Call) -> Json:
             request, service.document, definition.document["taskDefinitionArn"]
         )
         template = render_template(service.document)
-        plan_launch(plane, cluster, definition, render_request(service, template))
-        service.desired_count = request.get("desiredCount", service.desired_count)
-        if request.get("forceNewDeployment") or replaces_tasks(template, primary.document):
+        wanted_count = request.get("desiredCount", service.desired_count)
+        is_forced = request.get("forceNewDeployment", False)
+        # what only takes tasks away needs nothing of what they are made of
+        if is_forced or template != primary.document or wanted_count > service.desired_count:
+            plan_launch(plane, cluster, definition, render_request(service, template))
+        service.desired_count = wanted_count
+        if is_forced or replaces_tasks(template, primary.document):
             await deploying.begin(plane, session, service, template)
         else:
             primary.document = template

@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 MAX_BATCH: Final = 64
@@ -48,7 +47,7 @@ class Batches(Generic[Item]):
         """Return when the work is done for this item, and on disk.
 
         Raises:
-            Exception: what the work has returned for this item.
+            Exception: what the work has returned for this item, or has failed with for it alone.
             SQLAlchemyError: the database could not do it.
         """
         mine = _Waiting(item)
@@ -73,7 +72,7 @@ class Batches(Generic[Item]):
         except BaseException as error:
             for waiting in batch:
                 waiting.is_alone = True
-            if batch == [mine] or not isinstance(error, SQLAlchemyError):
+            if batch == [mine] or not isinstance(error, Exception):
                 raise
             return
         for waiting, found in zip(batch, errors, strict=True):

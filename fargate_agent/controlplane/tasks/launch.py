@@ -8,7 +8,7 @@ from typing import Final
 
 from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter, unsupported
 from fargate_agent.controlplane.plane import Plane
-from fargate_agent.controlplane.sizes import PAIRS
+from fargate_agent.controlplane.sizes import is_pair
 from fargate_agent.controlplane.state.model import TaskDefinition
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.tasks.overrides import (
@@ -18,7 +18,7 @@ from fargate_agent.controlplane.tasks.overrides import (
     plan_size,
     render_overrides,
 )
-from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.validate import Json, check_length
 
 MAX_COUNT: Final = 10
 """Source: ECS API, RunTask.count."""
@@ -96,7 +96,8 @@ def plan_launch(
         _check_compatible(document)
     _check_platform(request, document)
     containers = override_containers(document, overrides)
-    size = plan_size(document, overrides, relaxed=is_relaxed)
+    has_32_vcpus = plane.settings.has_32_vcpus
+    size = plan_size(document, overrides, relaxed=is_relaxed, has_32_vcpus=has_32_vcpus)
     if overrides:
         check_overridden(document, overrides, containers, size, plane.settings.account)
     _check_rest(request, document)
@@ -112,7 +113,12 @@ def plan_launch(
         started_by=request.get("startedBy") if service is None else service.deployment_id,
         service=service,
         tags=_plan_tags(request, definition, cluster, service),
-        document=_render_document(request, document, size),
+        document=_render_document(
+            request,
+            document,
+            size,
+            has_size=is_pair(size.cpu_units, size.memory_mib, has_32_vcpus=has_32_vcpus),
+        ),
     )
 
 
@@ -200,8 +206,8 @@ def _check_rest(request: Json, document: Json) -> None:
             "The task definition needs a taskRoleArn when enableExecuteCommand is set."
         )
     _check_volumes(request.get("volumeConfigurations", []), document)
-    if len(request.get("startedBy", "")) > MAX_STARTED_BY_CHARS:
-        raise invalid_parameter(f"startedBy can have at most {MAX_STARTED_BY_CHARS} characters.")
+    check_length(request.get("startedBy", ""), "startedBy", MAX_STARTED_BY_CHARS)
+    check_length(request.get("group", ""), "group")
     if request.get("group", "").startswith("service:"):
         raise invalid_parameter("Invalid namespace for group.")
     _check_client_token(request.get("clientToken", "-"))
@@ -257,10 +263,9 @@ def _plan_tags(
     return list(tags.values())
 
 
-def _render_document(request: Json, document: Json, size: TaskSize) -> Json:
+def _render_document(request: Json, document: Json, size: TaskSize, *, has_size: bool) -> Json:
     attributes = [{"name": "ecs.cpu-architecture", "value": _architecture(document)}]
-    is_pair = size.memory_mib in PAIRS.get(size.cpu_units, ())
-    if "FARGATE" not in document["compatibilities"] or not is_pair:
+    if "FARGATE" not in document["compatibilities"] or not has_size:
         attributes.append(RELAXED)
     return {
         "attributes": attributes,

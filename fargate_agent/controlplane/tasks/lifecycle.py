@@ -14,6 +14,8 @@ from fargate_agent.errors import MAX_REASON_CHARS
 STOPPED_BY_USER: Final = "Task stopped by user"
 ESSENTIAL_EXITED: Final = "Essential container in task exited"
 FAILED_TO_START: Final = "Task failed to start"
+NO_INTERFACE: Final = "Timeout waiting for network interface provisioning to complete."
+"""Source: AWS re:Post, network interface provisioning errors of ECS on Fargate."""
 
 _ERROR_REASON: Final = re.compile(r"[A-Za-z]+Error: |TaskFailedToStart: ")
 """Reasons that name an error come from what the agent failed to do, not from a container's exit."""
@@ -23,7 +25,7 @@ _FACTS_OF_CONTAINER: Final = ("exitCode", "reason", "runtimeId", "imageDigest")
 
 
 def note_sent(task: Task) -> None:
-    """An agent is about to be told: from now on only an agent can end the task."""
+    """An agent is about to be told: from now on a stop is for it to carry out."""
     if task.delivery == "WAITING":
         task.delivery = "SENT"
         task.eni.status = "ATTACHING"
@@ -61,6 +63,12 @@ def request_stop(
     task.version += 1
     if task.delivery == "WAITING":
         _end(task, now)
+
+
+def give_up(task: Task, now: float) -> None:
+    """No agent has taken the task in time: it has ended."""
+    request_stop(task, NO_INTERFACE, now, "TaskFailedToStart")
+    apply_change(task, {"status": "STOPPED"}, now)
 
 
 def apply_change(task: Task, change: Json, now: float) -> bool:

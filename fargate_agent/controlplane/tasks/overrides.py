@@ -102,7 +102,9 @@ def check_overridden(
         rule(Draft(changed, account))
 
 
-def plan_size(definition: Json, overrides: Json, *, relaxed: bool = False) -> TaskSize:
+def plan_size(
+    definition: Json, overrides: Json, *, relaxed: bool = False, has_32_vcpus: bool = True
+) -> TaskSize:
     """Return the size of a task.
 
     Args:
@@ -110,6 +112,7 @@ def plan_size(definition: Json, overrides: Json, *, relaxed: bool = False) -> Ta
         overrides: of RunTask.
         relaxed: whether it may be one that Fargate doesn't have. What the task as a whole doesn't
             say then follows from its containers.
+        has_32_vcpus: whether Fargate has tasks of that size here.
 
     Raises:
         ApiError: Fargate has no such size, or it can't be read.
@@ -126,7 +129,7 @@ def plan_size(definition: Json, overrides: Json, *, relaxed: bool = False) -> Ta
     if relaxed:
         _check_positive(cpu_units, memory_mib)
     else:
-        check_pair(cpu_units, memory_mib)
+        check_pair(cpu_units, memory_mib, has_32_vcpus=has_32_vcpus)
     storage = overrides.get("ephemeralStorage") or definition.get("ephemeralStorage")
     if storage is None:
         gib = DEFAULT_EPHEMERAL_STORAGE_GIB
