@@ -49,18 +49,16 @@ from fargate_agent.preconditions import (
     AgentError,
     NotNowError,
     check_settings,
+    find_cgroup_drivers,
     find_group,
+    find_key_file,
     find_logger_user,
     hold,
     hold_state_dir,
     read_key,
     require_containerd,
 )
-from fargate_agent.runtime.cgroupdriver import (
-    CgroupDriverError,
-    CgroupDrivers,
-    read_cgroup_drivers,
-)
+from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.oom import watch_oom_kills
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.settings import AgentSettings
@@ -263,7 +261,8 @@ def _settle_memory() -> None:
 def _build_machine(
     settings: AgentSettings, containerd: Containerd, http: aiohttp.ClientSession
 ) -> _Machine:
-    findings, cgroups = Findings(), _read_cgroup_drivers(settings)
+    findings, cgroups = Findings(), find_cgroup_drivers(settings)
+    log.info("tasks are bounded by %s", cgroups)
     instance = name_instance(settings.state_dir)
     bridges = Bridges(instance, findings)
     netns = KernelNetns(instance)
@@ -331,19 +330,10 @@ def _build_machine(
     )
 
 
-def _read_cgroup_drivers(settings: AgentSettings) -> CgroupDrivers:
-    try:
-        drivers = read_cgroup_drivers(settings.cgroup_driver)
-    except CgroupDriverError as error:
-        raise AgentError(str(error)) from None
-    log.info("tasks are bounded by %s", drivers)
-    return drivers
-
-
 def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -> ControlPlane:
-    if settings.key_file is not None and settings.key_file.stat().st_mode & 0o077:
-        log.warning("%s can be read by others than its owner", settings.key_file)
-    key = read_key(settings)
+    key, file = read_key(settings), find_key_file(settings)
+    if file and file.stat().st_mode & 0o077:
+        log.warning("%s can be read by others than its owner", file)
     credentials = Credentials(access_key=key.access_key_id, secret_key=key.secret_access_key)
     urls = [url.strip() for url in settings.control_plane.split(",")]
     return ControlPlane(http, urls, credentials, settings.region)

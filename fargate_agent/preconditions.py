@@ -12,6 +12,11 @@ from typing import Final
 
 from fargate_agent.claim import ClaimedError, claim
 from fargate_agent.drivers import LoggerUser
+from fargate_agent.runtime.cgroupdriver import (
+    CgroupDriverError,
+    CgroupDrivers,
+    read_cgroup_drivers,
+)
 from fargate_agent.settings import AgentKey, AgentSettings, read_key_file
 
 OLDEST_CONTAINERD: Final = (1, 6)
@@ -36,6 +41,7 @@ def check_settings(settings: AgentSettings) -> None:
     read_key(settings)
     find_group(settings.socket_group)
     find_logger_user(settings.logger_user)
+    find_cgroup_drivers(settings)
 
 
 @contextmanager
@@ -97,8 +103,8 @@ def read_key(settings: AgentSettings) -> AgentKey:
         AgentError: there is none.
         SettingsError: there is a file for it that can't be read.
     """
-    if settings.key_file and not (settings.access_key_id or settings.secret_access_key):
-        return read_key_file(settings.key_file)
+    if file := find_key_file(settings):
+        return read_key_file(file)
     key_id = settings.access_key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")
     secret = settings.secret_access_key or os.environ.get("AWS_SECRET_ACCESS_KEY", "")
     if not key_id or not secret:
@@ -107,6 +113,24 @@ def read_key(settings: AgentSettings) -> AgentKey:
             "FARGATE_AGENT_SECRET_ACCESS_KEY"
         )
     return AgentKey(access_key_id=key_id, secret_access_key=secret)
+
+
+def find_key_file(settings: AgentSettings) -> Path | None:
+    """Return the file that the agent's key is read from, if it is."""
+    is_given = settings.access_key_id or settings.secret_access_key
+    return None if is_given else settings.key_file
+
+
+def find_cgroup_drivers(settings: AgentSettings) -> CgroupDrivers:
+    """Find the cgroup drivers of this host; blocks.
+
+    Raises:
+        AgentError: the one that is asked for can't work here.
+    """
+    try:
+        return read_cgroup_drivers(settings.cgroup_driver)
+    except CgroupDriverError as error:
+        raise AgentError(str(error)) from None
 
 
 def find_logger_user(name: str | None) -> LoggerUser | None:

@@ -6,6 +6,7 @@ systemd starts again, and each purpose has one deadline. All functions block.
 Source: org.freedesktop.systemd1(5); D-Bus specification.
 """
 
+import os
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,12 @@ from jeepney.auth import BEGIN, Authenticator
 
 SYSTEM_BUS: Final = Path("/run/dbus/system_bus_socket")
 """Source: D-Bus specification, "System message bus"."""
+
+RUN: Final = Path("/run")
+"""Where systemd keeps units that are made by calls. Source: systemd.unit(5), `transient`."""
+
+_UNIT_BYTES: Final = 65536
+"""More than the files of one unit take: a directory of some drop-ins, each a page."""
 
 Properties = Sequence[tuple[str, tuple[str, int | bool | str | Sequence[int]]]]
 """Name, and value with its D-Bus type."""
@@ -57,8 +64,15 @@ class _RefusalError(SystemdError):
     """An error that the other side answered with."""
 
     def __init__(self, call: str, name: str, text: str) -> None:
-        super().__init__(f"systemd: {call}: {text}")
+        super().__init__(f"systemd: {_find_cause()}{call}: {text}")
         self.name = name
+
+
+def _find_cause() -> str:
+    """Say what systemd doesn't: a unit that it can't write is "not found" to it."""
+    found = os.statvfs(RUN)
+    is_full = found.f_bavail * found.f_frsize < _UNIT_BYTES
+    return f"no space left in {RUN}: " if is_full else ""
 
 
 class Manager:
@@ -188,7 +202,7 @@ class Manager:
             self._note(self._receive())
         result = self._results.pop(job)
         if result not in {"done", "skipped"}:
-            raise SystemdError(f"systemd: {what}: {result}")
+            raise SystemdError(f"systemd: {_find_cause()}{what}: {result}")
 
     def _call(
         self, address: DBusAddress, method: str, signature: str = "", *arguments: object

@@ -230,6 +230,16 @@ async def test_agent_of_another_namespace_of_the_same_containerd_is_welcome(
             "/nowhere/key.toml: No such file or directory",
             id="key file",
         ),
+        pytest.param(
+            'cgroup_driver = "systemd"',
+            {},
+            "cgroup_driver is 'systemd', but systemd doesn't run on this host",
+            id="cgroup driver",
+            marks=pytest.mark.skipif(
+                Path("/run/systemd/system").exists(), reason="systemd runs here"
+            ),
+        ),
+        pytest.param('key_file = "/nowhere/key.toml"', {}, None, id="key file that isn't read"),
     ],
 )
 async def test_check_says_whether_the_settings_are_right(
@@ -247,6 +257,15 @@ async def test_check_says_whether_the_settings_are_right(
         assert done.stderr.startswith("fargate-agent: ")
         assert done.stderr.endswith(f"{complaint}\n")
         assert done.stderr.count("\n") == 1
+
+
+async def test_agent_that_has_its_key_from_elsewhere_needs_no_key_file(stack: Stack) -> None:
+    (stack.root / "agent.toml").write_text('key_file = "/nowhere/key.toml"\n')
+
+    stack.agent.end()
+    stack.agent.start()
+
+    wait_for(lambda: stack.agent.wrote("connected to"), "the agent", DEADLINE_S)
 
 
 async def test_group_may_use_the_local_socket(stack: Stack) -> None:

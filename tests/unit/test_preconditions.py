@@ -8,6 +8,7 @@ from fargate_agent.drivers import LoggerUser
 from fargate_agent.preconditions import (
     AgentError,
     check_settings,
+    find_key_file,
     find_logger_user,
     require_containerd,
 )
@@ -73,3 +74,21 @@ def test_key_of_the_file_will_do(tmp_path: Path) -> None:
     file.write_text('access_key_id = "AKIA"\nsecret_access_key = "s"\n')
 
     check_settings(AgentSettings(key_file=file))
+
+
+def test_key_file_that_is_not_read_may_be_missing() -> None:
+    settings = AgentSettings(
+        key_file=Path("/nowhere/key.toml"), access_key_id="AKIA", secret_access_key="s"
+    )
+
+    check_settings(settings)
+
+    assert find_key_file(settings) is None
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
+def test_cgroup_driver_that_the_host_has_not_is_refused() -> None:
+    settings = AgentSettings(cgroup_driver="systemd", access_key_id="AKIA", secret_access_key="s")
+
+    with pytest.raises(AgentError, match="cgroup_driver is 'systemd', but systemd doesn't run"):
+        check_settings(settings)

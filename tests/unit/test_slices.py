@@ -194,6 +194,20 @@ def test_a_refusal_is_told_in_systemds_words(slices: Slices, systemd: FakeSystem
         slices.ensure(TASK, memory_mib=None)
 
 
+@pytest.mark.parametrize("place", ["/proc", "/"])
+def test_a_refusal_says_that_systemd_has_no_room_for_units(
+    slices: Slices, systemd: FakeSystemd, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setattr("fargate_agent.runtime.systemd.RUN", Path(place))
+    systemd.refused["StartTransientUnit"] = ("NoSuchUnit", "Unit x.slice not found.")
+
+    with pytest.raises(SystemdError) as error:
+        slices.ensure(TASK, memory_mib=None)
+
+    cause = "no space left in /proc: " if place == "/proc" else ""  # which never has room
+    assert str(error.value) == f"systemd: {cause}StartTransientUnit: Unit x.slice not found."
+
+
 def test_a_job_that_fails_is_an_error(slices: Slices, systemd: FakeSystemd) -> None:
     systemd.job_result = "failed"
 

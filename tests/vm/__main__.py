@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from tests.vm.machine import (
     MachineError,
     Switch,
     machine,
+    scratch,
     sweep_stale,
 )
 from tests.vm.project import ARCHIVE, IMAGE_ARCHIVE, pack_project
@@ -31,7 +31,7 @@ from tests.vm.project import ARCHIVE, IMAGE_ARCHIVE, pack_project
 SUITES: Final = ("bookworm", "trixie")
 POLL_S: Final = 0.5
 
-_INTERRUPT_WITH_US: Final = ("setpriv", "--pdeathsig", "INT")
+_END_WITH_US: Final = ("setpriv", "--pdeathsig", "TERM")
 
 _REGISTRY: Final = """\
 version: 0.1
@@ -50,6 +50,7 @@ def main() -> None:
     asked = parser.parse_args()
     if os.geteuid() != 0:
         sys.exit("vm-test: this needs root, for a network of its own")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if asked.packed:
             _travel(asked.suite, asked.journey, asked.packed)
@@ -65,11 +66,11 @@ def _test(suite: str, journeys: list[str]) -> None:
     """Prepare what the machines need, and have every journey done by a process of its own."""
     begun, progress = time.monotonic(), Progress("both" if len(journeys) > 1 else journeys[0])
     sweep_stale()
-    with tempfile.TemporaryDirectory(prefix="fargate-vm-test-") as directory:
+    with scratch() as directory:
         with progress.check(f"a base image of {suite} with containerd"):
             base = ensure_base_image(suite)
         with progress.check("the checkout, its wheels and an image, packed"):
-            pack_project(Path(directory), base.python)
+            pack_project(directory, base.python)
         with _travellers(suite, journeys, directory) as travellers:
             _wait_for_all(travellers)
     print(f"vm-test: ok ({suite}, {time.monotonic() - begun:.0f} s)")
@@ -77,16 +78,16 @@ def _test(suite: str, journeys: list[str]) -> None:
 
 @contextmanager
 def _travellers(
-    suite: str, journeys: list[str], directory: str
+    suite: str, journeys: list[str], directory: Path
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """A process for each journey; one that still runs at the end is interrupted."""
     started: list[subprocess.Popen[bytes]] = []
     try:
         for journey in journeys:
-            options = ("--suite", suite, "--journey", journey, "--packed", directory)
+            options = ("--suite", suite, "--journey", journey, "--packed", str(directory))
             started.append(
                 subprocess.Popen(
-                    [*_INTERRUPT_WITH_US, sys.executable, "-m", "tests.vm", *options],
+                    [*_END_WITH_US, sys.executable, "-m", "tests.vm", *options],
                     start_new_session=True,  # Ctrl-C comes from here, once
                 )
             )
@@ -94,7 +95,7 @@ def _travellers(
     finally:
         for process in started:
             if process.poll() is None:
-                process.send_signal(signal.SIGINT)
+                process.terminate()
         for process in started:
             process.wait()
 
@@ -118,9 +119,9 @@ def _travel(suite: str, journey: str, packed: Path) -> None:
     """
     base = ensure_base_image(suite)
     with (
-        tempfile.TemporaryDirectory(prefix="fargate-vm-test-") as directory,
+        scratch() as directory,
         machine(base, packed / ARCHIVE) as (made, switch),
-        _outside(switch, Path(directory), packed / IMAGE_ARCHIVE) as access_log,
+        _outside(switch, directory, packed / IMAGE_ARCHIVE) as access_log,
     ):
         lab = Lab(suite=suite, machine=made, switch=switch, access_log=access_log)
         try:

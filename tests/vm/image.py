@@ -18,8 +18,8 @@ from typing import Final
 
 PACKAGES: Final = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2", "iputils-ping",
-    "nftables", "make", "containerd", "runc", "python3", "python3-venv", "ca-certificates",
-    "busybox-static", "linux-image-cloud-amd64", "initramfs-tools",
+    "nftables", "make", "git", "containerd", "runc", "python3", "python3-venv",
+    "ca-certificates", "busybox-static", "linux-image-cloud-amd64", "initramfs-tools",
 )  # fmt: skip
 
 DISK_SIZE: Final = "3G"
@@ -84,6 +84,8 @@ def ensure_base_image(suite: str) -> BaseImage:
     image = BaseImage(cache / f"{suite}-{_hash_inputs(suite)}")
     cache.mkdir(parents=True, exist_ok=True)
     with _locked(cache / f"{suite}.lock"):
+        for killed in cache.glob(f".{suite}-*"):
+            run_on_host("rm", "-rf", "--one-file-system", str(killed))
         if not image.directory.is_dir():
             for old in cache.glob(f"{suite}-*"):
                 shutil.rmtree(old)

@@ -40,12 +40,15 @@ def go_by_the_document(lab: Lab, progress: Progress) -> None:
         partial(walk.go_to, "Upgrade"),
         partial(tasks.check_macvlan, lab, progress),
         partial(tasks.check_journald, lab, progress),
+        partial(tasks.check_users, lab, progress),
         partial(tasks.check_steady, lab, progress),
     )
     lifecycle.bring_next_version(lab)
     walk.go_to("Uninstall")
     lifecycle.check_upgraded(lab, progress)
-    services.check_journal(lab, progress)
+    services.check_journal(lab, progress, container="client")
+    walk.go_on()
+    lifecycle.check_uninstalled(lab, progress, before)
     walk.go_to_end()
     lifecycle.check_clean(lab, progress, before)
 
@@ -58,13 +61,13 @@ def go_through_faults(lab: Lab, progress: Progress) -> None:
     side_by_side(
         partial(tasks.start_steady, lab, progress),
         partial(tasks.check_cpu_limit, lab, progress),
+        partial(tasks.check_memory_limits, lab, progress),
         partial(services.check_second_agent, lab, progress),
     )
-    tasks.check_memory_limit(lab, progress)
     services.check_settings(lab, progress)
     services.check_restarts(lab, progress)
     services.check_full_disks(lab, progress)
-    services.check_journal(lab, progress)
+    services.check_journal(lab, progress, container="eater")
     boots.check_reboot(lab, progress)
     boots.check_power_cut(lab, progress)
     boots.check_poor_machine(lab, progress)
@@ -75,7 +78,7 @@ def go_through_faults(lab: Lab, progress: Progress) -> None:
 def _begin(lab: Lab, progress: Progress) -> dict[str, set[str]]:
     """Boot, and return what the machine holds before the product comes."""
     boots.boot(lab.machine, progress)
-    lab.sh("systemctl is-system-running --wait; tar -xf /dev/vdb -C /root")
+    lab.sh(f"systemctl is-system-running --wait; tar -xf /dev/vdb -C /root; {tasks.ADD_USERS}")
     return lifecycle.look(lab)
 
 

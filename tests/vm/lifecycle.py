@@ -1,6 +1,7 @@
 """Upgrade, uninstall and purge: what stays, and that nothing else does."""
 
 import json
+import re
 from typing import Final
 
 from tests.vm.lab import Lab, Progress, require
@@ -15,7 +16,8 @@ _OURS: Final = " | grep -e fargate -e ecs || true"
 _LOOKS: Final = {
     "files": "find / -xdev \\( -path /proc -o -path /sys -o -path /run -o -path /tmp -o -path /root"
     " -o -path /var/log -o -path /var/lib/systemd -o -path /var/lib/containerd"
-    " -o -path /var/lib/apt -o -path /var/lib/dpkg -o -path /var/backups -o -path /var/tmp"
+    " -o -path /var/lib/apt -o -path /var/cache/apt -o -path /var/lib/dpkg -o -path /var/backups"
+    " -o -path /var/tmp"
     " -o -name __pycache__ \\) -prune -o -print",
     "files below /run": f"find /run -xdev{_OURS}",
     "users": "cut -d: -f1 /etc/passwd",
@@ -29,11 +31,25 @@ _LOOKS: Final = {
     "units": f"systemctl list-units --all --plain --no-legend{_OURS}",
     "abstract sockets": f"cut -d@ -f2- /proc/net/unix{_OURS}",
     "processes": f"ps -eo args={_OURS}",
-    "containerd's containers and images": "ctr -n fargate containers ls -q; "
-    "ctr -n fargate images ls -q; ctr -n fargate leases ls -q; ctr -n fargate snapshots ls",
+    "containerd's containers and leases": "ctr -n fargate containers ls -q; "
+    "ctr -n fargate leases ls -q",
+    "containerd's images": "ctr -n fargate images ls -q; ctr -n fargate snapshots ls | tail -n +2",
     "containerd's namespaces": "ctr namespaces ls -q",
 }
 """What is looked at before the product came and after it has gone."""
+
+_STATE: Final = ("/var/lib/fargate-agent", "/var/lib/fargate-control-plane")
+_KEYS: Final = ("/etc/fargate/agent-key.toml", "/etc/fargate/env")
+_EDITED: Final = ("/etc/fargate/agent.toml", "/etc/fargate/control-plane.toml")
+_KEPT: Final = {
+    "files": f"/etc/fargate|{'|'.join((*_KEYS, *_EDITED))}|({'|'.join(_STATE)})(/.*)?",
+    "files below /run": "/run/containerd/(io.containerd.runtime.v2.task|runc)/fargate",
+    "users": "fargate-control-plane",
+    "groups": "fargate|fargate-control-plane",
+    "containerd's images": r"\S+:\S+|sha256:.* Committed *",
+    "containerd's namespaces": "fargate",
+}
+"""What `make uninstall` leaves, as docs/install.md says; below /run it is containerd's own."""
 
 
 def look(lab: Lab) -> dict[str, set[str]]:
@@ -51,6 +67,28 @@ def purge(lab: Lab, progress: Progress) -> None:
     """Take all back at once, without `make uninstall` first."""
     with progress.check("make purge"):
         lab.sh("make -C /root/main purge", INSTALL_TIMEOUT_S)
+
+
+def check_uninstalled(lab: Lab, progress: Progress, before: dict[str, set[str]]) -> None:
+    """State, keys, edited settings, the user, the group and images are there; nothing else is."""
+    with progress.check("what a next make install goes on with is there, and nothing else"):
+        after = look(lab)
+        more = {what: after[what] - known for what, known in before.items()}
+        kept = more["files"] | more["users"] | more["groups"]
+        gone = {*_STATE, *_KEYS, *_EDITED, "fargate", "fargate-control-plane"} - kept
+        require(not gone and more["containerd's images"], f"not kept: {gone or 'images'}")
+        changes = {
+            what: {
+                "more": sorted(one for one in found if not _is_kept(what, one)),
+                "less": sorted(before[what] - after[what]),
+            }
+            for what, found in more.items()
+        }
+        _require_none(changes)
+
+
+def _is_kept(what: str, one: str) -> bool:
+    return bool(re.fullmatch(_KEPT.get(what, ""), one))
 
 
 def bring_next_version(lab: Lab) -> None:
@@ -73,9 +111,14 @@ def check_clean(lab: Lab, progress: Progress, before: dict[str, set[str]]) -> No
     """The machine holds what it held before the product came."""
     with progress.check("the machine is as it was before"):
         after = look(lab)
-        changes = {
-            what: {"more": sorted(after[what] - known), "less": sorted(known - after[what])}
-            for what, known in before.items()
-            if after[what] != known
-        }
-        require(not changes, json.dumps(changes, indent=1)[:4000])
+        _require_none(
+            {
+                what: {"more": sorted(after[what] - known), "less": sorted(known - after[what])}
+                for what, known in before.items()
+            }
+        )
+
+
+def _require_none(changes: dict[str, dict[str, list[str]]]) -> None:
+    found = {what: change for what, change in changes.items() if any(change.values())}
+    require(not found, json.dumps(found, indent=1)[:4000])

@@ -32,6 +32,8 @@ BOOT_TIMEOUT_S: Final = 300
 COMMAND_TIMEOUT_S: Final = 180
 KVM_PROBE_S: Final = 10
 
+_PREFIX: Final = "fargate-vm-"
+"""Of what a run makes outside its own directories; the number of its process follows."""
 _NICS: Final = ("agent0", "tasks0")
 _GRACE_S: Final = 20
 """How much later than the command itself its answer is given up."""
@@ -54,7 +56,7 @@ class Switch:
     """A network namespace with a bridge, and a tap for each NIC of a machine."""
 
     def __init__(self) -> None:
-        self.netns = f"fargate-vm-{os.getpid()}"
+        self.netns = f"{_PREFIX}{os.getpid()}"
 
     def __enter__(self) -> Self:
         _ip("netns", "add", self.netns)
@@ -240,16 +242,19 @@ class Machine:
 @contextmanager
 def machine(base: BaseImage, project: Path) -> Iterator[tuple[Machine, Switch]]:
     """A machine that is off, in a network of its own; nothing is left of both afterwards."""
-    directory = Path(tempfile.mkdtemp(prefix="fargate-vm-"))
-    try:
-        with Switch() as switch:
-            made = Machine(base, switch, project, directory)
-            try:
-                yield made, switch
-            finally:
-                made.cut_power()
-    finally:
-        shutil.rmtree(directory)
+    with scratch() as directory, Switch() as switch:
+        made = Machine(base, switch, project, directory)
+        try:
+            yield made, switch
+        finally:
+            made.cut_power()
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A directory for as long as the body runs; `sweep_stale` knows whose it is."""
+    with tempfile.TemporaryDirectory(prefix=f"{_PREFIX}{os.getpid()}-") as directory:
+        yield Path(directory)
 
 
 def _processor(accelerator: str) -> tuple[str, ...]:
@@ -281,10 +286,20 @@ def _choose_accelerator(base: BaseImage) -> str:
 
 
 def sweep_stale() -> None:
-    """Remove the networks of runs that were killed."""
-    for netns in Path("/run/netns").glob("fargate-vm-*"):
-        if not Path("/proc", netns.name.rpartition("-")[2]).exists():
-            _ip("netns", "del", netns.name)
+    """Remove the networks and the directories of runs that were killed."""
+    for netns in find_stale(Path("/run/netns")):
+        _ip("netns", "del", netns.name)
+    for directory in find_stale(Path(tempfile.gettempdir())):
+        shutil.rmtree(directory)
+
+
+def find_stale(place: Path) -> list[Path]:
+    """Return what is named after a process that has ended."""
+    return [
+        path
+        for path in place.glob(f"{_PREFIX}[0-9]*")
+        if not Path("/proc", path.name.split("-")[2]).exists()
+    ]
 
 
 def _ip(*argv: str) -> None:

@@ -1,9 +1,16 @@
 """The services: stopped, killed, hung and misled while a task goes on."""
 
+from functools import partial
 from typing import Final
 
-from tests.vm.lab import Lab, Progress, definition, require
-from tests.vm.tasks import check_memory_limit, require_steady, require_whole_log
+from tests.vm.lab import Lab, Progress, definition, require, side_by_side
+from tests.vm.tasks import (
+    STEADY,
+    check_cpu_limit,
+    check_memory_limits,
+    require_steady,
+    require_whole_log,
+)
 
 AGENT: Final = "fargate-agent.service"
 CONTROL_PLANE: Final = "fargate-control-plane.service"
@@ -13,6 +20,7 @@ WATCHDOG_S: Final = 15
 
 _DROP_IN: Final = f"/run/systemd/system/{AGENT}.d/vm.conf"
 _SETTINGS: Final = "/etc/fargate/agent.toml"
+_CONTROL_PLANE_SETTINGS: Final = "/etc/fargate/control-plane.toml"
 
 
 def check_services(lab: Lab, progress: Progress) -> None:
@@ -39,13 +47,32 @@ def check_settings(lab: Lab, progress: Progress) -> None:
         require(len(said.splitlines()) == 1, f"more than a line: {said}")
         lab.fails(f"systemctl reload {AGENT}")
         require(lab.show_unit(AGENT, "ActiveState") == "active", "the agent has ended")
-    with progress.check("a service with such a file fails at once, and is not tried again"):
-        lab.fails(f"systemctl restart {AGENT}")
-        require(lab.show_unit(AGENT, "ActiveState") == "failed", "it hasn't failed")
-        require(lab.show_unit(AGENT, "ExecMainStatus") == "78", "exit status")
-        require(lab.show_unit(AGENT, "NRestarts") == "0", "it was tried again")
-        journal = lab.sh(f"journalctl -b -u {AGENT} -n 9 --output cat")
-        require(f"{_SETTINGS}:{line}: regoin" in journal, f"journal: {journal}")
+    with progress.check("services with such files fail at once, and are not tried again"):
+        lab.sh(
+            f"cp -p {_CONTROL_PLANE_SETTINGS} /root && "
+            f"echo 'regoin = \"x\"' >>{_CONTROL_PLANE_SETTINGS}"
+        )
+        side_by_side(
+            partial(_require_refused, lab, AGENT, _SETTINGS),
+            partial(_require_refused, lab, CONTROL_PLANE, _CONTROL_PLANE_SETTINGS),
+        )
+        lab.sh(
+            f"cp -p /root/control-plane.toml {_CONTROL_PLANE_SETTINGS} && "
+            f"systemctl start {CONTROL_PLANE}"
+        )
+
+
+def _require_refused(lab: Lab, unit: str, settings: str) -> None:
+    """A service doesn't start with a file whose last line has a key that nobody knows."""
+    line = lab.sh(f"wc -l <{settings}")
+    lab.fails(f"systemctl restart {unit}")
+    require(lab.show_unit(unit, "ActiveState") == "failed", f"{unit} hasn't failed")
+    require(lab.show_unit(unit, "ExecMainStatus") == "78", f"{unit}: exit status")
+    require(lab.show_unit(unit, "NRestarts") == "0", f"{unit} was tried again")
+    invocation = lab.show_unit(unit, "InvocationID")
+    said = lab.sh(f"journalctl -b _SYSTEMD_INVOCATION_ID={invocation} --output cat")
+    require(f"{settings}:{line}: regoin" in said, f"{unit}: {said}")
+    require(len(said.splitlines()) == 1, f"{unit}: more than a line: {said}")
 
 
 def check_restarts(lab: Lab, progress: Progress) -> None:
@@ -58,18 +85,24 @@ def check_restarts(lab: Lab, progress: Progress) -> None:
             f"systemctl daemon-reload && systemctl start {AGENT}"
         )
         require_steady(lab)
-    check_memory_limit(lab, progress, how=", with cgroupfs too")
+    side_by_side(
+        partial(check_memory_limits, lab, progress, how=_WITH_CGROUPFS),
+        partial(check_cpu_limit, lab, progress, how=_WITH_CGROUPFS),
+    )
     with progress.check("reload with right settings, while the task runs"):
         pid = lab.show_unit(AGENT, "MainPID")
         lab.sh(f"cp -p /root/agent.toml {_SETTINGS} && systemctl reload {AGENT}")
         lab.wait_for(f"[ $(systemctl show -P ActiveState {AGENT}) = active ]")
         require(lab.show_unit(AGENT, "MainPID") == pid, "reload has started another process")
         require_steady(lab)
-    with progress.check("SIGKILL for the agent: systemd starts it again"):
-        _replaced(lab, "KILL", timeout_s=150)
-        require_steady(lab)
+    _check_killed(lab, progress)
     with progress.check("an agent that hangs: the watchdog ends it") as note:
-        _replaced(lab, "STOP", timeout_s=WATCHDOG_S + 150)
+        pid = lab.show_unit(AGENT, "MainPID")
+        lab.sh(f"kill -STOP {pid}")
+        lab.wait_for(
+            f"[ $(systemctl show -P MainPID {AGENT}) != {pid} ] && systemctl is-active -q {AGENT}",
+            timeout_s=WATCHDOG_S + 150,
+        )
         journal = lab.sh(f"journalctl -b -u {AGENT} -g 'Watchdog timeout' --output cat | tail -n 1")
         require("Watchdog timeout" in journal, "the journal has no watchdog")
         note(journal)
@@ -78,6 +111,23 @@ def check_restarts(lab: Lab, progress: Progress) -> None:
     with progress.check("systemctl restart containerd while the task runs"):
         lab.sh("systemctl restart containerd.service")
         require_steady(lab)
+
+
+def _check_killed(lab: Lab, progress: Progress) -> None:
+    with progress.check("SIGKILL for the agent, and no containerd: the next one waits") as note:
+        pid = lab.show_unit(AGENT, "MainPID")
+        lab.sh(f"systemctl mask --quiet --runtime --now containerd.service && kill -KILL {pid}")
+        note(lab.wait_for(f"systemctl show -P StatusText {AGENT} | grep 'waiting for containerd'"))
+        require(lab.show_unit(AGENT, "ActiveState") == "activating", "ready without containerd")
+        lab.sh(
+            "systemctl unmask --quiet --runtime containerd.service && "
+            "systemctl start containerd.service"
+        )
+        lab.wait_for(f"systemctl is-active -q {AGENT}")
+        require_steady(lab)
+
+
+_WITH_CGROUPFS: Final = ", with cgroupfs too"
 
 
 def check_second_agent(lab: Lab, progress: Progress) -> None:
@@ -90,42 +140,50 @@ def check_second_agent(lab: Lab, progress: Progress) -> None:
         require("another agent" in said.splitlines()[-1], f"said: {said}")
 
 
-def _replaced(lab: Lab, signal: str, timeout_s: float) -> None:
-    """Send the agent a signal, and wait until another process is in its place and ready."""
-    pid = lab.show_unit(AGENT, "MainPID")
-    lab.sh(f"kill -{signal} {pid}")
-    lab.wait_for(
-        f"[ $(systemctl show -P MainPID {AGENT}) != {pid} ] && systemctl is-active -q {AGENT}",
-        timeout_s,
-    )
-
-
-def check_journal(lab: Lab, progress: Progress) -> None:
-    """The journal can be asked for a task."""
-    with progress.check("journalctl FARGATE_TASK=… has the lines of one task"):
-        task_id = lab.ids["steady"]
-        lines = lab.sh(f"journalctl -b FARGATE_TASK={task_id} -u {AGENT} --output cat")
-        require(lines, "no line")
+def check_journal(lab: Lab, progress: Progress, container: str) -> None:
+    """The journal can be asked for a task, and for a container, which has ended."""
+    with progress.check("journalctl FARGATE_TASK=… FARGATE_CONTAINER=… has the lines of one"):
+        lines = lab.sh(f"journalctl -b FARGATE_TASK={lab.ids[STEADY]} -u {AGENT} --output cat")
+        require(lines, "no line of the task")
+        lines = lab.sh(f"journalctl -b FARGATE_CONTAINER={container} -u {AGENT} --output cat")
+        require(f"container {container} ended" in lines, f"lines of the container: {lines}")
     with progress.check("the log of the task has each line once") as note:
         note(f"{require_whole_log(lab)} lost to the full disk, and reported")
 
 
 def check_full_disks(lab: Lab, progress: Progress) -> None:
     """A full disk is a reason, not a catastrophe."""
-    for name, place in (("/var", "/var/lib/fill"), ("/run", "/run/fill")):
+    path = lab.put(definition("hello", "echo hello; exit 5"))
+    for name, fill, clear, reason in _FULL_DISKS:
         with progress.check(
             f"a task on a machine whose {name} is full: a reason, and no harm"
         ) as note:
-            path = lab.put(_HELLO)
-            lab.machine.run(
-                f"dd if=/dev/zero of={place} bs=64K status=none; "
-                f"dd if=/dev/zero of={place} bs=1 oflag=append conv=notrunc status=none"
-            )
+            lab.machine.run(fill)
             done = lab.machine.run(f"fargate run {path} --follow 2>&1", timeout_s=240)
-            lab.sh(f"rm {place}")
+            lab.sh(clear)
             require(done.code not in {5, 124}, f"exit {done.code}: {done.stdout}")
+            require(reason in done.stdout, f"no {reason!r} in: {done.stdout}")
             note(done.stdout.strip().splitlines()[-1][-120:])
             require_steady(lab)
 
 
-_HELLO: Final = definition("hello", "echo hello; exit 5")
+def _fill(file: str) -> str:
+    return (
+        f"dd if=/dev/zero of={file} bs=64K status=none; "
+        f"dd if=/dev/zero of={file} bs=1 oflag=append conv=notrunc status=none"
+    )
+
+
+_TASKS: Final = "/var/lib/fargate-agent/tasks"
+_FULL_DISKS: Final = (
+    ("/var", _fill("/var/lib/fill"), "rm /var/lib/fill", "disk is full"),
+    ("/run", _fill("/run/fill"), "rm /run/fill", "no space left in /run"),
+    # a disk of the agent alone, or it would never hear of the task: the control plane has none
+    (
+        _TASKS,
+        f"mount -t tmpfs -o nr_inodes=1 full {_TASKS}",
+        f"umount {_TASKS}",
+        "No space left on device",
+    ),
+)
+"""Place, how it becomes full and empty again, and what the reason has to say."""

@@ -38,7 +38,7 @@ spin() {{
 spin & spin & wait
 times
 """
-_EAT_SCRIPT: Final = "x=0123456789abcdef; while :; do x=$x$x; done"
+_EAT_SCRIPT: Final = "exec dd if=/dev/zero of=/dev/null bs=1G"
 
 
 def check_web_and_client(lab: Lab, progress: Progress) -> None:
@@ -64,18 +64,23 @@ def check_web_and_client(lab: Lab, progress: Progress) -> None:
         note(f"{address}, pulled from a registry that only tasks' ENIs lead to")
 
 
-def check_memory_limit(lab: Lab, progress: Progress, *, how: str = "") -> None:
-    """The kernel ends what needs more memory than its container has."""
-    with progress.check(f"a container that takes more memory than its limit is killed{how}"):
-        task = definition("eater", _EAT_SCRIPT, memory=64)
+def check_memory_limits(lab: Lab, progress: Progress, *, how: str = "") -> None:
+    """The kernel ends what needs more memory than its container has, or than its task has."""
+    with progress.check(f"whoever takes more memory than container or task has is killed{how}"):
+        task = definition("eater", _EAT_SCRIPT)
+        (eater,) = task["containerDefinitions"]
+        small = {**eater, "name": "small-eater", "memory": 64, "essential": False}
+        eater["dependsOn"] = [{"containerName": "small-eater", "condition": "COMPLETE"}]
+        task["containerDefinitions"].append(small)
         code, shown = lab.follow_task(task)
         require(code == 137, f"exit {code}: {shown}")
-        require("OutOfMemoryError" in shown, f"no reason: {shown}")
+        for name in ("eater", "small-eater"):
+            require(re.search(rf"(?<!-)\b{name}\b.*OutOfMemoryError", shown), f"{name}: {shown}")
 
 
-def check_cpu_limit(lab: Lab, progress: Progress) -> None:
+def check_cpu_limit(lab: Lab, progress: Progress, *, how: str = "") -> None:
     """A task gets the share of the processors that it asked for, and no more."""
-    with progress.check("two busy loops in a task of 256 CPU units") as note:
+    with progress.check(f"two busy loops in a task of 256 CPU units{how}") as note:
         code, shown = lab.follow_task(definition("spinner", _SPIN_SCRIPT))
         require(code == 0, f"exit {code}: {shown}")
         times = re.findall(r"(\d+)m([\d.]+)s", shown)[-2:]
@@ -143,6 +148,31 @@ def check_macvlan(lab: Lab, progress: Progress) -> None:
         require(seen and seen[0].startswith(f"{address} "), f"seen outside: {seen}")
         note(f"seen as {address}")
         lab.sh(f"fargate stop {task_id} --wait")
+
+
+def check_users(lab: Lab, progress: Progress) -> None:
+    """Who is in the group may run tasks; who isn't is told so; the agent's key is root's."""
+    with progress.check("a member of the group fargate runs a task, another user doesn't"):
+        lab.sh(f"usermod -aG fargate {_MEMBER}")
+        path = lab.put(definition("members", "echo from a member; exit 3"))
+        done = lab.machine.run(f"{_as(_MEMBER)} fargate run {path} --follow 2>&1")
+        require(done.code == 3, f"exit {done.code}: {done.stdout}")
+        require("from a member" in done.stdout, f"shown: {done.stdout}")
+        said = lab.fails(f"{_as(_STRANGER)} fargate ps")
+        require("only root and the group fargate may read it" in said, f"said: {said}")
+        for user in (_MEMBER, _STRANGER):
+            said = lab.fails(f"{_as(user)} cat /etc/fargate/agent-key.toml")
+            require("Permission denied" in said, f"said: {said}")
+
+
+_MEMBER, _STRANGER = "member", "stranger"
+ADD_USERS: Final = f"useradd --system {_MEMBER} && useradd --system {_STRANGER}"
+"""Before all: they, and the copies of the lists of users, are nothing that the product brought."""
+
+
+def _as(user: str) -> str:
+    """As if the user had just logged in."""
+    return f"setpriv --reuid {user} --regid {user} --init-groups --reset-env"
 
 
 def start_steady(lab: Lab, progress: Progress) -> None:
