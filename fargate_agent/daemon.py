@@ -12,7 +12,7 @@ import os
 import shutil
 import signal
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -242,8 +242,12 @@ async def _tell_systemd(
     settings: AgentSettings, notifier: Notifier, session: Session, supervisor: Supervisor
 ) -> None:
     """Be ready with the first connection, and say from time to time how things are."""
-    notifier.status(f"waiting for the control plane at {settings.control_plane}")
-    await session.has_connected.wait()
+    while not session.has_connected.is_set():
+        why = f": {session.fault}" if session.fault else ""
+        notifier.status(f"waiting for the control plane at {settings.control_plane}{why}")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BEAT_S):
+                await session.has_connected.wait()
     notifier.ready()
     while True:
         connected = "connected" if session.connected else "not connected"

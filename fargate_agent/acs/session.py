@@ -64,6 +64,8 @@ class Session:
         self.connected = False
         self.has_connected = asyncio.Event()
         """Set for good with the first connection."""
+        self.fault = ""
+        """Why the last attempt to connect failed."""
 
     async def serve(self) -> None:
         """Stay connected, until cancelled."""
@@ -72,6 +74,7 @@ class Session:
             try:
                 await self._connect()
             except (ControlPlaneError, ControlPlaneUnreachableError, aiohttp.ClientError) as error:
+                self.fault = str(error)
                 log.warning("not connected to the control plane: %s", error)
             except (OSError, TimeoutError) as error:
                 log.warning("the connection to the control plane broke: %r", error)

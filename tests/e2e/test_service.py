@@ -122,6 +122,18 @@ async def test_agent_waits_for_the_control_plane_and_asks_for_time(
     assert not manager.has("READY=1")
 
 
+async def test_agent_whose_key_is_refused_says_so(service: Stack, manager: Manager) -> None:
+    service.agent.end()
+    manager.forget()
+    service.agent.environment["FARGATE_AGENT_SECRET_ACCESS_KEY"] = "another"
+
+    service.agent.start()
+    manager.wait_for("InvalidSignatureException")
+
+    status = next(line for line in manager.said if "InvalidSignatureException" in line)
+    assert status.startswith("STATUS=waiting for the control plane at ")
+
+
 async def test_watchdog_is_fed_while_containerd_answers_and_not_while_it_is_away(
     service: Stack, manager: Manager
 ) -> None:
