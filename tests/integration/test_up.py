@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -128,6 +128,16 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [make_layer({f"bin/{name}": busybox for name in names})], run={"Env": ["PATH=/bin"]}
     )
     return write_layout(tmp_path_factory.mktemp("images") / "busybox.tar", {IMAGE: image})
+
+
+@pytest.fixture(autouse=True)
+def _default_port() -> Iterator[None]:
+    """The kernel gives the default port to nobody who asks for any, as tests beside do."""
+    reserved = Path("/proc/sys/net/ipv4/ip_local_reserved_ports")
+    before = reserved.read_text()
+    reserved.write_text(",".join(filter(None, (before.strip(), "51680"))))
+    yield
+    reserved.write_text(before)
 
 
 @pytest.fixture
