@@ -23,7 +23,7 @@ import aiohttp
 from fargate_agent.acs.api import ControlPlane, Credentials
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
-from fargate_agent.acs.session import Registration, Session
+from fargate_agent.acs.session import ARN_FILE, Registration, Session
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.drivers import Drivers
@@ -349,7 +349,7 @@ def _describe_machine(settings: AgentSettings) -> Registration:
         cluster=settings.cluster,
         cpu_units=1024 * (os.cpu_count() or 1),
         memory_mib=memory_bytes // (1024 * 1024),
-        arn_file=settings.state_dir / "container-instance-arn",
+        arn_file=settings.state_dir / ARN_FILE,
     )
 
 

@@ -23,6 +23,8 @@ from fargate_agent.wire.messages import Frame, parse_frame, render_frame
 
 log = logging.getLogger(__name__)
 
+ARN_FILE: Final = "container-instance-arn"
+"""In the agent's state directory: its container instance, over restarts."""
 CONNECT_TIMEOUT_S: Final = 30
 """For the dial and the handshake."""
 INACTIVITY_S: Final = 60
@@ -77,6 +79,7 @@ class Session:
                 self.fault = str(error)
                 log.warning("not connected to the control plane: %s", error)
             except (OSError, TimeoutError) as error:
+                self.fault = repr(error)
                 log.warning("the connection to the control plane broke: %r", error)
             else:
                 log.info("the connection to the control plane has ended")

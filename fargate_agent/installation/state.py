@@ -1,22 +1,19 @@
 """State that settings put elsewhere than below /var/lib, where systemd/install removes it."""
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.acs.session import ARN_FILE
 from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.installation.leftovers import Say
 from fargate_agent.settings import AgentSettings
 
-AGENT_STATE_DIR: Final = Path("/var/lib/fargate-agent")
-CONTROL_PLANE_STATE_DIR: Final = Path("/var/lib/fargate-control-plane")
+AGENT_STATE_DIR: Final[Path] = AgentSettings.model_fields["state_dir"].default
+CONTROL_PLANE_STATE_DIR: Final[Path] = ControlPlaneSettings.model_fields["state_dir"].default
 
-_MARK: Final = "container-instance-arn"
-"""Every agent that was registered once has this file."""
-_AGENTS: Final = frozenset({_MARK, "lock", "logs", "records", "spool", "tasks"})
+_AGENTS: Final = frozenset({ARN_FILE, "lock", "logs", "records", "spool", "tasks"})
 """All that an agent makes in its state directory. Source: daemon.py, preconditions.py."""
-
-Say = Callable[[str], None]
 
 
 def remove_agent_state(settings: AgentSettings, say: Say) -> None:
@@ -38,7 +35,8 @@ def remove_agent_state(settings: AgentSettings, say: Say) -> None:
 
 
 def _is_marked(directory: Path) -> bool:
-    mark = directory / _MARK
+    """Every agent that was registered once has this file."""
+    mark = directory / ARN_FILE
     return mark.is_file() and mark.read_text(errors="replace").startswith("arn:aws")
 
 
