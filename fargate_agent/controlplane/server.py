@@ -18,6 +18,7 @@ from sqlalchemy import select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.controlplane.access.auth import Authenticator
 from fargate_agent.controlplane.access.keyring import Keyring
 from fargate_agent.controlplane.access.keys import Key, ensure_keys
@@ -43,6 +44,7 @@ from fargate_agent.parallel import first_of
 from fargate_agent.systemd import Notifier
 
 log = logging.getLogger(__name__)
+leave_out_bad_requests(log)
 
 DATABASE_DEADLINE_S: Final = 5
 """A read takes a millisecond; one that takes longer is stuck."""
@@ -203,7 +205,9 @@ async def _listen(front: Front, sessions: Sessions, listen: str) -> AsyncIterato
 
     application = front.application()
     application.on_shutdown.append(close_sessions)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_TIMEOUT_S)
+    runner = web.AppRunner(
+        application, access_log=None, logger=log, shutdown_timeout=SHUTDOWN_TIMEOUT_S
+    )
     await runner.setup()
     parts = urlsplit(listen)
     host = parts.hostname or ""

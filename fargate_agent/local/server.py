@@ -21,6 +21,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from fargate_agent import __version__
+from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive import ImageArchiveError
@@ -30,6 +31,7 @@ from fargate_agent.task.status import TaskStatus
 from fargate_agent.task.supervisor import Supervisor
 
 log = logging.getLogger(__name__)
+leave_out_bad_requests(log)
 
 CHUNK_BYTES: Final = 1024 * 1024
 MAX_DRAIN_S: Final = 600
@@ -76,7 +78,7 @@ class LocalServer:
                 web.post("/v1/drain", self._drain),
             ]
         )
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
+        runner = web.AppRunner(app, access_log=None, logger=log, shutdown_timeout=1)
         await runner.setup()
         listener = _listen(path, group)
         try:

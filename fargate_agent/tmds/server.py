@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Final
 
 from aiohttp import web
-from aiohttp.http import HttpProcessingError
 
+from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.drivers import MetadataEndpoint
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
@@ -26,7 +26,7 @@ from fargate_agent.tmds.handlers import FindTask, Handlers
 from fargate_agent.tmds.stats import ReadLinkStats, ReadUsage, StatsSampler
 
 log = logging.getLogger(__name__)
-log.addFilter(lambda record: not _is_bad_request(record))
+leave_out_bad_requests(log)
 
 PORT: Final = 80
 TIMEOUT_S: Final = 5
@@ -138,11 +138,6 @@ class TaskMetadata(MetadataEndpoint):
 def _accept(connections: web.Server) -> asyncio.Protocol:
     full = len(connections.connections) >= MAX_CONNECTIONS
     return _Refusal() if full else connections()
-
-
-def _is_bad_request(record: logging.LogRecord) -> bool:
-    """A task must not be able to fill the agent's log with what it sends."""
-    return record.exc_info is not None and isinstance(record.exc_info[1], HttpProcessingError)
 
 
 class _Refusal(asyncio.Protocol):

@@ -303,16 +303,33 @@ async def test_connection_that_asks_nothing_is_closed(
         assert await receive(slow) == b""
 
 
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        pytest.param(b"nonsense\r\n\r\n", b"400 Bad Request", id="no HTTP"),
+        pytest.param(
+            b"GET / HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n{}",
+            b"404 Not Found",
+            id="body that is not coded as it says",
+        ),
+    ],
+)
 async def test_request_that_makes_no_sense_is_refused_and_not_logged(
-    endpoint: Endpoint, netns: Path, caplog: pytest.LogCaptureFixture
+    request_text: bytes,
+    status: bytes,
+    endpoint: Endpoint,
+    netns: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     await endpoint.add(netns, "web")
 
     with connect(netns) as connection:
-        connection.sendall(b"nonsense\r\n\r\n")
-        answer = await receive(connection)
+        connection.sendall(request_text)
+        answer = b""
+        while part := await receive(connection):
+            answer += part
 
-    assert b"400 Bad Request" in answer
+    assert status in answer
     assert not caplog.records
 
 
