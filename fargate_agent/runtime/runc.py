@@ -22,7 +22,7 @@ from fargate_agent.containerd.errors import (
     DeadlineError,
     NotFoundError,
 )
-from fargate_agent.containerd.processes import ExitResult, ProcessStatus, RuncOptions
+from fargate_agent.containerd.processes import ExitResult, ProcessStatus
 from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, LoggerUser, Runtime
 from fargate_agent.errors import (
@@ -35,6 +35,7 @@ from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
+from fargate_agent.runtime.creation import Creation, create_process, create_process_anew
 from fargate_agent.runtime.ending import (
     DEFAULT_STOP_SIGNAL,
     end_process,
@@ -179,6 +180,7 @@ class RuncRuntime(Runtime):
             cgroups = await asyncio.to_thread(self._ensure_cgroup, container)
             spec = await self._render_spec(task, container, image, mounts, cgroups)
             record = render_record(task, container, image, spec, self._settings.snapshotter)
+            create = create_process
             try:
                 await client.containers.create(record)
             except AlreadyExistsError:
@@ -186,7 +188,18 @@ class RuncRuntime(Runtime):
                     return
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
-            await self._create_process(client, container, mounts, log_uri, cgroups)
+                create = create_process_anew
+            await create(
+                client,
+                container,
+                Creation(
+                    mounts=mounts,
+                    log_uri=log_uri,
+                    cgroups=cgroups,
+                    runc_root=self._settings.runc_root,
+                    deadline_s=self._settings.create_timeout_s,
+                ),
+            )
         except DeadlineError as error:
             raise explain_timeout("created", self._settings.create_timeout_s, container) from error
         except ContainerdError as error:
@@ -323,29 +336,6 @@ class RuncRuntime(Runtime):
                 self._user_files.clear()
             self._user_files[chain_id] = known
         return known
-
-    async def _create_process(
-        self,
-        client: Containerd,
-        container: ContainerPlan,
-        mounts: tuple[Mount, ...],
-        log_uri: str | None,
-        cgroups: CgroupDriver,
-    ) -> None:
-        runc_root = self._settings.runc_root
-        async with loggers.hold_group(cgroups, container) as group:
-            await client.processes.create(
-                container.id,
-                mounts,
-                log_uri=log_uri,
-                terminal=container.terminal,
-                options=RuncOptions(
-                    root=str(runc_root) if runc_root else "",
-                    systemd_cgroup=cgroups.name == "systemd",
-                    shim_cgroup=group,
-                ),
-                deadline_s=self._settings.create_timeout_s,
-            )
 
     async def _end(self, container: ContainerPlan) -> ExitStatus | None:
         """End the first process; None if it never started, or isn't there."""

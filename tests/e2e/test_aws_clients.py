@@ -14,8 +14,9 @@ from botocore.exceptions import ClientError, WaiterError
 
 from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.awscli import AwsCli, stack_variables
+from tests.fixtures.machine import wait_for
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.stack import REGISTRY, Stack, tool
+from tests.fixtures.stack import DEADLINE_S, REGISTRY, Stack, tool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
 
@@ -279,6 +280,7 @@ def fetch_each(stack: Stack, tasks: Iterable[dict[str, Any]]) -> list[str]:
 
 def fetch(stack: Stack, address: str) -> str:
     """Ask the container, from the network that its task is in, what it has to say."""
+    wait_for(lambda: serves(stack, address), "the container to listen", DEADLINE_S)
     connection = http.client.HTTPConnection(address, 8080)
     with socket_in_netns(stack.outside, socket.AF_INET, socket.SOCK_STREAM) as opened:
         opened.settimeout(10)
@@ -286,3 +288,9 @@ def fetch(stack: Stack, address: str) -> str:
         connection.sock = opened
         connection.request("GET", "/index.html")
         return connection.getresponse().read().decode().strip()
+
+
+def serves(stack: Stack, address: str) -> bool:
+    with socket_in_netns(stack.outside, socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.settimeout(10)
+        return probe.connect_ex((address, 8080)) == 0

@@ -7,10 +7,11 @@ import asyncio
 import json
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import chain, cycle
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import botocore.exceptions
 import pytest
@@ -19,6 +20,7 @@ from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.parallel import together
 from tests.fixtures.controlplane import ControlPlane, ForkedControlPlane, make_ec2
 from tests.fixtures.ecs import details
+from tests.fixtures.machine import reserved_port
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, tool
 
@@ -185,6 +187,16 @@ async def starts(outside: tuple[Path, str], moments: Moments) -> AsyncIterator[S
         yield made
 
 
+@pytest.fixture
+def kept_port(stack: Stack) -> Iterator[None]:
+    """Nobody gets the port of the control plane between one and the next."""
+    port = urlsplit(stack.plane.url).port
+    assert port is not None
+    with reserved_port(port):
+        yield
+
+
+@pytest.mark.usefixtures("kept_port")
 async def test_tasks_start_once_and_end_as_they_should_while_the_control_plane_is_killed(
     stack: Stack, registry: FakeRegistry, starts: Starts, moments: Moments
 ) -> None:

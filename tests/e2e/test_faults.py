@@ -134,7 +134,11 @@ async def test_port_that_another_container_of_the_task_has_is_that_container_s_o
 ) -> None:
     arn = stack.run(
         tool("web", "exec httpd -f -p 8080 -h /www", essential=False),
-        tool("second", "sleep 1; exec httpd -f -p 8080 -h /www"),
+        tool(
+            "second",
+            "until wget -q -O /dev/null http://127.0.0.1:8080/; do sleep 0.1; done;"
+            "exec httpd -f -p 8080 -h /www",
+        ),
     )
 
     task = await stack.wait_for(arn, "STOPPED")

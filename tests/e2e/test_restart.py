@@ -53,8 +53,10 @@ async def test_container_runs_on_while_agents_come_and_go(
 async def test_exit_while_no_agent_ran_is_reported_by_the_next(
     stack: Stack, registry: FakeRegistry
 ) -> None:
-    arn = stack.run(tool("main", "trap 'echo bye; exit 5' USR1; while :; do sleep 0.1; done"))
+    script = "trap 'echo bye; exit 5' USR1; echo ready; while :; do sleep 0.1; done"
+    arn = stack.run(tool("main", script))
     await stack.wait_for(arn, "RUNNING")
+    await stack.wait_for_log(arn, "ready")
     pid = process_of(stack, arn)
 
     stack.agent.end(signal.SIGKILL)
@@ -65,7 +67,7 @@ async def test_exit_while_no_agent_ran_is_reported_by_the_next(
 
     assert task["containers"][0]["exitCode"] == 5
     assert task["stopCode"] == "EssentialContainerExited"
-    assert await stack.logs(arn) == ["main: bye"]
+    assert await stack.logs(arn) == ["main: ready", "main: bye"]
     assert stack.leftovers(arn) == []
 
 
@@ -98,6 +100,7 @@ async def test_metadata_answers_again_after_a_restart_of_the_agent(
         )
     )
     await stack.wait_for_log(arn, "first")
+    await stack.wait_for(arn, "RUNNING")
     pid = process_of(stack, arn)
 
     stack.agent.end(signal.SIGKILL)

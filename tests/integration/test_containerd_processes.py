@@ -259,7 +259,7 @@ async def test_a_logger_that_never_gets_ready_meets_the_deadline_and_leaves_noth
     containerd: Containerd, hanging_logger: Path, private_containerd: PrivateContainerd
 ) -> None:
     with pytest.raises(DeadlineError):
-        await create(containerd, FOREVER, log_uri=f"binary://{hanging_logger}?a=b", deadline_s=0.5)
+        await create(containerd, FOREVER, log_uri=f"binary://{hanging_logger}?a=b", deadline_s=5)
     left_by_containerd = shims_of(containerd), processes_with(str(hanging_logger))
 
     await containerd.processes.force_delete("web")

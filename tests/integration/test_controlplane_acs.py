@@ -41,6 +41,7 @@ async def test_message_is_sent_again_until_it_is_acknowledged(
         first = await agent.receive(PayloadMessage)
         again = await agent.receive(PayloadMessage)
         await agent.ack(again)
+        await wait_until_taken(agent, arn)  # until then it may come once more
         await asyncio.to_thread(ecs.stop_task, task=arn)
         last = await agent.take()
 
@@ -69,16 +70,17 @@ async def test_acknowledgement_that_was_not_written_is_asked_for_again(
         async with asyncio.timeout(10), at_work(agent):
             while not written:
                 await asyncio.sleep(0.02)
-        async with asyncio.timeout(10):
-            while await tasks_of_next_manifest(agent) != [arn]:
-                pass
+        await wait_until_taken(agent, arn)
 
 
-async def tasks_of_next_manifest(agent: SimulatedAgent) -> list[str]:
-    """Connect anew; return what the agent answers for."""
-    await agent.disconnect()
-    await agent.connect()
-    return [task.task_arn for task in (await agent.receive(TaskManifestMessage)).tasks]
+async def wait_until_taken(agent: SimulatedAgent, arn: str) -> None:
+    """Connect anew until the task is what the agent answers for."""
+    async with asyncio.timeout(10):
+        manifest: list[str] = []
+        while manifest != [arn]:
+            await agent.disconnect()
+            await agent.connect()
+            manifest = [t.task_arn for t in (await agent.receive(TaskManifestMessage)).tasks]
 
 
 async def test_unacknowledged_task_is_sent_to_the_next_connection(
@@ -185,7 +187,7 @@ async def test_only_tasks_that_are_not_wanted_are_to_be_stopped(
 async def test_heart_beats_and_a_silent_agent_is_dropped(
     start_control_plane: StartControlPlane,
 ) -> None:
-    plane = await asyncio.to_thread(start_control_plane, heartbeat_s=0.1, agent_read_timeout_s=0.5)
+    plane = await asyncio.to_thread(start_control_plane, heartbeat_s=0.3, agent_read_timeout_s=2)
     async with SimulatedAgent(plane) as agent:
         for _ in range(8):
             beat = await agent.receive(HeartbeatMessage)

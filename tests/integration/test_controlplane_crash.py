@@ -14,7 +14,12 @@ import pytest
 
 from fargate_agent.wire.messages import TaskManifestMessage
 from tests.fixtures.agents import SimulatedAgent
-from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, StartControlPlane
+from tests.fixtures.controlplane import (
+    DEADLINE_S,
+    ControlPlane,
+    ControlPlaneProcess,
+    StartControlPlane,
+)
 from tests.fixtures.ecs import FARGATE, describe_task, details, run
 from tests.fixtures.postgres import change_database
 
@@ -27,7 +32,7 @@ async def test_killed_control_plane_forgets_nothing_that_it_has_answered(
     generator = random.Random(7)
     answered: dict[str, list[str]] = {}
     instance_arn, tokens = "", iter(range(10_000))
-    for round_number in range(ROUNDS):
+    for _ in range(ROUNDS):
         plane = await asyncio.to_thread(control_plane_process.start)
         ecs = plane.client()
         await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
@@ -36,6 +41,9 @@ async def test_killed_control_plane_forgets_nothing_that_it_has_answered(
         async with agent:
             instance_arn = agent.instance_arn
             work = asyncio.create_task(launch_until_it_dies(ecs, tokens, answered))
+            async with asyncio.timeout(DEADLINE_S):
+                while not answered:
+                    await asyncio.sleep(0.01)
             await asyncio.sleep(generator.uniform(0.05, 0.3))
             await asyncio.to_thread(control_plane_process.kill)
             last = await work
@@ -43,7 +51,6 @@ async def test_killed_control_plane_forgets_nothing_that_it_has_answered(
         plane = await asyncio.to_thread(control_plane_process.start)
         await check_everything_is_there(plane, answered, last)
         await asyncio.to_thread(control_plane_process.kill)
-        assert round_number or answered
 
 
 async def launch_until_it_dies(ecs: Any, tokens: Any, answered: dict[str, list[str]]) -> str:

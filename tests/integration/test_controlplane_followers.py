@@ -28,6 +28,15 @@ async def lines_of(path: Path, count: int) -> list[Any]:
     return [json.loads(line) for line in lines]
 
 
+async def ids_in(path: Path, events: list[Any]) -> list[str]:
+    """Return the ids in a file once these events are all there, some of them twice perhaps."""
+    wanted = {event["id"] for event in events}
+    async with asyncio.timeout(DEADLINE_S):
+        while (ids := {line["id"] for line in await lines_of(path, 1)}) < wanted:
+            await asyncio.sleep(0.02)
+    return sorted(ids)
+
+
 async def test_file_gets_every_event(
     start_control_plane: StartControlPlane, tmp_path: Path
 ) -> None:
@@ -52,12 +61,7 @@ async def test_file_goes_on_after_a_restart(
     await live(plane)
 
     events = await history_of(plane)
-    async with asyncio.timeout(DEADLINE_S):
-        while {line["id"] for line in await lines_of(path, 1)} < {event["id"] for event in events}:
-            await asyncio.sleep(0.02)
-
-    ids = [line["id"] for line in await lines_of(path, 1)]
-    assert sorted(set(ids)) == [event["id"] for event in events]
+    assert await ids_in(path, events) == [event["id"] for event in events]
 
 
 async def test_follower_begins_with_what_happens_from_then_on(
@@ -88,12 +92,7 @@ async def test_no_event_is_missing_from_the_file_after_kills(
 
     plane = await asyncio.to_thread(lambda: control_plane_process.start(**environment))
     events = await history_of(plane)
-    async with asyncio.timeout(DEADLINE_S):
-        while {line["id"] for line in await lines_of(path, 1)} < {event["id"] for event in events}:
-            await asyncio.sleep(0.02)
-
-    ids = [line["id"] for line in await lines_of(path, 1)]
-    assert sorted(set(ids)) == [event["id"] for event in events]
+    assert await ids_in(path, events) == [event["id"] for event in events]
 
 
 async def test_webhook_gets_every_event_in_order_though_it_fails_at_first(
@@ -164,5 +163,4 @@ async def test_of_several_processes_one_tells_a_follower_and_another_takes_over(
         await live(second, instance_arn=agent)
 
         events = await history_of(second)
-        ids = [line["id"] for line in await lines_of(path, len(events))]
-        assert sorted(set(ids)) == [event["id"] for event in events]
+        assert await ids_in(path, events) == [event["id"] for event in events]

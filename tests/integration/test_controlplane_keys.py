@@ -25,7 +25,7 @@ SECRET, TOKEN = "s" * 40, "t" * 40
 INVALID = ("UnrecognizedClientException", "The security token included in the request is invalid.")
 EXPIRED = ("ExpiredTokenException", "The security token included in the request is expired")
 ANSWERED = ("", "")
-SOON = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
+SOON = (datetime.now(UTC) + timedelta(days=1)).isoformat()
 BEFORE = (datetime.now(UTC) - timedelta(seconds=1)).isoformat()
 
 

@@ -93,6 +93,11 @@ class Machine:
         self._news = asyncio.Event()
         self._instance_arn = ""
 
+    @property
+    def has_told_all(self) -> bool:
+        """Whether the control plane has taken whatever became of the tasks that are here."""
+        return not any(self._reports.values())
+
     async def serve(self, plane: ControlPlane) -> None:
         """Return when the control plane has gone."""
         agent = SimulatedAgent(plane)
@@ -103,6 +108,7 @@ class Machine:
                 self._instance_arn = agent.instance_arn
                 await agent.connect()
                 self._check_manifest(await agent.receive(TaskManifestMessage))
+                agent.deadline_s = None
                 await first_of(self._take(agent), self._report(agent))
             finally:
                 await agent.disconnect()
@@ -299,9 +305,8 @@ async def check_that_every_task_is_there_once(ecs: Any, machine: Machine, client
     """What was answered is there, runs if it should, and repeated calls mean the same."""
     for token in sorted(clients.unanswered) + sorted(clients.answered):
         await clients.replay(ecs, token)
-    await wait_until_none_lasts(ecs, clients.tasks, {"PROVISIONING", "PENDING"})
+    shown = await wait_until_settled(ecs, machine, clients)
     machine.exits = False
-    shown = await describe_all(ecs, clients.tasks)
     running = {arn for arn, task in shown.items() if task["lastStatus"] == "RUNNING"}
     addresses = [_address(machine.live[arn]) for arn in running]
 
@@ -319,7 +324,7 @@ async def check_that_all_can_be_stopped(
     ecs = plane.client()
     for arn in sorted(clients.tasks - clients.stopped):
         await clients.stop(ecs, arn)
-    await wait_until_none_lasts(ecs, clients.tasks, {"RUNNING", "STOPPING"})
+    await wait_until_settled(ecs, machine, clients)
     interfaces = await asyncio.to_thread(make_ec2(plane).describe_network_interfaces)
 
     assert machine.live == {}
@@ -343,12 +348,17 @@ async def describe_all(ecs: Any, arns: set[str]) -> dict[str, dict[str, Any]]:
     return shown
 
 
-async def wait_until_none_lasts(ecs: Any, arns: set[str], statuses: set[str]) -> None:
+async def wait_until_settled(
+    ecs: Any, machine: Machine, clients: Clients
+) -> dict[str, dict[str, Any]]:
+    """Return the tasks once they are as they should be, and the agent has no more to tell."""
     async with asyncio.timeout(SETTLED_WITHIN_S):
         while True:
-            shown = (await describe_all(ecs, arns)).values()
-            if not any(task["lastStatus"] in statuses for task in shown):
-                return
+            had_told_all = machine.has_told_all
+            shown = await describe_all(ecs, clients.tasks)
+            is_settled = all(t["lastStatus"] == t["desiredStatus"] for t in shown.values())
+            if is_settled and had_told_all and machine.has_told_all:
+                return shown
             await asyncio.sleep(0.1)
 
 

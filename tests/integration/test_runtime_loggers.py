@@ -155,9 +155,7 @@ async def test_nothing_is_left_of_a_logger_that_never_gets_ready(
 ) -> None:
     task = bench.plan({})
     (container,) = task.containers
-    impatient = make_runtime(
-        bench.containerd, [], create_timeout_s=1.5, cgroup_driver=cgroup_driver
-    )
+    impatient = make_runtime(bench.containerd, [], create_timeout_s=8, cgroup_driver=cgroup_driver)
     await impatient.prepare(task)
     uri = bench.log_uri(container, make_program(bench, HANGING))
 

@@ -67,7 +67,7 @@ async def interrupt_create(bench: Bench, task: TaskPlan, logger: Path) -> int:
 def runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):
         return False
 
 
@@ -154,7 +154,7 @@ async def test_a_logger_that_never_gets_ready_is_given_up(
 ) -> None:
     task = bench.plan({})
     container = task.containers[0]
-    impatient = make_runtime(bench.containerd, [], create_timeout_s=1)
+    impatient = make_runtime(bench.containerd, [], create_timeout_s=5)
     await impatient.prepare(task)
 
     with pytest.raises(ContainerRuntimeTimeoutError) as caught:
@@ -163,7 +163,7 @@ async def test_a_logger_that_never_gets_ready_is_given_up(
         )
 
     assert caught.value.reason == (
-        "ContainerRuntimeTimeoutError: Could not transition to created; timed out after waiting 1s"
+        "ContainerRuntimeTimeoutError: Could not transition to created; timed out after waiting 5s"
     )
     assert await impatient.stop(container) is None
     await impatient.release(task)
@@ -240,7 +240,7 @@ async def test_a_task_without_a_plan_is_found_and_removed(
 
 
 async def test_containers_of_a_task_stop_side_by_side(bench: Bench) -> None:
-    deaf = {"command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], "stopTimeout": 1}
+    deaf = {"command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], "stopTimeout": 4}
     task = bench.plan(*({"name": f"c{number}", **deaf} for number in range(3)))
     await bench.runtime.prepare(task)
     for container in task.containers:
@@ -252,7 +252,7 @@ async def test_containers_of_a_task_stop_side_by_side(bench: Bench) -> None:
             group.create_task(bench.runtime.stop(container))
     await bench.runtime.release(task)
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 3 * 4
     assert await bench.traces(task) == []
 
 

@@ -24,25 +24,37 @@ class Lookups:
         *,
         servers: tuple[str, ...] = ("127.0.0.1",),
         families: tuple[socket.AddressFamily, ...] = (socket.AF_INET,),
+        timeout_s: float = 5,
     ) -> list[str]:
         nameservers = Nameservers(
             servers=servers,
             search=("one.test", "two.test"),
             families=families,
             port=self.port,
-            timeout_s=0.2,
+            timeout_s=timeout_s,
         )
         resolver = TaskResolver(socket.socket, nameservers)
         return [result["host"] for result in await resolver.resolve(name, 443)]
 
 
+def bind_to_one_port() -> tuple[socket.socket, socket.socket]:
+    """Bind UDP and TCP; a port that is free for the one may be taken for the other."""
+    while True:
+        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
+        tcp.bind(("127.0.0.1", 0))
+        try:
+            udp.bind(tcp.getsockname())
+        except OSError:
+            udp.close()
+            tcp.close()
+        else:
+            return udp, tcp
+
+
 @pytest.fixture
 async def lookups() -> AsyncIterator[Lookups]:
     server = NameServer()
-    tcp = socket.socket()
-    tcp.bind(("127.0.0.1", 0))
-    udp = socket.socket(type=socket.SOCK_DGRAM)
-    udp.bind(tcp.getsockname())
+    udp, tcp = bind_to_one_port()
     udp.setblocking(False)
     async with server.serve(udp, tcp):
         yield Lookups(server=server, port=udp.getsockname()[1])
@@ -65,7 +77,9 @@ async def test_family_without_answer_does_not_spoil_the_other(lookups: Lookups) 
     lookups.server.records["registry.test", "A"] = ["10.0.0.1"]
     lookups.server.silent.add("AAAA")
 
-    assert await lookups.resolve("registry.test", families=BOTH) == ["10.0.0.1"]
+    found = await lookups.resolve("registry.test", families=BOTH, timeout_s=0.2)
+
+    assert found == ["10.0.0.1"]
 
 
 async def test_truncated_answer_is_asked_for_over_tcp(lookups: Lookups) -> None:
@@ -150,7 +164,7 @@ async def test_failure_says_timeout_when_no_server_answers(lookups: Lookups) -> 
     lookups.server.silent.add("A")
 
     with pytest.raises(LookupFailedError, match=r"^lookup registry\.test: i/o timeout$"):
-        await lookups.resolve("registry.test")
+        await lookups.resolve("registry.test", timeout_s=0.2)
     assert len(lookups.server.queries) == 2
 
 

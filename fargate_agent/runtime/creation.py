@@ -1,0 +1,73 @@
+"""How the first process of a container is made."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.errors import ContainerdError, DeadlineError
+from fargate_agent.containerd.processes import RuncOptions
+from fargate_agent.containerd.types import Mount
+from fargate_agent.plan import ContainerPlan
+from fargate_agent.runtime import loggers
+from fargate_agent.runtime.cgroupdriver import CgroupDriver
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creation:
+    """What a process is made with."""
+
+    mounts: tuple[Mount, ...]
+    log_uri: str | None
+    cgroups: CgroupDriver
+    runc_root: Path | None
+    deadline_s: float
+
+
+async def create_process(client: Containerd, container: ContainerPlan, creation: Creation) -> None:
+    """Make the process, its logger running.
+
+    Raises:
+        ContainerdError: as of `Processes.create`.
+        OSError: the kernel or systemd refused a group for the logger.
+    """
+    cgroups, runc_root = creation.cgroups, creation.runc_root
+    async with loggers.hold_group(cgroups, container) as group:
+        await client.processes.create(
+            container.id,
+            creation.mounts,
+            log_uri=creation.log_uri,
+            terminal=container.terminal,
+            options=RuncOptions(
+                root=str(runc_root) if runc_root else "",
+                systemd_cgroup=cgroups.name == "systemd",
+                shim_cgroup=group,
+            ),
+            deadline_s=creation.deadline_s,
+        )
+
+
+async def create_process_anew(
+    client: Containerd, container: ContainerPlan, creation: Creation
+) -> None:
+    """Do the same where a creation that was cut off has just been taken back.
+
+    containerd removes the bundle of such a one twice. The second time follows the first, which is
+    all that can be seen, at once; it may be the new bundle that goes then, and what is being made
+    of it fails. After that nothing is pending any more.
+    Source: containerd, runtime/v2/shim.go, `cleanupAfterDeadShim` and `shim.delete`.
+
+    Raises:
+        ContainerdError: as of `Processes.create`.
+        OSError: the kernel or systemd refused a group for the logger.
+    """
+    try:
+        await create_process(client, container, creation)
+    except DeadlineError:
+        raise
+    except ContainerdError as error:
+        log.info("container %s is created once more: %s", container.name, error)
+        await client.processes.force_delete(container.id)
+        await create_process(client, container, creation)
