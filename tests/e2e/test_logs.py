@@ -90,8 +90,8 @@ async def test_logs_that_are_not_kept_are_refused_with_the_reason(
     without_copy: Stack, registry: FakeRegistry
 ) -> None:
     arn = without_copy.run(
-        tool("main", "sleep 2"),
-        tool("kept", "echo here; sleep 2", logConfiguration={"logDriver": "json-file"}),
+        tool("main", "sleep 1000"),
+        tool("kept", "echo here; sleep 1000", logConfiguration={"logDriver": "json-file"}),
         requiresCompatibilities=["EC2"],
     )
     await without_copy.wait_for(arn, "RUNNING")
@@ -99,6 +99,7 @@ async def test_logs_that_are_not_kept_are_refused_with_the_reason(
     refused = await cli_of(without_copy).run("logs", arn, "--container", "main")
     followed = await cli_of(without_copy).run("logs", arn, "-f", "--container", "main")
     unknown = await cli_of(without_copy).run("logs", arn, "--container", "what")
+    without_copy.stop(arn)
     kept = await cli_of(without_copy).run("logs", arn, "-f")
 
     reason = "isn't kept on this machine, as the agent's setting log_copy is false"

@@ -121,9 +121,9 @@ def test_nothing_is_lost_when_the_service_is_too_slow_for_what_is_sent(
 
 
 def test_lines_that_find_no_room_are_counted_in_the_stream(
-    cloudwatch: CloudWatch, awslogs: Awslogs, start_hasty: StartLogger
+    cloudwatch: CloudWatch, awslogs: Awslogs, start_impatient: StartLogger
 ) -> None:
-    logger = awslogs.start(start_hasty, mode="non-blocking", max_buffer_size="64k")
+    logger = awslogs.start(start_impatient, mode="non-blocking", max_buffer_size="64k")
     cloudwatch.answering.clear()
 
     began = time.monotonic()
@@ -133,10 +133,10 @@ def test_lines_that_find_no_room_are_counted_in_the_stream(
 
     assert logger.finish() == 0
     texts = cloudwatch.texts(GROUP, STREAM)
-    arrived = list(dict.fromkeys(text for text in texts if text.startswith("line ")))
+    arrived = [text for text in texts if text.startswith("line ")]
     told = [re.fullmatch(r"shim-logger: (\d+) lines dropped: .*", text) for text in texts]
     dropped = sum(int(found[1]) for found in told if found)
-    assert took_s < OUTAGE_S
+    assert took_s < DEADLINE_S
     assert arrived == sorted(arrived)
     assert len(arrived) + dropped == len(SENT)
     assert 0 < len(arrived) < len(SENT)
@@ -156,7 +156,7 @@ def test_logger_ends_in_time_and_counts_what_never_arrived(
         os.kill(logger.process, signal.SIGTERM)
 
         assert logger.finish() == 0
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 6
     assert cloudwatch.texts(GROUP, STREAM) == []
     assert "100 lines not delivered in time" in read_text(awslogs.copy, "stderr")
 

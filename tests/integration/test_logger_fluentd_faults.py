@@ -8,7 +8,7 @@ import pytest
 
 from tests.fixtures.forward import forward_server, print_numbers, start_to, wait_for_lines
 from tests.fixtures.loggers import DEADLINE_S, StartLogger, read_text
-from tests.fixtures.machine import wait_for
+from tests.fixtures.machine import count_unread, wait_for
 
 
 def test_lines_wait_for_a_server_that_is_absent_at_the_start_in_async_mode(
@@ -114,6 +114,7 @@ def test_no_more_lines_wait_than_the_buffer_limit_says(start_logger: StartLogger
             mode="non-blocking",
         )
         print_numbers(logger, 0, 5000)
+        wait_for(lambda: not count_unread(logger.stdout), "the lines to be read", DEADLINE_S)
         server.start()
         wait_for_lines(server, 900)
         logger.delete()

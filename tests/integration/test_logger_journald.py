@@ -64,6 +64,7 @@ def test_entry_has_the_fields_of_docker(journald: Journald, journal: DatagramSin
     logger.write(b"x=\xff\0y\n")
     logger.write(b"trouble\n", to=logger.stderr)
     logger.finish()
+    wait_for(lambda: len(journal.messages) == 2, "the entries", DEADLINE_S)
 
     first, second = sorted(map(read_fields, journal.messages), key=lambda entry: entry["MESSAGE"])[
         ::-1
@@ -91,6 +92,7 @@ def test_pieces_of_a_long_line_say_so(journald: Journald, journal: DatagramSink)
 
     logger.write(b"x" * 40_000 + b"\nshort\n")
     logger.finish()
+    wait_for(lambda: len(journal.messages) == 4, "the entries", DEADLINE_S)
 
     *pieces, short = map(read_fields, journal.messages)
     assert [len(piece["MESSAGE"]) for piece in pieces] == [16_384, 16_384, 7_232]
@@ -110,6 +112,7 @@ def test_nothing_is_lost_while_the_journal_is_busy(
 
     journal.reads.set()
     code = logger.finish()
+    wait_for(lambda: len(journal.messages) >= 5000, "the entries", DEADLINE_S)
 
     assert code == 0
     assert read_messages(journal) == numbered(5000)  # sent 5,000, arrived 5,000, dropped 0

@@ -12,6 +12,7 @@ import pytest
 from fargate_agent.local.logs import read_logs
 from tests.fixtures.loggers import (
     CONTAINER_ID,
+    DEADLINE_S,
     StartLogger,
     read_records,
     render_flags,
@@ -229,7 +230,7 @@ def test_files_that_cannot_be_compressed_stay_as_they_are(
     )
 
     logger.write("".join(f"{line}\n" for line in make_lines(30)).encode())
-    wait_for((tmp_path / "web.log.1").exists, "the rotation", 5)
+    wait_for((tmp_path / "web.log.1").exists, "the rotation", DEADLINE_S)
 
     assert logger.finish() == 0
     assert read_records(tmp_path / "web.log.1")

@@ -1,11 +1,8 @@
 """Loggers that are killed: a destination keeps what it has, and what is lost is what was held."""
 
-import fcntl
 import itertools
 import os
 import signal
-import sys
-import termios
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -17,7 +14,7 @@ import pytest
 from tests.fixtures.awslogs import IMPATIENT, make_program
 from tests.fixtures.drivers import Driver
 from tests.fixtures.loggers import PROGRAM, Logger, StartLogger, running_loggers
-from tests.fixtures.machine import wait_for
+from tests.fixtures.machine import count_unread, wait_for
 from tests.fixtures.places import PLACES, Place
 
 DEADLINE_S = 30.0
@@ -90,5 +87,4 @@ class Standstill:
 
     def __call__(self) -> bool:
         before, self.seen = self.seen, len(self.printed)
-        waiting = fcntl.ioctl(self.logger.stdout, termios.FIONREAD, bytes(4))
-        return before == self.seen and int.from_bytes(waiting, sys.byteorder) > 60_000
+        return before == self.seen and count_unread(self.logger.stdout) > 60_000

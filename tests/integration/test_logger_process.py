@@ -349,6 +349,7 @@ def test_other_user_need_not_get_where_the_program_lies(tmp_path: Path) -> None:
         )
         logger.write(b"hello\n")
         logger.delete()
+        wait_for(lambda: len(sink.split(b"\0")) == 1, "the message", DEADLINE_S)
 
     messages = [json.loads(message) for message in sink.split(b"\0")]
     assert [(message["short_message"], message["_tier"]) for message in messages] == [

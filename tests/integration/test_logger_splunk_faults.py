@@ -44,8 +44,8 @@ def test_nothing_is_lost_while_the_collector_is_out_of_order(
     write_lines(logger, numbered(3000))
 
     wait_for(lambda: bool(hec.faulted), "the fault to be met", DEADLINE_S)
-    hec.status, hec.hangs = 0, False
     hec.stop()
+    hec.status, hec.hangs = 0, False
     hec.start()
     write_lines(logger, ["last"])
     logger.finish()

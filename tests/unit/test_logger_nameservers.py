@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import dns.rcode
 import pytest
@@ -17,9 +17,15 @@ from tests.fixtures.nameserver import NameServer
 
 @contextmanager
 def loopback_sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
-    with socket.socket() as tcp, socket.socket(type=socket.SOCK_DGRAM) as udp:
+    while True:
+        tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
         tcp.bind(("127.0.0.1", 0))
-        udp.bind(tcp.getsockname())
+        with suppress(OSError):  # the port is in use there
+            udp.bind(tcp.getsockname())
+            break
+        tcp.close()
+        udp.close()
+    with tcp, udp:
         udp.setblocking(False)
         yield udp, tcp
 
