@@ -37,8 +37,7 @@ def boot(machine: Machine, progress: Progress) -> None:
 def check_reboot(lab: Lab, progress: Progress) -> None:
     """Tasks of before a reboot are reported, and nothing is left of them."""
     with progress.check("reboot: the services are back"):
-        lab.machine.run("systemctl reboot")
-        lab.machine.wait_until_booted()
+        lab.machine.reboot()
         _wait_for_services(lab)
     with progress.check("tasks of before the boot are STOPPED, with a reason") as note:
         note(_require_stopped(lab, lab.ids[STEADY]))
@@ -78,9 +77,7 @@ def check_poor_machine(lab: Lab, progress: Progress) -> None:
         task_id = lab.run_task(definition("patient", script))
         lab.wait_for(f"fargate logs {task_id} | grep up")
         lab.sh(f"date -s @{time.time():.0f}")
-        found = lab.wait_for(
-            f"fargate describe {task_id} --output json | grep -A1 exitCode", timeout_s=180
-        )
+        found = lab.wait_for(f"fargate describe {task_id} --output json | grep -A1 exitCode")
         require("6" in found, f"exit code: {found}")
     with progress.check("fargate doctor says what this machine lacks") as note:
         done = lab.machine.run("fargate doctor")
@@ -90,20 +87,19 @@ def check_poor_machine(lab: Lab, progress: Progress) -> None:
 
 def _run_and_forget(lab: Lab, path: str) -> None:
     try:
-        lab.machine.run(f"fargate run {path}", timeout_s=30)
+        lab.machine.run(f"fargate run {path}")
     except MachineError:
         return  # the power went
 
 
 def _wait_for_services(lab: Lab) -> None:
-    lab.sh(_BOOTED, timeout_s=300)
-    lab.wait_for("systemctl is-active fargate-agent fargate-control-plane", timeout_s=180)
+    lab.sh(_BOOTED)
+    lab.wait_for("systemctl is-active fargate-agent fargate-control-plane")
 
 
 def _require_settled(lab: Lab, task_id: str) -> str:
     """A task whose start was cut off has ended, or was begun again because nobody had taken it."""
-    lab.wait_for(f"fargate describe {task_id} | grep -E 'RUNNING|STOPPED'")
-    if lab.describe(task_id)["lastStatus"] == "RUNNING":
+    if lab.wait_for_status(task_id, "RUNNING", "STOPPED") == "RUNNING":
         lab.sh(f"fargate stop {task_id} --wait")
         return "the agent had not acknowledged it: it was sent and started again"
     return _require_stopped(lab, task_id)
@@ -111,7 +107,7 @@ def _require_settled(lab: Lab, task_id: str) -> str:
 
 def _require_stopped(lab: Lab, task_id: str) -> str:
     """Return why the task stopped."""
+    lab.wait_for_status(task_id, "STOPPED")
     task = lab.describe(task_id)
-    require(task["lastStatus"] == "STOPPED", f"task {task_id} is {task['lastStatus']}")
     require(task.get("stoppedReason"), f"no reason: {task}")
     return f"{task['stopCode']}: {task['stoppedReason']}"

@@ -29,6 +29,7 @@ def go_by_the_document(lab: Lab, progress: Progress) -> None:
     lab.sh(_KNOW_THE_REGISTRY)  # before the first `systemctl reload` of the document
     lab.sh(_RELAX)  # before the document restarts the control plane
     walk.go_on()
+    walk.go_on()  # its task ends if it gets no stats in time
     side_by_side(
         partial(walk.go_to, "On the network of a NIC"),
         partial(tasks.start_steady, lab, progress),

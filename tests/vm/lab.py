@@ -19,6 +19,9 @@ IMAGE: Final = f"{OUTSIDE_ADDRESS}:5000/busybox:1"
 WEB_PORT: Final = 8000
 """Of a server outside, which logs who asked."""
 
+PATIENCE_S: Final = 500
+"""How long something may take to come about; shorter than a command may take."""
+
 
 class CheckError(Exception):
     """The product didn't do what it should."""
@@ -78,16 +81,20 @@ class Lab:
         self.sh(f"printf %s {shlex.quote(json.dumps(definition))} >{path}")
         return path
 
-    def wait_for(self, command: str, timeout_s: float = 150) -> str:
+    def wait_for(self, command: str) -> str:
         """Repeat a command in the machine until it succeeds, and return what it printed."""
         loop = f'until out=$({command}); do sleep 0.3; done; printf %s "$out"'
-        done = self.machine.run(
-            f"timeout {timeout_s:g} bash -c {shlex.quote(loop)}", timeout_s + 10
-        )
-        require(
-            done.code == 0, f"not within {timeout_s:g} s: {command}: {done.stdout}{done.stderr}"
-        )
+        done = self.machine.run(f"timeout {PATIENCE_S} bash -c {shlex.quote(loop)}")
+        require(done.code == 0, f"not within {PATIENCE_S} s: {command}: {done.stdout}{done.stderr}")
         return done.stdout
+
+    def wait_for_status(self, task_id: str, *statuses: str) -> str:
+        """Wait until a task has one of these statuses to the control plane, and return it."""
+        own = f'^  "lastStatus": "({"|".join(statuses)})"'  # not that of a container
+        line = self.wait_for(
+            f"fargate describe {task_id} --output json | grep -E {shlex.quote(own)}"
+        )
+        return line.split('"')[3]
 
     def describe(self, task_id: str) -> dict[str, Any]:
         """Return what the control plane knows of a task."""

@@ -8,7 +8,7 @@ from tests.vm.lab import Lab, Progress, require
 from tests.vm.project import NEXT_VERSION
 from tests.vm.tasks import STEADY, require_steady
 
-INSTALL_TIMEOUT_S: Final = 480
+INSTALL_TIMEOUT_S: Final = 900
 
 _OURS: Final = " | grep -e fargate -e ecs || true"
 """Of what every boot has anew."""

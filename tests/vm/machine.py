@@ -29,7 +29,7 @@ LAN_GATEWAY: Final = "192.168.57.1"
 """Of the world outside, in the network of the second NIC; docs/install.md has it too."""
 
 BOOT_TIMEOUT_S: Final = 300
-COMMAND_TIMEOUT_S: Final = 180
+COMMAND_TIMEOUT_S: Final = 600
 KVM_PROBE_S: Final = 10
 
 _PREFIX: Final = "fargate-vm-"
@@ -142,6 +142,11 @@ class Machine:
         self._connect()
         self.wait_until_booted()
 
+    def reboot(self) -> None:
+        """Boot again, in order, and wait as `boot` does."""
+        self._send("systemctl reboot", COMMAND_TIMEOUT_S)  # which may end who would answer
+        self.wait_until_booted()
+
     def wait_until_booted(self) -> None:
         """Wait for the next boot.
 
@@ -169,18 +174,24 @@ class Machine:
         Raises:
             MachineError: no answer came.
         """
-        if not self._connection:
-            raise MachineError("the machine is off")
-        number = next(self._ids)
-        answer = self._answers[number] = queue.Queue()
-        request = {"id": number, "command": command, "timeout_s": timeout_s}
-        self._connection.sendall(json.dumps(request).encode() + b"\n")
+        answer: queue.Queue[Done] = queue.Queue()
+        number = self._send(command, timeout_s, answer)
         try:
             return answer.get(timeout=timeout_s + _GRACE_S)
         except queue.Empty:
             raise MachineError(f"no answer after {timeout_s + _GRACE_S:g} s: {command}") from None
         finally:
             del self._answers[number]
+
+    def _send(self, command: str, timeout_s: float, answer: queue.Queue[Done] | None = None) -> int:
+        if not self._connection:
+            raise MachineError("the machine is off")
+        number = next(self._ids)
+        if answer is not None:
+            self._answers[number] = answer
+        request = {"id": number, "command": command, "timeout_s": timeout_s}
+        self._connection.sendall(json.dumps(request).encode() + b"\n")
+        return number
 
     def _connect(self) -> None:
         connection = socket.socket(socket.AF_UNIX)

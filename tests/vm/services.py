@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Final
 
-from tests.vm.lab import Lab, Progress, definition, require, side_by_side
+from tests.vm.lab import PATIENCE_S, Lab, Progress, definition, require, side_by_side
 from tests.vm.tasks import (
     STEADY,
     check_cpu_limit,
@@ -70,7 +70,9 @@ def _require_refused(lab: Lab, unit: str, settings: str) -> None:
     require(lab.show_unit(unit, "ExecMainStatus") == "78", f"{unit}: exit status")
     require(lab.show_unit(unit, "NRestarts") == "0", f"{unit} was tried again")
     invocation = lab.show_unit(unit, "InvocationID")
-    said = lab.sh(f"journalctl -b _SYSTEMD_INVOCATION_ID={invocation} --output cat")
+    said = lab.sh(
+        f"journalctl --sync && journalctl -b _SYSTEMD_INVOCATION_ID={invocation} --output cat"
+    )
     require(f"{settings}:{line}: regoin" in said, f"{unit}: {said}")
     require(len(said.splitlines()) == 1, f"{unit}: more than a line: {said}")
 
@@ -100,8 +102,7 @@ def check_restarts(lab: Lab, progress: Progress) -> None:
         pid = lab.show_unit(AGENT, "MainPID")
         lab.sh(f"kill -STOP {pid}")
         lab.wait_for(
-            f"[ $(systemctl show -P MainPID {AGENT}) != {pid} ] && systemctl is-active -q {AGENT}",
-            timeout_s=WATCHDOG_S + 150,
+            f"[ $(systemctl show -P MainPID {AGENT}) != {pid} ] && systemctl is-active -q {AGENT}"
         )
         journal = lab.sh(f"journalctl -b -u {AGENT} -g 'Watchdog timeout' --output cat | tail -n 1")
         require("Watchdog timeout" in journal, "the journal has no watchdog")
@@ -135,7 +136,7 @@ def check_second_agent(lab: Lab, progress: Progress) -> None:
     with progress.check("a second agent refuses to start"):
         said = lab.fails(
             "FARGATE_AGENT_STATE_DIR=/tmp/second FARGATE_AGENT_SOCKET=/tmp/second.sock "
-            "timeout 150 fargate-agent 2>&1"
+            f"timeout {PATIENCE_S} fargate-agent 2>&1"
         )
         require("another agent" in said.splitlines()[-1], f"said: {said}")
 
@@ -159,7 +160,7 @@ def check_full_disks(lab: Lab, progress: Progress) -> None:
             f"a task on a machine whose {name} is full: a reason, and no harm"
         ) as note:
             lab.machine.run(fill)
-            done = lab.machine.run(f"fargate run {path} --follow 2>&1", timeout_s=240)
+            done = lab.machine.run(f"fargate run {path} --follow 2>&1")
             lab.sh(clear)
             require(done.code not in {5, 124}, f"exit {done.code}: {done.stdout}")
             require(reason in done.stdout, f"no {reason!r} in: {done.stdout}")
