@@ -4,7 +4,7 @@ import asyncio
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import dns.rcode
 import pytest
@@ -12,21 +12,13 @@ from connection import Connector
 from deadline import Deadline
 from nameservers import Nameservers
 
-from tests.fixtures.nameserver import NameServer
+from tests.fixtures.nameserver import NameServer, bind_to_one_port
 
 
 @contextmanager
 def loopback_sockets() -> Iterator[tuple[socket.socket, socket.socket]]:
-    while True:
-        tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
-        tcp.bind(("127.0.0.1", 0))
-        with suppress(OSError):  # the port is in use there
-            udp.bind(tcp.getsockname())
-            break
-        tcp.close()
-        udp.close()
+    udp, tcp = bind_to_one_port()
     with tcp, udp:
-        udp.setblocking(False)
         yield udp, tcp
 
 

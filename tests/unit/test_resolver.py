@@ -8,7 +8,7 @@ import dns.rcode
 import pytest
 
 from fargate_agent.image.resolver import LookupFailedError, Nameservers, TaskResolver
-from tests.fixtures.nameserver import NameServer
+from tests.fixtures.nameserver import NameServer, bind_to_one_port
 
 BOTH = (socket.AF_INET, socket.AF_INET6)
 
@@ -37,25 +37,10 @@ class Lookups:
         return [result["host"] for result in await resolver.resolve(name, 443)]
 
 
-def bind_to_one_port() -> tuple[socket.socket, socket.socket]:
-    """Bind UDP and TCP; a port that is free for the one may be taken for the other."""
-    while True:
-        udp, tcp = socket.socket(type=socket.SOCK_DGRAM), socket.socket()
-        tcp.bind(("127.0.0.1", 0))
-        try:
-            udp.bind(tcp.getsockname())
-        except OSError:
-            udp.close()
-            tcp.close()
-        else:
-            return udp, tcp
-
-
 @pytest.fixture
 async def lookups() -> AsyncIterator[Lookups]:
     server = NameServer()
     udp, tcp = bind_to_one_port()
-    udp.setblocking(False)
     async with server.serve(udp, tcp):
         yield Lookups(server=server, port=udp.getsockname()[1])
 
