@@ -17,17 +17,22 @@ LAN_SUBNET: Final = "subnet-lan"
 
 _STEADY_SCRIPT: Final = """
 trap 'kill $!; exit 0' TERM
+exec 2>/dev/null
 id=$(cat /proc/sys/kernel/random/uuid) n=0 asked=0
 mkdir -p /www && httpd -p 8080 -h /www
 while :; do
   n=$((n+1))
   timeout 5 wget -q -O /tmp/task $ECS_CONTAINER_METADATA_URI_V4/task && asked=$((asked+1))
   echo "$id $n $asked" >/www/next && mv /www/next /www/index.html
-  echo "tick $n"
+  printf 'tick %d%4096s\\n' $n
   sleep 1 & wait $!
 done
 """
-"""Says who it is, and how often it could ask the metadata endpoint; never ends by itself."""
+"""Says who it is, and how often it could ask the metadata endpoint; never ends by itself.
+
+It logs ticks alone, so that lines lost are ticks lost; each takes more than a block of the disk, so
+that a full one takes none. (Of its shell, a full disk would make complaints, which are lines too.)
+"""
 
 _STATS_SCRIPT: Final = """
 n=0
@@ -212,7 +217,7 @@ def require_whole_log(lab: Lab) -> int:
 
     Returns how many were lost to the full disk: the log says so where they would be.
     """
-    log = lab.sh(f"fargate logs {lab.ids[STEADY]} 2>&1")  # losses are on stderr
+    log = lab.sh(f"set -o pipefail; fargate logs {lab.ids[STEADY]} 2>&1 | tr -s ' '")
     last = lost = 0
     for tick, losses in re.findall(r"tick (\d+)|json-file: (\d+) lines lost: No space left", log):
         if losses:
