@@ -94,7 +94,8 @@ def _run_and_forget(lab: Lab, path: str) -> None:
 
 def _wait_for_services(lab: Lab) -> None:
     lab.sh(_BOOTED)
-    lab.wait_for("systemctl is-active fargate-agent fargate-control-plane")
+    for unit in ("fargate-control-plane", "fargate-agent"):
+        lab.wait_for(f"systemctl is-active {unit}")
 
 
 def _require_settled(lab: Lab, task_id: str) -> str:
