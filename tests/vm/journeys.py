@@ -5,7 +5,7 @@ from functools import partial
 from typing import Final
 
 from tests.vm import boots, lifecycle, services, tasks
-from tests.vm.lab import Lab, Progress, side_by_side
+from tests.vm.lab import Lab, Progress
 from tests.vm.machine import OUTSIDE_ADDRESS
 from tests.vm.walkthrough import Walkthrough
 
@@ -30,14 +30,14 @@ def go_by_the_document(lab: Lab, progress: Progress) -> None:
     lab.sh(_RELAX)  # before the document restarts the control plane
     walk.go_on()
     walk.go_on()  # its task ends if it gets no stats in time
-    side_by_side(
+    lab.side_by_side(
         partial(walk.go_to, "On the network of a NIC"),
         partial(tasks.start_steady, lab, progress),
         partial(tasks.check_web_and_client, lab, progress),
         partial(tasks.check_loggers, lab, progress),
     )
     walk.go_to("Settings")
-    side_by_side(
+    lab.side_by_side(
         partial(walk.go_to, "Upgrade"),
         partial(tasks.check_macvlan, lab, progress),
         partial(tasks.check_journald, lab, progress),
@@ -60,7 +60,7 @@ def go_through_faults(lab: Lab, progress: Progress) -> None:
     before = _begin(lab, progress)
     lifecycle.install(lab, progress)
     lab.sh(f"{_KNOW_THE_REGISTRY} && {_PREFER_CACHED} && systemctl reload fargate-agent")
-    side_by_side(
+    lab.side_by_side(
         partial(tasks.start_steady, lab, progress),
         partial(tasks.check_cpu_limit, lab, progress),
         partial(tasks.check_memory_limits, lab, progress),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from tests.vm.machine import COMMAND_TIMEOUT_S, OUTSIDE_ADDRESS, Machine, Switch
+from tests.vm.machine import COMMAND_TIMEOUT_S, OUTSIDE_ADDRESS, Machine, OffError, Switch
 
 IMAGE: Final = f"{OUTSIDE_ADDRESS}:5000/busybox:1"
 """In the registry outside; the machine gets there through a task's ENI only, or not at all."""
@@ -106,6 +106,16 @@ class Lab:
         details = self.describe(task_id)["attachments"][0]["details"]
         return next(str(one["value"]) for one in details if one["name"] == "privateIPv4Address")
 
+    def side_by_side(self, *checks: Callable[[], None]) -> None:
+        """Do checks at the same time; raise what one of them raised when all are done."""
+        with ThreadPoolExecutor() as pool:
+            try:
+                for done in [pool.submit(check) for check in checks]:
+                    done.result()
+            except KeyboardInterrupt:
+                self.machine.cut_power()  # nobody waits for what the others wait for
+                raise
+
     def show_unit(self, unit: str, name: str) -> str:
         """Return a property of a systemd unit."""
         return self.sh(f"systemctl show -P {name} {unit}")
@@ -135,13 +145,6 @@ def definition(
     }
 
 
-def side_by_side(*checks: Callable[[], None]) -> None:
-    """Do checks at the same time; raise what one of them raised when all are done."""
-    with ThreadPoolExecutor() as pool:
-        for done in [pool.submit(check) for check in checks]:
-            done.result()
-
-
 def require(holds: object, otherwise: str) -> None:
     """Raise `CheckError` with a text unless something holds."""
     if not holds:
@@ -166,7 +169,7 @@ class Progress:
         except CheckError as error:
             remarks.append(str(error)[:300])
             raise
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, OffError):
             outcome = "cut"
             raise
         finally:

@@ -43,6 +43,10 @@ class MachineError(Exception):
     """The machine doesn't do what a machine does."""
 
 
+class OffError(MachineError):
+    """The machine has been switched off."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """How a command in the machine ended."""
@@ -120,7 +124,7 @@ class Machine:
         self.console = directory / "console"
         self._accelerator = _choose_accelerator(base)
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: dict[int, queue.Queue[Done]] = {}
+        self._answers: dict[int, queue.Queue[Done | None]] = {}
         self._boots: queue.Queue[str] = queue.Queue()
         self._ids = itertools.count()
         self._connection: socket.socket | None = None
@@ -174,18 +178,23 @@ class Machine:
         Raises:
             MachineError: no answer came.
         """
-        answer: queue.Queue[Done] = queue.Queue()
+        answer: queue.Queue[Done | None] = queue.Queue()
         number = self._send(command, timeout_s, answer)
         try:
-            return answer.get(timeout=timeout_s + _GRACE_S)
+            done = answer.get(timeout=timeout_s + _GRACE_S)
         except queue.Empty:
             raise MachineError(f"no answer after {timeout_s + _GRACE_S:g} s: {command}") from None
         finally:
             del self._answers[number]
+        if done is None:
+            raise OffError(f"switched off meanwhile: {command}")
+        return done
 
-    def _send(self, command: str, timeout_s: float, answer: queue.Queue[Done] | None = None) -> int:
+    def _send(
+        self, command: str, timeout_s: float, answer: queue.Queue[Done | None] | None = None
+    ) -> int:
         if not self._connection:
-            raise MachineError("the machine is off")
+            raise OffError("the machine is off")
         number = next(self._ids)
         if answer is not None:
             self._answers[number] = answer
@@ -215,7 +224,9 @@ class Machine:
                     if line.strip():
                         self._take(json.loads(line))
         except OSError:
-            return
+            pass
+        for answer in list(self._answers.values()):
+            answer.put(None)
 
     def _take(self, document: dict[str, Any]) -> None:
         if "boot_id" in document:

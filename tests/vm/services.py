@@ -4,7 +4,7 @@ import re
 from functools import partial
 from typing import Final
 
-from tests.vm.lab import PATIENCE_S, Lab, Progress, definition, require, side_by_side
+from tests.vm.lab import PATIENCE_S, Lab, Progress, definition, require
 from tests.vm.tasks import (
     STEADY,
     check_cpu_limit,
@@ -53,7 +53,7 @@ def check_settings(lab: Lab, progress: Progress) -> None:
             f"cp -p {_CONTROL_PLANE_SETTINGS} /root && "
             f"echo 'regoin = \"x\"' >>{_CONTROL_PLANE_SETTINGS}"
         )
-        side_by_side(
+        lab.side_by_side(
             partial(_require_refused, lab, AGENT, _SETTINGS),
             partial(_require_refused, lab, CONTROL_PLANE, _CONTROL_PLANE_SETTINGS),
         )
@@ -88,7 +88,7 @@ def check_restarts(lab: Lab, progress: Progress) -> None:
             f"systemctl daemon-reload && systemctl start {AGENT}"
         )
         require_steady(lab)
-    side_by_side(
+    lab.side_by_side(
         partial(check_memory_limits, lab, progress, how=_WITH_CGROUPFS),
         partial(check_cpu_limit, lab, progress, how=_WITH_CGROUPFS),
     )
