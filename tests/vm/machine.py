@@ -56,6 +56,10 @@ class Done:
     stderr: str
 
 
+_Answer = queue.Queue[Done | None]
+"""Of a command; `None` is that of a machine which was switched off."""
+
+
 class Switch:
     """A network namespace with a bridge, and a tap for each NIC of a machine."""
 
@@ -124,7 +128,7 @@ class Machine:
         self.console = directory / "console"
         self._accelerator = _choose_accelerator(base)
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: dict[int, queue.Queue[Done | None]] = {}
+        self._answers: dict[int, _Answer] = {}
         self._boots: queue.Queue[str] = queue.Queue()
         self._ids = itertools.count()
         self._connection: socket.socket | None = None
@@ -178,7 +182,7 @@ class Machine:
         Raises:
             MachineError: no answer came.
         """
-        answer: queue.Queue[Done | None] = queue.Queue()
+        answer = _Answer()
         number = self._send(command, timeout_s, answer)
         try:
             done = answer.get(timeout=timeout_s + _GRACE_S)
@@ -190,9 +194,7 @@ class Machine:
             raise OffError(f"switched off meanwhile: {command}")
         return done
 
-    def _send(
-        self, command: str, timeout_s: float, answer: queue.Queue[Done | None] | None = None
-    ) -> int:
+    def _send(self, command: str, timeout_s: float, answer: _Answer | None = None) -> int:
         if not self._connection:
             raise OffError("the machine is off")
         number = next(self._ids)
