@@ -6,6 +6,7 @@
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
 #   make kill-test    kill -9 of the control plane under load, 200 times
+#   make mutation-test  change a line of the life of a task: a test has to fail, each time
 #   sudo make vm-test only the installed product in a virtual machine; SUITE=trixie for Debian 13
 #
 #   sudo make install     as systemd services; docs/install.md goes through it
@@ -52,7 +53,7 @@ endef
 build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
-.PHONY: demo test vm-test kill-test lint bench wheels install uninstall purge \
+.PHONY: demo test vm-test kill-test mutation-test lint bench wheels install uninstall purge \
 	packages-demo packages-test packages-vm packages-bench packages-install clean
 
 demo: packages-demo $(VENV)/run.stamp
@@ -70,6 +71,9 @@ vm-test: packages-vm $(VENV)/dev.stamp
 # The same test is a part of `make test`, with fewer kills.
 kill-test: packages-test $(VENV)/dev.stamp
 	FARGATE_TEST_KILLS=200 $(VENV)/bin/python -m pytest tests/integration/test_controlplane_kills.py
+
+mutation-test: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.mutations
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest tests/lint

@@ -1,4 +1,4 @@
-"""Fakes of every driver. Each keeps a diary, so that a test reads as a list of what happened."""
+"""Fakes of every driver. Each call is written into a diary: a test reads as what happened."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -21,7 +21,7 @@ from fargate_agent.drivers import (
     Runtime,
     SecretStore,
 )
-from fargate_agent.errors import ResourceInitializationError, TaskError
+from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, EniKind, EniPlan, TaskPlan
 
 MOMENT = datetime(2026, 1, 5, 10, 0, 7, tzinfo=UTC)
@@ -29,16 +29,26 @@ MOMENT = datetime(2026, 1, 5, 10, 0, 7, tzinfo=UTC)
 
 @dataclass
 class Diary:
-    """What was asked of the drivers, in order; one entry of it fails if `fail_at` says so."""
+    """Every call of a driver, in order. One entry of it may fail, or never return."""
 
-    fail_at: str | None = None
-    error: type[TaskError] = ResourceInitializationError
+    fail_at: str | int | None = None
+    """An entry, each time that it is written; or the place of one, counted from 0."""
+    error: Callable[[str], Exception] = ResourceInitializationError
+    hang_at: str | None = None
     calls: list[str] = field(default_factory=list)
 
-    def write(self, call: str) -> None:
+    def note(self, call: str) -> None:
+        """Write a call that can't wait."""
         self.calls.append(call)
-        if call == self.fail_at:
+        if self.fail_at in (call, len(self.calls) - 1):
             raise self.error(f"refused: {call}")
+
+    async def write(self, call: str) -> None:
+        """Write a call, and let others go on meanwhile."""
+        self.note(call)
+        await asyncio.sleep(0)
+        if call == self.hang_at:
+            await asyncio.get_running_loop().create_future()
 
 
 @dataclass
@@ -46,10 +56,10 @@ class FakeNetns(NetnsDriver):
     diary: Diary
 
     async def ensure(self, netns: Path) -> None:
-        self.diary.write("ensure netns")
+        await self.diary.write("ensure netns")
 
     async def release(self, netns: Path) -> None:
-        self.diary.write("release netns")
+        await self.diary.write("release netns")
 
 
 @dataclass
@@ -58,14 +68,14 @@ class FakeEni(EniDriver):
     attached: dict[str, Path] = field(default_factory=dict)
 
     async def attach(self, eni: EniPlan, netns: Path) -> None:
-        self.diary.write(f"attach {eni.ifname}")
+        await self.diary.write(f"attach {eni.ifname}")
         self.attached[eni.mac] = netns
 
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
-        return
+        await self.diary.write(f"confirm {eni.ifname}")
 
     async def detach(self, eni: EniPlan, netns: Path) -> None:
-        self.diary.write(f"detach {eni.ifname}")
+        await self.diary.write(f"detach {eni.ifname}")
         self.attached.pop(eni.mac, None)
 
 
@@ -74,10 +84,10 @@ class FakeMetadata(MetadataEndpoint):
     diary: Diary
 
     async def ensure(self, task: TaskPlan) -> None:
-        self.diary.write("listen")
+        await self.diary.write("listen")
 
     async def release(self, task: TaskPlan) -> None:
-        self.diary.write("close")
+        await self.diary.write("close")
 
 
 @dataclass
@@ -92,7 +102,7 @@ class FakeImages(ImageStore):
         network: asyncio.Event,
     ) -> Image:
         await network.wait()
-        self.diary.write(f"pull {reference}")
+        await self.diary.write(f"pull {reference}")
         return Image(
             name=reference,
             digest="sha256:" + "1" * 64,
@@ -107,53 +117,59 @@ class FakeRuntime(Runtime):
     diary: Diary
     exits: Mapping[str, ExitStatus] = field(default_factory=dict)
     """How containers end by themselves; one that isn't here runs until it is stopped."""
-    stopped_exit: ExitStatus = field(default_factory=lambda: ExitStatus(code=143, at=MOMENT))
+    stopped_exit: ExitStatus = ExitStatus(code=143, at=MOMENT)
+    """How one ends that is stopped."""
     created: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
 
     async def ready(self) -> None:
-        return
+        await self.diary.write("ready")
 
     async def prepare(self, task: TaskPlan) -> None:
-        self.diary.write("prepare")
+        await self.diary.write("prepare")
 
     async def release(self, task: TaskPlan) -> None:
-        self.diary.write("release")
+        await self.diary.write("release")
 
     async def exists(self, container: ContainerPlan) -> bool:
+        await self.diary.write(f"exists {container.name}")
         return container.name in self.created
 
     async def create(
         self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
     ) -> None:
-        self.diary.write(f"create {container.name}")
+        await self.diary.write(f"create {container.name}")
         self.created.add(container.name)
 
     async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
-        self.diary.write(f"start {container.name}")
+        await self.diary.write(f"start {container.name}")
         self.started.add(container.name)
 
     async def wait(self, container: ContainerPlan) -> ExitStatus:
+        await self.diary.write(f"wait {container.name}")
         if container.name not in self.exits:
             await asyncio.get_running_loop().create_future()
         return self.exits[container.name]
 
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
-        self.diary.write(f"stop {container.name}")
+        await self.diary.write(f"stop {container.name}")
         ran = container.name in self.started
         self.created.discard(container.name)
         self.started.discard(container.name)
         return self.exits.get(container.name, self.stopped_exit) if ran else None
 
     async def usage(self, containers: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
+        await self.diary.write(f"usage {', '.join(container.name for container in containers)}")
         return {}
 
 
 @dataclass
 class FakeLogs(LogDriver):
+    diary: Diary
     needs_network: bool = False
 
     def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
+        self.diary.note(f"log uri {container.name}")
         return f"binary:///logger?--log-path={container.log_path}"
 
 
@@ -162,7 +178,7 @@ class FakeSecrets(SecretStore):
     diary: Diary
 
     async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
-        self.diary.write(f"fetch {', '.join(sorted(references))}")
+        await self.diary.write(f"fetch {', '.join(sorted(references))}")
         return {one: f"value of {one}" for one in references}
 
 
@@ -190,7 +206,7 @@ def fake_drivers(
             metadata=FakeMetadata(diary),
             images=FakeImages(diary),
             runtime=runtime,
-            logs={"json-file": FakeLogs(), "fluentd": FakeLogs(needs_network=True)},
+            logs={"json-file": FakeLogs(diary), "fluentd": FakeLogs(diary, needs_network=True)},
             secrets=FakeSecrets(diary),
         ),
     )

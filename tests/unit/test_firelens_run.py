@@ -30,7 +30,7 @@ class RememberingRuntime(FakeRuntime):
 
 async def run(exits: Mapping[str, ExitStatus], diary: Diary) -> tuple[TaskRun, RememberingRuntime]:
     runtime = RememberingRuntime(diary, exits)
-    logs = {"json-file": FakeLogs(), "awsfirelens": FakeLogs()}
+    logs = {"json-file": FakeLogs(diary), "awsfirelens": FakeLogs(diary)}
     made = TaskRun(
         plan=plan_task(task_message(WEB, ROUTER), site(Path("/nowhere"))),
         stop=asyncio.get_running_loop().create_future(),

@@ -140,6 +140,17 @@ def test_dependencies_that_cannot_be_met_are_refused(
         plan_task(task_message(*containers), SITE)
 
 
+def test_enis_are_named_in_the_order_of_their_indexes() -> None:
+    first, second = eni_json(ec2Id="eni-1"), eni_json(ec2Id="eni-2", index=1)
+
+    plan = plan_task(task_message(elasticNetworkInterfaces=[second, first]), SITE)
+
+    assert [(eni.id, eni.ifname, eni.primary) for eni in plan.enis] == [
+        ("eni-1", "eth1", True),
+        ("eni-2", "eth2", False),
+    ]
+
+
 @pytest.mark.parametrize(
     "eni",
     [

@@ -7,24 +7,21 @@ import pytest
 
 from fargate_agent.drivers import ExitStatus, Image, PullProgress
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.plan import TaskPlan, plan_task
+from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
-from fargate_agent.task.status import ContainerStatus, StateChange, TaskFacts, TaskStatus
-from tests.fakes import MOMENT, Diary, FakeDrivers, FakeImages, FakeMetadata, fake_drivers
+from fargate_agent.task.status import ContainerStatus, StateChange, TaskStatus
+from tests.fakes import (
+    MOMENT,
+    Diary,
+    FakeDrivers,
+    FakeImages,
+    FakeMetadata,
+    FakeRuntime,
+    fake_drivers,
+)
+from tests.fixtures.clock import jumping
 from tests.messages import container_json, site, task_message
 
-DO = [
-    "ensure netns",
-    "prepare",
-    "attach eth1",
-    "listen",
-    "pull web:1",
-    "pull log:1",
-    "create web",
-    "create log",
-    "start web",
-    "start log",
-]
 UNDO = ["stop web", "stop log", "close", "detach eth1", "release netns", "release"]
 EXITED = ExitStatus(code=0, at=MOMENT)
 
@@ -43,11 +40,11 @@ async def finish(run: TaskRun, drivers: FakeDrivers) -> list[StateChange]:
     async def report(run: TaskRun) -> None:
         changes.append(run.change())
 
-    async with asyncio.timeout(5):
-        await run_task(run, drivers.all, report)
+    await run_task(run, drivers.all, report)
     return changes
 
 
+@jumping
 async def test_task_goes_through_every_status_when_its_essential_container_exits() -> None:
     run, drivers = new_run(), fake_drivers(exits={"web": ExitStatus(code=7, at=MOMENT)})
 
@@ -58,32 +55,9 @@ async def test_task_goes_through_every_status_when_its_essential_container_exits
     assert run.facts.containers["web"].exit_code == 7
     assert run.facts.containers["log"].exit_code == 143
     assert run.facts.execution_stopped_at == MOMENT
-    assert sorted(drivers.diary.calls) == sorted(DO + UNDO)
 
 
-@pytest.mark.parametrize("fail_at", DO + UNDO)
-async def test_whatever_fails_everything_is_taken_back(fail_at: str) -> None:
-    run = new_run()
-    drivers = fake_drivers(Diary(fail_at=fail_at), exits={"web": EXITED} if fail_at in UNDO else {})
-
-    changes = await finish(run, drivers)
-
-    assert sorted(call for call in drivers.diary.calls if call in UNDO) == sorted(UNDO)
-    assert changes[-1].status is TaskStatus.STOPPED
-    if fail_at in DO:
-        assert changes[-1].reason == f"ResourceInitializationError: refused: {fail_at}"
-
-
-async def test_network_is_taken_back_after_the_containers() -> None:
-    run, drivers = new_run(), fake_drivers(exits={"web": EXITED})
-
-    await finish(run, drivers)
-
-    undone = [call for call in drivers.diary.calls if call in UNDO]
-    assert set(undone[:2]) == {"stop web", "stop log"}
-    assert undone[2:4] == ["close", "detach eth1"]
-
-
+@jumping
 async def test_task_ends_with_the_reason_given_when_it_is_stopped_while_running() -> None:
     run, drivers = new_run(), fake_drivers()
 
@@ -91,24 +65,14 @@ async def test_task_ends_with_the_reason_given_when_it_is_stopped_while_running(
         if run.facts.status is TaskStatus.RUNNING and not run.stop.done():
             run.stop.set_result("maintenance")
 
-    async with asyncio.timeout(5):
-        await run_task(run, drivers.all, report)
+    await run_task(run, drivers.all, report)
 
     assert run.facts.status is TaskStatus.STOPPED
     assert run.facts.reason == "maintenance"
     assert run.facts.containers["web"].exit_code == 143
 
 
-async def test_nothing_is_pulled_when_the_stop_came_before_the_start() -> None:
-    run, drivers = new_run(), fake_drivers()
-    run.stop.set_result("changed my mind")
-
-    changes = await finish(run, drivers)
-
-    assert changes[-1].reason == "changed my mind"
-    assert not [call for call in drivers.diary.calls if call.startswith("start")]
-
-
+@jumping
 async def test_cancelled_run_leaves_everything_for_a_successor() -> None:
     run, drivers = new_run(), fake_drivers()
     running = asyncio.Event()
@@ -117,72 +81,63 @@ async def test_cancelled_run_leaves_everything_for_a_successor() -> None:
         if run.facts.status is TaskStatus.RUNNING:
             running.set()
 
-    async with asyncio.timeout(5):
-        job = asyncio.create_task(run_task(run, drivers.all, report))
-        await running.wait()
-        job.cancel()
-        await asyncio.wait([job])
+    job = asyncio.create_task(run_task(run, drivers.all, report))
+    await running.wait()
+    job.cancel()
+    await asyncio.wait([job])
 
     assert not [call for call in drivers.diary.calls if call in UNDO]
     assert run.facts.status is TaskStatus.RUNNING
 
 
-async def test_adopted_task_pulls_and_creates_nothing_again() -> None:
-    first, drivers = new_run(), fake_drivers(exits={"web": ExitStatus(code=3, at=MOMENT)})
-    drivers.runtime.created = {"web", "log"}
-    drivers.runtime.started = {"web", "log"}
-    first.facts.status = TaskStatus.RUNNING
-
-    changes = await finish(first, drivers)
-
-    assert not [c for c in drivers.diary.calls if c.startswith(("pull", "create"))]
-    assert {change.status for change in changes} == {"RUNNING", "STOPPING", "STOPPED"}
-    assert first.facts.containers["web"].exit_code == 3
-
-
-async def test_adopted_task_that_was_stopping_is_only_taken_back() -> None:
-    run, drivers = new_run(), fake_drivers()
-    run.facts = TaskFacts(status=TaskStatus.STOPPING, reason="Task stopped by user")
+@jumping
+async def test_adopted_task_ends_with_the_exit_code_of_its_container() -> None:
+    run, drivers = new_run(), fake_drivers(exits={"web": ExitStatus(code=3, at=MOMENT)})
+    drivers.runtime.created, drivers.runtime.started = {"web", "log"}, {"web", "log"}
+    run.facts.status = TaskStatus.RUNNING
 
     changes = await finish(run, drivers)
 
-    assert set(drivers.diary.calls) == set(UNDO)
-    assert [change.status for change in changes] == ["STOPPED"]
-    assert changes[-1].reason == "Task stopped by user"
+    assert {change.status for change in changes} == {"RUNNING", "STOPPING", "STOPPED"}
+    assert run.facts.containers["web"].exit_code == 3
 
 
+class SecondThoughts(FakeRuntime):
+    """Says of each container, when it is removed, that it was killed."""
+
+    async def stop(self, container: ContainerPlan) -> ExitStatus | None:
+        return replace(self.stopped_exit, code=137) if await super().stop(container) else None
+
+
+@jumping
+async def test_first_exit_code_of_a_container_stays() -> None:
+    run, drivers = new_run(), fake_drivers()
+    runtime = SecondThoughts(drivers.diary, {"web": ExitStatus(code=7, at=MOMENT)})
+    drivers.all = replace(drivers.all, runtime=runtime)
+
+    await finish(run, drivers)
+
+    assert run.facts.containers["web"].exit_code == 7
+    assert run.facts.containers["log"].exit_code == 137
+
+
+@jumping
 async def test_container_that_vanished_while_no_agent_ran_is_not_started_again() -> None:
     run, drivers = new_run(), fake_drivers()
-    await_facts = run.facts
-    await_facts.status = TaskStatus.RUNNING
+    run.facts.status = TaskStatus.RUNNING
 
     async def report(run: TaskRun) -> None:
         for container in run.facts.containers.values():
             container.started_at = container.started_at or MOMENT
 
-    async with asyncio.timeout(5):
-        await run_task(run, drivers.all, report)
+    await run_task(run, drivers.all, report)
 
     assert run.facts.reason is not None
     assert "vanished while no agent ran" in run.facts.reason
     assert not [call for call in drivers.diary.calls if call.startswith("create")]
 
 
-async def test_container_starts_after_the_success_of_the_one_it_depends_on() -> None:
-    run = new_run(
-        container_json("app", dependsOn=[{"containerName": "init", "condition": "SUCCESS"}]),
-        container_json("init", essential=False),
-    )
-    drivers = fake_drivers(exits={"init": EXITED, "app": EXITED})
-
-    changes = await finish(run, drivers)
-
-    calls = drivers.diary.calls
-    assert calls.index("start init") < calls.index("create app")
-    assert calls.index("stop app") < calls.index("stop init")
-    assert changes[-1].reason == "Essential container in task exited"
-
-
+@jumping
 async def test_task_ends_when_a_dependency_that_must_succeed_fails() -> None:
     run = new_run(
         container_json("app", dependsOn=[{"containerName": "init", "condition": "SUCCESS"}]),
@@ -198,6 +153,7 @@ async def test_task_ends_when_a_dependency_that_must_succeed_fails() -> None:
     assert "exit code 2" in changes[-1].reason
 
 
+@jumping
 async def test_end_of_a_container_that_is_not_essential_is_reported_and_the_task_goes_on() -> None:
     run = new_run(container_json("web"), container_json("job", essential=False))
     drivers = fake_drivers(exits={"job": ExitStatus(code=5, at=MOMENT)})
@@ -208,14 +164,14 @@ async def test_end_of_a_container_that_is_not_essential_is_reported_and_the_task
         if run.facts.containers["job"].exit_code == 5 and not run.stop.done():
             run.stop.set_result("seen")
 
-    async with asyncio.timeout(5):
-        await run_task(run, drivers.all, report)
+    await run_task(run, drivers.all, report)
 
     seen = next(c for c in changes if c.containers[1].status is ContainerStatus.STOPPED)
     assert seen.status is TaskStatus.RUNNING
     assert seen.containers[1].exit_code == 5
 
 
+@jumping
 async def test_log_driver_that_is_not_there_is_refused_before_anything_is_made() -> None:
     run = new_run(container_json("web", logConfiguration={"logDriver": "awslogs"}))
     drivers = fake_drivers()
@@ -227,7 +183,8 @@ async def test_log_driver_that_is_not_there_is_refused_before_anything_is_made()
         "log driver 'awslogs' is not supported here"
     )
     assert run.facts.containers["web"].reason == changes[-1].reason
-    assert set(drivers.diary.calls) == {c for c in UNDO if c != "stop log"}
+    undone = [call for call in UNDO if call != "stop log"]
+    assert drivers.diary.calls == ["ready", *undone]
 
 
 class ImagesThatAreHere(FakeImages):
@@ -257,6 +214,7 @@ class SlowMetadata(FakeMetadata):
         pytest.param("json-file", ["create web", "listen"], id="does-not"),
     ],
 )
+@jumping
 async def test_container_waits_for_the_network_if_its_logger_needs_it(
     driver: str, order: list[str]
 ) -> None:
@@ -272,6 +230,7 @@ async def test_container_waits_for_the_network_if_its_logger_needs_it(
     assert [call for call in diary.calls if call in order] == order
 
 
+@jumping
 async def test_container_gets_the_reason_when_its_image_cannot_be_pulled() -> None:
     run = new_run()
     drivers = fake_drivers(Diary(fail_at="pull log:1", error=CannotPullContainerError))
@@ -283,6 +242,7 @@ async def test_container_gets_the_reason_when_its_image_cannot_be_pulled() -> No
     assert run.facts.containers["web"].exit_code is None
 
 
+@jumping
 async def test_oom_kill_becomes_the_reason_of_the_container() -> None:
     run = new_run(container_json("web"))
     drivers = fake_drivers(exits={"web": ExitStatus(code=137, at=MOMENT, oom_killed=True)})

@@ -13,13 +13,26 @@ from tests.fakes import MOMENT, FakeDrivers, fake_drivers
 from tests.messages import TASK_ARN, TASK_ID, container_json, site, task_message
 
 
+class DiaryStore(TaskStore):
+    """Writes into a diary what it has written."""
+
+    def __init__(self, directory: Path, diary: list[str]) -> None:
+        super().__init__(directory)
+        self._diary = diary
+
+    async def write(self, task_id: str, record: TaskRecord) -> None:
+        await super().write(task_id, record)
+        self._diary.append(f"record {record.facts.status}")
+
+
 class Desk:
     """A supervisor, and the changes it has sent."""
 
     def __init__(self, root: Path, drivers: FakeDrivers, boot_id: str = "boot-1") -> None:
         self.changes: list[StateChange] = []
         self.changed = asyncio.Event()
-        self.store = TaskStore(root / "records")
+        self.diary: list[str] = []
+        self.store = DiaryStore(root / "records", self.diary)
         self.drivers = drivers
         self.supervisor = Supervisor(
             site=site(root),
@@ -30,6 +43,7 @@ class Desk:
         )
 
     def _note(self, change: StateChange) -> None:
+        self.diary.append(f"send {change.status}")
         self.changes.append(change)
         self.changed.set()
 
@@ -63,6 +77,21 @@ async def test_task_is_on_disk_when_apply_returns(tmp_path: Path) -> None:
         assert set(await desk.store.read_all()) == {TASK_ID}
 
 
+async def test_every_change_is_in_the_record_before_it_is_sent(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers(exits={"web": ExitStatus(code=0, at=MOMENT)}))
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.STOPPED)
+
+    assert desk.diary == [
+        "record PROVISIONING",
+        *(f"{what} {status}"
+          for status in ("PENDING", "RUNNING", "STOPPING", "STOPPED")
+          for what in ("record", "send")),
+    ]  # fmt: skip
+
+
 async def test_same_message_again_starts_nothing(tmp_path: Path) -> None:
     desk = Desk(tmp_path, fake_drivers())
 
@@ -85,6 +114,19 @@ async def test_desired_stopped_ends_a_running_task(tmp_path: Path) -> None:
         change = await desk.wait_for(TaskStatus.STOPPED)
 
     assert change.reason == "Task stopped by user"
+
+
+async def test_stop_is_in_the_record_when_it_was_taken(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+        await supervisor.stop(TASK_ID, "maintenance")
+
+        record = (await desk.store.read_all())[TASK_ID]
+
+    assert record.stop_reason == "maintenance"
 
 
 async def test_desired_stopped_of_an_unknown_task_is_answered_with_stopped(tmp_path: Path) -> None:

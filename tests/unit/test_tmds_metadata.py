@@ -11,7 +11,15 @@ from fargate_agent.task.status import ContainerFacts, ContainerStatus, TaskFacts
 from fargate_agent.tmds.clock import read_clock_drift
 from fargate_agent.tmds.metadata import describe_container, describe_task
 from fargate_agent.wire.metadata import ClockDrift, render_moment
-from tests.messages import CLUSTER_ARN, TASK_ARN, TASK_ID, container_json, site, task_message
+from tests.messages import (
+    CLUSTER_ARN,
+    TASK_ARN,
+    TASK_ID,
+    container_json,
+    eni_json,
+    site,
+    task_message,
+)
 
 DIGEST = f"sha256:{'1' * 64}"
 
@@ -103,6 +111,16 @@ def test_container_is_described_member_by_member_in_ecs_order() -> None:
 
     assert answer.decode() == dump(container_golden(task))
     assert task.containers[0].id.startswith(f"{TASK_ID}-")
+
+
+def test_networks_are_counted_in_the_order_of_the_enis() -> None:
+    second = eni_json(index=1, ec2Id="eni-2", macAddress="02:00:00:00:00:06")
+    task = plan(elasticNetworkInterfaces=[second, eni_json()])
+
+    answer = describe_container(running(task), task.containers[0], "overlayfs")
+
+    networks = [(network.attachment_index, network.mac_address) for network in answer.networks]
+    assert networks == [(0, "02:00:00:00:00:05"), (1, "02:00:00:00:00:06")]
 
 
 def test_task_is_described_member_by_member_in_ecs_order() -> None:

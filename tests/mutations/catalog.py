@@ -1,0 +1,218 @@
+"""Changes to the life of a task that a test must notice, and the tests that do."""
+
+from dataclasses import dataclass
+from typing import Final
+
+RUNNER: Final = "fargate_agent/task/runner.py"
+STEPS: Final = "fargate_agent/task/steps.py"
+CONTAINERS: Final = "fargate_agent/task/containers.py"
+SUPERVISOR: Final = "fargate_agent/task/supervisor.py"
+STORE: Final = "fargate_agent/task/store.py"
+REPORTER: Final = "fargate_agent/acs/reporter.py"
+
+DIARIES: Final = "tests/unit/test_runner_diaries.py"
+DEADLINES: Final = "tests/unit/test_runner_deadlines.py"
+LIFE: Final = "tests/unit/test_runner.py"
+SUPERVISION: Final = "tests/unit/test_supervisor.py"
+REPORTS: Final = "tests/unit/test_reporter.py"
+
+
+@dataclass(frozen=True, slots=True)
+class Mutation:
+    """One change of one file."""
+
+    name: str
+    file: str
+    before: str
+    """Stands once in the file."""
+    after: str
+    tests: tuple[str, ...]
+
+    def apply(self, text: str) -> str:
+        """Return the text with the change.
+
+        Raises:
+            ValueError: the text doesn't have what is to be changed, or more than once.
+        """
+        if text.count(self.before) != 1:
+            raise ValueError(f"{self.name}: {self.file} has {text.count(self.before)} such places")
+        return text.replace(self.before, self.after)
+
+
+MUTATIONS: Final = (
+    Mutation(
+        "startTimeout is ignored",
+        CONTAINERS,
+        "async with asyncio.timeout(timeout_s):",
+        "async with asyncio.timeout(None):",
+        (DEADLINES,),
+    ),
+    Mutation(
+        "an undo gets 30 s whatever the stopTimeout",
+        STEPS,
+        "undo_timeout_s=container.stop_timeout_s + STOP_MARGIN_S",
+        "undo_timeout_s=UNDO_TIMEOUT_S",
+        (DEADLINES,),
+    ),
+    Mutation(
+        "an undo has no deadline",
+        STEPS,
+        "async with asyncio.timeout(step.undo_timeout_s):",
+        "async with asyncio.timeout(None):",
+        (DEADLINES,),
+    ),
+    Mutation(
+        "ENIs are taken in the order of the message",
+        "fargate_agent/plan/enis.py",
+        "enumerate(sorted(messages, key=lambda eni: eni.index))",
+        "enumerate(messages)",
+        ("tests/unit/test_plan.py",),
+    ),
+    Mutation(
+        "AttachmentIndex is 0",
+        "fargate_agent/tmds/metadata.py",
+        "attachment_index=index",
+        "attachment_index=0",
+        ("tests/unit/test_tmds_metadata.py",),
+    ),
+    Mutation(
+        "the record isn't written when a task moves on",
+        SUPERVISOR,
+        "            await self._store.write(run.plan.id, entry.record)\n",
+        "            pass\n",
+        (SUPERVISION,),
+    ),
+    Mutation(
+        "a later exit code overwrites the first",
+        CONTAINERS,
+        "if status is not None and facts.exit_code is None:",
+        "if status is not None:",
+        (LIFE,),
+    ),
+    Mutation(
+        "addresses aren't confirmed before the pull",
+        RUNNER,
+        "        await containers.confirm_addresses()\n",
+        "",
+        (DIARIES,),
+    ),
+    Mutation(
+        "addresses aren't confirmed before a container starts",
+        CONTAINERS,
+        "        await self.confirm_addresses()\n",
+        "",
+        (DIARIES,),
+    ),
+    Mutation(
+        "a start doesn't wait for the runtime",
+        RUNNER,
+        "            await drivers.runtime.ready()\n            await do",
+        "            await do",
+        (DIARIES,),
+    ),
+    Mutation(
+        "an undo doesn't wait for the runtime",
+        RUNNER,
+        "    await drivers.runtime.ready()\n    await undo",
+        "    await undo",
+        (DIARIES,),
+    ),
+    Mutation(
+        "a stop is taken for a failure",
+        RUNNER,
+        "run.stop.result() if run.stop.done() else reason",
+        "reason",
+        (LIFE,),
+    ),
+    Mutation(
+        "a bug in a driver ends the agent",
+        RUNNER,
+        "    except Exception:  # a bug must not leave a half-built task",
+        "    except LookupError:",
+        (DIARIES,),
+    ),
+    Mutation(
+        "a failed undo ends the undo log",
+        STEPS,
+        "    except Exception:  # the other steps must still be undone",
+        "    except LookupError:",
+        (DIARIES,),
+    ),
+    Mutation(
+        "metadata is served before the ENIs are attached",
+        STEPS,
+        "return [enis, [metadata]]",
+        "return [[metadata], enis]",
+        (DIARIES,),
+    ),
+    Mutation(
+        "containers are stopped in the order of their start",
+        STEPS,
+        "        level[container.name] = 1 + max(before, default=-1)\n",
+        "        level[container.name] = 0\n",
+        (DIARIES,),
+    ),
+    Mutation(
+        "SUCCESS is COMPLETE",
+        CONTAINERS,
+        "if dependency.condition is Condition.SUCCESS and status.code != 0:",
+        "if False:",
+        (LIFE,),
+    ),
+    Mutation(
+        "every container is essential",
+        CONTAINERS,
+        "        if container.essential:\n            raise _EssentialExitedError",
+        "        if container:\n            raise _EssentialExitedError",
+        (LIFE,),
+    ),
+    Mutation(
+        "a container that vanished is made again",
+        CONTAINERS,
+        "if facts.started_at is not None and not exists:",
+        "if False:",
+        (LIFE,),
+    ),
+    Mutation(
+        "a task of an earlier boot is started again",
+        SUPERVISOR,
+        "if record.boot_id != self._boot_id and not",
+        "if False and not",
+        (SUPERVISION,),
+    ),
+    Mutation(
+        "a stop isn't in the record",
+        SUPERVISOR,
+        "        entry.record.stop_reason = reason\n",
+        "",
+        (SUPERVISION,),
+    ),
+    Mutation(
+        "a message that comes too late starts the task again",
+        SUPERVISOR,
+        "            self._over.append(task_id)\n",
+        "",
+        (SUPERVISION,),
+    ),
+    Mutation(
+        "a change that is refused for good is sent for ever",
+        REPORTER,
+        'FINAL_ERRORS: Final = frozenset({"InvalidParameterException"})',
+        "FINAL_ERRORS: Final = frozenset[str]()",
+        (REPORTS,),
+    ),
+    Mutation(
+        "a change is forgotten when the control plane can't be reached",
+        REPORTER,
+        "            else:\n                return\n            await asyncio",
+        "            return\n            await asyncio",
+        (REPORTS,),
+    ),
+    Mutation(
+        "all tasks wait for the slowest report",
+        REPORTER,
+        "group.create_task(self._send_queue(task_arn, acknowledged))",
+        "await self._send_queue(task_arn, acknowledged)",
+        (REPORTS,),
+    ),
+)
