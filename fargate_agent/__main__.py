@@ -13,12 +13,18 @@ from typing import Final
 
 from fargate_agent import __version__
 from fargate_agent.preconditions import AgentError, NotNowError, check_settings
-from fargate_agent.settings import CONFIG_VARIABLE, read_agent_settings
+from fargate_agent.settings import CONFIG_VARIABLE, AgentSettings, read_agent_settings
 from fargate_agent.settings_file import SettingsError
 from fargate_agent.systemd import Notifier, complain
 
 PROGRAM: Final = "fargate-agent"
 DEFAULT_CONFIG: Final = Path("/etc/fargate/agent.toml")
+
+_AGENT: Final = "Run the Fargate agent: start and stop the tasks that the control plane sends."
+_PLAN: Final = (
+    "Print the steps of a task message without doing them. The file holds a task message, a "
+    "PayloadMessage, or the agent's record of a task. Neither root nor containerd is needed."
+)
 
 M_ARENA_MAX: Final = -8
 """How many heaps malloc keeps. Threads take turns in Python, so one is enough, and returns more of
@@ -36,6 +42,9 @@ def main() -> None:
         if arguments.check:
             check_settings(settings)
             return
+        if arguments.command == "plan":
+            _print_plan(arguments.message, settings)
+            return
         # many modules, which a look at the settings doesn't need
         from fargate_agent.daemon import serve
         from fargate_agent.log import configure_logging
@@ -52,7 +61,7 @@ def main() -> None:
 
 
 def _parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
+    parser = argparse.ArgumentParser(prog=PROGRAM, description=_AGENT)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parser.add_argument(
         "--config",
@@ -65,7 +74,24 @@ def _parse_arguments() -> argparse.Namespace:
         action="store_true",
         help="only read the settings, and say what is wrong with them",
     )
+    commands = parser.add_subparsers(dest="command", title="commands", metavar="[COMMAND]")
+    plan = commands.add_parser(
+        "plan", help="print the steps of a task message without doing them", description=_PLAN
+    )
+    plan.add_argument("message", type=Path, metavar="MESSAGE.JSON", help="a file; - is stdin")
     return parser.parse_args()
+
+
+def _print_plan(message: Path, settings: AgentSettings) -> None:
+    # many modules, which only this command and the daemon need
+    from fargate_agent.daemon import make_site
+    from fargate_agent.dry_run import MessageError, print_steps
+
+    try:
+        print_steps(message, make_site(settings))
+    except MessageError as error:
+        complain(PROGRAM, str(error))
+        sys.exit(os.EX_DATAERR)
 
 
 def _begin_anew() -> None:

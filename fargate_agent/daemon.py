@@ -305,14 +305,7 @@ def _build_machine(
         read_host_nameservers,
     )
     return _Machine(
-        site=Site(
-            netns_dir=settings.netns_dir,
-            tasks_dir=settings.state_dir / "tasks",
-            logs_dir=settings.state_dir / "logs",
-            eni_ifname=settings.eni_ifname,
-            region=settings.region,
-            default_log_driver="json-file" if settings.log_copy else "none",
-        ),
+        site=make_site(settings),
         drivers=Drivers(
             netns=netns,
             enis={EniKind.VETH: veth, EniKind.MACVLAN: macvlan},
@@ -331,6 +324,18 @@ def _build_machine(
         runtime=runtime,
         metadata=metadata,
         images=ImageAdmin(containerd),
+    )
+
+
+def make_site(settings: AgentSettings) -> Site:
+    """Return what plans have to know of this machine."""
+    return Site(
+        netns_dir=settings.netns_dir,
+        tasks_dir=settings.state_dir / "tasks",
+        logs_dir=settings.state_dir / "logs",
+        eni_ifname=settings.eni_ifname,
+        region=settings.region,
+        default_log_driver="json-file" if settings.log_copy else "none",
     )
 
 
