@@ -38,8 +38,11 @@ LAYER_TYPES: Final = frozenset(
 )
 """What containerd unpacks."""
 
-MAX_LAYERS: Final = 500
-"""More than overlayfs can stack. Source: Linux, fs/overlayfs/params.h, `OVL_MAX_STACK`."""
+MAX_LAYERS: Final = 127
+"""With the container's own, as many as Docker stacks.
+
+Source: moby, daemon/graphdriver/overlay2/overlay.go, `maxDepth`.
+"""
 
 _VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {"amd64": ("", "v1"), "arm64": ("", "v8")}
 """Variants that every machine of the architecture runs, the best first."""
@@ -180,7 +183,7 @@ def _check_types(manifest: Manifest) -> None:
         )
     if not 0 < len(manifest.layers) <= MAX_LAYERS:
         raise InvalidDocumentError(
-            f"the image has {len(manifest.layers)} layers; 1 to {MAX_LAYERS} can be stacked"
+            f"the image has {len(manifest.layers)} layers; it may have 1 to {MAX_LAYERS}"
         )
     for layer in manifest.layers:
         if layer.media_type not in LAYER_TYPES:

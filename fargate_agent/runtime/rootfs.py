@@ -10,15 +10,27 @@ import ctypes
 import errno
 import os
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.containerd.types import Mount
+from fargate_agent.errors import CannotCreateContainerError
 
 MAX_FILE_BYTES: Final = 1 << 20
-"""A user database that is longer is cut here; an image must not fill the agent's memory."""
+"""Largest user database that is read; an image must not fill the agent's memory."""
+
+_MOUNTED: Final = frozenset({"dev", "proc", "sys"})
+"""Directories of an image that are hidden in every container by a mount; see `runtime/spec.py`."""
+
+_KINDS: Final[Mapping[str, Callable[[int], bool]]] = {
+    "a directory": stat.S_ISDIR,
+    "a named pipe": stat.S_ISFIFO,
+    "a socket": stat.S_ISSOCK,
+    "a character device": stat.S_ISCHR,
+    "a block device": stat.S_ISBLK,
+}
 
 _CLONE_FS: Final = 0x200
 _CLONE_NEWNS: Final = 0x20000
@@ -42,6 +54,7 @@ async def read_files(
     `mountpoint` is any directory of the host; nothing happens to it.
 
     Raises:
+        CannotCreateContainerError: one of them isn't a regular file, or is too large.
         OSError: it can't be mounted.
     """
     wanted = tuple(names)
@@ -72,9 +85,13 @@ def _mount(mount: Mount, mountpoint: Path) -> Path:
     if "bind" in mount.options or "rbind" in mount.options:
         return Path(mount.source)
     options = [o for o in mount.options if not o.startswith(("upperdir=", "workdir="))]
-    lower = next((o.partition("=")[2] for o in options if o.startswith("lowerdir=")), None)
-    if mount.type == "overlay" and lower and ":" not in lower:
+    lower = next((o.partition("=")[2] for o in options if o.startswith("lowerdir=")), "")
+    layers = lower.split(":") if mount.type == "overlay" and lower else []
+    if len(layers) == 1:
         return Path(lower)
+    if layers:
+        options = [o for o in options if not o.startswith("lowerdir=")]
+        options.append(f"lowerdir={':'.join(_enter_common_directory(layers))}")
     data = ",".join(option for option in options if option not in {"ro", "rw"})
     _check(
         _libc.mount(
@@ -89,21 +106,43 @@ def _mount(mount: Mount, mountpoint: Path) -> Path:
     return mountpoint
 
 
+def _enter_common_directory(layers: Sequence[str]) -> list[str]:
+    """Change into the directory that the layers have in common, and return their names there.
+
+    The options of a mount are one page at most, which whole paths of some 50 layers fill.
+    Source: mount(2).
+    """
+    common = os.path.commonpath(layers)
+    os.chdir(common)
+    return [os.path.relpath(layer, common) for layer in layers]
+
+
 def _read(name: str) -> str:
-    """Read a regular file; an image may hold a pipe or a device of this name."""
+    """Read a regular file. Whatever else has this name would keep the reader waiting, runC too."""
     try:
-        handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        found = os.stat(name)  # noqa: PTH116 - a path of the image, not of the host
+    except (FileNotFoundError, NotADirectoryError):
+        found = None
     except OSError as error:
-        if error.errno in {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO}:
-            return ""
-        raise
-    try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            return ""
-        with os.fdopen(handle, "rb", closefd=False) as file:
-            return file.read(MAX_FILE_BYTES).decode(errors="replace")
-    finally:
-        os.close(handle)
+        if error.errno != errno.ELOOP:
+            raise
+        raise _refuse(name, "is a link that leads back to itself") from error
+    target = os.path.realpath(name)
+    if target.split("/")[1] in _MOUNTED:
+        raise _refuse(name, f"is a link to {target}, which is not part of the image")
+    if found is None:
+        return ""
+    if not stat.S_ISREG(found.st_mode):
+        kind = next(kind for kind, is_it in _KINDS.items() if is_it(found.st_mode))
+        raise _refuse(name, f"is {kind}, not a regular file")
+    if found.st_size > MAX_FILE_BYTES:
+        raise _refuse(name, f"has {found.st_size} bytes; the limit is {MAX_FILE_BYTES}")
+    with open(name, "rb") as file:  # noqa: PTH123 - as above
+        return file.read(MAX_FILE_BYTES).decode(errors="replace")
+
+
+def _refuse(name: str, what: str) -> CannotCreateContainerError:
+    return CannotCreateContainerError(f"{name} of the image {what}")
 
 
 def _check(result: int, what: str) -> None:

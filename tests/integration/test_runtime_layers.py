@@ -1,0 +1,59 @@
+"""Containers of images that are unusual: very many layers, or other files than one expects."""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.errors import CannotCreateContainerError
+from fargate_agent.image.manifest import MAX_LAYERS
+from tests.fixtures.busybox import SNAPSHOTTER
+from tests.fixtures.runtime import Bench
+
+pytestmark = pytest.mark.root
+
+LEASE = "layers"
+
+
+async def stack(bench: Bench, number: int, fill: Callable[[Path, int], object]) -> None:
+    """Let containers of the bench have so many layers more, each filled by `fill`."""
+    await bench.containerd.leases.ensure(LEASE, {})
+    snapshots = bench.containerd.with_lease(LEASE).snapshots(SNAPSHOTTER)
+    for layer in range(number):
+        key, name = f"layer-{layer}", f"layers-{layer}"
+        (mount,) = await snapshots.prepare(key, bench.chain_id, {})
+        options = dict(option.partition("=")[::2] for option in mount.options)
+        fill(Path(options["upperdir"]), layer)
+        await snapshots.commit(name, key, {})
+        bench.chain_id = name
+
+
+async def test_a_container_has_the_files_of_as_many_layers_as_an_image_may_have(
+    bench: Bench,
+) -> None:
+    await stack(bench, MAX_LAYERS - 1, lambda upper, layer: (upper / f"layer{layer}").touch())
+
+    finished = await bench.run("id -un; ls / | busybox grep -c ^layer", user="web")
+
+    assert finished.output.split() == ["web", str(MAX_LAYERS - 1)]
+
+
+@pytest.mark.parametrize("name", ["passwd", "group"])
+async def test_an_image_with_a_pipe_for_a_user_database_is_refused_at_once(
+    bench: Bench, name: str
+) -> None:
+    def fill(upper: Path, _: int) -> None:
+        (upper / "etc").mkdir()
+        os.mkfifo(upper / "etc" / name)
+
+    await stack(bench, 1, fill)
+    task = bench.plan({})
+    await bench.runtime.prepare(task)
+    began = time.monotonic()
+
+    with pytest.raises(CannotCreateContainerError, match=f"/etc/{name} of the image is a named"):
+        await bench.create(task)
+
+    assert time.monotonic() - began < 5
