@@ -44,7 +44,8 @@ def deliver(
             setup.deadline.begin(END_S)
         return setup.deadline.is_over()
 
-    pump(give, destination.max_line_bytes, sigterm_fd, setup.deadline)
+    fault_path = setup.flags.get("fault-path", "")
+    pump(give, destination.max_line_bytes, sigterm_fd, setup.deadline, fault_path)
     setup.deadline.begin(END_S)
     spool.close()
     try:

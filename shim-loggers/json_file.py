@@ -59,7 +59,7 @@ def main() -> None:
     if not told:
         tell_ready()
     try:
-        pump(copy.write, MAX_LINE_BYTES, sigterm_fd, deadline)
+        pump(copy.write, MAX_LINE_BYTES, sigterm_fd, deadline, flags.get("fault-path", ""))
     except BaseException as error:
         copy.note(f"json-file: {error!r}")
         raise

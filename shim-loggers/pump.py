@@ -16,6 +16,7 @@ import select
 import time
 
 from deadline import Deadline
+from host_paths import without_host_paths
 from lines import Lines, Splitter
 from shim import END_S
 
@@ -41,9 +42,16 @@ def has_ended(fd: int) -> bool:
 
 
 def pump(
-    give: "Callable[[Lines], None]", max_line_bytes: int, sigterm_fd: int, deadline: Deadline
+    give: "Callable[[Lines], None]",
+    max_line_bytes: int,
+    sigterm_fd: int,
+    deadline: Deadline,
+    fault_path: str,
 ) -> None:
-    """Give on what both pipes hold until they end; see `QUIET_MS` and `END_S`."""
+    """Give on what both pipes hold until they end; see `QUIET_MS` and `END_S`.
+
+    `fault_path` is the logger's flag; what runC says is given on without paths of the host.
+    """
     splitters = {fd: Splitter(name, max_line_bytes) for fd, name in STREAMS.items()}
     poller = select.poll()
     for fd in (*splitters, sigterm_fd):
@@ -56,6 +64,7 @@ def pump(
             break
         for fd, _ in ready:
             if fd in splitters and (data := posix.read(fd, READ_BYTES)):
+                data = without_host_paths(data, fault_path)
                 _give_all(give, splitters[fd].take(data, time.time_ns()))
                 continue
             if fd in splitters:

@@ -13,6 +13,7 @@ from fargate_agent.containerd.errors import (
     ContainerdError,
     FailedPreconditionError,
 )
+from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.progress import Progress
 from fargate_agent.image.registry import Registry
@@ -56,7 +57,7 @@ def copy_error(error: ContainerdError) -> TransferError:
     """Say what containerd answered, without paths of this machine."""
     if NO_SPACE in str(error):
         return RefusedError(f"failed to copy: {NO_SPACE}")
-    return TransferError(f"failed to copy: {error}")
+    return TransferError(f"failed to copy: {hide_host_paths(str(error))}")
 
 
 class _SpoiltError(Exception):

@@ -9,6 +9,7 @@ from typing import Final
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import AlreadyExistsError, ContainerdError, UnavailableError
+from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.digest import chain_ids
 from fargate_agent.image.fetch import NO_SPACE
@@ -103,4 +104,5 @@ class Unpacker:
         return f"failed to unpack image on snapshotter {self._snapshots.snapshotter}"
 
     def _explain(self, error: ContainerdError) -> str:
-        return f"{self._failed}: {NO_SPACE if NO_SPACE in str(error) else error}"
+        text = str(error)
+        return f"{self._failed}: {NO_SPACE if NO_SPACE in text else hide_host_paths(text)}"

@@ -7,6 +7,7 @@ import re
 from typing import Final
 
 from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.errors import (
     CannotCreateContainerError,
     CannotStartContainerError,
@@ -15,11 +16,6 @@ from fargate_agent.errors import (
     TaskError,
 )
 from fargate_agent.plan import ContainerPlan, TaskPlan
-
-_HOST_PATH: Final = re.compile(
-    r"/[^\s\"':,]*/(?:io\.containerd\.[^\s\"':,]*|containerd[^\s\"':,]*|runc[^\s\"':,]*)"
-)
-"""Bundles, snapshots, sockets and logs of containerd and runC, wherever its root is."""
 
 _LOGGER: Final = re.compile(r"fork/exec [^\s:]+")
 """How containerd says that it couldn't start a container's logger."""
@@ -49,7 +45,7 @@ def render_error(error: ContainerdError, task: TaskPlan | None = None) -> str:
         text = text.replace(str(task.netns), "the task's network namespace")
         text = text.replace(str(task.directory), "the task's directory")
     text = _LOGGER.sub("start the container's logger", text)
-    return _HOST_PATH.sub("…", text)
+    return hide_host_paths(text)
 
 
 def explain_create(

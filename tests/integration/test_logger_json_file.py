@@ -230,3 +230,18 @@ def test_logger_ends_when_only_the_console_of_a_terminal_ends(
     logger.end(logger.stdout)
 
     assert logger.wait() == 0
+
+
+def test_what_runc_says_is_written_without_paths_of_the_host(
+    start_logger: StartLogger, tmp_path: Path
+) -> None:
+    path = tmp_path / "web.log"
+    flags = ["--log-path", str(path), "--fault-path", f"{tmp_path}/log-faults/web"]
+
+    logger = start_logger(*flags)
+    logger.write(f"runc create failed: mount {tmp_path}/etc:/etc\n".encode(), logger.stderr)
+
+    assert logger.finish() == 0
+    assert read_text(path, "stderr") == (
+        "runc create failed: mount the task's directory/etc:/etc\n"
+    )

@@ -9,7 +9,10 @@ import pytest
 
 from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.image.manifest import MAX_LAYERS
+from fargate_agent.logdriver.jsonfile import JsonFileDriver
 from tests.fixtures.busybox import SNAPSHOTTER
+from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.loggers import PROGRAM
 from tests.fixtures.runtime import Bench
 
 pytestmark = pytest.mark.root
@@ -57,3 +60,35 @@ async def test_an_image_with_a_pipe_for_a_user_database_is_refused_at_once(
         await bench.create(task)
 
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        pytest.param("etc/hosts", "the task's directory/etc/hosts:/etc/hosts", id="directory"),
+        pytest.param("v/file", "not a directory", id="parent-is-a-file"),
+    ],
+)
+async def test_neither_the_reason_nor_the_log_shows_paths_of_the_host(
+    bench: Bench, private_containerd: PrivateContainerd, name: str, told: str
+) -> None:
+    def fill(upper: Path, _: int) -> None:
+        (upper / "etc" / "hosts").mkdir(parents=True)
+        (upper / "v").touch()
+
+    await stack(bench, 1, fill)
+    mount = {"sourceVolume": "v", "containerPath": f"/{name}"}
+    task = bench.plan({"mountPoints": [mount]}, volumes=[{"name": "v"}])
+    container = task.containers[0]
+    logger = JsonFileDriver(program=PROGRAM, max_size="1m", max_file=1)
+    await bench.runtime.prepare(task)
+
+    with pytest.raises(CannotCreateContainerError) as error:
+        await bench.runtime.create(task, container, bench.image(), logger.uri(task, container))
+
+    await bench.runtime.stop(container)
+    for text in (error.value.detail, container.log_path.read_text()):
+        assert "runc create failed" in text
+        assert told in text
+        assert str(bench.directory) not in text
+        assert str(private_containerd.directory) not in text
