@@ -5,7 +5,7 @@ that tell its garbage collector what they refer to.
 """
 
 import secrets
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,11 +16,12 @@ from fargate_agent.drivers import Image
 from fargate_agent.image.config import ConfigFile, parse_config
 from fargate_agent.image.digest import chain_ids
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError
-from fargate_agent.image.manifest import Manifest, PlatformError, parse_manifest
+from fargate_agent.image.manifest import MAX_DEPTH, Index, Manifest, PlatformError, parse_manifest
+from fargate_agent.image.platform import Platform
 from fargate_agent.image.unpack import snapshot_labels
 
-MAX_DEPTH: Final = 4
-"""Indexes within indexes: the specification allows it, and nobody makes more than two."""
+MAX_MANIFESTS: Final = 64
+"""So many manifests and indexes of one image are read before it counts as one that doesn't fit."""
 
 ReadDocument = Callable[[Descriptor], Awaitable[bytes]]
 """Returns the bytes of a document; that they have its digest has been verified."""
@@ -62,31 +63,63 @@ async def read_local(content: Content, descriptor: Descriptor) -> bytes:
     return await content.read(descriptor.digest, MAX_DOCUMENT_BYTES)
 
 
-async def keep_image(
-    target: Descriptor, architecture: str, snapshotter: str, read: ReadDocument, content: Content
-) -> PlatformImage:
-    """Return the image when the lease of `content` keeps its documents, and what they refer to.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageKeeper:
+    """Finds the image for one platform, and keeps it."""
 
-    Raises:
-        PlatformError: there is none for Linux on that architecture.
-        InvalidDocumentError: a document isn't what it should be.
-        ContainerdError: containerd refused to keep it.
-    """
-    descriptor = target
-    for _ in range(MAX_DEPTH):
-        data = await read(descriptor)
+    architecture: str
+    variants: Sequence[str]
+    """Those that will do, the best first."""
+    snapshotter: str
+    read: ReadDocument
+    content: Content
+
+    async def keep(self, target: Descriptor) -> PlatformImage:
+        """Return the image when the lease of `content` keeps its documents, and what they refer to.
+
+        Raises:
+            PlatformError: there is none for Linux on the architecture.
+            InvalidDocumentError: a document isn't what it should be.
+            NotFoundError: `read` didn't find a document, and no other one will do.
+            ContainerdError: containerd refused to keep it.
+        """
+        pending, found = [(target, 1)], list[Platform]()
+        missing: NotFoundError | None = None
+        for _ in range(MAX_MANIFESTS):
+            if not pending:
+                break
+            descriptor, depth = pending.pop()
+            try:
+                parsed = await self._keep_manifest(descriptor)
+                if isinstance(parsed, Manifest):
+                    config = await self._keep_config(parsed)
+                    return PlatformImage(
+                        target=target, digest=descriptor.digest, manifest=parsed, config=config
+                    )
+            except PlatformError as error:
+                found += error.found
+                continue
+            except NotFoundError as error:
+                missing = error
+                continue
+            found += parsed.platforms
+            if depth < MAX_DEPTH:
+                fitting = parsed.find(self.architecture, self.variants)
+                pending += [(one, depth + 1) for one in reversed(fitting)]
+        raise missing or PlatformError(self.architecture, found)
+
+    async def _keep_manifest(self, descriptor: Descriptor) -> Manifest | Index:
+        data = await self.read(descriptor)
         parsed = parse_manifest(descriptor.media_type, data)
-        await keep_document(content, data, descriptor.digest, parsed.labels)
-        if isinstance(parsed, Manifest):
-            break
-        descriptor = parsed.choose(architecture)
-    else:
-        raise PlatformError(architecture)
-    data = await read(parsed.config)
-    config = parse_config(data, architecture, len(parsed.layers))
-    labels = snapshot_labels(snapshotter, config.diff_ids)
-    await keep_document(content, data, parsed.config.digest, labels)
-    return PlatformImage(target=target, digest=descriptor.digest, manifest=parsed, config=config)
+        await keep_document(self.content, data, descriptor.digest, parsed.labels)
+        return parsed
+
+    async def _keep_config(self, manifest: Manifest) -> ConfigFile:
+        data = await self.read(manifest.config)
+        config = parse_config(data, self.architecture, len(manifest.layers))
+        labels = snapshot_labels(self.snapshotter, config.diff_ids)
+        await keep_document(self.content, data, manifest.config.digest, labels)
+        return config
 
 
 async def keep_document(

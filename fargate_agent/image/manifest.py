@@ -5,13 +5,14 @@ Docker's words a manifest list) lists manifests. Both are JSON, named by the dig
 Source: OCI image specification, manifest.md and image-index.md; Docker registry, schema 2.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.digest import is_digest
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
+from fargate_agent.image.platform import OS, Platform, parse_platform
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -44,16 +45,26 @@ MAX_LAYERS: Final = 127
 Source: moby, daemon/graphdriver/overlay2/overlay.go, `maxDepth`.
 """
 
-_VARIANTS: Final[Mapping[str, tuple[str, ...]]] = {"amd64": ("", "v1"), "arm64": ("", "v8")}
-"""Variants that every machine of the architecture runs, the best first."""
+MAX_DEPTH: Final = 4
+"""Indexes within indexes: the specification allows it, and nobody makes more than two."""
+
+NO_PLATFORM: Final = Platform(os="unknown", architecture="unknown")
+"""What builders say of entries that are no images, such as attestations.
+
+Source: docker/buildx, docs/reference, attestation storage.
+"""
 
 
 class PlatformError(InvalidDocumentError):
     """An image isn't there for the platform of the task."""
 
-    def __init__(self, architecture: str) -> None:
+    def __init__(self, architecture: str, found: Iterable[Platform] = ()) -> None:
+        """`found` is what the image was built for instead."""
+        self.found = tuple(found)
+        has = ", ".join(dict.fromkeys(map(str, self.found)))
         super().__init__(
-            f"image Manifest does not contain descriptor matching platform 'linux/{architecture}'"
+            f"image Manifest does not contain descriptor matching platform '{OS}/{architecture}'"
+            + (f"; it has {has}" if has else "")
         )
 
 
@@ -80,8 +91,8 @@ class IndexEntry:
     """One manifest of an index."""
 
     descriptor: Descriptor
-    platform: tuple[str, str, str] | None
-    """Operating system, architecture, variant; None if the index doesn't say."""
+    platform: Platform | None
+    """None if the index doesn't say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,22 +109,27 @@ class Index:
             for n, entry in enumerate(self.entries)
         }
 
-    def choose(self, architecture: str) -> Descriptor:
-        """Pick the manifest for Linux on that architecture.
+    @property
+    def platforms(self) -> tuple[Platform, ...]:
+        """What the index says that it has."""
+        platforms = (entry.platform for entry in self.entries if entry.platform is not None)
+        return tuple(one for one in platforms if one != NO_PLATFORM)
+
+    def find(self, architecture: str, variants: Iterable[str]) -> tuple[Descriptor, ...]:
+        """Return what may be the image for Linux on that architecture, the best first.
 
         What says no platform comes last; whether it fits is seen in its configuration.
-
-        Raises:
-            PlatformError: there is none.
         """
-        for variant in _VARIANTS.get(architecture, ("",)):
-            for entry in self.entries:
-                if entry.platform == ("linux", architecture, variant):
-                    return entry.descriptor
-        for entry in self.entries:
-            if entry.platform is None:
-                return entry.descriptor
-        raise PlatformError(architecture)
+        wanted = [
+            *(Platform(os=OS, architecture=architecture, variant=one) for one in variants),
+            None,
+        ]
+        return tuple(
+            entry.descriptor
+            for platform in wanted
+            for entry in self.entries
+            if entry.platform == platform
+        )
 
 
 def parse_manifest(media_type: str, data: bytes) -> Manifest | Index:
@@ -157,15 +173,10 @@ def parse_descriptor(document: Document) -> Descriptor:
 
 def _index_entry(document: Document) -> IndexEntry:
     platform = document.child("platform")
+    names = [platform.text(key, "") for key in ("os", "architecture", "variant")]
     return IndexEntry(
         descriptor=parse_descriptor(document),
-        platform=(
-            platform.text("os", ""),
-            platform.text("architecture", ""),
-            platform.text("variant", ""),
-        )
-        if "platform" in document
-        else None,
+        platform=parse_platform(*names) if any(names) else None,
     )
 
 

@@ -12,7 +12,7 @@ from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.image.document import InvalidDocumentError
-from fargate_agent.image.documents import PlatformImage, keep_image, read_local
+from fargate_agent.image.documents import ImageKeeper, PlatformImage, ReadDocument, read_local
 from fargate_agent.image.fetch import copy_error, fetch_layer
 from fargate_agent.image.manifest import PlatformError
 from fargate_agent.image.progress import Progress
@@ -37,6 +37,8 @@ class Pull:
 
     reference: Reference
     architecture: str
+    variants: tuple[str, ...]
+    """Of the architecture: those that this machine runs, the best first."""
     containerd: Containerd
     """Under the lease of the task."""
     snapshotter: str
@@ -58,12 +60,15 @@ class Pull:
             ) from error
 
     async def open_local(self, target: Descriptor) -> PlatformImage | None:
-        """Return the image if all that is needed of it is there, and keep it; None otherwise."""
+        """Return the image if all that is needed of it is there, and keep it; None otherwise.
+
+        Raises:
+            InvalidDocumentError: it is for another platform, or a document of it is wrong.
+        """
         content = self.containerd.content
-        read = partial(read_local, content)
         try:
-            image = await keep_image(target, self.architecture, self.snapshotter, read, content)
-        except (NotFoundError, InvalidDocumentError):
+            image = await self._keeper(partial(read_local, content)).keep(target)
+        except NotFoundError:
             return None
         if await self._unpacker(image).is_done() or not await _missing(content, image):
             return image
@@ -124,9 +129,7 @@ class Pull:
 
         try:
             resolved = await registry.resolve()
-            return await keep_image(
-                resolved.target, self.architecture, self.snapshotter, read, content
-            )
+            return await self._keeper(read).keep(resolved.target)
         except PlatformError as error:
             raise RefusedError(str(error)) from error
         except InvalidDocumentError as error:
@@ -155,6 +158,15 @@ class Pull:
     @property
     def _unresolved(self) -> str:
         return f"failed to resolve ref {self.reference.name}"
+
+    def _keeper(self, read: ReadDocument) -> ImageKeeper:
+        return ImageKeeper(
+            architecture=self.architecture,
+            variants=self.variants,
+            snapshotter=self.snapshotter,
+            read=read,
+            content=self.containerd.content,
+        )
 
     def _unpacker(self, image: PlatformImage) -> Unpacker:
         return Unpacker(self.containerd, self.snapshotter, image.config.diff_ids, self.turns)

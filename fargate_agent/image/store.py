@@ -15,12 +15,14 @@ from typing import Final
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
+from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.images import ImageRecord
 from fargate_agent.drivers import Image, ImageStore, PullProgress
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.image.auth import read_credentials
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.documents import PlatformImage
+from fargate_agent.image.platform import OS, Machine, read_machine
 from fargate_agent.image.progress import Progress
 from fargate_agent.image.pull import Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
@@ -72,6 +74,7 @@ class PullSettings:
 
     Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_INACTIVITY_TIMEOUT`.
     """
+    machine: Machine = field(default_factory=read_machine)
     trusted: ssl.SSLContext | None = None
     """Who is believed to be a registry; None believes the certificates of the system."""
 
@@ -109,9 +112,16 @@ class ContainerdImageStore(ImageStore):
             name = parse_reference(reference)
         except InvalidReferenceError as error:
             raise CannotPullContainerError(f"failed to resolve ref {reference}: {error}") from error
+        machine = self._settings.machine
+        if task.architecture not in machine.variants:
+            raise CannotPullContainerError(
+                f"image {reference} can't be run: the task is for {OS}/{task.architecture}, and "
+                f"this machine runs {', '.join(f'{OS}/{one}' for one in machine.variants)}"
+            )
         pull = Pull(
             reference=name,
             architecture=task.architecture,
+            variants=machine.variants[task.architecture],
             containerd=self._containerd.with_lease(task.lease),
             snapshotter=self._settings.snapshotter,
             retry=self._settings.retry,
@@ -135,9 +145,9 @@ class ContainerdImageStore(ImageStore):
                 case PullBehavior.DEFAULT:
                     return await self._pull_or_fall_back(pull, task, network)
                 case PullBehavior.ONCE | PullBehavior.PREFER_CACHED:
-                    return await self._find_local(pull) or await self._pull(pull, task, network)
+                    return await self._find_local_or_pull(pull, task, network)
         except ContainerdError as error:
-            raise CannotPullContainerError(str(error)) from error
+            raise CannotPullContainerError(hide_host_paths(str(error))) from error
 
     async def _pull_or_fall_back(
         self, pull: Pull, task: TaskPlan, network: asyncio.Event
@@ -145,14 +155,33 @@ class ContainerdImageStore(ImageStore):
         try:
             return await self._pull(pull, task, network)
         except CannotPullContainerError as error:
-            image = await self._find_local(pull)
+            try:
+                image = await self._find_local(pull)
+            except InvalidDocumentError as unusable:
+                raise _neither(error, unusable) from error
             if image is None:
                 raise
             log.warning("%s: using the copy on this machine: %s", pull.reference.name, error)
             return image
 
+    async def _find_local_or_pull(
+        self, pull: Pull, task: TaskPlan, network: asyncio.Event
+    ) -> PlatformImage:
+        try:
+            image = await self._find_local(pull)
+        except InvalidDocumentError as unusable:
+            try:
+                return await self._pull(pull, task, network)
+            except CannotPullContainerError as error:
+                raise _neither(error, unusable) from error
+        return image or await self._pull(pull, task, network)
+
     async def _find_local(self, pull: Pull) -> PlatformImage | None:
-        """Return the copy on this machine, unpacked; None if there is none that will do."""
+        """Return the copy on this machine, unpacked; None if there is none, or only a part.
+
+        Raises:
+            InvalidDocumentError: it is for another platform, or a document of it is wrong.
+        """
         try:
             record = await pull.containerd.images.get(pull.reference.name)
         except NotFoundError:
@@ -218,3 +247,11 @@ class ContainerdImageStore(ImageStore):
             open_socket, resolver, self._settings.inactivity_s, self._settings.trusted
         ) as session:
             yield Registry(session, reference, credentials, self._insecure)
+
+
+def _neither(
+    pull: CannotPullContainerError, copy: InvalidDocumentError
+) -> CannotPullContainerError:
+    return CannotPullContainerError(
+        f"{pull.detail}; the copy of the image on this machine can't be used: {copy}"
+    )

@@ -71,33 +71,43 @@ def test_labels_of_an_index_name_its_manifests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("platforms", "architecture", "chosen"),
+    ("platforms", "architecture", "found"),
     [
-        pytest.param([platform("arm64"), platform("amd64")], "amd64", 1, id="architecture"),
-        pytest.param([platform("amd64", os="windows"), platform("amd64")], "amd64", 1, id="os"),
-        pytest.param([platform("amd64", "v3"), platform("amd64")], "amd64", 1, id="variant"),
-        pytest.param([platform("arm64", "v8")], "arm64", 0, id="arm64-v8"),
-        pytest.param([platform("unknown", os="unknown"), None], "amd64", 1, id="not-said"),
-        pytest.param([None, platform("amd64")], "amd64", 1, id="said-before-not-said"),
+        pytest.param([], "amd64", [], id="empty"),
+        pytest.param([platform("arm64"), platform("amd64")], "amd64", [1], id="architecture"),
+        pytest.param([platform("amd64", os="windows"), platform("amd64")], "amd64", [1], id="os"),
+        pytest.param([platform("amd64", "v3"), platform("amd64")], "amd64", [1], id="too-new"),
+        pytest.param([platform("amd64", "v2")], "amd64", [0], id="runnable"),
+        pytest.param(
+            [platform("amd64", "v2"), platform("amd64", "v1"), platform("amd64")],
+            "amd64",
+            [2, 1, 0],
+            id="the-plain-one-first",
+        ),
+        pytest.param([platform("X86_64", os="Linux")], "amd64", [0], id="other-names"),
+        pytest.param([platform("arm64", "v8")], "arm64", [0], id="arm64-v8"),
+        pytest.param([platform("unknown", os="unknown"), None], "amd64", [1], id="not-said"),
+        pytest.param([None, platform("amd64")], "amd64", [1, 0], id="said-before-not-said"),
+        pytest.param([{}], "amd64", [0], id="empty-platform"),
     ],
 )
-def test_index_chooses_what_runs_on_every_machine_of_the_architecture(
-    platforms: list[dict[str, str] | None], architecture: str, chosen: int
+def test_index_finds_what_runs_here_the_best_first(
+    platforms: list[dict[str, str] | None], architecture: str, found: list[int]
 ) -> None:
-    assert index_of(*platforms).choose(architecture).digest == f"sha256:{chosen:064x}"
+    variants = {"amd64": ("", "v1", "v2"), "arm64": ("", "v8")}[architecture]
+
+    descriptors = index_of(*platforms).find(architecture, variants)
+
+    assert [one.digest for one in descriptors] == [f"sha256:{n:064x}" for n in found]
 
 
-@pytest.mark.parametrize(
-    "platforms",
-    [
-        pytest.param([], id="empty"),
-        pytest.param([platform("arm64")], id="other-architecture"),
-        pytest.param([platform("amd64", "v3")], id="demanding-variant"),
-    ],
-)
-def test_index_without_the_platform_says_which(platforms: list[dict[str, str] | None]) -> None:
-    with pytest.raises(PlatformError, match="descriptor matching platform 'linux/amd64'"):
-        index_of(*platforms).choose("amd64")
+def test_index_names_the_platforms_of_its_images() -> None:
+    index = index_of(platform("arm64", "v8"), platform("unknown", os="unknown"), None)
+
+    assert str(PlatformError("amd64", index.platforms)) == (
+        "image Manifest does not contain descriptor matching platform 'linux/amd64'; "
+        "it has linux/arm64/v8"
+    )
 
 
 @pytest.mark.parametrize(
@@ -177,9 +187,25 @@ def test_config_says_what_to_run() -> None:
     [
         pytest.param({"config": []}, "'config' is not an object", id="list"),
         pytest.param({"config": {"Env": [1]}}, "'Env' is not a list of texts", id="number"),
+        pytest.param({"config": {"Env": {"A": "1"}}}, "'Env' is not a list", id="env-object"),
         pytest.param({"config": {"User": 0}}, "'User' is not text", id="user"),
+        pytest.param({"config": {"Cmd": "sh"}}, "'Cmd' is not a list", id="command"),
+        pytest.param({"config": {"WorkingDir": []}}, "'WorkingDir' is not text", id="directory"),
+        pytest.param({"config": {"StopSignal": 9}}, "'StopSignal' is not text", id="signal"),
+        pytest.param({"config": {"Volumes": ["/v"]}}, "'Volumes' is not an object", id="volumes"),
+        pytest.param({"config": {"ExposedPorts": [80]}}, "'ExposedPorts' is not an", id="ports"),
+        pytest.param({"config": {"Labels": {"a": 1}}}, "Labels: 'a' is not text", id="label"),
+        pytest.param({"history": {}}, "'history' is not a list", id="history"),
+        pytest.param({"created": 5}, "'created' is not text", id="created"),
         pytest.param({"rootfs": None}, "does not name the 1 layers", id="no-rootfs"),
         pytest.param({"rootfs": {"diff_ids": ["x"]}}, "does not name the 1 layers", id="digest"),
+        pytest.param(
+            {"rootfs": {"type": "layers", "diff_ids": ["sha256:" + "b" * 64] * 2}},
+            "rootfs: 'diff_ids' does not name the 1 layers",
+            id="more",
+        ),
+        pytest.param({"rootfs": {"type": "x"}}, "'type' is not 'layers'", id="rootfs-type"),
+        pytest.param({"os": 1}, "'os' is not text", id="os"),
     ],
 )
 def test_config_that_is_wrong_says_what(changes: dict[str, Any], text: str) -> None:
@@ -192,3 +218,14 @@ def test_config_that_is_wrong_says_what(changes: dict[str, Any], text: str) -> N
 
     with pytest.raises(InvalidDocumentError, match=text):
         parse_config(json.dumps(whole).encode(), "amd64", 1)
+
+
+@pytest.mark.parametrize("missing", ["os", "architecture"])
+def test_config_of_any_platform_must_say_which(missing: str) -> None:
+    rootfs = {"type": "layers", "diff_ids": ["sha256:" + "b" * 64]}
+    whole = {"os": "linux", "architecture": "s390x", "rootfs": rootfs}
+
+    assert parse_config(json.dumps(whole).encode(), None, 1).diff_ids == tuple(rootfs["diff_ids"])
+    del whole[missing]
+    with pytest.raises(InvalidDocumentError, match=f"^image config: '{missing}' is not text$"):
+        parse_config(json.dumps(whole).encode(), None, 1)
