@@ -92,9 +92,18 @@ class Agent:
         """Every image the agent has."""
         return list((await self._call("GET", "/v1/images"))["images"])
 
-    async def load(self, archive: IO[bytes]) -> list[str]:
-        """Import an OCI or Docker archive, and return the names it brought."""
-        answer = await self._call("POST", "/v1/images/load", body=archive, timeout_s=LOAD_TIMEOUT_S)
+    async def load(self, archive: IO[bytes], file: str, name: str | None) -> list[str]:
+        """Import an OCI or Docker archive, and return the names it brought.
+
+        `file` is what errors call the archive, `name` what its only image shall be called.
+        """
+        answer = await self._call(
+            "POST",
+            "/v1/images/load",
+            params={"file": file, **({} if name is None else {"name": name})},
+            body=archive,
+            timeout_s=LOAD_TIMEOUT_S,
+        )
         return list(answer["loaded"])
 
     async def remove(self, name: str) -> None:

@@ -284,13 +284,14 @@ def images() -> None:
 
 @images.command()
 @click.argument("file")
+@click.option("--name", help="Name of the image, for an archive of one image.")
 @_connection
 @_output
-def load(file: str, connection: Connection, output: str) -> None:
+def load(file: str, name: str | None, connection: Connection, output: str) -> None:
     """Import FILE, an OCI or Docker archive; - is standard input."""
     from fargate_agent.cli.images import load_images
 
-    load_images(connection, file, as_json=output == "json")
+    load_images(connection, file, name, as_json=output == "json")
 
 
 @images.command("ls")

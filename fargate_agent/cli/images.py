@@ -17,8 +17,10 @@ from fargate_agent.cli.tables import render_images
 T = TypeVar("T")
 
 
-def load_images(connection: Connection, file: str, *, as_json: bool) -> None:
+def load_images(connection: Connection, file: str, name: str | None, *, as_json: bool) -> None:
     """Import an archive and print the names it brought; `-` is standard input.
+
+    `name` is that of an archive's only image, whatever the archive calls it.
 
     Raises:
         CliError: the file can't be read, or the agent doesn't take it.
@@ -28,7 +30,8 @@ def load_images(connection: Connection, file: str, *, as_json: bool) -> None:
     except OSError as error:
         raise CliError(f"{file}: {error.strerror}") from error
     with archive:
-        names = _ask(connection, lambda agent: agent.load(archive))
+        shown = "standard input" if file == "-" else file
+        names = _ask(connection, lambda agent: agent.load(archive, shown, name))
     _show_names("loaded", names, as_json=as_json)
 
 

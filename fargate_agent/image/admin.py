@@ -52,17 +52,18 @@ class ImageAdmin:
     def __init__(self, containerd: Containerd) -> None:
         self._containerd = containerd
 
-    async def load(self, file: Path) -> list[str]:
+    async def load(self, file: Path, name: str | None = None) -> list[str]:
         """Return the names of the images of an archive when they're all here.
 
-        They are unpacked when a task first needs them.
+        They are unpacked when a task first needs them. `name` is that of an archive's only image,
+        whatever the archive calls it.
 
         Raises:
             ImageArchiveError: the archive isn't what it should be, or there is no room for it.
         """
         with ExitStack() as stack:
             archive = await asyncio.to_thread(stack.enter_context, open_archive(file))
-            images = await asyncio.to_thread(read_images, archive)
+            images = await asyncio.to_thread(read_images, archive, name)
             try:
                 async with self._leased() as containerd:
                     for image in images:
@@ -123,10 +124,10 @@ def _full_names(names: Iterable[str]) -> Iterable[str]:
 
 
 async def _load_image(archive: Archive, image: ArchivedImage, containerd: Containerd) -> None:
-    for blob in image.blobs:
+    for blob in image.content.blobs:
         await _load_blob(archive, blob, containerd.content)
     for name in image.names:
-        await containerd.images.ensure(ImageRecord(name=name, target=image.target))
+        await containerd.images.ensure(ImageRecord(name=name, target=image.content.target))
 
 
 async def _load_blob(archive: Archive, blob: Blob, content: Content) -> None:

@@ -6,12 +6,10 @@ Source: OCI image specification, image-layout.md; Docker image specification v1.
 JSON + Filesystem Changeset Format".
 """
 
-import gzip
 import io
 import os
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
+from fargate_agent.image.packing import NotWholeError, find_packing, unpack
 
 MAX_ARCHIVE_BYTES: Final = 64 << 30
 """Largest archive when it isn't compressed; the largest public images have a third of it."""
@@ -32,8 +31,7 @@ MAX_HEADER_BYTES: Final = 1 << 20
 COPY_BYTES: Final = 1 << 20
 MAX_LINKS: Final = 8
 
-_GZIP_MAGIC: Final = b"\x1f\x8b"
-"""Source: RFC 1952."""
+_MAGIC_BYTES: Final = 8
 
 
 class ImageArchiveError(Exception):
@@ -93,34 +91,33 @@ class Archive:
 
 @contextmanager
 def open_archive(file: Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> Iterator[Archive]:
-    """Look through an archive, which may be compressed by gzip. Blocks.
+    """Look through an archive, which may be compressed. Blocks.
 
     Raises:
         ImageArchiveError: it isn't a tar file, or a hostile one.
     """
     with file.open("rb") as packed:
-        if packed.read(len(_GZIP_MAGIC)) != _GZIP_MAGIC:
+        packing = find_packing(packed.read(_MAGIC_BYTES))
+        if packing is None:
             yield _scan(packed)
             return
-        packed.seek(0)
         # Beside the archive: there is room for large things, which /tmp may not have.
         with tempfile.TemporaryFile(dir=file.parent) as plain:
-            _gunzip(packed, plain, max_bytes)
+            _unpack(packed, packing, plain, max_bytes)
             yield _scan(plain)
 
 
-def _gunzip(packed: BinaryIO, plain: BinaryIO, max_bytes: int) -> None:
+def _unpack(packed: BinaryIO, packing: str, plain: BinaryIO, max_bytes: int) -> None:
     written = 0
     try:
-        with gzip.GzipFile(fileobj=packed) as unpacked:
-            while piece := unpacked.read(COPY_BYTES):
-                written += len(piece)
-                if written > max_bytes:
-                    raise ImageArchiveError(f"the archive unpacks to more than {max_bytes} bytes")
-                plain.write(piece)
+        for piece in unpack(packed, packing):
+            written += len(piece)
+            if written > max_bytes:
+                raise ImageArchiveError(f"the archive unpacks to more than {max_bytes} bytes")
+            plain.write(piece)
         plain.flush()
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ImageArchiveError("the archive is not a whole gzip file") from error
+    except NotWholeError as error:
+        raise ImageArchiveError(f"the archive is not a whole {packing} file") from error
     except OSError as error:
         raise ImageArchiveError(f"the archive can't be unpacked: {error.strerror}") from error
 
@@ -141,7 +138,7 @@ def _scan(file: BinaryIO) -> Archive:
     try:
         with _Headers(file.fileno(), closefd=False) as headers:
             headers.seek(0)
-            with tarfile.open(fileobj=headers, mode="r:") as tar:
+            with _open_tar(headers) as tar:
                 for number, entry in enumerate(tar):
                     if number >= MAX_MEMBERS:
                         raise ImageArchiveError(f"the archive has more than {MAX_MEMBERS} files")
@@ -149,6 +146,17 @@ def _scan(file: BinaryIO) -> Archive:
     except (tarfile.TarError, OSError, ValueError, EOFError) as error:
         raise ImageArchiveError("the archive is not a whole tar file") from error
     return Archive(file, members, links)
+
+
+def _open_tar(headers: _Headers) -> tarfile.TarFile:
+    """Read the first header."""
+    try:
+        return tarfile.open(fileobj=headers, mode="r:")
+    except tarfile.TarError as error:
+        raise ImageArchiveError(
+            "this is no archive of images: neither a tar file nor one that is packed by gzip, "
+            "bzip2, xz or zstd"
+        ) from error
 
 
 def _note(

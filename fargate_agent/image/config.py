@@ -3,12 +3,23 @@
 Source: OCI image specification, config.md; Docker's image specification has the same fields.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Final
 
 from fargate_agent.drivers import ImageConfig
 from fargate_agent.image.digest import is_digest
-from fargate_agent.image.document import InvalidDocumentError, parse_document
+from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
 from fargate_agent.image.manifest import PlatformError
+from fargate_agent.image.platform import OS, parse_platform
+
+_ROOTFS_TYPE: Final = "layers"
+_TEXTS: Final = ("os", "architecture", "variant", "os.version", "author", "created")
+_RUN_TEXTS: Final = ("User", "WorkingDir", "StopSignal")
+_RUN_LISTS: Final = ("Entrypoint", "Cmd", "Env")
+_RUN_OBJECTS: Final = ("ExposedPorts", "Volumes", "Healthcheck")
+"""Members by their types. Source: OCI image specification, config.md; Docker's for the last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,18 +36,18 @@ def parse_config(data: bytes, architecture: str | None, layers: int) -> ConfigFi
 
     Raises:
         PlatformError: the image is for another platform than Linux on `architecture`; None takes
-            any.
-        InvalidDocumentError: something in it is missing or wrong.
+            any that is said.
+        InvalidDocumentError: members are missing or wrong; the text names them all.
     """
     document = parse_document("image config", data)
-    platform = (document.text("os", "linux"), document.text("architecture", architecture or ""))
-    if architecture and platform != ("linux", architecture):
-        raise PlatformError(architecture)
-    diff_ids = document.child("rootfs").texts("diff_ids")
-    if len(diff_ids) != layers or not all(map(is_digest, diff_ids)):
-        raise InvalidDocumentError(
-            f"image config: 'rootfs.diff_ids' does not name the {layers} layers of the manifest"
-        )
+    _check(document, layers, () if architecture else ("os", "architecture"))
+    platform = parse_platform(
+        document.text("os", OS),
+        document.text("architecture", architecture or ""),
+        document.text("variant", ""),
+    )
+    if architecture and (platform.os, platform.architecture) != (OS, architecture):
+        raise PlatformError(architecture, [platform])
     run = document.child("config")
     return ConfigFile(
         config=ImageConfig(
@@ -47,5 +58,56 @@ def parse_config(data: bytes, architecture: str | None, layers: int) -> ConfigFi
             working_directory=run.text("WorkingDir", ""),
             stop_signal=run.text("StopSignal", ""),
         ),
-        diff_ids=diff_ids,
+        diff_ids=document.child("rootfs").texts("diff_ids"),
     )
+
+
+def _check(document: Document, layers: int, required: tuple[str, ...]) -> None:
+    """Return if all members have the types of the specification, whether they are used or not."""
+    faults = []
+    for check in _checks(document, layers, required):
+        try:
+            check()
+        except InvalidDocumentError as error:
+            faults.append(str(error))
+    if faults:
+        raise InvalidDocumentError(", ".join(dict.fromkeys(faults)))
+
+
+def _checks(
+    document: Document, layers: int, required: tuple[str, ...]
+) -> Iterator[Callable[[], object]]:
+    for key in _TEXTS:
+        yield partial(document.text, key, None if key in required else "")
+    yield partial(document.texts, "os.features")
+    yield partial(document.children, "history")
+    yield partial(_check_rootfs, document, layers)
+    try:
+        run = document.child("config")
+    except InvalidDocumentError:
+        yield partial(document.child, "config")
+        return
+    for key in _RUN_TEXTS:
+        yield partial(run.text, key, "")
+    for key in _RUN_LISTS:
+        yield partial(run.texts, key)
+    for key in _RUN_OBJECTS:
+        yield partial(run.child, key)
+    yield partial(_check_labels, run)
+
+
+def _check_labels(run: Document) -> None:
+    labels = run.child("Labels")
+    for key in labels.keys:
+        labels.text(key, "")
+
+
+def _check_rootfs(document: Document, layers: int) -> None:
+    rootfs = document.child("rootfs")
+    if rootfs.text("type", _ROOTFS_TYPE) != _ROOTFS_TYPE:
+        raise InvalidDocumentError(f"{rootfs.what}: 'type' is not '{_ROOTFS_TYPE}'")
+    diff_ids = rootfs.texts("diff_ids")
+    if len(diff_ids) != layers or not all(map(is_digest, diff_ids)):
+        raise InvalidDocumentError(
+            f"{rootfs.what}: 'diff_ids' does not name the {layers} layers of the manifest"
+        )

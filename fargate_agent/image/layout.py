@@ -2,7 +2,9 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from fargate_agent.containerd.types import Descriptor
@@ -20,6 +22,8 @@ from fargate_agent.image.manifest import (
     DOCKER_MANIFEST,
     INDEX_TYPES,
     MANIFEST_TYPES,
+    MAX_DEPTH,
+    NO_PLATFORM,
     Manifest,
     parse_descriptor,
     parse_manifest,
@@ -51,106 +55,187 @@ class Blob:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ArchivedImage:
-    """An image of an archive."""
+class Content:
+    """What an image is made of."""
 
-    names: tuple[str, ...]
     target: Descriptor
     blobs: tuple[Blob, ...]
     """What refers to others comes after them."""
 
 
-def read_images(archive: Archive) -> list[ArchivedImage]:
-    """Find the images of an archive.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchivedImage:
+    """An image of an archive."""
+
+    names: tuple[str, ...]
+    content: Content
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Entry:
+    """An image as the archive lists it."""
+
+    names: tuple[str, ...]
+    """As they are written there; only full ones."""
+    id: str
+    """What it is called where it has no name."""
+    collect: Callable[[], Content]
+
+    @property
+    def label(self) -> str:
+        """What it is called in errors."""
+        return ", ".join(self.names) or self.id
+
+
+def read_images(archive: Archive, name: str | None = None) -> list[ArchivedImage]:
+    """Find the images of an archive; `name` is what its only image shall be called.
 
     Raises:
-        ImageArchiveError: there are none, or something about them is wrong.
+        ImageArchiveError: there are none, or something about them is wrong; the text names each
+            image and what is wrong with it.
     """
+    entries = _read_entries(archive)
+    if not entries:
+        raise ImageArchiveError("the archive has no images")
+    if name is not None:
+        if len(entries) > 1:
+            raise ImageArchiveError(
+                f"--name is for an archive of one image, and this one has {len(entries)}: "
+                + ", ".join(entry.label for entry in entries)
+            )
+        entries = [replace(entries[0], names=(name,))]
+    images, faults = list[ArchivedImage](), list[str]()
+    for entry in entries:
+        try:
+            images.append(_read_image(entry))
+        except ImageArchiveError as error:
+            faults.append(f"image {entry.label}: {error}")
+    if faults:
+        raise ImageArchiveError("; ".join(faults))
+    return images
+
+
+def _read_entries(archive: Archive) -> list[_Entry]:
     try:
         if "index.json" in archive:
-            images = _read_oci(archive)
-        elif "manifest.json" in archive:
-            images = _read_docker(archive)
-        else:
-            raise ImageArchiveError("the archive has neither an index.json nor a manifest.json")
-    except (InvalidDocumentError, InvalidReferenceError) as error:
+            return _read_oci_entries(archive)
+        if "manifest.json" in archive:
+            return _read_docker_entries(archive)
+    except InvalidDocumentError as error:
         raise ImageArchiveError(str(error)) from error
-    if not images:
-        raise ImageArchiveError("the archive has no images")
-    return images
+    raise ImageArchiveError(
+        "the archive has neither an index.json nor a manifest.json, one of which docker save, "
+        "skopeo and buildx write"
+    )
 
 
-def _read_oci(archive: Archive) -> list[ArchivedImage]:
+def _read_image(entry: _Entry) -> ArchivedImage:
+    """Read all of an image, so that all that is wrong with it is told at once."""
+    faults, names, content = list[str](), list[str](), None
+    if not entry.names:
+        faults.append("the archive gives it no full name: choose one with --name NAME")
+    for name in entry.names:
+        try:
+            names.append(parse_reference(name).name)
+        except InvalidReferenceError as error:
+            faults.append(f"its name '{name}' is wrong: {error}")
+    try:
+        content = entry.collect()
+    except (ImageArchiveError, InvalidDocumentError) as error:
+        faults.append(str(error))
+    if faults or content is None:
+        raise ImageArchiveError(", ".join(faults))
+    return ArchivedImage(names=tuple(names), content=content)
+
+
+def _read_oci_entries(archive: Archive) -> list[_Entry]:
+    """An image with several names has several entries there."""
     index = parse_document("index.json", archive.read("index.json"))
-    images = []
-    for entry in index.children("manifests"):
-        target = parse_descriptor(entry)
-        blobs: dict[str, Blob] = {}
-        _collect(archive, target, blobs)
-        images.append(
-            ArchivedImage(names=(_name(target),), target=target, blobs=tuple(blobs.values()))
+    entries: dict[str, _Entry] = {}
+    for document in index.children("manifests"):
+        target = parse_descriptor(document)
+        known = entries[target.digest].names if target.digest in entries else ()
+        entries[target.digest] = _Entry(
+            names=tuple(dict.fromkeys((*known, *_find_name(target)))),
+            id=target.digest,
+            collect=partial(_collect_oci, archive, target),
         )
-    return images
+    return list(entries.values())
 
 
-def _name(target: Descriptor) -> str:
+def _find_name(target: Descriptor) -> tuple[str, ...]:
     name = target.annotations.get(CONTAINERD_NAME)
     if name is None:
         name = target.annotations.get(OCI_NAME, "")
         if "/" not in name and ":" not in name:
-            raise ImageArchiveError(
-                f"index.json gives no full name to image {target.digest}, as {CONTAINERD_NAME} "
-                f"or {OCI_NAME} would"
-            )
-    return parse_reference(name).name
+            return ()
+    return (name,) if name else ()
 
 
-def _collect(archive: Archive, descriptor: Descriptor, blobs: dict[str, Blob]) -> None:
-    """Collect what the target refers to, and it after that."""
+def _collect_oci(archive: Archive, target: Descriptor) -> Content:
+    blobs: dict[str, Blob] = {}
+    _collect(archive, target, blobs, MAX_DEPTH)
+    return Content(target=target, blobs=tuple(blobs.values()))
+
+
+def _collect(archive: Archive, descriptor: Descriptor, blobs: dict[str, Blob], depth: int) -> None:
+    """Collect what the descriptor refers to, and it after that."""
     if descriptor.digest in blobs:
         return
-    if descriptor.media_type not in INDEX_TYPES | MANIFEST_TYPES:
+    if descriptor.media_type in INDEX_TYPES | MANIFEST_TYPES:
+        blob = _collect_manifest(archive, descriptor, blobs, depth)
+    else:
         member = archive.member(_blob_path(descriptor))
         if member.size != descriptor.size:
             raise ImageArchiveError(f"{descriptor.digest} has not the size that is said of it")
-        blobs[descriptor.digest] = Blob(digest=descriptor.digest, source=member, labels={})
-        return
+        blob = Blob(digest=descriptor.digest, source=member, labels={})
+    blobs[descriptor.digest] = blob
+
+
+def _collect_manifest(
+    archive: Archive, descriptor: Descriptor, blobs: dict[str, Blob], depth: int
+) -> Blob:
+    if depth == 0:
+        raise ImageArchiveError(f"its indexes are nested deeper than {MAX_DEPTH}")
     data = archive.read(_blob_path(descriptor))
     if digest_of(data) != descriptor.digest:
         raise ImageArchiveError(f"'{_blob_path(descriptor)}' has another digest than its name says")
     parsed = parse_manifest(descriptor.media_type, data)
     if isinstance(parsed, Manifest):
+        parse_config(archive.read(_blob_path(parsed.config)), None, len(parsed.layers))
         children = [*parsed.layers, parsed.config]
     else:
         # An archive may hold an image for one platform and still the index of all.
-        entries = [entry.descriptor for entry in parsed.entries]
+        entries = [one.descriptor for one in parsed.entries if one.platform != NO_PLATFORM]
         children = [entry for entry in entries if _blob_path(entry) in archive]
         if not children:
             raise ImageArchiveError(f"the archive has no manifest of index {descriptor.digest}")
     for child in children:
-        _collect(archive, child, blobs)
-    blobs[descriptor.digest] = Blob(digest=descriptor.digest, source=data, labels=parsed.labels)
+        _collect(archive, child, blobs, depth - 1)
+    return Blob(digest=descriptor.digest, source=data, labels=parsed.labels)
 
 
 def _blob_path(descriptor: Descriptor) -> str:
     return f"blobs/{descriptor.digest.replace(':', '/')}"
 
 
-def _read_docker(archive: Archive) -> list[ArchivedImage]:
+def _read_docker_entries(archive: Archive) -> list[_Entry]:
     entries = parse_json("manifest.json", archive.read("manifest.json"))
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ImageArchiveError("manifest.json is not a list of images")
+    documents = [Document(f"manifest.json: [{n}]", entry) for n, entry in enumerate(entries)]
     return [
-        _read_docker_image(archive, Document(f"manifest.json: [{n}]", entry))
-        for n, entry in enumerate(entries)
+        _Entry(
+            names=document.texts("RepoTags"),
+            id=document.text("Config"),
+            collect=partial(_collect_docker, archive, document),
+        )
+        for document in documents
     ]
 
 
-def _read_docker_image(archive: Archive, entry: Document) -> ArchivedImage:
+def _collect_docker(archive: Archive, entry: Document) -> Content:
     """Make the manifest that the archive lacks."""
-    names = tuple(parse_reference(name).name for name in entry.texts("RepoTags"))
-    if not names:
-        raise ImageArchiveError(f"{entry.what}: 'RepoTags' gives the image no name")
     layer_names = entry.texts("Layers")
     config = archive.read(entry.text("Config"))
     diff_ids = parse_config(config, None, len(layer_names)).diff_ids
@@ -178,7 +263,7 @@ def _read_docker_image(archive: Archive, entry: Document) -> ArchivedImage:
     labels = parse_manifest(DOCKER_MANIFEST, manifest).labels
     blobs.append(Blob(digest=digest_of(manifest), source=manifest, labels=labels))
     target = Descriptor(media_type=DOCKER_MANIFEST, digest=digest_of(manifest), size=len(manifest))
-    return ArchivedImage(names=names, target=target, blobs=tuple(blobs))
+    return Content(target=target, blobs=tuple(blobs))
 
 
 def _packed_suffix(archive: Archive, member: Member) -> str:

@@ -197,9 +197,9 @@ class LocalServer:
                 await asyncio.to_thread(spool.write, chunk)
             spool.flush()
             try:
-                names = await self.images.load(Path(spool.name))
+                names = await self.images.load(Path(spool.name), request.query.get("name"))
             except ImageArchiveError as error:
-                raise _bad_request(str(error)) from error
+                raise _bad_request(f"{request.query.get('file', 'archive')}: {error}") from error
         return web.json_response({"loaded": names})
 
     async def _prune_images(self, _: web.Request) -> web.Response:
