@@ -12,7 +12,6 @@ import click
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    DownloadColumn,
     Progress,
     TaskID,
     TextColumn,
@@ -162,12 +161,13 @@ class _PullBars:
         progress = self._open()
         begun = self._begun.setdefault(pull.image, time.monotonic())
         if pull.image not in self._bars:
-            self._bars[pull.image] = progress.add_task(pull.image, total=None, rate="")
-        total = pull.total_bytes or (pull.fetched_bytes if pull.done else None)
+            self._bars[pull.image] = progress.add_task(pull.image, total=None, size="", rate="")
+        total = pull.total_bytes or (1 if pull.done else None)
         progress.update(
             self._bars[pull.image],
             completed=total if pull.done else pull.fetched_bytes,
             total=total,
+            size=_render_size(pull),
             rate=_render_rate(pull, time.monotonic() - begun) if pull.fetched_bytes else "",
         )
 
@@ -182,7 +182,7 @@ class _PullBars:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False, table_column=name),
                 BarColumn(bar_width=20),
-                DownloadColumn(binary_units=True),
+                TextColumn("{task.fields[size]}"),
                 TextColumn("{task.fields[rate]}"),
                 console=Console(stderr=True),
                 redirect_stdout=False,
@@ -190,6 +190,15 @@ class _PullBars:
             )
             self._progress.start()
         return self._progress
+
+
+def _render_size(pull: Pull) -> str:
+    """How much of an image has come; of one that is on this machine there are no bytes to tell."""
+    if pull.total_bytes:
+        return f"{render_bytes(pull.fetched_bytes)}/{render_bytes(pull.total_bytes)}"
+    if pull.done:
+        return "is here already"
+    return f"{pull.unpacked_layers}/{pull.total_layers} layers" if pull.total_layers else ""
 
 
 def _render_rate(pull: Pull, elapsed_s: float) -> str:

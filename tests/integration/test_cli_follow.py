@@ -197,9 +197,8 @@ async def test_follow_leaves_at_the_second_interrupt_and_says_how_to_stop_the_ta
     assert f"stop it with: fargate stop {task['arn'].rpartition('/')[2]}" in outcome.err
 
 
-async def test_follow_draws_bars_with_bytes_and_rate_on_a_narrow_terminal(
-    cli: Cli, file: str, simulated_agent: SimulatedAgent
-) -> None:
+async def follow_on_terminal(cli: Cli, file: str, simulated_agent: SimulatedAgent) -> str:
+    """Follow a task to its end on a narrow terminal, and return what that was sent."""
     ours, theirs = pty.openpty()
     cli.env.update(TERM="xterm", COLUMNS="60")
     process = await asyncio.create_subprocess_exec(
@@ -216,14 +215,32 @@ async def test_follow_draws_bars_with_bytes_and_rate_on_a_narrow_terminal(
     task = await simulated_agent.take()
     await simulated_agent.bring_up(task)
     await end(simulated_agent, task, side=0, app=0)
-
     assert await process.wait() == 0
+    return await reader
 
-    screen = await reader
-    assert "4.2/4.2 MB" in screen or "4.0/4.0 MiB" in screen
+
+async def test_follow_draws_bars_with_bytes_and_rate_on_a_narrow_terminal(
+    cli: Cli, file: str, simulated_agent: SimulatedAgent
+) -> None:
+    screen = await follow_on_terminal(cli, file, simulated_agent)
+
+    assert "4.0 MiB/4.0 MiB" in screen
     assert "iB/s" in screen
     assert "━" in screen
     assert "\x1b[33mapp | \x1b[0ma" in screen
+
+
+async def test_follow_shows_no_bytes_of_an_image_that_is_here(
+    cli: Cli, file: str, simulated_agent: SimulatedAgent, local: LocalSocket
+) -> None:
+    nothing = {"fetchedBytes": 0, "totalBytes": 0}
+    local.pulls = [{**pull, **nothing} for pull in PULLS]
+
+    screen = await follow_on_terminal(cli, file, simulated_agent)
+
+    assert "is here already" in screen
+    assert "0/0" not in screen
+    assert " B" not in screen
 
 
 def read_all(descriptor: int) -> str:
