@@ -30,6 +30,13 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
+        r"the task is for linux/\S+, and this machine runs",
+        Explanation(
+            "The task is for another processor than this machine has.",
+            "Set runtimePlatform.cpuArchitecture to this machine's, and take an image for it.",
+        ),
+    ),
+    (
         r"no space left on device",
         Explanation(
             "The disk of the machine is full.",

@@ -288,7 +288,10 @@ def images() -> None:
 @_connection
 @_output
 def load(file: str, name: str | None, connection: Connection, output: str) -> None:
-    """Import FILE, an OCI or Docker archive; - is standard input."""
+    """Import FILE, an OCI or Docker archive; - is standard input.
+
+    It may be packed by gzip, bzip2, xz or zstd.
+    """
     from fargate_agent.cli.images import load_images
 
     load_images(connection, file, name, as_json=output == "json")

@@ -173,6 +173,8 @@ def _find_name(target: Descriptor) -> tuple[str, ...]:
 
 
 def _collect_oci(archive: Archive, target: Descriptor) -> Content:
+    if target.media_type not in INDEX_TYPES | MANIFEST_TYPES:
+        raise ImageArchiveError(f"media type '{target.media_type}' is no image manifest")
     blobs: dict[str, Blob] = {}
     _collect(archive, target, blobs, MAX_DEPTH)
     return Content(target=target, blobs=tuple(blobs.values()))

@@ -9,6 +9,9 @@ from typing import BinaryIO, Final
 
 PIECE_BYTES: Final = 1 << 20
 
+ZSTD_READ_BYTES: Final = 1 << 10
+"""Each 4 bytes may become 128 KiB, which are 32 MiB at once. Source: RFC 8878, 3.1.1.2."""
+
 MAX_WINDOW_BYTES: Final = 128 << 20
 """Memory that unpacking may take. `xz -9` needs 65 MiB, `zstd --long` 128 MiB.
 
@@ -80,15 +83,21 @@ def _unpack_xz(packed: BinaryIO) -> Iterator[bytes]:
 
 
 def _unpack_zstd(packed: BinaryIO) -> Iterator[bytes]:
+    """Unpack frames. `stream_reader` doesn't tell a file that is cut off from a whole one."""
     import zstandard  # 5 MB that an agent does without until then
 
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    data = packed.read(ZSTD_READ_BYTES)
     try:
-        with decompressor.stream_reader(
-            packed, PIECE_BYTES, read_across_frames=True, closefd=False
-        ) as unpacked:
-            while piece := unpacked.read(PIECE_BYTES):
-                yield piece
+        while data:
+            frame = decompressor.decompressobj()
+            yield frame.decompress(data)
+            while not frame.eof:
+                data = packed.read(ZSTD_READ_BYTES)
+                if not data:
+                    raise EOFError
+                yield frame.decompress(data)
+            data = frame.unused_data or packed.read(ZSTD_READ_BYTES)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from error
 

@@ -70,9 +70,10 @@ async def test_loaded_image_runs_without_a_registry_and_is_kept_while_it_is_used
 
 async def test_what_is_no_archive_is_refused_and_the_agent_goes_on(stack: Stack) -> None:
     async with local(stack) as http:
-        async with http.post("/v1/images/load", data=b"not a tar file" * 1000) as answer:
+        params, data = {"file": "web.txt"}, b"not a tar file" * 1000
+        async with http.post("/v1/images/load", params=params, data=data) as answer:
             assert answer.status == 400
-            assert "archive" in (await answer.json())["error"]
+            assert (await answer.json())["error"].startswith("web.txt: this is no archive")
         assert await names(http) == []
 
 

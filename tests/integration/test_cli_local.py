@@ -109,11 +109,13 @@ async def test_images_are_loaded_from_a_file_and_from_stdin(
     archive.write_bytes(b"x" * 300_000)
 
     loaded = await cli.run("images", "load", str(archive))
-    piped = await cli.run("images", "load", "-", "--output", "json", stdin="y" * 70_000)
+    options = ["--name", "web:1", "--output", "json"]
+    piped = await cli.run("images", "load", "-", *options, stdin="y" * 70_000)
 
     assert (loaded.code, loaded.out) == (0, "loaded docker.io/library/web:1\n")
     assert piped.document == {"loaded": ["docker.io/library/web:1"]}
     assert agent.loaded == [b"x" * 300_000, b"y" * 70_000]
+    assert agent.queries == [{"file": str(archive)}, {"file": "standard input", "name": "web:1"}]
 
 
 async def test_images_are_listed_removed_and_pruned(cli: Cli, agent: LocalSocket) -> None:

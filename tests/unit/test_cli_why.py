@@ -85,6 +85,12 @@ def uncoloured(lines: list[str]) -> list[str]:
             id="disk full",
         ),
         pytest.param(
+            "CannotPullContainerError: image web:1 can't be run: the task is for linux/arm64, and"
+            " this machine runs linux/amd64",
+            "for another processor than this machine has",
+            id="other architecture",
+        ),
+        pytest.param(
             "CannotStartContainerError: OCI runtime create failed: unable to start container"
             ' process: exec: "nope": executable file not found in $PATH: unknown',
             "isn't in the image",

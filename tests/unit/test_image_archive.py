@@ -86,7 +86,8 @@ def pack_zstd_in_parts(data: bytes) -> bytes:
     """A frame to be skipped, as pzstd writes it, and two of data."""
     middle = len(data) // 2
     skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip"
-    return skipped + zstandard.compress(data[:middle]) + zstandard.compress(data[middle:])
+    parts = zstandard.compress(data[:middle]) + skipped + zstandard.compress(data[middle:])
+    return skipped + parts + skipped
 
 
 @pytest.mark.parametrize(
@@ -147,6 +148,9 @@ def header(name: str, size: int = 0) -> tarfile.TarInfo:
         pytest.param(gzip.compress(b"x" * 9999)[:-9], "not a whole gzip file", id="cut-gzip"),
         pytest.param(bz2.compress(b"x" * 9999)[:-9], "not a whole bzip2 file", id="cut-bzip2"),
         pytest.param(lzma.compress(b"x" * 9999)[:-9], "not a whole xz file", id="cut-xz"),
+        pytest.param(
+            zstandard.compress(tar_of(header("a", 5000)))[:-9], "not a whole zstd", id="cut-zstd"
+        ),
         pytest.param(b"\x1f\x8bnot gzip", "not a whole gzip file", id="damaged-gzip"),
         pytest.param(b"BZhnot bzip2", "not a whole bzip2 file", id="damaged-bzip2"),
         pytest.param(b"\xfd7zXZ\0not xz", "not a whole xz file", id="damaged-xz"),
@@ -319,6 +323,16 @@ def test_what_builders_attest_of_an_image_is_left_out(tmp_path: Path) -> None:
 
     digests = {blob.digest for blob in read_image.content.blobs}
     assert digests == {index.digest, image.digest, *image.blobs}
+
+
+def test_what_is_listed_but_no_image_is_refused(tmp_path: Path) -> None:
+    image = build_image()
+    entry = {**image.descriptor, "mediaType": "application/vnd.oci.empty.v1+json"}
+    index = json.dumps({"manifests": [entry]}).encode()
+    file = write_layout(tmp_path / "a.tar", {NAME: image}, {"index.json": index})
+
+    with pytest.raises(ImageArchiveError, match="empty.v1.json' is no image manifest"):
+        read(file)
 
 
 def test_layout_of_many_nested_indexes_is_refused(tmp_path: Path) -> None:
