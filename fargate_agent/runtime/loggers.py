@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
+from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.drivers import LoggerUser
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, TaskPlan
@@ -78,6 +79,7 @@ def check_logger(container: ContainerPlan) -> None:
             text = file.read(MAX_FAULT_BYTES).strip()
     except OSError:
         return
+    text = hide_host_paths(text.replace(str(container.log_path.parent), "the task's logs"))
     # Source: ECS developer guide, stopped task error messages.
     raise ResourceInitializationError(
         f"failed to validate logger args: {text} : exit status 1", container=container.name

@@ -28,6 +28,19 @@ def test_text_of_a_logger_is_the_reason(container: ContainerPlan) -> None:
     assert refused.value.detail == ("failed to validate logger args: no such host : exit status 1")
 
 
+def test_the_reason_shows_no_paths_of_the_host(container: ContainerPlan) -> None:
+    netns = "/run/netns/fargate-0123456789abcdef"
+    container.log_fault_path.write_text(f"{container.log_path} is a link, can't enter {netns}")
+
+    with pytest.raises(ResourceInitializationError) as refused:
+        check_logger(container)
+
+    assert refused.value.detail == (
+        "failed to validate logger args: the task's logs/web.log is a link, "
+        "can't enter the task's network namespace : exit status 1"
+    )
+
+
 @pytest.mark.parametrize(
     "make",
     [
