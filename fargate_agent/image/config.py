@@ -105,9 +105,9 @@ def _check_labels(run: Document) -> None:
 def _check_rootfs(document: Document, layers: int) -> None:
     rootfs = document.child("rootfs")
     if rootfs.text("type", _ROOTFS_TYPE) != _ROOTFS_TYPE:
-        raise InvalidDocumentError(f"{rootfs.what}: 'type' is not '{_ROOTFS_TYPE}'")
+        raise InvalidDocumentError(f"{document.what}: 'rootfs.type' is not '{_ROOTFS_TYPE}'")
     diff_ids = rootfs.texts("diff_ids")
     if len(diff_ids) != layers or not all(map(is_digest, diff_ids)):
         raise InvalidDocumentError(
-            f"{rootfs.what}: 'diff_ids' does not name the {layers} layers of the manifest"
+            f"{document.what}: 'rootfs.diff_ids' does not name the {layers} layers of the manifest"
         )

@@ -139,24 +139,34 @@ async def test_reason_says_that_a_name_names_no_image(puller: Puller) -> None:
 
 
 @pytest.mark.parametrize(
-    "image",
+    ("image", "has"),
     [
         pytest.param(
             build_index([build_image(platform={"os": "linux", "architecture": "arm64"})]),
+            "linux/arm64",
             id="index",
         ),
-        pytest.param(build_image(platform={"os": "linux", "architecture": "arm64"}), id="manifest"),
-        pytest.param(build_image(platform={"os": "windows", "architecture": "amd64"}), id="os"),
+        pytest.param(
+            build_image(platform={"os": "linux", "architecture": "arm64"}),
+            "linux/arm64",
+            id="manifest",
+        ),
+        pytest.param(
+            build_image(platform={"os": "windows", "architecture": "amd64"}),
+            "windows/amd64",
+            id="os",
+        ),
     ],
 )
 async def test_reason_names_the_platform_when_the_image_is_for_another(
-    puller: Puller, fake_registry: FakeRegistry, image: BuiltImage
+    puller: Puller, fake_registry: FakeRegistry, image: BuiltImage, has: str
 ) -> None:
     reason = await reason_of_pull(puller, fake_registry.add("arm", "latest", image))
 
     assert reason == (
         "CannotPullContainerError: pull image manifest has been retried 1 time(s): "
-        "image Manifest does not contain descriptor matching platform 'linux/amd64'"
+        "image Manifest does not contain descriptor matching platform 'linux/amd64'; "
+        f"it has {has}"
     )
 
 

@@ -201,10 +201,10 @@ def test_config_says_what_to_run() -> None:
         pytest.param({"rootfs": {"diff_ids": ["x"]}}, "does not name the 1 layers", id="digest"),
         pytest.param(
             {"rootfs": {"type": "layers", "diff_ids": ["sha256:" + "b" * 64] * 2}},
-            "rootfs: 'diff_ids' does not name the 1 layers",
+            "'rootfs.diff_ids' does not name the 1 layers",
             id="more",
         ),
-        pytest.param({"rootfs": {"type": "x"}}, "'type' is not 'layers'", id="rootfs-type"),
+        pytest.param({"rootfs": {"type": "x"}}, "'rootfs.type' is not 'layers'", id="rootfs-type"),
         pytest.param({"os": 1}, "'os' is not text", id="os"),
     ],
 )
