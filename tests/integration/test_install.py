@@ -9,6 +9,7 @@ from typing import Final
 
 import pytest
 
+from tests.fixtures.apart import with_network_of_host
 from tests.fixtures.machine import wait_for
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
@@ -26,7 +27,7 @@ ENVIRONMENT: Final = {
 
 def make(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["make", *arguments],
+        with_network_of_host("make", *arguments),
         cwd=CHECKOUT,
         env=ENVIRONMENT,
         capture_output=True,

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 from fargate_agent.runtime.cgroupdriver import CgroupDriverName
-from tests.fixtures.machine import wait_for
-from tests.fixtures.runtime import Bench, find_groups, make_runtime, require_driver
+from tests.fixtures.machine import find_groups, wait_for
+from tests.fixtures.runtime import Bench, make_runtime, require_driver
 
 pytestmark = pytest.mark.root
 

@@ -22,8 +22,8 @@ from fargate_agent.runtime.cgroupdriver import CgroupDriverName
 from fargate_agent.runtime.loggers import make_directories
 from fargate_agent.settings import AgentSettings
 from tests.fixtures.loggers import LOGGER, read_text
-from tests.fixtures.machine import arguments, wait_for
-from tests.fixtures.runtime import Bench, find_groups, make_runtime, require_driver
+from tests.fixtures.machine import arguments, find_groups, wait_for
+from tests.fixtures.runtime import Bench, make_runtime, require_driver
 
 pytestmark = pytest.mark.root
 

@@ -6,7 +6,7 @@ import re
 import signal
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -17,16 +17,13 @@ from fargate_agent.cli.connection import parse_env
 from tests.fixtures.cli import FARGATE, Cli, Outcome, finish, plain_env
 from tests.fixtures.containerd import PrivateContainerd, require_program
 from tests.fixtures.images import build_image, busybox_files, make_layer, write_layout
-from tests.fixtures.machine import arguments, mountpoints, reserved_port, wait_for
+from tests.fixtures.machine import arguments, mountpoints
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGE = "registry.local:5000/busybox:1"
 DEADLINE_S = 40
-DEFAULT_PORT = 51680
-RELEASE_DEADLINE_S = 90
-"""The kernel keeps the port of a connection for a minute after its end."""
 
 
 class Up:
@@ -131,26 +128,6 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
         [make_layer({f"bin/{name}": busybox for name in names})], run={"Env": ["PATH=/bin"]}
     )
     return write_layout(tmp_path_factory.mktemp("images") / "busybox.tar", {IMAGE: image})
-
-
-@pytest.fixture(autouse=True)
-def _default_port() -> Iterator[None]:
-    """The default port stays as it is: no connection gets it, and none has it from before."""
-    with reserved_port(DEFAULT_PORT):
-        wait_for(_default_port_is_settled, "the default port", RELEASE_DEADLINE_S)
-        yield
-
-
-def _default_port_is_settled() -> bool:
-    """Whether it is free, or somebody listens there."""
-    address = ("127.0.0.1", DEFAULT_PORT)
-    with socket.socket() as binding, socket.socket() as connecting:
-        binding.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            binding.bind(address)
-        except OSError:
-            return connecting.connect_ex(address) == 0
-    return True
 
 
 @pytest.fixture
