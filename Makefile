@@ -1,13 +1,14 @@
 # The commands that everyone runs. Each installs what it needs and may be repeated.
 #
 #   sudo make demo    a real task in real containers, from a registry of its own
-#   sudo make test    every tier of tests; as root it includes the machine, and a virtual one
+#   sudo make test    every tier of tests, and the short way through a virtual machine;
+#                     without root it says what is left out, and runs the rest
 #   make lint         style, types, import contracts
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
 #   make kill-test    kill -9 of the control plane under load, 200 times
 #   make mutation-test  change a line of the life of a task: a test has to fail, each time
-#   sudo make vm-test only the installed product in a virtual machine; SUITE=trixie for Debian 13
+#   sudo make vm-test the installed product in virtual machines, all of it; SUITE=trixie for Debian 13
 #
 #   sudo make install     as systemd services; docs/install.md goes through it
 #   sudo make uninstall   takes everything back but state, keys and images
@@ -36,12 +37,19 @@ VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs python3-venv git iproute2 ut
 	docker-registry skopeo busybox-static
 BENCH_PACKAGES := $(DEMO_PACKAGES) podman netavark iptables
 
-# apt-get is only asked when something is missing, so that a second run needs no network.
-define install
-	@missing=$$(for package in $(1); do \
+missing = for package in $(1); do \
 		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' \
 			|| echo $$package; \
-	done); \
+	done
+
+# apt-get is only asked when something is missing, so that a second run needs no network.
+define install
+	@missing=$$($(call missing,$(1))); \
+	if [ -n "$$missing" ] && [ $$(id -u) -ne 0 ]; then \
+		echo "make $(MAKECMDGOALS): packages are missing, and installing them needs root:" >&2; \
+		echo "    apt-get install" $$missing >&2; \
+		exit 1; \
+	fi; \
 	if [ -n "$$missing" ]; then \
 		echo installing $$missing; \
 		export DEBIAN_FRONTEND=noninteractive; \
@@ -50,19 +58,31 @@ define install
 	fi
 endef
 
+# What `make test` does about packages without root.
+define report
+	@echo "make test: without root, tests of the machine and the virtual machine are left out"
+	@missing=$$($(call missing,$(1))); \
+	if [ -n "$$missing" ]; then \
+		echo "Tests that need one of these packages are skipped; as root:"; \
+		echo "    apt-get install" $$missing; \
+	fi
+endef
+
+IS_ROOT := $(filter 0,$(shell id -u))
+
 build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
 .PHONY: demo test vm-test kill-test mutation-test lint bench wheels install uninstall purge \
-	packages-demo packages-test packages-vm packages-bench packages-install clean
+	packages-demo packages-test packages-reported packages-vm packages-bench packages-install clean
 
 demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
 
-# What changes the machine runs one after the other; the rest runs beside it.
-test: packages-test packages-vm $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest -n 2 --dist loadgroup
-	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
+# As root, both processes of pytest have a network and mounts of their own.
+test: $(if $(IS_ROOT),packages-test packages-vm,packages-reported) $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(if $(IS_ROOT),$(VENV)/bin/python -m tests.vm --suite $(SUITE) --journey short)
 
 # The base image is kept in ~/.cache; a machine is made of a copy and thrown away.
 vm-test: packages-vm $(VENV)/dev.stamp
@@ -100,6 +120,9 @@ packages-demo:
 
 packages-test:
 	$(call install,$(TEST_PACKAGES))
+
+packages-reported:
+	$(call report,$(TEST_PACKAGES))
 
 packages-vm:
 	$(call install,$(VM_PACKAGES))

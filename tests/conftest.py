@@ -25,6 +25,8 @@ pytest_plugins = [
     "tests.fixtures.awslogs",
 ]
 
+NEEDS_ROOT = "needs root"
+
 
 def pytest_configure() -> None:
     """Forget what started this: no test may depend on it.
@@ -48,4 +50,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         needs_root = any(map(item.get_closest_marker, ("root", "e2e")))
         if needs_root and not is_root:
-            item.add_marker(pytest.mark.skip(reason="needs root"))
+            item.add_marker(pytest.mark.skip(reason=NEEDS_ROOT))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say what was left out for want of root, and what would run it."""
+    skipped = terminalreporter.getreports("skipped")
+    count = sum(NEEDS_ROOT in str(report.longrepr) for report in skipped)
+    if count:
+        terminalreporter.write_line(
+            f"{count} tests were left out, because they need root: real containers, networks and"
+            " control groups. sudo make test runs them."
+        )

@@ -18,7 +18,8 @@ from tests.fixtures.machine import wait_for
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import DEADLINE_S, REGISTRY, Stack, tool
 
-pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(300)]
+# the AWS CLI starts a dozen times, each time for seconds
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(180)]
 
 QUICK = {"Delay": 1, "MaxAttempts": 60}
 NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-outside"]}}

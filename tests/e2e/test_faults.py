@@ -56,7 +56,7 @@ def other_platform(registry: FakeRegistry) -> None:
         ),
     ],
 )
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120)  # the agent tries again with pauses
 async def test_task_that_cannot_be_pulled_is_stopped_with_the_reason(
     stack: Stack, registry: FakeRegistry, fault: Callable[[FakeRegistry], None], words: str
 ) -> None:
@@ -162,7 +162,7 @@ async def test_container_that_needs_too_much_memory_is_killed_and_says_so(
     assert stack.leftovers(arn) == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120)  # a second stack starts
 async def test_logger_that_never_gets_ready_ends_the_task_and_not_the_agent(
     tmp_path_factory: pytest.TempPathFactory,
     private_containerd: PrivateContainerd,

@@ -9,8 +9,6 @@ from botocore.exceptions import ClientError
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane, write_keys
 from tests.fixtures.ecs import kind_of
 
-pytestmark = pytest.mark.timeout(60)
-
 ROOT = "arn:aws:iam::000000000000:root"
 ADMIN = "arn:aws:iam::000000000000:user/admin"
 OTHER = "arn:aws:iam::000000000000:user/other"

@@ -11,8 +11,6 @@ from fargate_agent.controlplane.state.postgres import relay_announcements
 from fargate_agent.controlplane.state.store import announce, open_store
 from tests.fixtures.controlplane import DEADLINE_S
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.mark.parametrize(
     "options", [{}, {"ssl": "disable", "prepared_statement_cache_size": "0"}], ids=["plain", "more"]

@@ -9,8 +9,6 @@ from botocore.exceptions import ClientError
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.ecs import FARGATE, NETWORK, create_service, kind_of, run
 
-pytestmark = pytest.mark.timeout(60)
-
 FARGATE_ONLY = [{"capacityProvider": "FARGATE", "weight": 1}]
 
 

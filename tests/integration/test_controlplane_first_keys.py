@@ -13,8 +13,6 @@ import pytest
 from fargate_agent.controlplane.access.keys import read_keys
 from tests.fixtures.controlplane import DEADLINE_S, ForkedControlPlane
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def used_database(tmp_path: Path, postgres_url: str) -> Iterator[str]:

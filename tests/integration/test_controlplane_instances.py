@@ -11,8 +11,6 @@ from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane
 from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, kind_of, run
 
-pytestmark = pytest.mark.timeout(60)
-
 UNKNOWN = f"arn:aws:ecs:us-east-1:000000000000:container-instance/default/{'0' * 32}"
 RESOURCES: list[dict[str, Any]] = [
     {"name": "CPU", "type": "INTEGER", "integerValue": 4096},

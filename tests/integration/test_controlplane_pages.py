@@ -9,8 +9,6 @@ from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane
 from tests.fixtures.ecs import create_service, kind_of, run
 
-pytestmark = pytest.mark.timeout(60)
-
 
 async def run_some(ecs: Any, count: int, **more: Any) -> list[str]:
     """Run tasks; return their ARNs, sorted."""

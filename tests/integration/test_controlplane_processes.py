@@ -22,7 +22,7 @@ from tests.fixtures.postgres import PostgresServer
 SLOW_RESEND = {"FARGATE_CONTROL_PLANE_RESEND_S": "600", "FARGATE_CONTROL_PLANE_AGENT_GRACE_S": "20"}
 """Nothing is sent because time has passed: only because somebody said so."""
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(120)  # processes of PostgreSQL and of control planes start
 
 
 @pytest.fixture

@@ -11,8 +11,6 @@ from tests.fixtures.controlplane import ControlPlane
 from tests.fixtures.ecs import FARGATE, create_service, run
 from tests.fixtures.postgres import change_database
 
-pytestmark = pytest.mark.timeout(60)
-
 UNKNOWN = f"arn:aws:ecs:us-east-1:000000000000:task/default/{'0' * 32}"
 SECOND = timedelta(seconds=15)
 """More than a request takes on a busy machine."""

@@ -71,8 +71,6 @@ PRAGMA user_version = 1;
 """
 """What version 0.1.0 has written."""
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def differences(connection: Connection) -> list[Any]:
     context = MigrationContext.configure(connection, opts={"compare_type": True})

@@ -21,7 +21,7 @@ from tests.fixtures.ecs import (
 )
 from tests.fixtures.events import history_of
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(120)  # processes of PostgreSQL and of control planes start
 
 SLOW_RESEND = {"FARGATE_CONTROL_PLANE_RESEND_S": "600", "FARGATE_CONTROL_PLANE_AGENT_GRACE_S": "20"}
 """A task that an agent is handed twice was handed out twice, and not just sent again."""

@@ -14,8 +14,6 @@ LARGEST = {**FARGATE, "cpu": "32 vCPU", "memory": "60 GB"}
 SIZE = {"cpu": "32768", "memory": "61440"}
 REFUSAL = "No Fargate configuration exists for given values: 32768 CPU, 61440 memory."
 
-pytestmark = pytest.mark.timeout(60)
-
 
 def register(ecs: Any, **changes: Any) -> Any:
     return ecs.register_task_definition(**{**LARGEST, **changes})["taskDefinition"]

@@ -9,8 +9,6 @@ from botocore.exceptions import ClientError
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.ecs import FARGATE, create_service, kind_of, run
 
-pytestmark = pytest.mark.timeout(60)
-
 PREFIX = "arn:aws:ecs:us-east-1:000000000000:"
 CLUSTER = f"{PREFIX}cluster/default"
 

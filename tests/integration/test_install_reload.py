@@ -50,7 +50,6 @@ def read_reload() -> list[str]:
     return shlex.split(commands[-1].removeprefix("ExecReload="))
 
 
-@pytest.mark.timeout(60)
 def test_reload_lasts_until_the_agent_has_told_that_it_reloads(
     agent: subprocess.Popen[str], tmp_path: Path
 ) -> None:

@@ -19,8 +19,6 @@ installation.main()
 """
 """`python -m fargate_agent.installation` with another directory in place of /etc/fargate."""
 
-pytestmark = pytest.mark.timeout(60)
-
 
 @pytest.fixture
 def state_dir(tmp_path: Path) -> Path:

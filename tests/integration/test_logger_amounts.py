@@ -181,7 +181,7 @@ COUNTERS = {
 }
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # a gigabyte
 @pytest.mark.parametrize("driver", COUNTERS)
 def test_all_lines_of_1_gb_arrive_and_memory_stays_small(
     start_logger: StartLogger, tmp_path: Path, driver: str

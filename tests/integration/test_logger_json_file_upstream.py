@@ -131,7 +131,7 @@ def test_line_of_10_mb_with_anything_in_it_comes_whole(
     assert read_text(path) == line.decode(errors="replace") + "\nnext\n"
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # a gigabyte
 def test_all_lines_of_1_gb_arrive(start_logger: StartLogger, tmp_path: Path) -> None:
     block = (b"x" * 99 + b"\n") * 10_000
     logger = start_logger(

@@ -19,7 +19,7 @@ from tests.fixtures.containerd import PrivateContainerd, require_program
 from tests.fixtures.images import build_image, busybox_files, make_layer, write_layout
 from tests.fixtures.machine import arguments, mountpoints
 
-pytestmark = [pytest.mark.root, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]  # two stacks, one after the other
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 IMAGE = "registry.local:5000/busybox:1"

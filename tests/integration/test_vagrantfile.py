@@ -51,14 +51,14 @@ def validate(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120)  # vagrant takes seconds to load, half a minute on a busy machine
 def test_vagrantfile_is_valid(tmp_path: Path) -> None:
     done = validate(tmp_path, VAGRANTFILE.read_text())
 
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(120)  # vagrant takes seconds to load, half a minute on a busy machine
 def test_broken_vagrantfile_would_be_noticed(tmp_path: Path) -> None:
     done = validate(
         tmp_path, VAGRANTFILE.read_text().replace("config.vm.hostname", "config.vm.hst")

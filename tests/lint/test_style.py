@@ -74,7 +74,7 @@ def test_everything_is_formatted() -> None:
     run("-m", "ruff", "format", "--check", ".", *PROGRAMS_WITHOUT_SUFFIX)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(300)  # without its cache mypy reads all anew
 def test_types_are_right() -> None:
     run("-m", "mypy")
 

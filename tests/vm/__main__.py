@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.vm.image import ensure_base_image
-from tests.vm.journeys import JOURNEYS
+from tests.vm.journeys import JOURNEYS, WHOLE
 from tests.vm.lab import WEB_PORT, CheckError, Lab, Progress, complain, require
 from tests.vm.machine import (
     OUTSIDE_ADDRESS,
@@ -45,7 +45,7 @@ def main() -> None:
     """Run the test; exit 1 if a check failed."""
     parser = argparse.ArgumentParser(prog="python -m tests.vm", description=__doc__)
     parser.add_argument("--suite", choices=SUITES, default=SUITES[0], help="default: %(default)s")
-    parser.add_argument("--journey", choices=JOURNEYS, help="only this one")
+    parser.add_argument("--journey", choices=JOURNEYS, help=f"default: {' and '.join(WHOLE)}")
     parser.add_argument("--packed", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if os.geteuid() != 0:
@@ -55,7 +55,7 @@ def main() -> None:
         if asked.packed:
             _travel(asked.suite, asked.journey, asked.packed)
         else:
-            _test(asked.suite, [asked.journey] if asked.journey else [*JOURNEYS])
+            _test(asked.suite, [asked.journey] if asked.journey else [*WHOLE])
     except (CheckError, MachineError, RuntimeError) as error:
         sys.exit(f"vm-test: {asked.journey or 'stopped'}: {error}")
     except KeyboardInterrupt:

@@ -78,6 +78,21 @@ def go_through_faults(lab: Lab, progress: Progress) -> None:
     lifecycle.check_clean(lab, progress, before)
 
 
+def go_the_short_way(lab: Lab, progress: Progress) -> None:
+    """Install, run a task, reboot, run another, uninstall: what every `make test` does."""
+    before = _begin(lab, progress)
+    lifecycle.install(lab, progress)
+    services.check_services(lab, progress)
+    lab.sh(_RELAX)  # read at the reboot; an edited file is to outlive `make uninstall`
+    lab.sh(f"{_KNOW_THE_REGISTRY} && systemctl reload fargate-agent")
+    tasks.check_hello(lab, progress, when="after the installation")
+    tasks.start_steady(lab, progress)
+    boots.check_reboot(lab, progress)
+    tasks.check_hello(lab, progress, when="after the reboot")
+    lifecycle.uninstall(lab, progress)
+    lifecycle.check_uninstalled(lab, progress, before)
+
+
 def _begin(lab: Lab, progress: Progress) -> dict[str, set[str]]:
     """Boot, and return what the machine holds before the product comes."""
     boots.boot(lab.machine, progress)
@@ -86,6 +101,9 @@ def _begin(lab: Lab, progress: Progress) -> dict[str, set[str]]:
 
 
 JOURNEYS: Final[dict[str, Callable[[Lab, Progress], None]]] = {
+    "short": go_the_short_way,
     "operator": go_by_the_document,
     "faults": go_through_faults,
 }
+WHOLE: Final = ("operator", "faults")
+"""These together go every way of the short one."""

@@ -63,6 +63,12 @@ def install(lab: Lab, progress: Progress) -> None:
         lab.sh("make -C /root/main install", INSTALL_TIMEOUT_S)
 
 
+def uninstall(lab: Lab, progress: Progress) -> None:
+    """Take back what docs/install.md says."""
+    with progress.check("make uninstall"):
+        lab.sh("make -C /root/main uninstall", INSTALL_TIMEOUT_S)
+
+
 def purge(lab: Lab, progress: Progress) -> None:
     """Take all back at once, without `make uninstall` first."""
     with progress.check("make purge"):

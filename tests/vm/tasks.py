@@ -56,6 +56,15 @@ times
 _EAT_SCRIPT: Final = "exec dd if=/dev/zero of=/dev/null bs=1G"
 
 
+def check_hello(lab: Lab, progress: Progress, *, when: str) -> None:
+    """A task runs to its end, and nothing of it is left."""
+    with progress.check(f"a task {when}: its image, its output, its exit code") as note:
+        code, shown = lab.follow_task(definition("hello", "hostname -i; exit 5"))
+        require(code == 5, f"exit {code}: {shown}")
+        note(_find(r"hello \| ([\d.]+)", shown))
+        require_no_links(lab)
+
+
 def check_web_and_client(lab: Lab, progress: Progress) -> None:
     """Two containers of a task speak to each other, and the metadata endpoint to both."""
     with progress.check("a web and a client container; metadata v4 and stats from inside") as note:
