@@ -23,7 +23,7 @@ from fargate_agent.containerd.events import Event, TaskExit, TaskOom
 from fargate_agent.containerd.processes import ProcessStatus, RuncOptions
 from tests.fixtures.busybox import SNAPSHOTTER, prepare_busybox
 from tests.fixtures.containerd import PrivateContainerd
-from tests.fixtures.machine import arguments, shims
+from tests.fixtures.machine import arguments, shims, wait_for
 
 pytestmark = pytest.mark.root
 
@@ -267,7 +267,10 @@ async def test_a_logger_that_never_gets_ready_meets_the_deadline_and_leaves_noth
     assert all(left_by_containerd), "containerd tidies up by itself now: simplify"
     assert shims_of(containerd) == {}
     assert processes_with(str(hanging_logger)) == []
-    assert not list(private_containerd.directory.glob(f"*/*task/{containerd.namespace}/*"))
+    bundles = f"*/*task/{containerd.namespace}/*"
+    wait_for(
+        lambda: not list(private_containerd.directory.glob(bundles)), "bundles to go", DEADLINE_S
+    )
     assert await containerd.processes.list() == ()
 
 
