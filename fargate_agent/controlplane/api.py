@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fargate_agent.controlplane import account_settings, definitions, ec2, services, tags
@@ -71,9 +72,9 @@ class Front:
         self._authenticator = authenticator
         self._streams = stream.EventStreams(plane)
 
-    def application(self) -> web.Application:
+    def application(self, *middlewares: Middleware) -> web.Application:
         """Return what an HTTP server serves."""
-        application = web.Application(client_max_size=MAX_BODY_BYTES)
+        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
         application.router.add_post("/", self._serve_operation)
         application.router.add_get("/ws", self._serve_websocket)
         application.router.add_get("/events", self._serve_events)

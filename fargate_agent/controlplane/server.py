@@ -31,6 +31,7 @@ from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.history.followers import ensure_followers, follow_events
 from fargate_agent.controlplane.history.retention import forget_the_old
 from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.peers import Peers
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services import scheduler
 from fargate_agent.controlplane.settings import ControlPlaneSettings
@@ -128,7 +129,7 @@ async def serve(
         front = Front(
             plane, sessions, Authenticator(Keyring(settings.keys_path, keys), settings.region)
         )
-        served = await stack.enter_async_context(_listen(front, sessions, settings.listen))
+        served = await stack.enter_async_context(_listen(front, sessions, settings))
         await asyncio.to_thread(replace_file, _endpoint(settings), f"{served}\n")
         ready(served)
         notifier.status(f"serving {served}")
@@ -199,24 +200,43 @@ async def _ensure_default_cluster(plane: Plane) -> None:
 
 
 @asynccontextmanager
-async def _listen(front: Front, sessions: Sessions, listen: str) -> AsyncIterator[str]:
+async def _listen(
+    front: Front, sessions: Sessions, settings: ControlPlaneSettings
+) -> AsyncIterator[str]:
     async def close_sessions(_: web.Application) -> None:
         await sessions.close()
 
-    application = front.application()
+    peers = Peers(settings.max_connections_per_peer)
+    application = front.application(peers.answering)
     application.on_shutdown.append(close_sessions)
     runner = web.AppRunner(
         application, access_log=None, logger=log, shutdown_timeout=SHUTDOWN_TIMEOUT_S
     )
     await runner.setup()
+    try:
+        async with _open_server(settings.listen, peers.watch(_require(runner.server))) as url:
+            yield url
+    finally:
+        await runner.cleanup()
+
+
+def _require(server: web.Server | None) -> web.Server:
+    if server is None:
+        raise RuntimeError("aiohttp has set up no server")
+    return server
+
+
+@asynccontextmanager
+async def _open_server(listen: str, make: Callable[[], asyncio.Protocol]) -> AsyncIterator[str]:
+    """Accept connections while the body runs; give the URL."""
     parts = urlsplit(listen)
     host = parts.hostname or ""
     try:
-        try:
-            await web.TCPSite(runner, host, parts.port).start()
-        except OSError as error:
-            raise NotNowError(f"listen {listen}: {error.strerror}") from error
-        port = runner.addresses[0][1]
+        server = await asyncio.get_running_loop().create_server(make, host, parts.port)
+    except OSError as error:
+        raise NotNowError(f"listen {listen}: {error.strerror}") from error
+    try:
+        port = server.sockets[0].getsockname()[1]
         yield f"http://{f'[{host}]' if ':' in host else host}:{port}"
     finally:
-        await runner.cleanup()
+        server.close()

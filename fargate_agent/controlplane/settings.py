@@ -82,6 +82,8 @@ class ControlPlaneSettings(FileSettings):
     """Clusters whose tasks may be what Fargate refuses and this machine can do."""
     agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
     """RunTask waits for an agent that was lost no longer ago than this, as if it restarts."""
+    max_connections_per_peer: Annotated[int, Field(ge=1)] = 512
+    """Connections of one address. One more closes the one that has done nothing for longest."""
     heartbeat_s: Annotated[float, Field(gt=0)] = 30
     resend_s: Annotated[float, Field(gt=0)] = 10
     """When a message to an agent that was not acknowledged is sent again."""
