@@ -351,7 +351,7 @@ def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -
 def _describe_machine(settings: AgentSettings) -> Registration:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Registration(
-        cluster=settings.cluster,
+        clusters=settings.clusters,
         cpu_units=1024 * (os.cpu_count() or 1),
         memory_mib=memory_bytes // (1024 * 1024),
         arn_file=settings.state_dir / ARN_FILE,

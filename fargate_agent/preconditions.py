@@ -2,6 +2,7 @@
 
 import fcntl
 import grp
+import logging
 import os
 import pwd
 import re
@@ -18,6 +19,8 @@ from fargate_agent.runtime.cgroupdriver import (
     read_cgroup_drivers,
 )
 from fargate_agent.settings import AgentKey, AgentSettings, read_key_file
+
+log = logging.getLogger(__name__)
 
 OLDEST_CONTAINERD: Final = (1, 6)
 """Major and minor version; the agent is tested with nothing older."""
@@ -38,6 +41,14 @@ def check_settings(settings: AgentSettings) -> None:
         AgentError: it could not.
         SettingsError: the file of the key is wrong.
     """
+    if settings.cluster is not None:
+        log.warning(
+            'the setting "cluster" is the old name of "clusters": this agent takes the tasks of '
+            'cluster %s alone; write clusters = ["%s"], or remove the setting to take those of '
+            "every cluster",
+            settings.cluster,
+            settings.cluster,
+        )
     read_key(settings)
     find_group(settings.socket_group)
     find_logger_user(settings.logger_user)

@@ -3,17 +3,21 @@
 An unknown key is an error that names it, in the file as in the environment.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fargate_agent.settings_file import FileSettings, read_document, read_settings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
 """Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`."""
+
+CLUSTER_NAME: Final = r"[A-Za-z0-9_-]{1,255}"
+"""Source: ECS API, CreateCluster.clusterName."""
 
 ENV_PREFIX: Final = "FARGATE_AGENT_"
 CONFIG_VARIABLE: Final = f"{ENV_PREFIX}CONFIG"
@@ -39,7 +43,11 @@ class AgentSettings(FileSettings):
     key_file: Path | None = None
     """A TOML file with `access_key_id` and `secret_access_key`, for root's eyes only."""
     region: str = "us-east-1"
-    cluster: str = "default"
+    clusters: Annotated[tuple[str, ...], NoDecode] = ()
+    """The clusters whose tasks may run here. Empty: every cluster. Comma-separated in the
+    environment."""
+    cluster: str | None = None
+    """Old name of `clusters`, for one cluster."""
     socket: Path = Path("/run/fargate-agent/agent.sock")
     """Where `fargate logs` and `fargate images` talk to the agent; mode 0600."""
     socket_group: str | None = None
@@ -97,12 +105,29 @@ class AgentSettings(FileSettings):
     """How long the local copy outlives its task."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    @field_validator("insecure_registries", "log_host_paths", mode="before")
+    @field_validator("clusters", "insecure_registries", "log_host_paths", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("clusters")
+    @classmethod
+    def _check_clusters(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for name in value:
+            if not re.fullmatch(CLUSTER_NAME, name):
+                raise ValueError("must be names of clusters, such as default")
+        return tuple(dict.fromkeys(value))
+
+    @model_validator(mode="after")
+    def _take_over_cluster(self) -> "AgentSettings":
+        """Let `cluster` pin the agent as it did before there was `clusters`."""
+        if self.cluster is not None:
+            if self.clusters:
+                raise ValueError("cluster is the old name of clusters: remove it")
+            self.clusters = (self.cluster,)
+        return self
 
 
 class AgentKey(BaseModel):

@@ -9,7 +9,7 @@ import random
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import aiohttp
@@ -19,6 +19,7 @@ from fargate_agent.acs.api import ControlPlane, ControlPlaneError, ControlPlaneU
 from fargate_agent.acs.backoff import backoff_delays_s
 from fargate_agent.acs.responder import Responder
 from fargate_agent.files import replace_file
+from fargate_agent.wire.arns import CLUSTERS, EVERY_CLUSTER
 from fargate_agent.wire.messages import Frame, parse_frame, render_frame
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,9 @@ MOST_DELAY_S: Final = 15
 class Registration:
     """How this machine presents itself."""
 
-    cluster: str
+    clusters: tuple[str, ...]
+    """Those whose tasks may run here; the first is where the agent registers. Empty: every one,
+    and the control plane's default cluster is where it registers."""
     cpu_units: int
     memory_mib: int
     arn_file: Path
@@ -91,13 +94,13 @@ class Session:
         instance_arn = await self._register()
         endpoint = await self._control_plane.call(
             "DiscoverPollEndpoint",
-            {"cluster": self._registration.cluster, "containerInstance": instance_arn},
+            {"cluster": _cluster_of(instance_arn), "containerInstance": instance_arn},
         )
         query = urlencode(
             {
                 "agentHash": "none",
                 "agentVersion": __version__,
-                "clusterArn": self._registration.cluster,
+                "clusterArn": _cluster_of(instance_arn),
                 "containerInstanceArn": instance_arn,
                 "dockerVersion": "containerd",
                 "protocolVersion": "2",
@@ -149,20 +152,32 @@ class Session:
         """Register once; the ARN is kept over restarts."""
         registration = self._registration
         known = await asyncio.to_thread(_read_text, registration.arn_file)
-        request = {
-            "cluster": registration.cluster,
+        request: dict[str, Any] = {
             "totalResources": [
                 {"name": "CPU", "type": "INTEGER", "integerValue": registration.cpu_units},
                 {"name": "MEMORY", "type": "INTEGER", "integerValue": registration.memory_mib},
+                {
+                    "name": CLUSTERS,
+                    "type": "STRINGSET",
+                    "stringSetValue": list(registration.clusters) or [EVERY_CLUSTER],
+                },
             ],
             "versionInfo": {"agentVersion": __version__, "dockerVersion": "containerd"},
-            **({"containerInstanceArn": known} if known else {}),
         }
+        if registration.clusters:
+            request["cluster"] = registration.clusters[0]
+        if known:
+            request["containerInstanceArn"] = known
         answer = await self._control_plane.call("RegisterContainerInstance", request)
         arn = str(answer["containerInstance"]["containerInstanceArn"])
         if arn != known:
             await asyncio.to_thread(_write_text, registration.arn_file, arn)
         return arn
+
+
+def _cluster_of(instance_arn: str) -> str:
+    """Return the name of the cluster in which an agent is registered."""
+    return instance_arn.split("/")[-2]
 
 
 def _parse(text: str) -> Frame | None:

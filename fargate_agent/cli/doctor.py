@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from fargate_agent.cli.agent import Agent
+from fargate_agent.cli.agents import list_agents
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.ecs import Ecs
 from fargate_agent.cli.failure import CliError
@@ -20,8 +21,11 @@ def examine(connection: Connection, *, as_json: bool) -> int:
     health: dict[str, Any] = {}
     broken: list[Finding] = []
     denied: list[Finding] = []
+    agents: list[str] = []
     try:
-        Ecs(connection).check()
+        ecs = Ecs(connection)
+        ecs.check()
+        agents = list_agents(ecs)
     except CliError as error:
         broken.append({"what": str(error), "effect": "no task can be started or stopped"})
     try:
@@ -35,7 +39,7 @@ def examine(connection: Connection, *, as_json: bool) -> int:
                 "effect": "no task starts here",
             }
         )
-    _show(health, [*broken, *denied], as_json=as_json)
+    _show(health, agents, [*broken, *denied], as_json=as_json)
     return 1 if broken else 0
 
 
@@ -44,15 +48,19 @@ async def _ask_agent(connection: Connection) -> tuple[dict[str, Any], list[Findi
         return await agent.health(), await agent.doctor()
 
 
-def _show(health: dict[str, Any], findings: list[Finding], *, as_json: bool) -> None:
+def _show(
+    health: dict[str, Any], agents: list[str], findings: list[Finding], *, as_json: bool
+) -> None:
     if as_json:
-        print_json({"health": health, "findings": findings})
+        print_json({"health": health, "agents": agents, "findings": findings})
         return
     if health:
         click.echo(
             f"agent {health.get('version')}, containerd {health.get('containerd')},"
             f" {health.get('cgroups')}; tasks: {health.get('tasks')}"
         )
+    for line in agents:
+        click.echo(line)
     for finding in findings:
         click.echo(f"{finding['what']}: {finding['effect']}")
     if not findings:

@@ -109,6 +109,21 @@ class Ecs:
             raise CliError(f"{len(matches)} tasks begin with {text!r}: {some}")
         return cluster, matches[0]
 
+    def describe_agents(self) -> list[dict[str, Any]]:
+        """Return the container instances of all clusters that aren't inactive."""
+        found: list[dict[str, Any]] = []
+        with _call("DescribeContainerInstances", self.endpoint):
+            clusters = self._client.get_paginator("list_clusters").paginate()
+            pages = self._client.get_paginator("list_container_instances")
+            for cluster in (arn for page in clusters for arn in page["clusterArns"]):
+                for page in pages.paginate(cluster=cluster):
+                    if arns := page["containerInstanceArns"]:
+                        answer = self._client.describe_container_instances(
+                            cluster=cluster, containerInstances=arns
+                        )
+                        found += answer["containerInstances"]
+        return found
+
     def check(self) -> None:
         """Return when the control plane has answered a signed call."""
         with _call("DescribeClusters", self.endpoint):

@@ -79,11 +79,16 @@ def _plan_request(arn: str, overrides: dict[str, Any], options: RunOptions) -> d
 
 def _refuse_failures(failures: Sequence[Failure], started: Sequence[Task]) -> None:
     if failures or not started:
-        reasons = {failure.get("reason", "no reason given") for failure in failures}
+        reasons = {_explain(failure) for failure in failures}
         text = "RunTask: " + ("; ".join(sorted(reasons)) or "no task was started")
         if started:
             text += f" ({len(started)} started: {', '.join(map(task_id, started))})"
         raise CliError(text)
+
+
+def _explain(failure: Failure) -> str:
+    reason, detail = failure.get("reason", "no reason given"), failure.get("detail")
+    return f"{reason.removesuffix('.')}. {detail}" if detail else reason
 
 
 def _show_started(answer: TasksAnswer, *, as_json: bool) -> None:

@@ -3,6 +3,11 @@
 import re
 from typing import Final, NamedTuple
 
+CLUSTERS: Final = "CLUSTERS"
+"""Name of the resource, a set of names, that says whose tasks an agent takes. Not in ECS: ours."""
+EVERY_CLUSTER: Final = "*"
+"""In that set: the agent takes those of every cluster."""
+
 _TASK_ARN: Final = re.compile(
     r"arn:aws[a-z-]*:ecs:[a-z0-9-]+:\d{12}:task/(?P<cluster>[A-Za-z0-9_-]{1,255})/(?P<id>[0-9a-f-]{32,36})"
 )

@@ -8,13 +8,13 @@ import pytest
 
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane
-from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, details, run
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, details, reasons, run
 
 
 def test_run_without_an_agent_says_that_there_is_no_capacity(registered: Any) -> None:
     answer = run(registered)
 
-    assert (answer["tasks"], answer["failures"]) == ([], [{"reason": NO_CAPACITY}])
+    assert (answer["tasks"], reasons(answer)) == ([], [NO_CAPACITY])
 
 
 async def test_agent_that_is_away_for_a_moment_is_waited_for(
@@ -50,7 +50,7 @@ async def test_instance_that_is_full_takes_no_more_unless_overcommitted(
 
     answer = await asyncio.to_thread(run, ecs, count=3)
 
-    assert (len(answer["tasks"]), answer["failures"]) == (2, [{"reason": NO_CAPACITY}])
+    assert (len(answer["tasks"]), reasons(answer)) == (2, [NO_CAPACITY])
     await agent.disconnect()
 
 

@@ -9,7 +9,7 @@ from botocore.exceptions import ClientError
 from fargate_agent.wire.messages import TaskManifestMessage
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane
-from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, kind_of, run
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, kind_of, reasons, run
 
 UNKNOWN = f"arn:aws:ecs:us-east-1:000000000000:container-instance/default/{'0' * 32}"
 RESOURCES: list[dict[str, Any]] = [
@@ -154,7 +154,7 @@ async def test_drained_instance_takes_no_new_task_and_goes_on_with_its_own(
     accepted = await asyncio.to_thread(run, registered)
 
     assert changed["containerInstances"][0]["status"] == "DRAINING"
-    assert refused["failures"] == [{"reason": NO_CAPACITY}]
+    assert reasons(refused) == [NO_CAPACITY]
     assert (await asyncio.to_thread(describe_task, registered, first))["lastStatus"] == "RUNNING"
     assert len(accepted["tasks"]) == 1
 

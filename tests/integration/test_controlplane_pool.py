@@ -16,7 +16,7 @@ from fargate_agent.wire.messages import (
 )
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane, make_ec2
-from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, run
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, reasons, run
 from tests.fixtures.postgres import change_database
 
 
@@ -79,7 +79,7 @@ async def test_instance_for_one_task_takes_one_and_is_retired_after_it(
         second = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
         assert (await again.take())["arn"] == second
 
-    assert refused["failures"] == [{"reason": NO_CAPACITY}]
+    assert reasons(refused) == [NO_CAPACITY]
     assert first != second
 
 
@@ -114,7 +114,7 @@ async def test_tasks_of_a_silent_agent_are_shown_disconnected_until_it_is_back(
     async with again:
         back = await wait_until(plane, made, connectivity="CONNECTED")
 
-    assert refused["failures"] == [{"reason": NO_CAPACITY}]
+    assert reasons(refused) == [NO_CAPACITY]
     assert lost["lastStatus"] == "RUNNING"
     assert running["version"] < lost["version"] < back["version"]
 
@@ -216,4 +216,8 @@ async def remaining(plane: ControlPlane, instance_arn: str) -> dict[str, int]:
         plane.client().describe_container_instances, containerInstances=[instance_arn]
     )
     shown = answer["containerInstances"][0]["remainingResources"]
-    return {resource["name"]: resource["integerValue"] for resource in shown}
+    return {
+        resource["name"]: resource["integerValue"]
+        for resource in shown
+        if "integerValue" in resource
+    }

@@ -16,6 +16,7 @@ from tests.fixtures.ecs import (
     create_service,
     describe_service,
     describe_task,
+    reasons,
     refusal,
     run,
     running,
@@ -142,7 +143,7 @@ async def test_task_that_is_stopping_keeps_its_room_until_it_has_stopped(
     await agent.submit(arn, "STOPPED")
     afterwards = await asyncio.to_thread(run, ecs)
 
-    assert (meanwhile["tasks"], meanwhile["failures"]) == ([], [{"reason": NO_CAPACITY}])
+    assert (meanwhile["tasks"], reasons(meanwhile)) == ([], [NO_CAPACITY])
     assert len(afterwards["tasks"]) == 1
     await agent.disconnect()
 

@@ -12,6 +12,7 @@ from tests.fixtures.controlplane import ControlPlane, StartControlPlane
 from tests.fixtures.ecs import (
     APP,
     FARGATE,
+    NO_AGENT,
     NO_CAPACITY,
     create_service,
     describe_service,
@@ -128,7 +129,7 @@ async def test_task_without_a_place_is_told_once(
         {
             "eventType": "ERROR",
             "eventName": "SERVICE_TASK_PLACEMENT_FAILURE",
-            "reason": NO_CAPACITY,
+            "reason": f"{NO_CAPACITY}. {NO_AGENT}",
             "createdAt": failure["detail"]["createdAt"],
         },
     )

@@ -14,6 +14,7 @@ from tests.fixtures.controlplane import ControlPlane, ControlPlaneProcess, Start
 from tests.fixtures.ecs import (
     FARGATE,
     NETWORK,
+    NO_AGENT,
     NO_CAPACITY,
     create_service,
     describe_service,
@@ -113,7 +114,7 @@ async def test_service_without_an_agent_says_so_and_starts_when_one_comes(
     async with SimulatedAgent(plane) as agent, at_work(agent):
         await asyncio.to_thread(wait_for_service, ecs, "services_stable")
 
-    assert said == [f"(service web) was unable to place a task. Reason: {NO_CAPACITY}."]
+    assert said == [f"(service web) was unable to place a task. Reason: {NO_CAPACITY}. {NO_AGENT}"]
 
 
 async def test_service_moves_its_tasks_off_a_drained_instance(

@@ -52,9 +52,35 @@ def test_list_of_the_environment_is_comma_separated(
     assert read_agent_settings(file).insecure_registries == ("a:1", "b")
 
 
+def test_agent_serves_every_cluster_unless_it_is_pinned(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert read_agent_settings(file).clusters == ()
+
+    monkeypatch.setenv("FARGATE_AGENT_CLUSTERS", "prod, stage,prod")
+
+    assert read_agent_settings(file).clusters == ("prod", "stage")
+
+
+def test_old_setting_of_one_cluster_still_pins_the_agent(file: Path) -> None:
+    file.write_text('cluster = "default"\n')
+
+    assert read_agent_settings(file).clusters == ("default",)
+
+
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
+        pytest.param(
+            'clusters = ["a", "b c"]\n',
+            ":1: clusters: must be names of clusters, such as default",
+            id="no name of a cluster",
+        ),
+        pytest.param(
+            'cluster = "a"\nclusters = ["b"]\n',
+            ": cluster is the old name of clusters: remove it",
+            id="old and new name",
+        ),
         pytest.param(
             '# one\n\nregoin = "x"\n',
             ":3: regoin: unknown setting; did you mean region?",

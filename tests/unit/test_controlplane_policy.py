@@ -365,3 +365,28 @@ def test_reference_into_another_cluster_is_refused() -> None:
 def test_tags_of_an_old_arn_are_refused() -> None:
     with pytest.raises(ApiError, match="Long arn format must be used"):
         find("TagResource", {"resourceArn": f"{ARN}:task/{TASK_ID}"})
+
+
+@pytest.mark.parametrize(
+    ("allowed", "denied", "decision"),
+    [
+        pytest.param("*", None, ALLOWED, id="anything"),
+        pytest.param(f"{ARN}:cluster/*", None, ALLOWED, id="every cluster"),
+        pytest.param(f"{ARN}:cluster/prod", None, NOT_ALLOWED, id="one"),
+        pytest.param(f"{ARN}:cluster/p*", None, NOT_ALLOWED, id="some"),
+        pytest.param(f"{ARN}:cluster/?", None, NOT_ALLOWED, id="of one character"),
+        pytest.param("*", f"{ARN}:cluster/prod", DENIED, id="all but one"),
+        pytest.param("*", "arn:aws:ecs:*:*:cluster/prod", DENIED, id="in any region"),
+        pytest.param("*", f"{ARN}:*prod", DENIED, id="by its end"),
+        pytest.param("*", f"{ARN}:cl*", DENIED, id="by its beginning"),
+        pytest.param("*", f"{ARN}:task/prod/*", ALLOWED, id="no cluster"),
+        pytest.param("*", "arn:aws:ecs:eu-west-1:*:cluster/prod", ALLOWED, id="in another region"),
+    ],
+)
+def test_every_cluster_is_allowed_only_if_none_is_left_out(
+    allowed: str, denied: str | None, decision: Decision
+) -> None:
+    statements = [allow("*", allowed), *([] if denied is None else [deny("*", denied)])]
+    found = policy(*statements).decide("ecs:RegisterContainerInstance", f"{ARN}:cluster/*", {})
+
+    assert found is decision

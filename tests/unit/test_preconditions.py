@@ -76,6 +76,14 @@ def test_key_of_the_file_will_do(tmp_path: Path) -> None:
     check_settings(AgentSettings(key_file=file))
 
 
+def test_old_name_of_a_setting_is_said_with_the_new_one(caplog: pytest.LogCaptureFixture) -> None:
+    settings = AgentSettings(access_key_id="AKIA", secret_access_key="s", cluster="prod")
+
+    check_settings(settings)
+
+    assert 'write clusters = ["prod"], or remove the setting' in caplog.text
+
+
 def test_key_file_that_is_not_read_may_be_missing() -> None:
     settings = AgentSettings(
         key_file=Path("/nowhere/key.toml"), access_key_id="AKIA", secret_access_key="s"

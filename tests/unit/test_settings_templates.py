@@ -16,6 +16,10 @@ AGENT: Final = SYSTEMD / "agent.toml"
 CONTROL_PLANE: Final = SYSTEMD / "control-plane.toml"
 SET: Final = {"key_file": "/etc/fargate/agent-key.toml", "socket_group": "fargate"}
 """What an installed agent has other than by default."""
+OLD: Final[dict[type[AgentSettings | ControlPlaneSettings], set[str]]] = {
+    AgentSettings: {"cluster"}
+}
+"""Names that are still read and not recommended any more."""
 
 _COMMENTED: Final = re.compile(r"^# (\w+ = .*|\[\[\w+\]\])$", re.MULTILINE)
 
@@ -40,9 +44,10 @@ def test_every_setting_is_there_with_its_default(
     told = model.model_validate(values)
     defaults = model.model_construct()
 
-    assert values.keys() == model.model_fields.keys()
+    recommended = model.model_fields.keys() - OLD.get(model, set())
+    assert values.keys() == recommended
     examples = {"subnets", "security_groups", "shim_loggers_dir"} | SET.keys()
-    for name in model.model_fields.keys() - examples:
+    for name in recommended - examples:
         default = getattr(defaults, name)
         assert default is None or getattr(told, name) == default, name
 

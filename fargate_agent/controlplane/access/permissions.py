@@ -15,6 +15,7 @@ from typing import Final
 
 from fargate_agent.controlplane.access.auth import Caller
 from fargate_agent.controlplane.access.policy import ANY_REVISION, Context, Decision
+from fargate_agent.controlplane.agents.served import find_served
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.names import Arns, wrong_cluster
 from fargate_agent.controlplane.validate import Json
@@ -140,6 +141,12 @@ def _anything_in_cluster(asked: Asked) -> Targets:
 
 def _cluster(asked: Asked) -> Targets:
     return [Target(asked.cluster_arn(asked.cluster))]
+
+
+def _clusters_served(asked: Asked) -> Targets:
+    """An agent needs permission for each cluster whose tasks it wants, beside its own."""
+    served = find_served(asked.request) or []
+    return [*_cluster(asked), *(Target(asked.cluster_arn(name)) for name in served)]
 
 
 def _clusters(asked: Asked) -> Targets:
@@ -297,7 +304,7 @@ TARGETS: Final[Mapping[str, Callable[[Asked], Targets]]] = {
     "ListAttributes": _cluster,
     "ListContainerInstances": _cluster,
     "PutAttributes": _attributes,
-    "RegisterContainerInstance": _cluster,
+    "RegisterContainerInstance": _clusters_served,
     "SubmitAttachmentStateChanges": _cluster,
     "SubmitContainerStateChange": _cluster,
     "SubmitTaskStateChange": _cluster,

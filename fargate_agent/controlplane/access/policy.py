@@ -22,6 +22,9 @@ Context = Mapping[str, str]
 ANY_REVISION: Final = ":*"
 """Ends the ARN of a task definition whose revision the request leaves open."""
 
+EVERY_CLUSTER: Final = ":cluster/*"
+"""Ends the ARN that stands for all clusters, those included that are made later."""
+
 CONDITION_KEYS: Final = (
     "ecs:cluster",
     "ecs:service",
@@ -91,7 +94,8 @@ class Statement:
         )
 
     def _concerns(self, resource: str) -> bool:
-        # Of an open revision an allow must hold whichever it becomes, and a deny if it may be one.
+        # Of an open revision, and of every cluster, an allow must hold whatever is meant in the
+        # end, and a deny if it may be meant.
         cautious = _covers if self.allows != self.other_resources else _touches
         found = any(cautious(pattern, resource) for pattern in self.resources)
         return found != self.other_resources
@@ -243,10 +247,10 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _covers(pattern: str, resource: str) -> bool:
-    """Whether the pattern means the resource, whichever revision it turns out to be."""
-    if not resource.endswith(ANY_REVISION):
+    """Whether the pattern means the resource, whatever it turns out to be."""
+    if not resource.endswith((ANY_REVISION, EVERY_CLUSTER)):
         return _matches_arn(pattern, resource)
-    # a `?` in the pattern would take the one `*` for a revision
+    # a `?` in the pattern would take the one `*` for a revision or a name
     return _matches_arn(pattern, resource) and _matches_arn(pattern, f"{resource}*")
 
 
@@ -254,11 +258,21 @@ def _touches(pattern: str, resource: str) -> bool:
     """Whether the pattern may mean the resource."""
     if _matches_arn(pattern, resource):
         return True
+    if resource.endswith(EVERY_CLUSTER):
+        return _touches_cluster(pattern, resource)
     if not resource.endswith(ANY_REVISION):
         return False
     end = ":" if ":" in _split_arn(pattern)[-1] else "*"
     stem, _, _ = pattern.rpartition(end)
     return _matches_arn(f"{stem}{ANY_REVISION if end == ':' else '*'}", resource)
+
+
+def _touches_cluster(pattern: str, every: str) -> bool:
+    """Whether the pattern may mean a cluster: what is literal in it is no other resource."""
+    *place, name = _split_arn(pattern)
+    *here, kind = _split_arn(every.removesuffix("*"))
+    literal = re.split(r"[*?]", name, maxsplit=1)[0]
+    return all(map(_glob, place, here)) and (literal.startswith(kind) or kind.startswith(literal))
 
 
 def _matches_arn(pattern: str, arn: str) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.leases import has_lease
+from fargate_agent.controlplane.agents.served import serves
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
@@ -54,11 +55,10 @@ class RegisteredAgents(InstanceProvider):
 
 
 async def find_usable(plane: Plane, session: AsyncSession, cluster: str) -> list[ContainerInstance]:
-    """Return the connected instances that take tasks, as far as they have room."""
-    chosen = select(ContainerInstance).where(
-        ContainerInstance.cluster == cluster, *_is_usable(plane.settings.capacity_mode)
-    )
-    return list(await session.scalars(chosen.order_by(ContainerInstance.registered_at)))
+    """Return the connected instances that take tasks of a cluster, if they have room."""
+    chosen = select(ContainerInstance).where(*_is_usable(plane.settings.capacity_mode))
+    found = await session.scalars(chosen.order_by(ContainerInstance.registered_at))
+    return [instance for instance in found if serves(instance, cluster)]
 
 
 def choose_instance(

@@ -15,8 +15,10 @@ from typing import Final
 from sqlalchemy import Select, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import defer
 
 from fargate_agent.controlplane.agents.leases import is_running, next_lease
+from fargate_agent.controlplane.agents.served import serves
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
@@ -73,7 +75,7 @@ def expect(session: AsyncSession, instance: ContainerInstance) -> None:
 
 
 async def wait_for_agent(plane: Plane, cluster: str) -> None:
-    """Return when an agent of the cluster is connected; at once if none is even registered.
+    """Return when an agent that serves the cluster is connected; at once if none is registered.
 
     An agent that restarts is away for a moment; after `agent_grace_s` it counts as gone. When this
     process has just started, all of them may be about to come.
@@ -83,7 +85,7 @@ async def wait_for_agent(plane: Plane, cluster: str) -> None:
             while True:
                 news.clear()
                 async with plane.store.read() as session:
-                    leases = (await session.scalars(_leases(cluster))).all()
+                    leases = await _read_leases(session, cluster)
                 newest = max([*leases, plane.started_at]) if leases else 0.0
                 if any(is_running(lease) for lease in leases):
                     return
@@ -145,10 +147,10 @@ async def _tell_tasks(
             lifecycle.note_connected(task, connected=connected)
 
 
-def _leases(cluster: str) -> Select[float]:
-    return select(ContainerInstance.connected_until).where(
-        ContainerInstance.cluster == cluster, ContainerInstance.status == "ACTIVE"
-    )
+async def _read_leases(session: AsyncSession, cluster: str) -> list[float]:
+    active = select(ContainerInstance).where(ContainerInstance.status == "ACTIVE")
+    found = await session.scalars(active.options(defer(ContainerInstance.document)))
+    return [instance.connected_until for instance in found if serves(instance, cluster)]
 
 
 def _silent(plane: Plane) -> Select[ContainerInstance]:

@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.connections import expect
 from fargate_agent.controlplane.agents.leases import is_running
+from fargate_agent.controlplane.agents.served import find_served
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter
 from fargate_agent.controlplane.names import new_id
@@ -24,7 +25,8 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
     """Register an agent; one that names its `containerInstanceArn` is registered again.
 
     An ARN that this control plane has forgotten is taken up again: the manifest that follows tells
-    the agent which of its tasks are still wanted. Tags are added to those that operators have put.
+    the agent which of its tasks are still wanted. One of another cluster moves to this one, with
+    the tasks that it has. Tags are added to those that operators have put.
     """
     request = call.request
     check_tags(request.get("tags", []))
@@ -38,10 +40,11 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
         resource.get("name"): resource.get("integerValue")
         for resource in request.get("totalResources", [])
     }
+    clusters = find_served(request)
     async with plane.store.write() as session:
         cluster = await find_cluster(plane, session, request)
         arn = request.get("containerInstanceArn")
-        instance_id = plane.arns.parse_container_instance(arn, cluster) if arn else new_id()
+        instance_id = _parse_known(plane, arn) if arn else new_id()
         instance = await session.get(ContainerInstance, instance_id)
         if instance is not None and instance.status == "INACTIVE":
             instance_id, instance = new_id(), None  # it was retired, and the agent goes on
@@ -61,7 +64,7 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
             )
             session.add(instance)
         check_owner(instance, call.caller.access_key_id)
-        _check_cluster(instance, cluster)
+        instance.cluster, instance.clusters = cluster, clusters
         instance.cpu_units = resources.get("CPU")
         instance.memory_mib = resources.get("MEMORY")
         instance.storage_gib = resources.get("STORAGE")
@@ -72,6 +75,12 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
         expect(session, instance)
         shown = await render_instance(plane, session, instance)
     return {"containerInstance": shown}
+
+
+def _parse_known(plane: Plane, arn: str) -> str:
+    """Return the id of an instance that was registered, be it in another cluster than now."""
+    _, _, path = arn.partition(":container-instance/")
+    return plane.arns.parse_container_instance(arn, path.rpartition("/")[0])
 
 
 def _check_document(document: Json) -> None:

@@ -26,7 +26,8 @@ class ClusterCounts:
     """What is in a cluster and not over yet."""
 
     instances: int
-    """Container instances, active or draining."""
+    """Container instances that are registered here, active or draining. Those that serve the
+    cluster and are registered in another don't count: a cluster of Fargate has none."""
     running: int
     pending: int
     """Tasks."""
@@ -39,10 +40,9 @@ async def count_cluster(session: AsyncSession, cluster: str) -> ClusterCounts:
     instances = select(ContainerInstance.id).where(
         ContainerInstance.cluster == cluster, ContainerInstance.status != "INACTIVE"
     )
-    # by instance, as the index of the live tasks is
     tasks = (
         select(Task.last_status, func.count())
-        .where(Task.instance_id.in_(instances), LIVE)
+        .where(Task.cluster == cluster, LIVE)
         .group_by(Task.last_status)
     )
     services = (

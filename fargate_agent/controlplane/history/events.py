@@ -15,6 +15,8 @@ from fargate_agent.controlplane.validate import Json
 TASK_STATE_CHANGE: Final = "ECS Task State Change"
 SERVICE_ACTION: Final = "ECS Service Action"
 DEPLOYMENT_STATE_CHANGE: Final = "ECS Deployment State Change"
+PLACEMENT_FAILURE: Final = "Fargate Task Placement Failure"
+"""Ours: ECS has no event for tasks that RunTask could not place."""
 
 _ENI_ATTACHMENT: Final = "eni"
 """What ENI attachments are called in events; DescribeTasks says ElasticNetworkInterface."""
@@ -34,6 +36,21 @@ def render_task_event(plane: Plane, task: Task, now: float) -> Event:
     return Event(
         at=now, cluster=task.cluster, kind=TASK_STATE_CHANGE, subject=task.id, detail=detail
     )
+
+
+def render_placement_failure(
+    plane: Plane, cluster: str, definition_arn: str, failure: Json, now: float
+) -> Event:
+    """Return the event that says why RunTask has made fewer tasks than it was asked for."""
+    detail: Json = {
+        "eventType": "ERROR",
+        "eventName": "TASK_PLACEMENT_FAILURE",
+        "clusterArn": plane.arns.cluster(cluster),
+        "taskDefinitionArn": definition_arn,
+        "reason": ". ".join(filter(None, (failure["reason"], failure.get("detail")))),
+        "createdAt": render_time(now),
+    }
+    return Event(at=now, cluster=cluster, kind=PLACEMENT_FAILURE, subject=cluster, detail=detail)
 
 
 def render_envelope(event: Event, arns: Arns) -> Json:

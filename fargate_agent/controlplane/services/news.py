@@ -32,14 +32,15 @@ _LEVELS: Final = {"SERVICE_STEADY_STATE": "INFO", "SERVICE_TASK_PLACEMENT_FAILUR
 _DEPLOYMENT_LEVELS: Final = {"SERVICE_DEPLOYMENT_FAILED": "ERROR"}
 
 
-def tell(service: Service, text: str) -> bool:
+def tell(service: Service, text: str, detail: str = "") -> bool:
     """Add an event to those of the service; return whether it is news.
 
-    What the newest one says already isn't said again.
+    What the newest one says already isn't said again, nor is the same with another detail.
     """
     message = f"(service {service.name}) {text}"
-    if service.events and service.events[0]["message"] == message:
+    if service.events and service.events[0]["message"].startswith(message):
         return False
+    message = f"{message} {detail}".strip()
     event = {"id": new_uuid(), "createdAt": round(time.time(), 3), "message": message}
     service.events = [event, *service.events][:MAX_EVENTS]
     return True
@@ -69,10 +70,14 @@ def tell_inconsistent(plane: Plane, session: AsyncSession, service: Service) -> 
     note_action(plane, session, service, "SERVICE_TASK_START_IMPAIRED")
 
 
-def tell_not_placed(plane: Plane, session: AsyncSession, service: Service, reason: str) -> None:
-    """Say that a task could not be started, and why."""
-    if tell(service, f"was unable to place a task. Reason: {reason.removesuffix('.')}."):
-        note_action(plane, session, service, "SERVICE_TASK_PLACEMENT_FAILURE", reason=reason)
+def tell_not_placed(
+    plane: Plane, session: AsyncSession, service: Service, reason: str, detail: str = ""
+) -> None:
+    """Say that a task could not be started, and why; `detail` may change from try to try."""
+    text = f"was unable to place a task. Reason: {reason.removesuffix('.')}."
+    if tell(service, text, detail):
+        whole = f"{reason.removesuffix('.')}. {detail}" if detail else reason
+        note_action(plane, session, service, "SERVICE_TASK_PLACEMENT_FAILURE", reason=whole)
 
 
 def note_action(

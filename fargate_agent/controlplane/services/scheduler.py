@@ -222,7 +222,9 @@ async def _start_tasks(plane: Plane, session: AsyncSession, view: _View, count: 
     view.tasks.extend(tasks)
     news.tell_started(service, [task.id for task in tasks])
     if failures and time.time() >= plane.started_at + plane.settings.agent_grace_s:
-        news.tell_not_placed(plane, session, service, failures[0]["reason"])
+        failure = failures[0]
+        detail = failure.get("detail", "")
+        news.tell_not_placed(plane, session, service, failure["reason"], detail)
     return not failures
 
 

@@ -80,6 +80,9 @@ class ContainerInstance(Base):
 
     id: Mapped[str] = mapped_column(primary_key=True)
     cluster: Mapped[str] = mapped_column(ForeignKey("clusters.name"))
+    """Where it is registered, described and drained."""
+    clusters: Mapped[list[Any] | None] = mapped_column(JSON(none_as_null=True))
+    """Whose tasks it takes, `*` for every cluster's; None: those of `cluster` alone."""
     access_key_id: Mapped[str]
     """The key it registered with: no other may speak for it."""
     status: Mapped[str] = mapped_column(default="ACTIVE")
@@ -209,6 +212,12 @@ class Task(Base):
         Index(
             "tasks_live",
             "instance_id",
+            sqlite_where=text("last_status != 'STOPPED'"),
+            postgresql_where=text("last_status != 'STOPPED'"),
+        ),
+        Index(
+            "tasks_live_of_cluster",
+            "cluster",
             sqlite_where=text("last_status != 'STOPPED'"),
             postgresql_where=text("last_status != 'STOPPED'"),
         ),

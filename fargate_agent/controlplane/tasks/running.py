@@ -15,14 +15,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
 from fargate_agent.controlplane.agents.connections import wait_for_agent
+from fargate_agent.controlplane.agents.shortage import explain_shortage
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
+from fargate_agent.controlplane.history.events import render_placement_failure
 from fargate_agent.controlplane.names import new_id, new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Task
-from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.state.store import add_event, announce
 from fargate_agent.controlplane.tasks.changes import changing, note_task, task_not_found
 from fargate_agent.controlplane.tasks.launch import Launch, check_runnable, plan_launch
 from fargate_agent.controlplane.tasks.lifecycle import STOPPED_BY_USER, request_stop
@@ -68,6 +70,8 @@ async def run_task(plane: Plane, call: Call) -> Json:
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
             return replay
         tasks, failures = await make_tasks(plane, session, launch)
+        if failures:
+            _note_failure(plane, session, launch, failures[0])
         if tasks and "clientToken" in request:
             await session.merge(
                 ClientToken(
@@ -126,13 +130,13 @@ async def make_tasks(
     """
     usable = await find_usable(plane, session, launch.cluster)
     if choose_instance(plane, usable, launch.size) is None:
-        return [], _fail(launch.count, NO_CAPACITY)
+        return [], await _fail_for_room(session, launch, launch.count)
     enis = await plane.vpc.provision(session, launch.count, launch.subnets, launch.security_groups)
     tasks: list[Task] = []
     for eni in enis:
         instance = choose_instance(plane, usable, launch.size)
         if instance is None:
-            return tasks, _fail(launch.count - len(tasks), NO_CAPACITY)
+            return tasks, await _fail_for_room(session, launch, launch.count - len(tasks))
         reserve(instance, launch.size)
         task = _render_row(plane, launch, instance, eni)
         session.add(task)
@@ -194,8 +198,19 @@ def _digest(request: Json) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def _fail(count: int, reason: str) -> list[Json]:
-    return [{"reason": reason} for _ in range(count)]
+def _note_failure(plane: Plane, session: AsyncSession, launch: Launch, failure: Json) -> None:
+    definition = plane.arns.task_definition(launch.definition.family, launch.definition.revision)
+    now = round(time.time(), 3)
+    add_event(session, render_placement_failure(plane, launch.cluster, definition, failure, now))
+
+
+async def _fail_for_room(session: AsyncSession, launch: Launch, count: int) -> list[Json]:
+    detail = await explain_shortage(session, launch.cluster, launch.size)
+    return _fail(count, NO_CAPACITY, detail=detail)
+
+
+def _fail(count: int, reason: str, **more: str) -> list[Json]:
+    return [{"reason": reason, **more} for _ in range(count)]
 
 
 def _render_row(plane: Plane, launch: Launch, instance: ContainerInstance, eni: Eni) -> Task:

@@ -1,0 +1,64 @@
+"""Why no agent takes a task: which cluster, how large a task, and what each agent has."""
+
+import time
+from collections.abc import Iterable
+from typing import Final
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from fargate_agent.controlplane.agents.leases import is_running
+from fargate_agent.controlplane.agents.served import serves
+from fargate_agent.controlplane.state.model import ContainerInstance
+from fargate_agent.controlplane.tasks.overrides import TaskSize
+
+MAX_NAMED: Final = 5
+"""Agents that are named; of others there is only the number."""
+
+
+async def explain_shortage(session: AsyncSession, cluster: str, size: TaskSize) -> str:
+    """Return a sentence for the owner of a task that found no place."""
+    known = select(ContainerInstance).where(ContainerInstance.status != "INACTIVE")
+    found = (await session.scalars(known.order_by(ContainerInstance.registered_at))).all()
+    serving = [instance for instance in found if serves(instance, cluster)]
+    asked = (
+        f"Cluster {cluster}, {size.cpu_units} CPU units, {size.memory_mib} MiB of memory, "
+        f"{size.ephemeral_storage_gib} GiB of storage"
+    )
+    if serving:
+        return f"{asked}: {_list(_describe(instance) for instance in serving)}."
+    if found:
+        return f"{asked}: none of {len(found)} registered agents serves this cluster."
+    return f"{asked}: no agent is registered."
+
+
+def _list(described: Iterable[str]) -> str:
+    every = list(described)
+    more = [f"and {len(every) - MAX_NAMED} more"] if len(every) > MAX_NAMED else []
+    return "; ".join([*every[:MAX_NAMED], *more])
+
+
+def _describe(instance: ContainerInstance) -> str:
+    return f"agent {instance.id}: {_find_hindrance(instance) or _render_free(instance)}"
+
+
+def _find_hindrance(instance: ContainerInstance) -> str | None:
+    if not is_running(instance.connected_until):
+        away_s = time.time() - instance.connected_until
+        return f"not connected for {away_s:.0f} s" if instance.connected_until else "not connected"
+    if instance.status != "ACTIVE":
+        return f"takes no new tasks ({instance.status})"
+    return None
+
+
+def _render_free(instance: ContainerInstance) -> str:
+    left = [
+        f"{max(total - reserved, 0)} {unit}"
+        for total, reserved, unit in (
+            (instance.cpu_units, instance.reserved_cpu_units, "CPU units"),
+            (instance.memory_mib, instance.reserved_memory_mib, "MiB of memory"),
+            (instance.storage_gib, instance.reserved_storage_gib, "GiB of storage"),
+        )
+        if total is not None
+    ]
+    return f"{', '.join(left)} free" if left else f"{instance.reserved_tasks} tasks"
