@@ -24,7 +24,7 @@ from fargate_agent.controlplane.access.keyring import Keyring
 from fargate_agent.controlplane.access.keys import Key, ensure_keys
 from fargate_agent.controlplane.agents.acs import Sessions
 from fargate_agent.controlplane.agents.capacity import RegisteredAgents, keep_warm
-from fargate_agent.controlplane.agents.connections import watch_silence
+from fargate_agent.controlplane.agents.connections import watch_agents
 from fargate_agent.controlplane.api import Front
 from fargate_agent.controlplane.clusters.clusters import ensure_cluster
 from fargate_agent.controlplane.errors import NotNowError, StartError
@@ -136,8 +136,7 @@ async def serve(
         notifier.ready()
         await first_of(
             _wait(stop),
-            sessions.renew(),
-            watch_silence(plane),
+            watch_agents(plane, sessions.renew),
             keep_warm(plane, RegisteredAgents()),
             forget_the_old(plane),
             scheduler.run(plane),

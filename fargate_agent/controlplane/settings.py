@@ -81,15 +81,18 @@ class ControlPlaneSettings(FileSettings):
     relaxed_clusters: tuple[str, ...] = ()
     """Clusters whose tasks may be what Fargate refuses and this machine can do."""
     agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
-    """RunTask waits for an agent that was lost no longer ago than this, as if it restarts."""
+    """RunTask waits for an agent that was lost no longer ago than this, as if it restarts. One that
+    is away for longer is shown as inactive until it is back."""
+    lost_task_timeout_s: Annotated[float, Field(gt=0)] = 600
+    """When an agent is away for so long its machine is taken for lost: its tasks are stopped."""
     max_connections_per_peer: Annotated[int, Field(ge=1)] = 512
     """Connections of one address. One more closes the one that has done nothing for longest."""
-    heartbeat_s: Annotated[float, Field(gt=0)] = 30
+    heartbeat_s: Annotated[float, Field(gt=0)] = 10
+    """How often an agent is spoken to, which it answers."""
     resend_s: Annotated[float, Field(gt=0)] = 10
     """When a message to an agent that was not acknowledged is sent again."""
-    agent_read_timeout_s: Annotated[float, Field(gt=0)] = 180
-    """A connection on which an agent is silent for so long is closed.
-    Source: amazon-ecs-agent, ecs-agent/acs/session/session.go, read deadline."""
+    agent_read_timeout_s: Annotated[float, Field(gt=0)] = 30
+    """A connection on which an agent is silent for so long is closed: its machine may be dead."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     @field_validator("listen")

@@ -33,6 +33,26 @@ async def test_agent_that_is_away_for_a_moment_is_waited_for(
     await agent.disconnect()
 
 
+async def test_agent_that_is_away_is_waited_for_if_the_others_have_no_room(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, agent_grace_s=15, overcommit=False)
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    full, away = SimulatedAgent(plane), SimulatedAgent(plane)
+    await full.register(totalResources=[{"name": "CPU", "type": "INTEGER", "integerValue": 128}])
+    await away.register()
+    await full.connect()
+    asked = asyncio.create_task(asyncio.to_thread(run, ecs))
+
+    await away.connect()
+
+    assert len((await asked)["tasks"]) == 1
+    await away.take()
+    for agent in (full, away):
+        await agent.disconnect()
+
+
 async def test_instance_that_is_full_takes_no_more_unless_overcommitted(
     start_control_plane: StartControlPlane,
 ) -> None:

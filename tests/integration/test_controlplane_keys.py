@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 
 from fargate_agent.cli.main import main
 from fargate_agent.controlplane.access import keyring
-from fargate_agent.controlplane.agents import acs
+from fargate_agent.controlplane.agents import connections
 from fargate_agent.controlplane.history import stream
 from fargate_agent.wire.messages import PayloadMessage
 from tests.fixtures.agents import SimulatedAgent
@@ -182,7 +182,7 @@ async def test_agent_whose_key_is_no_good_any_more_is_cut_off(
     start_control_plane: StartControlPlane,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(acs, "RENEW_EVERY_S", 0.05)
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.05)
     plane = await asyncio.to_thread(start_control_plane)
     ecs = plane.client()
     await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
@@ -198,7 +198,7 @@ async def test_agent_whose_key_is_no_good_any_more_is_cut_off(
 async def test_agent_whose_key_is_no_good_any_more_is_handed_no_task(
     open_keys: Path, start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(acs, "RENEW_EVERY_S", 3600)  # so the instance seems to be there
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 3600)  # so the instance seems to be there
     plane = await asyncio.to_thread(start_control_plane)
     ecs = plane.client()
     await asyncio.to_thread(ecs.register_task_definition, **FARGATE)

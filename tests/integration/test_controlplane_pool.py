@@ -16,7 +16,14 @@ from fargate_agent.wire.messages import (
 )
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane, make_ec2
-from tests.fixtures.ecs import FARGATE, NO_CAPACITY, describe_task, reasons, run
+from tests.fixtures.ecs import (
+    FARGATE,
+    NO_CAPACITY,
+    create_service,
+    describe_task,
+    reasons,
+    run,
+)
 from tests.fixtures.postgres import change_database
 
 
@@ -117,6 +124,112 @@ async def test_tasks_of_a_silent_agent_are_shown_disconnected_until_it_is_back(
     assert reasons(refused) == [NO_CAPACITY]
     assert lost["lastStatus"] == "RUNNING"
     assert running["version"] < lost["version"] < back["version"]
+
+
+async def test_agent_that_stays_away_is_inactive_until_it_is_back(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
+    plane = await start(start_control_plane, agent_grace_s=0.2)
+    ecs = plane.client()
+
+    async def look(arn: str) -> tuple[str, list[str], int]:
+        described = await asyncio.to_thread(
+            ecs.describe_container_instances, containerInstances=[arn]
+        )
+        listed = await asyncio.to_thread(ecs.list_container_instances)
+        counted = await asyncio.to_thread(ecs.describe_clusters)
+        status: str = described["containerInstances"][0]["status"]
+        arns: list[str] = listed["containerInstanceArns"]
+        return status, arns, counted["clusters"][0]["registeredContainerInstancesCount"]
+
+    async with SimulatedAgent(plane) as agent:
+        arn = agent.instance_arn
+        await asyncio.to_thread(
+            ecs.update_container_instances_state, containerInstances=[arn], status="DRAINING"
+        )
+    async with asyncio.timeout(10):
+        while (await look(arn))[0] != "INACTIVE":
+            await asyncio.sleep(0.02)
+    gone = await look(arn)
+    again = SimulatedAgent(plane)
+    again.instance_arn = arn
+    async with again:
+        await again.receive(TaskManifestMessage)
+        back = await look(arn)
+
+    assert gone == ("INACTIVE", [], 0)
+    assert back == ("DRAINING", [arn], 1)
+
+
+async def test_tasks_of_a_machine_that_is_lost_end_and_do_not_go_on_when_it_is_back(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
+    plane = await start(start_control_plane, agent_grace_s=0.1, lost_task_timeout_s=0.5)
+    ecs = plane.client()
+    agent = SimulatedAgent(plane)
+    await agent.register(totalResources=resources(8192, 16384))
+    await agent.connect()
+    arns = [(await asyncio.to_thread(run, ecs))["tasks"][0]["taskArn"] for _ in range(2)]
+    for _ in arns:
+        await agent.bring_up(await agent.take())
+    await asyncio.to_thread(ecs.stop_task, task=arns[1], reason="by hand")
+    await agent.disconnect()
+
+    lost, stopped = [await wait_until(plane, arn, lastStatus="STOPPED") for arn in arns]
+    interfaces = await asyncio.to_thread(make_ec2(plane).describe_network_interfaces)
+    free = await remaining(plane, agent.instance_arn)
+    again = SimulatedAgent(plane)
+    again.instance_arn = agent.instance_arn
+    async with again:
+        manifest = await again.receive(TaskManifestMessage)
+        await again.send(ask_to_stop(manifest, arns[0]))
+        verified = await again.receive(TaskStopVerificationAck)
+
+    assert (lost["stopCode"], lost["stoppedReason"]) == (
+        "TerminationNotice",
+        "The agent that ran the task is gone: its machine is taken for lost.",
+    )
+    assert (stopped["stopCode"], stopped["stoppedReason"]) == ("UserInitiated", "by hand")
+    assert interfaces["NetworkInterfaces"] == []
+    assert free == {"CPU": 8192, "MEMORY": 16384}
+    assert manifest.tasks == ()
+    assert [task.task_arn for task in verified.stop_tasks] == [arns[0]]
+
+
+async def test_service_replaces_the_tasks_of_a_machine_that_is_lost(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
+    plane = await start(start_control_plane, agent_grace_s=0.1, lost_task_timeout_s=0.5)
+    first = SimulatedAgent(plane)
+    async with first:
+        await asyncio.to_thread(create_service, plane.client(), desiredCount=1)
+        lost = await first.take()
+        await first.bring_up(lost)
+
+    async with SimulatedAgent(plane) as second:
+        assert (await second.take())["arn"] != lost["arn"]
+
+
+async def test_agents_are_not_gone_because_the_control_plane_was_away(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "LOOK_EVERY_S", 0.1)
+    plane = await start(start_control_plane, agent_grace_s=0.2)
+    taken, _, instance_arn = await lose_agent(plane)
+    query = "UPDATE container_instances SET connected_until = connected_until - 1000"
+    await change_database(plane.database, query)
+
+    plane = await asyncio.to_thread(start_control_plane, agent_grace_s=0.2, lost_task_timeout_s=15)
+    await wait_until(plane, taken, connectivity="DISCONNECTED")
+    agent = SimulatedAgent(plane)
+    agent.instance_arn = instance_arn
+    async with agent:
+        back = await wait_until(plane, taken, connectivity="CONNECTED")
+
+    assert back["lastStatus"] == "RUNNING"
 
 
 @pytest.mark.parametrize("delivery", ["WAITING", "SENT"])

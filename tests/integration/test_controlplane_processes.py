@@ -12,7 +12,7 @@ import pytest
 
 from fargate_agent.acs.api import ControlPlane as AgentsView
 from fargate_agent.acs.api import ControlPlaneUnreachableError, Credentials
-from fargate_agent.controlplane.agents.leases import RENEW_EVERY_S
+from fargate_agent.controlplane.agents.connections import LOOK_EVERY_S
 from fargate_agent.wire.messages import PayloadMessage, TaskManifestMessage
 from tests.fixtures.agents import SimulatedAgent, at_work
 from tests.fixtures.controlplane import ControlPlane, ForkedControlPlane, Pair
@@ -154,7 +154,7 @@ async def test_database_that_is_away_for_a_moment_costs_an_error_and_no_task(
             await agent.take()
             await asyncio.to_thread(server.interrupt)
 
-            end = time.monotonic() + RENEW_EVERY_S + 1  # whatever is done regularly meets it too
+            end = time.monotonic() + LOOK_EVERY_S + 1  # whatever is done regularly meets it too
             while time.monotonic() < end:
                 with pytest.raises(botocore.exceptions.ClientError, match="ServerException"):
                     await asyncio.to_thread(ecs.list_tasks)

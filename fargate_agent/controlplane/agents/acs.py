@@ -19,7 +19,6 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents import connections
-from fargate_agent.controlplane.agents.leases import RENEW_EVERY_S
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
@@ -99,20 +98,18 @@ class Sessions:
                 log.info("agent %s: disconnected", instance.id)
 
     async def renew(self) -> None:
-        """Keep the agents of this process connected in the database, until cancelled.
+        """Note in the database that the agents of this process are connected.
 
         Those whose key isn't good any more are cut off.
+
+        Raises:
+            SQLAlchemyError: the database could not do it.
         """
-        while True:
-            await asyncio.sleep(RENEW_EVERY_S)
-            try:
-                for session in list(self._open.values()):
-                    await session.check_key()
-                held = [id_ for id_, session in self._open.items() if not session.over.is_set()]
-                if held:
-                    await connections.renew(self._plane, held)
-            except SQLAlchemyError as error:
-                log.error("agents may be taken for lost: %s", error)
+        for session in list(self._open.values()):
+            await session.check_key()
+        held = [id_ for id_, session in self._open.items() if not session.over.is_set()]
+        if held:
+            await connections.renew(self._plane, held)
 
 
 @dataclass(slots=True)

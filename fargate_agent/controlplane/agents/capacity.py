@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.agents.leases import has_lease
+from fargate_agent.controlplane.agents.leases import has_lease, is_running
 from fargate_agent.controlplane.agents.served import serves
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS
@@ -56,7 +56,15 @@ class RegisteredAgents(InstanceProvider):
 
 async def find_usable(plane: Plane, session: AsyncSession, cluster: str) -> list[ContainerInstance]:
     """Return the connected instances that take tasks of a cluster, if they have room."""
-    chosen = select(ContainerInstance).where(*_is_usable(plane.settings.capacity_mode))
+    found = await find_serving(plane, session, cluster)
+    return [instance for instance in found if is_running(instance.connected_until)]
+
+
+async def find_serving(
+    plane: Plane, session: AsyncSession, cluster: str
+) -> list[ContainerInstance]:
+    """Return the instances that take tasks of a cluster, connected or not."""
+    chosen = select(ContainerInstance).where(*_takes_tasks(plane.settings.capacity_mode))
     found = await session.scalars(chosen.order_by(ContainerInstance.registered_at))
     return [instance for instance in found if serves(instance, cluster)]
 
@@ -118,7 +126,11 @@ async def _look_after_pool(plane: Plane, provider: InstanceProvider) -> None:
         free = await session.scalar(
             select(func.count())
             .select_from(ContainerInstance)
-            .where(*_is_usable(plane.settings.capacity_mode), ContainerInstance.reserved_tasks == 0)
+            .where(
+                *_takes_tasks(plane.settings.capacity_mode),
+                has_lease(),
+                ContainerInstance.reserved_tasks == 0,
+            )
         )
         retired = await session.scalars(
             select(ContainerInstance.id).where(ContainerInstance.status == "INACTIVE", has_lease())
@@ -128,14 +140,11 @@ async def _look_after_pool(plane: Plane, provider: InstanceProvider) -> None:
     await provider.retire(ids)
 
 
-def _is_usable(mode: str) -> list[ColumnElement[bool]]:
-    usable = [
-        ContainerInstance.status == "ACTIVE",
-        has_lease(),
-    ]
+def _takes_tasks(mode: str) -> list[ColumnElement[bool]]:
+    takes = [ContainerInstance.status == "ACTIVE"]
     if mode == _ONE_TASK:
-        usable.append(~ContainerInstance.served)
-    return usable
+        takes.append(~ContainerInstance.served)
+    return takes
 
 
 def _fits(instance: ContainerInstance, size: TaskSize) -> bool:

@@ -1,35 +1,36 @@
 """Which agents can be reached, as it stands in the database: a lease that its process renews.
 
 An agent that is away for a moment is waited for. One that stays away has its tasks shown as
-disconnected; they are what they were when it comes back, because it goes on with them meanwhile.
-Those that it had not taken yet are given up in time, so that their clients can go on.
+disconnected and is itself shown as inactive; all is what it was when it comes back, because it goes
+on with its tasks meanwhile. Those that it had not taken yet are given up in time, so that their
+clients can go on; the others when its machine is taken for lost, so that services replace them.
 """
 
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Final
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import defer
 
-from fargate_agent.controlplane.agents.leases import is_running, next_lease
-from fargate_agent.controlplane.agents.served import serves
+from fargate_agent.controlplane.agents.capacity import choose_instance, find_serving
+from fargate_agent.controlplane.agents.leases import LEASE_S, is_running, next_lease
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import changing
+from fargate_agent.controlplane.tasks.overrides import TaskSize
 
 log = logging.getLogger(__name__)
 
 LOOK_EVERY_S: Final = 5
-"""How often silent agents are looked for."""
+"""How often leases are renewed and silent agents are looked for: a third of a lease."""
 START_TIMEOUT_S: Final = 5 * 60
 """How long a task waits for an agent that went away before it took the task. Longer than an agent
 needs to come back, be it with its machine. ECS names no time."""
@@ -74,8 +75,8 @@ def expect(session: AsyncSession, instance: ContainerInstance) -> None:
     announce(session, AGENTS)
 
 
-async def wait_for_agent(plane: Plane, cluster: str) -> None:
-    """Return when an agent that serves the cluster is connected; at once if none is registered.
+async def wait_for_room(plane: Plane, cluster: str, size: TaskSize) -> None:
+    """Return when an agent has room for a task; at once if none that is away may come back.
 
     An agent that restarts is away for a moment; after `agent_grace_s` it counts as gone. When this
     process has just started, all of them may be about to come.
@@ -84,12 +85,7 @@ async def wait_for_agent(plane: Plane, cluster: str) -> None:
         async with asyncio.timeout(plane.settings.agent_grace_s):
             while True:
                 news.clear()
-                async with plane.store.read() as session:
-                    leases = await _read_leases(session, cluster)
-                newest = max([*leases, plane.started_at]) if leases else 0.0
-                if any(is_running(lease) for lease in leases):
-                    return
-                patience_s = newest + plane.settings.agent_grace_s - time.time()
+                patience_s = await _find_patience(plane, cluster, size)
                 if patience_s <= 0:
                     return
                 with suppress(TimeoutError):
@@ -97,40 +93,82 @@ async def wait_for_agent(plane: Plane, cluster: str) -> None:
                         await news.wait()
 
 
-async def watch_silence(plane: Plane) -> None:
-    """Show the tasks of agents that stay away as disconnected, until cancelled.
+async def _find_patience(plane: Plane, cluster: str, size: TaskSize) -> float:
+    """Return for how long it makes sense to wait for an agent that may take a task; 0: not now."""
+    async with plane.store.read() as session:
+        found = await find_serving(plane, session, cluster)
+    running = [instance for instance in found if is_running(instance.connected_until)]
+    away = [instance for instance in found if not is_running(instance.connected_until)]
+    if not away or choose_instance(plane, running, size) is not None:
+        return 0.0
+    newest = max(*(instance.connected_until for instance in away), plane.started_at)
+    return newest + plane.settings.agent_grace_s - time.time()
 
-    Those that an agent hasn't taken end when it stays away for longer.
+
+async def watch_agents(plane: Plane, renew: Callable[[], Awaitable[None]]) -> None:
+    """Renew the leases of this process, then look for agents that are gone, until cancelled.
+
+    The tasks of an agent that stays away are shown as disconnected, and the agent as inactive. The
+    tasks that it hasn't taken end when it stays away for longer, the others when its machine is
+    taken for lost. Nobody is gone only because this process could not note that he is here.
     """
+    able_since = looked_at = plane.started_at
     while True:
         await asyncio.sleep(LOOK_EVERY_S)
+        if (
+            time.time() - looked_at > LOOK_EVERY_S + LEASE_S
+        ):  # the machine slept, or its clock jumped
+            able_since = time.time()
         try:
-            async with plane.store.read() as session:
-                found = (await session.scalars(_silent(plane))).all()
-                untaken = (await session.scalars(_untaken(plane).with_only_columns(Task.id))).all()
-            if untaken:
-                await _give_up(plane)
-            if found:
-                await _note_silence(plane)
+            await renew()
+            await _look(plane, able_since)
         except SQLAlchemyError as error:
-            log.error("agents that are gone were not looked for: %s", error)
+            able_since = time.time()
+            log.error("agents may be taken for lost: %s", error)
+        looked_at = time.time()
 
 
-async def _note_silence(plane: Plane) -> None:
+async def _look(plane: Plane, able_since: float) -> None:
+    """Do what is due for agents that are away, of whom something would be known since a time."""
+
+    def before(timeout_s: float) -> float:
+        """Return when an agent must have been seen last to be gone for so long."""
+        moment = time.time() - timeout_s
+        return moment if able_since <= moment else 0.0
+
+    grace_s = plane.settings.agent_grace_s
+    silent = _silent(before(grace_s))
+    untaken = _untaken(before(max(START_TIMEOUT_S, grace_s)))
+    lost = _lost(before(plane.settings.lost_task_timeout_s))
+    async with plane.store.read() as session:
+        is_silent = (await session.scalars(silent.with_only_columns(ContainerInstance.id))).all()
+        is_untaken = (await session.scalars(untaken.with_only_columns(Task.id))).all()
+        is_lost = (await session.scalars(lost.with_only_columns(Task.id))).all()
+    if is_untaken:
+        await _end(plane, untaken, lifecycle.give_up)
+    if is_lost:
+        await _end(plane, lost, lifecycle.lose)
+    if is_silent:
+        await _note_silence(plane, silent)
+
+
+async def _note_silence(plane: Plane, silent: Select[ContainerInstance]) -> None:
     async with plane.store.write() as session:
-        for instance in (await session.scalars(_silent(plane))).all():
+        for instance in (await session.scalars(silent)).all():
             log.warning("agent %s: silent for %.0f s", instance.id, plane.settings.agent_grace_s)
             await _tell_tasks(plane, session, instance, connected=False)
 
 
-async def _give_up(plane: Plane) -> None:
-    """An agent that comes back isn't told of these tasks; if it did get one, it is told to stop."""
+async def _end(
+    plane: Plane, chosen: Select[Task, ContainerInstance], end: Callable[[Task, float], None]
+) -> None:
+    """An agent that comes back isn't told of these tasks; if it has one, it is told to stop it."""
     now = round(time.time(), 3)
     async with plane.store.write() as session:
-        for task, instance in (await session.execute(_untaken(plane))).all():
+        for task, instance in (await session.execute(chosen)).all():
             with changing(plane, session, task, instance):
-                lifecycle.give_up(task, now)
-            log.warning("task %s: agent %s went away before it took it", task.id, instance.id)
+                end(task, now)
+            log.warning("task %s: agent %s is gone: %s", task.id, instance.id, task.stopped_reason)
 
 
 async def _tell_tasks(
@@ -147,35 +185,23 @@ async def _tell_tasks(
             lifecycle.note_connected(task, connected=connected)
 
 
-async def _read_leases(session: AsyncSession, cluster: str) -> list[float]:
-    active = select(ContainerInstance).where(ContainerInstance.status == "ACTIVE")
-    found = await session.scalars(active.options(defer(ContainerInstance.document)))
-    return [instance.connected_until for instance in found if serves(instance, cluster)]
-
-
-def _silent(plane: Plane) -> Select[ContainerInstance]:
+def _silent(seen_before: float) -> Select[ContainerInstance]:
     return select(ContainerInstance).where(
         ContainerInstance.status != "INACTIVE",
         ~ContainerInstance.silent,
-        ContainerInstance.connected_until < time.time() - plane.settings.agent_grace_s,
+        ContainerInstance.connected_until < seen_before,
     )
 
 
-def _untaken(plane: Plane) -> Select[Task, ContainerInstance]:
-    """Select tasks that an agent was to take which is gone for good.
-
-    A process that has just started may be what the agents have waited for: then there are none.
-    """
-    seen_before = time.time() - max(START_TIMEOUT_S, plane.settings.agent_grace_s)
-    if plane.started_at > seen_before:
-        seen_before = 0.0
+def _lost(seen_before: float) -> Select[Task, ContainerInstance]:
+    """Select tasks of agents that are gone for good."""
     return (
         select(Task, ContainerInstance)
         .join(ContainerInstance, ContainerInstance.id == Task.instance_id)
-        .where(
-            LIVE,
-            Task.last_status == "PROVISIONING",
-            Task.delivery != "ACKED",
-            ContainerInstance.connected_until < seen_before,
-        )
+        .where(LIVE, ContainerInstance.connected_until < seen_before)
     )
+
+
+def _untaken(seen_before: float) -> Select[Task, ContainerInstance]:
+    """Select those that the agent was to take and has not."""
+    return _lost(seen_before).where(Task.last_status == "PROVISIONING", Task.delivery != "ACKED")

@@ -8,6 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.instances import render_instance
+from fargate_agent.controlplane.agents.leases import is_active, shown_status
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import invalid_parameter, unsupported
 from fargate_agent.controlplane.pages import parse_page
@@ -16,7 +17,7 @@ from fargate_agent.controlplane.state.announcements import AGENTS, SERVICES, ins
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.changes import changing
-from fargate_agent.controlplane.tasks.lifecycle import apply_change, request_stop
+from fargate_agent.controlplane.tasks.lifecycle import TERMINATED, apply_change, request_stop
 from fargate_agent.controlplane.validate import Json
 
 log = logging.getLogger(__name__)
@@ -28,8 +29,6 @@ MAX_UPDATED: Final = 10
 
 DEREGISTERED: Final = "The container instance was deregistered"
 """Why the tasks of an instance have ended. Unverified."""
-_STOP_CODE: Final = "TerminationNotice"
-"""Unverified."""
 
 _STATES: Final = ("ACTIVE", "DRAINING")
 """What an operator can choose. Source: ECS API, UpdateContainerInstancesState.status."""
@@ -44,7 +43,7 @@ async def list_container_instances(plane: Plane, call: Call) -> Json:
     async with plane.store.read() as session:
         cluster = await find_cluster(plane, session, request)
         chosen = select(ContainerInstance.id).where(
-            ContainerInstance.cluster == cluster, ContainerInstance.status != "INACTIVE"
+            ContainerInstance.cluster == cluster, is_active()
         )
         if "status" in request:
             chosen = chosen.where(ContainerInstance.status == request["status"])
@@ -75,16 +74,16 @@ async def update_container_instances_state(plane: Plane, call: Call) -> Json:
     async with plane.store.write() as session:
         cluster = await find_cluster(plane, session, request)
         found, failures = await _find_instances(plane, session, request, cluster, MAX_UPDATED)
-        changed = [instance for instance in found if instance.status in _STATES]
+        changed = [instance for instance in found if shown_status(instance) in _STATES]
         for instance in changed:
             instance.status = request["status"]
         announce(session, AGENTS)
         announce(session, SERVICES)
         shown = [await render_instance(plane, session, instance) for instance in changed]
     failures += [
-        {"arn": plane.arns.container_instance(cluster, instance.id), "reason": instance.status}
+        {"arn": plane.arns.container_instance(cluster, instance.id), "reason": "INACTIVE"}
         for instance in found
-        if instance.status not in _STATES
+        if instance not in changed
     ]
     return {"containerInstances": shown, "failures": failures}
 
@@ -150,7 +149,7 @@ async def _end_tasks(plane: Plane, session: AsyncSession, instance: ContainerIns
     now = round(time.time(), 3)
     for task in (await session.scalars(live)).all():
         with changing(plane, session, task, instance):
-            request_stop(task, DEREGISTERED, now, _STOP_CODE)
+            request_stop(task, DEREGISTERED, now, TERMINATED)
             apply_change(task, {"status": "STOPPED"}, now)
 
 

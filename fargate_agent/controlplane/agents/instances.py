@@ -7,7 +7,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.connections import expect
-from fargate_agent.controlplane.agents.leases import is_running
+from fargate_agent.controlplane.agents.leases import is_running, shown_status
 from fargate_agent.controlplane.agents.served import find_served
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter
@@ -163,7 +163,7 @@ async def render_instance(plane: Plane, session: AsyncSession, instance: Contain
     resources = instance.document.get("totalResources", [])
     return {
         "containerInstanceArn": plane.arns.container_instance(instance.cluster, instance.id),
-        "status": instance.status,
+        "status": shown_status(instance),
         "agentConnected": is_running(instance.connected_until),
         "runningTasksCount": running,
         "pendingTasksCount": sum(counts.values()),

@@ -3,12 +3,11 @@
 import time
 from typing import Final
 
-from sqlalchemy import ColumnElement
+from sqlalchemy import ColumnElement, and_
 
 from fargate_agent.controlplane.state.model import ContainerInstance
 
 LEASE_S: Final = 15
-RENEW_EVERY_S: Final = 5
 
 
 def next_lease() -> float:
@@ -25,3 +24,13 @@ def has_lease() -> ColumnElement[bool]:
     """Select the instances whose lease holds."""
     now = time.time()
     return ContainerInstance.connected_until.between(now, now + 2 * LEASE_S)
+
+
+def is_active() -> ColumnElement[bool]:
+    """Select the instances that are listed: neither retired, nor away for long."""
+    return and_(ContainerInstance.status != "INACTIVE", ~ContainerInstance.silent)
+
+
+def shown_status(instance: ContainerInstance) -> str:
+    """Return what clients are told: one that is away for long is inactive until it is back."""
+    return "INACTIVE" if instance.silent else instance.status

@@ -8,6 +8,7 @@ from typing import Final
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from fargate_agent.controlplane.agents.leases import is_active
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.state.model import LIVE, Cluster, ContainerInstance, Service, Task
 from fargate_agent.controlplane.validate import Json
@@ -38,7 +39,7 @@ class ClusterCounts:
 async def count_cluster(session: AsyncSession, cluster: str) -> ClusterCounts:
     """Count what is in a cluster; it takes no longer when many tasks have stopped."""
     instances = select(ContainerInstance.id).where(
-        ContainerInstance.cluster == cluster, ContainerInstance.status != "INACTIVE"
+        ContainerInstance.cluster == cluster, is_active()
     )
     tasks = (
         select(Task.last_status, func.count())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
-from sqlalchemy import Delete, delete, exists, select
+from sqlalchemy import Delete, delete, exists, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.plane import Plane
@@ -49,7 +49,8 @@ def _select_old(settings: ControlPlaneSettings, now: float) -> Iterator[Delete]:
     lately = select(Deployment.service_id).where(Deployment.updated_at >= history_from)
     yield delete(Service).where(Service.status == "INACTIVE", Service.id.not_in(lately))
     yield delete(ContainerInstance).where(
-        ContainerInstance.status == "INACTIVE",
+        or_(ContainerInstance.status == "INACTIVE", ContainerInstance.silent),
         ContainerInstance.registered_at < history_from,
+        ContainerInstance.connected_until < history_from,
         ~exists().where(Task.instance_id == ContainerInstance.id),
     )

@@ -16,6 +16,9 @@ ESSENTIAL_EXITED: Final = "Essential container in task exited"
 FAILED_TO_START: Final = "Task failed to start"
 NO_INTERFACE: Final = "Timeout waiting for network interface provisioning to complete."
 """Source: AWS re:Post, network interface provisioning errors of ECS on Fargate."""
+MACHINE_LOST: Final = "The agent that ran the task is gone: its machine is taken for lost."
+TERMINATED: Final = "TerminationNotice"
+"""Stop code of tasks whose machine is taken away. Unverified."""
 
 _ERROR_REASON: Final = re.compile(r"[A-Za-z]+Error: |TaskFailedToStart: ")
 """Reasons that name an error come from what the agent failed to do, not from a container's exit."""
@@ -68,6 +71,12 @@ def request_stop(
 def give_up(task: Task, now: float) -> None:
     """No agent has taken the task in time: it has ended."""
     request_stop(task, NO_INTERFACE, now, "TaskFailedToStart")
+    apply_change(task, {"status": "STOPPED"}, now)
+
+
+def lose(task: Task, now: float) -> None:
+    """The task's machine is taken for lost: it has ended, whatever becomes of its containers."""
+    request_stop(task, MACHINE_LOST, now, TERMINATED)
     apply_change(task, {"status": "STOPPED"}, now)
 
 

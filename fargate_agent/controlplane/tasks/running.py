@@ -14,7 +14,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
-from fargate_agent.controlplane.agents.connections import wait_for_agent
+from fargate_agent.controlplane.agents.connections import wait_for_room
 from fargate_agent.controlplane.agents.shortage import explain_shortage
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
@@ -64,7 +64,7 @@ async def run_task(plane: Plane, call: Call) -> Json:
         found = await find_definition(plane, session, request["taskDefinition"])
         planned = await plan_capacity(session, cluster, request)
     launch = plan_launch(plane, cluster, check_runnable(found), planned)
-    await wait_for_agent(plane, cluster)
+    await wait_for_room(plane, cluster, launch.size)
     async with plane.store.write() as session:
         await find_cluster(plane, session, request)  # it may have been deleted meanwhile
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
