@@ -21,6 +21,7 @@ from typing import Final
 import aiohttp
 
 from fargate_agent.acs.api import ControlPlane, Credentials
+from fargate_agent.acs.capabilities import read_attributes
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
@@ -195,7 +196,10 @@ async def _run_services(
         await supervisor.adopt()
         await _sweep(machine, {run.plan.id: run.plan.netns.name for run in supervisor.runs()})
         session = Session(
-            http, control_plane, _describe_machine(settings), Responder(supervisor, reporter.send)
+            http,
+            control_plane,
+            _describe_machine(settings, machine.drivers.logs),
+            Responder(supervisor, reporter.send),
         )
         local = LocalServer(
             supervisor=supervisor,
@@ -348,12 +352,13 @@ def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -
     return ControlPlane(http, urls, credentials, settings.region)
 
 
-def _describe_machine(settings: AgentSettings) -> Registration:
+def _describe_machine(settings: AgentSettings, log_drivers: Collection[str]) -> Registration:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Registration(
         clusters=settings.clusters,
         cpu_units=1024 * (os.cpu_count() or 1),
         memory_mib=memory_bytes // (1024 * 1024),
+        read_attributes=partial(read_attributes, tuple(log_drivers)),
         arn_file=settings.state_dir / ARN_FILE,
     )
 

@@ -6,6 +6,7 @@ Source of rules and numbers: amazon-ecs-agent, ecs-agent/acs/session/session.go.
 import asyncio
 import logging
 import random
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ import aiohttp
 from fargate_agent import __version__
 from fargate_agent.acs.api import ControlPlane, ControlPlaneError, ControlPlaneUnreachableError
 from fargate_agent.acs.backoff import backoff_delays_s
+from fargate_agent.acs.capabilities import Attribute
 from fargate_agent.acs.responder import Responder
 from fargate_agent.files import replace_file
+from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import CLUSTERS, EVERY_CLUSTER
 from fargate_agent.wire.messages import Frame, parse_frame, render_frame
 
@@ -34,6 +37,8 @@ INACTIVITY_JITTER_S: Final = 60
 MAX_AGE_S: Final = 30 * 60
 MAX_AGE_JITTER_S: Final = 5 * 60
 """An older connection is made anew."""
+LOOK_EVERY_S: Final = 10
+"""How often the agent looks whether the machine can do what was said."""
 MOST_DELAY_S: Final = 15
 """Longest wait before the next attempt. ACS has 2 min; a control plane near by returns sooner."""
 
@@ -47,6 +52,8 @@ class Registration:
     and the control plane's default cluster is where it registers."""
     cpu_units: int
     memory_mib: int
+    read_attributes: Callable[[], tuple[Attribute, ...]]
+    """Says what the machine can do now; blocks."""
     arn_file: Path
     """Keeps the container instance's ARN over restarts."""
 
@@ -66,6 +73,8 @@ class Session:
         self._registration = registration
         self._responder = responder
         self._send_credentials = True
+        self._attributes: tuple[Attribute, ...] = ()
+        """What the control plane knows that this machine can do."""
         self.connected = False
         self.has_connected = asyncio.Event()
         """Set for good with the first connection."""
@@ -118,9 +127,17 @@ class Session:
             self.has_connected.set()
             log.info("connected to the control plane as %s", instance_arn)
             try:
-                await self._read(websocket)
+                await first_of(self._read(websocket), self._tell_changes())
             finally:
                 self.connected = False
+
+    async def _tell_changes(self) -> None:
+        """Register again when the machine can do more or less than was said."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            if await asyncio.to_thread(self._registration.read_attributes) != self._attributes:
+                log.info("the machine has changed: the agent registers again")
+                await self._register()
 
     async def _read(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
         inactivity_s = INACTIVITY_S + random.uniform(0, INACTIVITY_JITTER_S)  # noqa: S311 - no secret
@@ -152,6 +169,7 @@ class Session:
         """Register once; the ARN is kept over restarts."""
         registration = self._registration
         known = await asyncio.to_thread(_read_text, registration.arn_file)
+        attributes = await asyncio.to_thread(registration.read_attributes)
         request: dict[str, Any] = {
             "totalResources": [
                 {"name": "CPU", "type": "INTEGER", "integerValue": registration.cpu_units},
@@ -162,6 +180,7 @@ class Session:
                     "stringSetValue": list(registration.clusters) or [EVERY_CLUSTER],
                 },
             ],
+            "attributes": [each.render() for each in attributes],
             "versionInfo": {"agentVersion": __version__, "dockerVersion": "containerd"},
         }
         if registration.clusters:
@@ -169,6 +188,7 @@ class Session:
         if known:
             request["containerInstanceArn"] = known
         answer = await self._control_plane.call("RegisterContainerInstance", request)
+        self._attributes = attributes
         arn = str(answer["containerInstance"]["containerInstanceArn"])
         if arn != known:
             await asyncio.to_thread(_write_text, registration.arn_file, arn)

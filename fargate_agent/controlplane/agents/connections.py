@@ -11,21 +11,23 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from itertools import chain
 from typing import Final
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from fargate_agent.controlplane.agents.capacity import choose_instance, find_serving
+from fargate_agent.controlplane.agents.capacity import find_serving
 from fargate_agent.controlplane.agents.leases import LEASE_S, is_running, next_lease
+from fargate_agent.controlplane.agents.places import find_places, find_subnets
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import changing
-from fargate_agent.controlplane.tasks.overrides import TaskSize
+from fargate_agent.controlplane.tasks.launch import Launch
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +77,8 @@ def expect(session: AsyncSession, instance: ContainerInstance) -> None:
     announce(session, AGENTS)
 
 
-async def wait_for_room(plane: Plane, cluster: str, size: TaskSize) -> None:
-    """Return when an agent has room for a task; at once if none that is away may come back.
+async def wait_for_room(plane: Plane, launch: Launch) -> None:
+    """Return when an agent can take a task; at once if none that is away could.
 
     An agent that restarts is away for a moment; after `agent_grace_s` it counts as gone. When this
     process has just started, all of them may be about to come.
@@ -85,7 +87,7 @@ async def wait_for_room(plane: Plane, cluster: str, size: TaskSize) -> None:
         async with asyncio.timeout(plane.settings.agent_grace_s):
             while True:
                 news.clear()
-                patience_s = await _find_patience(plane, cluster, size)
+                patience_s = await _find_patience(plane, launch)
                 if patience_s <= 0:
                     return
                 with suppress(TimeoutError):
@@ -93,15 +95,16 @@ async def wait_for_room(plane: Plane, cluster: str, size: TaskSize) -> None:
                         await news.wait()
 
 
-async def _find_patience(plane: Plane, cluster: str, size: TaskSize) -> float:
+async def _find_patience(plane: Plane, launch: Launch) -> float:
     """Return for how long it makes sense to wait for an agent that may take a task; 0: not now."""
     async with plane.store.read() as session:
-        found = await find_serving(plane, session, cluster)
+        found = await find_serving(plane, session, launch.cluster)
     running = [instance for instance in found if is_running(instance.connected_until)]
     away = [instance for instance in found if not is_running(instance.connected_until)]
-    if not away or choose_instance(plane, running, size) is not None:
+    able = [*chain.from_iterable(find_places(plane, away, launch).values())]
+    if not able or find_subnets(plane, find_places(plane, running, launch), launch.size):
         return 0.0
-    newest = max(*(instance.connected_until for instance in away), plane.started_at)
+    newest = max(*(instance.connected_until for instance in able), plane.started_at)
     return newest + plane.settings.agent_grace_s - time.time()
 
 

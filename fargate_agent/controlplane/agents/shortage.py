@@ -8,16 +8,19 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.leases import is_running
+from fargate_agent.controlplane.agents.needs import find_missing, find_subnet_needs
 from fargate_agent.controlplane.agents.served import serves
+from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.model import ContainerInstance
-from fargate_agent.controlplane.tasks.overrides import TaskSize
+from fargate_agent.controlplane.tasks.launch import Launch
 
 MAX_NAMED: Final = 5
 """Agents that are named; of others there is only the number."""
 
 
-async def explain_shortage(session: AsyncSession, cluster: str, size: TaskSize) -> str:
+async def explain_shortage(plane: Plane, session: AsyncSession, launch: Launch) -> str:
     """Return a sentence for the owner of a task that found no place."""
+    cluster, size = launch.cluster, launch.size
     known = select(ContainerInstance).where(ContainerInstance.status != "INACTIVE")
     found = (await session.scalars(known.order_by(ContainerInstance.registered_at))).all()
     serving = [instance for instance in found if serves(instance, cluster)]
@@ -26,7 +29,7 @@ async def explain_shortage(session: AsyncSession, cluster: str, size: TaskSize) 
         f"{size.ephemeral_storage_gib} GiB of storage"
     )
     if serving:
-        return f"{asked}: {_list(_describe(instance) for instance in serving)}."
+        return f"{asked}: {_list(_describe(plane, instance, launch) for instance in serving)}."
     if found:
         return f"{asked}: none of {len(found)} registered agents serves this cluster."
     return f"{asked}: no agent is registered."
@@ -38,8 +41,9 @@ def _list(described: Iterable[str]) -> str:
     return "; ".join([*every[:MAX_NAMED], *more])
 
 
-def _describe(instance: ContainerInstance) -> str:
-    return f"agent {instance.id}: {_find_hindrance(instance) or _render_free(instance)}"
+def _describe(plane: Plane, instance: ContainerInstance, launch: Launch) -> str:
+    hindrance = _find_hindrance(instance) or _render_missing(plane, instance, launch)
+    return f"agent {instance.id}: {hindrance or _render_free(instance)}"
 
 
 def _find_hindrance(instance: ContainerInstance) -> str | None:
@@ -49,6 +53,18 @@ def _find_hindrance(instance: ContainerInstance) -> str | None:
     if instance.status != "ACTIVE":
         return f"takes no new tasks ({instance.status})"
     return None
+
+
+def _render_missing(plane: Plane, instance: ContainerInstance, launch: Launch) -> str | None:
+    """Say what an agent lacks in each of the subnets; None if it lacks nothing in one of them."""
+    lacks: dict[str, None] = {}
+    for subnet_id in launch.subnets:
+        needs = (*launch.needs, *find_subnet_needs(plane.vpc.subnets[subnet_id]))
+        missing = find_missing(instance, needs)
+        if not missing:
+            return None
+        lacks |= dict.fromkeys(need.what for need in missing)
+    return f"lacks {', '.join(lacks)}"
 
 
 def _render_free(instance: ContainerInstance) -> str:

@@ -6,6 +6,7 @@ Source: error texts as measured on the ECS API.
 from dataclasses import dataclass
 from typing import Final
 
+from fargate_agent.controlplane.agents.needs import ARCHITECTURES, Need, find_needs
 from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter, unsupported
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.sizes import is_pair
@@ -55,6 +56,8 @@ class Launch:
     containers: list[Json]
     """Of the definition, with the overrides."""
     size: TaskSize
+    needs: tuple[Need, ...]
+    """Beside room, of an agent; the subnets have some of their own."""
     subnets: tuple[str, ...]
     security_groups: tuple[str, ...]
     """Empty: the default one."""
@@ -107,6 +110,7 @@ def plan_launch(
         count=request.get("count", 1),
         containers=containers,
         size=size,
+        needs=find_needs(document, containers),
         subnets=tuple(network["subnets"]),
         security_groups=tuple(network.get("securityGroups", [])),
         group=_plan_group(request, definition, service),
@@ -290,4 +294,4 @@ def _render_capacity(request: Json) -> Json:
 
 def _architecture(document: Json) -> str:
     named = document.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
-    return {"X86_64": "x86_64", "ARM64": "arm64"}[named]
+    return ARCHITECTURES[named]

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
 from fargate_agent.controlplane.agents.connections import wait_for_room
+from fargate_agent.controlplane.agents.places import find_places, find_subnets
 from fargate_agent.controlplane.agents.shortage import explain_shortage
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
@@ -64,7 +65,7 @@ async def run_task(plane: Plane, call: Call) -> Json:
         found = await find_definition(plane, session, request["taskDefinition"])
         planned = await plan_capacity(session, cluster, request)
     launch = plan_launch(plane, cluster, check_runnable(found), planned)
-    await wait_for_room(plane, cluster, launch.size)
+    await wait_for_room(plane, launch)
     async with plane.store.write() as session:
         await find_cluster(plane, session, request)  # it may have been deleted meanwhile
         if (replay := await _find_replay(plane, session, cluster, request)) is not None:
@@ -128,15 +129,16 @@ async def make_tasks(
 
     They are there when the transaction is committed, and their agents are told.
     """
-    usable = await find_usable(plane, session, launch.cluster)
-    if choose_instance(plane, usable, launch.size) is None:
-        return [], await _fail_for_room(session, launch, launch.count)
-    enis = await plane.vpc.provision(session, launch.count, launch.subnets, launch.security_groups)
+    places = find_places(plane, await find_usable(plane, session, launch.cluster), launch)
+    subnets = find_subnets(plane, places, launch.size)
+    if not subnets:
+        return [], await _fail_for_room(plane, session, launch, launch.count)
+    enis = await plane.vpc.provision(session, launch.count, subnets, launch.security_groups)
     tasks: list[Task] = []
     for eni in enis:
-        instance = choose_instance(plane, usable, launch.size)
+        instance = choose_instance(plane, places[eni.subnet_id], launch.size)
         if instance is None:
-            return tasks, await _fail_for_room(session, launch, launch.count - len(tasks))
+            return tasks, await _fail_for_room(plane, session, launch, launch.count - len(tasks))
         reserve(instance, launch.size)
         task = _render_row(plane, launch, instance, eni)
         session.add(task)
@@ -204,8 +206,10 @@ def _note_failure(plane: Plane, session: AsyncSession, launch: Launch, failure: 
     add_event(session, render_placement_failure(plane, launch.cluster, definition, failure, now))
 
 
-async def _fail_for_room(session: AsyncSession, launch: Launch, count: int) -> list[Json]:
-    detail = await explain_shortage(session, launch.cluster, launch.size)
+async def _fail_for_room(
+    plane: Plane, session: AsyncSession, launch: Launch, count: int
+) -> list[Json]:
+    detail = await explain_shortage(plane, session, launch)
     return _fail(count, NO_CAPACITY, detail=detail)
 
 

@@ -1,0 +1,82 @@
+"""What a task needs of an agent, and whether an agent has it."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from fargate_agent.controlplane.state.model import ContainerInstance
+from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.vpc.plan import Subnet
+from fargate_agent.wire.attributes import (
+    ARCHITECTURE,
+    EMULATES,
+    FIRELENS,
+    IPV6,
+    LOG_DRIVER,
+    MACVLAN_PARENT,
+    TASK_ENI,
+)
+
+ARCHITECTURES: Final = {"X86_64": "x86_64", "ARM64": "arm64"}
+"""Values of the attribute by those of a task definition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Something that an agent must be able to do."""
+
+    what: str
+    """In words, e.g. `log driver gelf`."""
+    attributes: tuple[tuple[str, str], ...]
+    """Names and values; one of them will do."""
+
+
+def find_needs(definition: Json, containers: Iterable[Json]) -> tuple[Need, ...]:
+    """Return what the tasks of a definition need, wherever they are put."""
+    return tuple(dict.fromkeys((*_find_machine(definition), *_find_logging(containers))))
+
+
+def find_subnet_needs(subnet: Subnet) -> tuple[Need, ...]:
+    """Return what a task needs to have an ENI in a subnet."""
+    needs = []
+    if subnet.parent is not None:
+        needs.append(_need(f"network interface {subnet.parent}", MACVLAN_PARENT + subnet.parent))
+    if subnet.ipv6_cidr is not None:
+        needs.append(_need("IPv6", IPV6))
+    return tuple(needs)
+
+
+def find_missing(instance: ContainerInstance, needs: Sequence[Need]) -> list[Need]:
+    """Return what an instance lacks.
+
+    One that doesn't say what it can do, as agents of before, is taken to have everything.
+    """
+    has = {
+        attribute["name"]: attribute.get("value", "")
+        for attribute in instance.document.get("attributes", [])
+    }
+    if TASK_ENI not in has:
+        return []
+    return [need for need in needs if not _has(has, need)]
+
+
+def _find_machine(definition: Json) -> Iterator[Need]:
+    architecture = definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
+    name = ARCHITECTURES[architecture]
+    yield Need(f"architecture {architecture}", ((ARCHITECTURE, name), (EMULATES + name, "")))
+
+
+def _find_logging(containers: Iterable[Json]) -> Iterator[Need]:
+    for container in containers:
+        if driver := container.get("logConfiguration", {}).get("logDriver"):
+            yield _need(f"log driver {driver}", LOG_DRIVER + driver)
+        if kind := container.get("firelensConfiguration", {}).get("type"):
+            yield _need(f"log router {kind}", FIRELENS + kind)
+
+
+def _need(what: str, attribute: str) -> Need:
+    return Need(what, ((attribute, ""),))
+
+
+def _has(has: Mapping[str, str], need: Need) -> bool:
+    return any(has.get(name) == value for name, value in need.attributes)

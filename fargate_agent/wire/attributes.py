@@ -1,0 +1,20 @@
+"""Names of the attributes by which an agent says what it can do, and a control plane asks for it.
+
+Source: amazon-ecs-agent, agent/app/agent_capability.go; `fargate.capability…` are ours.
+"""
+
+from typing import Final
+
+ARCHITECTURE: Final = "ecs.cpu-architecture"
+"""Its value is `x86_64` or `arm64`."""
+EMULATES: Final = "fargate.capability.cpu-emulation."
+"""Before the name of an architecture whose programs the machine runs although it isn't its own."""
+FIRELENS: Final = "ecs.capability.firelens."
+"""Before the type of a log router."""
+IPV6: Final = "fargate.capability.task-eni.ipv6"
+LOG_DRIVER: Final = "com.amazonaws.ecs.capability.logging-driver."
+"""Before the name of a log driver."""
+MACVLAN_PARENT: Final = "fargate.capability.task-eni.macvlan."
+"""Before the name of a NIC that macvlan ENIs can hang on."""
+TASK_ENI: Final = "ecs.capability.task-eni"
+"""Every agent that says what it can do has this one."""

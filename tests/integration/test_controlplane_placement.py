@@ -1,0 +1,160 @@
+"""Tasks go only where an agent says that it can do what they need."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.fixtures.agents import SimulatedAgent
+from tests.fixtures.controlplane import StartControlPlane
+from tests.fixtures.ecs import FARGATE, NO_CAPACITY, reasons, run
+
+pytestmark = pytest.mark.timeout(60)
+
+X86 = {"name": "ecs.cpu-architecture", "value": "x86_64"}
+TASK_ENI = {"name": "ecs.capability.task-eni"}
+BASE = [TASK_ENI, X86]
+LOGGED = {
+    "name": "app",
+    "image": "busybox",
+    "logConfiguration": {
+        "logDriver": "awslogs",
+        "options": {
+            "awslogs-region": "us-east-1",
+            "awslogs-group": "g",
+            "awslogs-stream-prefix": "p",
+        },
+    },
+}
+ROLE = "arn:aws:iam::000000000000:role/x"
+ARM = {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
+LAN = {
+    "id": "subnet-lan",
+    "cidr": "10.9.0.0/24",
+    "gateway": "10.9.0.1",
+    "kind": "macvlan",
+    "parent": "nic7",
+}
+SIX = {"id": "subnet-six", "cidr": "10.0.32.0/24", "ipv6_cidr": "fd00:77:0:1::/64"}
+
+
+def driver(name: str) -> dict[str, str]:
+    return {"name": f"com.amazonaws.ecs.capability.logging-driver.{name}"}
+
+
+def macvlan(nic: str) -> dict[str, str]:
+    return {"name": f"fargate.capability.task-eni.macvlan.{nic}"}
+
+
+def subnets(*ids: str) -> dict[str, Any]:
+    return {"awsvpcConfiguration": {"subnets": list(ids)}}
+
+
+@pytest.mark.parametrize(
+    ("definition", "request_", "without", "having", "lacks"),
+    [
+        pytest.param(
+            {"containerDefinitions": [LOGGED], "executionRoleArn": ROLE},
+            {},
+            [*BASE, driver("json-file")],
+            [*BASE, driver("awslogs")],
+            "log driver awslogs",
+            id="log driver",
+        ),
+        pytest.param(
+            {"runtimePlatform": ARM},
+            {},
+            BASE,
+            [TASK_ENI, {**X86, "value": "arm64"}],
+            "architecture ARM64",
+            id="architecture",
+        ),
+        pytest.param(
+            {"runtimePlatform": ARM},
+            {},
+            BASE,
+            [*BASE, {"name": "fargate.capability.cpu-emulation.arm64"}],
+            "architecture ARM64",
+            id="emulated architecture",
+        ),
+        pytest.param(
+            {},
+            {"networkConfiguration": subnets("subnet-lan")},
+            [*BASE, macvlan("nic8")],
+            [*BASE, macvlan("nic7")],
+            "network interface nic7",
+            id="NIC of the subnet",
+        ),
+        pytest.param(
+            {},
+            {"networkConfiguration": subnets("subnet-six")},
+            BASE,
+            [*BASE, {"name": "fargate.capability.task-eni.ipv6"}],
+            "IPv6",
+            id="IPv6",
+        ),
+    ],
+)
+async def test_task_is_placed_only_where_all_it_needs_is_there(
+    start_control_plane: StartControlPlane,
+    definition: dict[str, Any],
+    request_: dict[str, Any],
+    without: list[dict[str, str]],
+    having: list[dict[str, str]],
+    lacks: str,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, subnets=[LAN, SIX])
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **{**FARGATE, **definition})
+    unable, able = SimulatedAgent(plane), SimulatedAgent(plane)
+    await unable.register(attributes=without)
+    await unable.connect()
+
+    refused = await asyncio.to_thread(run, ecs, **request_)
+    await able.register(attributes=having)
+    await able.connect()
+    made = (await asyncio.to_thread(run, ecs, **request_))["tasks"][0]["taskArn"]
+    taken = await able.take()
+    for agent in (unable, able):
+        await agent.disconnect()
+
+    assert reasons(refused) == [NO_CAPACITY]
+    unable_id = unable.instance_arn[-32:]
+    assert refused["failures"][0]["detail"].endswith(f": agent {unable_id}: lacks {lacks}.")
+    assert taken["arn"] == made
+
+
+async def test_task_goes_into_that_of_its_subnets_which_an_agent_has(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, subnets=[LAN])
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    agent = SimulatedAgent(plane)
+    await agent.register(attributes=BASE)
+    await agent.connect()
+
+    await asyncio.to_thread(run, ecs, networkConfiguration=subnets("subnet-lan", "subnet-default"))
+    taken = await agent.take()
+    await agent.disconnect()
+
+    assert taken["elasticNetworkInterfaces"][0]["interfaceAssociationProtocol"] == "veth"
+
+
+async def test_agent_that_can_do_more_since_it_registered_gets_the_task(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, subnets=[LAN])
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    agent = SimulatedAgent(plane)
+    await agent.register(attributes=BASE)
+    await agent.connect()
+    before = await asyncio.to_thread(run, ecs, networkConfiguration=subnets("subnet-lan"))
+
+    await agent.register(attributes=[*BASE, macvlan("nic7")])
+    after = await asyncio.to_thread(run, ecs, networkConfiguration=subnets("subnet-lan"))
+    await agent.disconnect()
+
+    assert reasons(before) == [NO_CAPACITY]
+    assert len(after["tasks"]) == 1

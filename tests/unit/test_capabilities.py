@@ -1,0 +1,96 @@
+"""What an agent says that its machine can do."""
+
+import platform
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.acs.capabilities import ARCHITECTURES, Attribute, read_attributes
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A machine that can do nothing."""
+    return tmp_path
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"{text}\n")
+
+
+def names(root: Path, *log_drivers: str) -> set[str]:
+    return {attribute.name for attribute in read_attributes(log_drivers, root)}
+
+
+def test_this_machine_has_its_own_architecture_and_tasks_have_an_eni() -> None:
+    found = read_attributes(("json-file",))
+
+    assert Attribute("ecs.cpu-architecture", ARCHITECTURES[platform.machine()]) in found
+    assert Attribute("ecs.capability.task-eni") in found
+    assert Attribute("com.amazonaws.ecs.capability.logging-driver.json-file") in found
+
+
+def test_journald_is_there_only_with_its_socket(root: Path) -> None:
+    journald = "com.amazonaws.ecs.capability.logging-driver.journald"
+    before = names(root, "journald")
+    write(root / "run/systemd/journal/socket", "")
+
+    assert journald not in before
+    assert journald in names(root, "journald")
+
+
+def test_firelens_goes_with_both_routers(root: Path) -> None:
+    assert {
+        "ecs.capability.firelens.fluentbit",
+        "ecs.capability.firelens.fluentd",
+    } <= names(root, "awsfirelens")
+
+
+def test_nics_are_named_but_no_loopback_and_none_of_an_agent(root: Path) -> None:
+    for name, kind in (("eth0", "1"), ("lo", "772"), ("fg12abvabcdefgh", "1"), ("tun0", "65534")):
+        write(root / "sys/class/net" / name / "type", kind)
+
+    prefix = "fargate.capability.task-eni.macvlan."
+    assert {name for name in names(root) if name.startswith(prefix)} == {f"{prefix}eth0"}
+
+
+def test_emulation_counts_only_while_it_is_enabled(root: Path) -> None:
+    other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
+    handler = root / "proc/sys/fs/binfmt_misc" / f"qemu-{other}"
+    emulated = f"fargate.capability.cpu-emulation.{ARCHITECTURES[other]}"
+    write(handler, "disabled\ninterpreter /usr/bin/qemu")
+    before = names(root)
+    write(handler, "enabled\ninterpreter /usr/bin/qemu")
+
+    assert emulated not in before
+    assert emulated in names(root)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        pytest.param("proc/cgroups", "#name\tn\tm\ton\ncpu\t1\t1\t1\nmemory\t2\t1\t1", id="v1"),
+        pytest.param("sys/fs/cgroup/cgroup.controllers", "cpuset cpu memory pids", id="v2"),
+    ],
+)
+def test_limits_need_both_controllers(root: Path, file: str, text: str) -> None:
+    write(root / file, text.replace("memory", "misc"))
+    before = names(root)
+    write(root / file, text)
+
+    assert "ecs.capability.task-cpu-mem-limit" not in before
+    assert "ecs.capability.task-cpu-mem-limit" in names(root)
+
+
+def test_ipv6_is_there_if_the_kernel_has_it(root: Path) -> None:
+    before = names(root)
+    write(root / "proc/net/if_inet6", "")
+
+    assert "fargate.capability.task-eni.ipv6" not in before
+    assert "fargate.capability.task-eni.ipv6" in names(root)
+
+
+def test_attribute_without_a_value_is_sent_without_one() -> None:
+    assert Attribute("a").render() == {"name": "a"}
+    assert Attribute("a", "b").render() == {"name": "a", "value": "b"}
