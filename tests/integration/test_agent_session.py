@@ -1,0 +1,131 @@
+"""The agent's end of its connection, against a real control plane: how it presents itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+from fargate_agent.acs import session as session_module
+from fargate_agent.acs.api import ControlPlane as Api
+from fargate_agent.acs.api import Credentials
+from fargate_agent.acs.capabilities import Attribute
+from fargate_agent.acs.responder import Responder
+from fargate_agent.acs.session import ARN_FILE, Registration, Session
+from fargate_agent.task.store import TaskStore
+from fargate_agent.task.supervisor import Supervisor
+from tests.fakes import fake_drivers
+from tests.fixtures.controlplane import ControlPlane
+from tests.messages import site
+
+pytestmark = pytest.mark.timeout(60)
+
+X86 = Attribute("ecs.cpu-architecture", "x86_64")
+
+
+@pytest.fixture
+def database() -> None:
+    """Nothing here depends on it."""
+
+
+@asynccontextmanager
+async def connected(
+    plane: ControlPlane,
+    directory: Path,
+    *clusters: str,
+    read_attributes: Callable[[], tuple[Attribute, ...]] = lambda: (X86,),
+) -> AsyncIterator[None]:
+    """Keep an agent without a machine connected."""
+    supervisor = Supervisor(
+        site=site(directory),
+        drivers=fake_drivers().all,
+        store=TaskStore(directory / "records"),
+        boot_id="boot",
+        send=lambda _: None,
+    )
+    key = Credentials(access_key=plane.keys["agent"][0], secret_key=plane.keys["agent"][1])
+    registration = Registration(
+        clusters=clusters,
+        cpu_units=1024,
+        memory_mib=2048,
+        read_attributes=read_attributes,
+        arn_file=directory / ARN_FILE,
+    )
+    async with aiohttp.ClientSession() as http:
+        responder = Responder(supervisor, lambda _: None)
+        session = Session(http, Api(http, [plane.url], key, "us-east-1"), registration, responder)
+        job = asyncio.create_task(session.serve())
+        try:
+            await session.has_connected.wait()
+            yield
+        finally:
+            job.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await job
+
+
+async def describe(ecs: Any, cluster: str = "default") -> dict[str, Any]:
+    """Return the only instance of a cluster."""
+    arns = (await asyncio.to_thread(ecs.list_container_instances, cluster=cluster))[
+        "containerInstanceArns"
+    ]
+    answer = await asyncio.to_thread(
+        ecs.describe_container_instances, cluster=cluster, containerInstances=arns
+    )
+    found: list[dict[str, Any]] = answer["containerInstances"]
+    assert len(found) == 1
+    return found[0]
+
+
+def served(instance: dict[str, Any]) -> list[str]:
+    names: list[str] = next(
+        resource["stringSetValue"]
+        for resource in instance["registeredResources"]
+        if resource["name"] == "CLUSTERS"
+    )
+    return names
+
+
+async def test_agent_that_is_not_pinned_serves_every_cluster(
+    control_plane: ControlPlane, ecs: Any, tmp_path: Path
+) -> None:
+    async with connected(control_plane, tmp_path):
+        found = await describe(ecs)
+
+    assert served(found) == ["*"]
+    assert found["attributes"] == [{"name": "ecs.cpu-architecture", "value": "x86_64"}]
+    assert found["agentConnected"]
+
+
+async def test_agent_that_is_pinned_registers_in_the_first_of_its_clusters(
+    control_plane: ControlPlane, ecs: Any, tmp_path: Path
+) -> None:
+    for name in ("blue", "red"):
+        await asyncio.to_thread(ecs.create_cluster, clusterName=name)
+    async with connected(control_plane, tmp_path):
+        before = await describe(ecs)
+    async with connected(control_plane, tmp_path, "blue", "red"):
+        after = await describe(ecs, "blue")
+    async with connected(control_plane, tmp_path):
+        again = await describe(ecs)
+
+    assert served(after) == ["blue", "red"]
+    assert after["containerInstanceArn"] == before["containerInstanceArn"].replace(
+        "default", "blue"
+    )
+    assert again["containerInstanceArn"] == before["containerInstanceArn"]
+
+
+async def test_machine_that_can_do_more_is_registered_again(
+    control_plane: ControlPlane, ecs: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_module, "LOOK_EVERY_S", 0.05)
+    now = [X86]
+    async with connected(control_plane, tmp_path, read_attributes=lambda: tuple(now)):
+        now.append(Attribute("fargate.capability.task-eni.macvlan.nic7"))
+        async with asyncio.timeout(15):
+            while len((await describe(ecs))["attributes"]) < 2:
+                await asyncio.sleep(0.02)
