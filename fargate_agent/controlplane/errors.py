@@ -3,6 +3,7 @@
 Kinds and texts are AWS's where they are known, because clients compare them.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 
@@ -31,6 +32,12 @@ def client_error(message: str) -> ApiError:
 def unsupported(message: str) -> ApiError:
     """Return the error for what ECS can do and this control plane can't."""
     return ApiError("UnsupportedFeatureException", message)
+
+
+def unsupported_members(names: Sequence[str]) -> ApiError:
+    """Return the error for members of a request that aren't done here; it names all of them."""
+    verb = "is" if len(names) == 1 else "are"
+    return unsupported(f"{', '.join(names)} {verb} not supported.")
 
 
 def cluster_not_found() -> ApiError:

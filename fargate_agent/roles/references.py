@@ -8,8 +8,8 @@ from typing import Final
 
 SECRET_PARTS: Final = 7
 """`arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf`"""
-QUALIFIED_PARTS: Final = 10
-"""With `:json-key:version-stage:version-id`, each of which may be empty."""
+QUALIFIERS: Final = 3
+"""`:json-key:version-stage:version-id`, each of which may be empty."""
 
 
 class InvalidReferenceError(ValueError):
@@ -55,16 +55,15 @@ def parse_reference(value_from: str, region: str) -> SecretReference | Parameter
 
 
 def _parse_secret(value_from: str, parts: list[str], region: str) -> SecretReference:
-    if len(parts) not in (SECRET_PARTS, QUALIFIED_PARTS) or parts[5] != "secret":
+    qualifiers = parts[SECRET_PARTS:]
+    if not any(qualifiers) and len(qualifiers) < QUALIFIERS:  # real definitions end in `:` or `::`
+        qualifiers = [""] * QUALIFIERS
+    if len(parts) < SECRET_PARTS or len(qualifiers) != QUALIFIERS or parts[5] != "secret":
         raise InvalidReferenceError(
             "unexpected ARN format with parameters when trying to retrieve ASM secret: "
             f"'{value_from}'"
         )
-    json_key, stage, version = parts[SECRET_PARTS:] or ("", "", "")
-    if stage and version:
-        raise InvalidReferenceError(
-            f"'{value_from}' has a version stage and a version id, and only one may be given"
-        )
+    json_key, stage, version = qualifiers
     return SecretReference(
         region=parts[3] or region,
         arn=":".join(parts[:SECRET_PARTS]),

@@ -91,15 +91,6 @@ def test_update_changes_what_is_given_and_leaves_the_rest(ecs: Any) -> None:
             id="strategy without provider",
         ),
         pytest.param(
-            {
-                "capacityProviders": ["FARGATE"],
-                "defaultCapacityProviderStrategy": [{"capacityProvider": "FARGATE"}],
-            },
-            "InvalidParameterException",
-            "whose weight is above 0",
-            id="strategy without weight",
-        ),
-        pytest.param(
             {"serviceConnectDefaults": {"namespace": "n"}},
             "UnsupportedFeatureException",
             "serviceConnectDefaults",

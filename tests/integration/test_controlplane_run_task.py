@@ -138,7 +138,11 @@ def refusal(ecs: Any, **request: Any) -> tuple[str, str]:
             id="tags of no service",
         ),
         pytest.param(
-            {"enableExecuteCommand": True}, PARAMETER, "The task definition needs", id="no role"
+            {"enableExecuteCommand": True},
+            PARAMETER,
+            "The execute command failed because a valid task role is not being used. Specify a "
+            "valid task role in your task definition or as a task override and try again.",
+            id="no role",
         ),
         pytest.param(
             {"overrides": {"containerOverrides": [{"name": "app", "memory": 1024}]}},
@@ -168,7 +172,7 @@ def refusal(ecs: Any, **request: Any) -> tuple[str, str]:
         pytest.param(
             {"overrides": {"inferenceAcceleratorOverrides": [{"deviceName": "x"}]}},
             "UnsupportedFeatureException",
-            "Overrides of inference accelerators",
+            "overrides.inferenceAcceleratorOverrides is not supported.",
             id="accelerators of the overrides",
         ),
         pytest.param(

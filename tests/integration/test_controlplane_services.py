@@ -280,13 +280,13 @@ def test_unknown_service_is_a_failure_or_an_error(ecs: Any) -> None:
         pytest.param(
             {"deploymentController": {"type": "CODE_DEPLOY"}},
             "UnsupportedFeatureException",
-            "The deployment controller CODE_DEPLOY is not supported.",
+            "deploymentController.type CODE_DEPLOY is not supported.",
             id="controller",
         ),
         pytest.param(
             {"deploymentConfiguration": {"strategy": "BLUE_GREEN"}},
             "UnsupportedFeatureException",
-            "The deployment strategy BLUE_GREEN is not supported.",
+            "deploymentConfiguration.strategy BLUE_GREEN is not supported.",
             id="strategy",
         ),
         pytest.param(

@@ -40,6 +40,15 @@ def secret(**parts: str) -> SecretReference:
             f"{SECRET}:user::0a1b", secret(json_key="user", version_id="0a1b"), id="key of version"
         ),
         pytest.param(
+            f"{SECRET}:user:AWSCURRENT:0a1b",
+            secret(json_key="user", version_stage="AWSCURRENT", version_id="0a1b"),
+            id="stage and version",
+        ),
+        *(
+            pytest.param(f"{SECRET}{':' * count}", secret(), id=f"{count} colons")
+            for count in (1, 2, 3)
+        ),
+        pytest.param(
             "/app/db", ParameterReference(region="us-east-1", name="/app/db"), id="parameter"
         ),
         pytest.param("db", ParameterReference(region="us-east-1", name="db"), id="bare name"),
@@ -61,7 +70,7 @@ def test_reference_is_read(
     ("value_from", "text"),
     [
         pytest.param(f"{SECRET}:user", "unexpected ARN format with parameters", id="colons"),
-        pytest.param(f"{SECRET}::AWSCURRENT:0a1b", "only one may be given", id="two versions"),
+        pytest.param(f"{SECRET}::::", "unexpected ARN format with parameters", id="more colons"),
         pytest.param("arn:aws:s3:::bucket/key", "is no secret and no parameter", id="service"),
         pytest.param("arn:", "is no secret and no parameter", id="cut"),
     ],

@@ -85,6 +85,11 @@ PROXY = {
         pytest.param(secret(f"{SECRET}:username::"), id="key of a secret"),
         pytest.param(secret(f"{SECRET}::AWSPREVIOUS:"), id="stage of a secret"),
         pytest.param(secret(f"{SECRET}:::0-1-2"), id="version of a secret"),
+        pytest.param(secret(f"{SECRET}:key:AWSPREVIOUS:0-1-2"), id="stage and version of a secret"),
+        *(
+            pytest.param(secret(f"{SECRET}{':' * count}"), id=f"secret with {count} colons")
+            for count in (1, 2, 3)
+        ),
         pytest.param(secret("name"), id="parameter"),
         pytest.param(secret("/path/to/name"), id="path of a parameter"),
         pytest.param(secret(f"arn:aws:ssm:eu-west-1:{ACCOUNT}:parameter/a/b"), id="parameter ARN"),

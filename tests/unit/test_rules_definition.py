@@ -79,9 +79,7 @@ def check(**changes: Any) -> None:
             id="ignored exit codes",
         ),
         pytest.param(app(environment=[{"value": "v"}]), "Environment variable name", id="variable"),
-        pytest.param(
-            secret(f"{SECRET}::AWSPREVIOUS:0-1-2"), "Invalid arn syntax", id="stage and version"
-        ),
+        pytest.param(secret(f"{SECRET}::::"), "Invalid arn syntax", id="four colons"),
         pytest.param(secret(f"{SECRET}:key"), "Invalid arn syntax", id="missing colons"),
         pytest.param(secret("arn:aws:s3:::bucket/key"), "Invalid arn syntax", id="other service"),
         pytest.param(

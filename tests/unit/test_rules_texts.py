@@ -3,6 +3,7 @@
 Source: texts as measured on the ECS API in August and September 2026.
 """
 
+import json
 from typing import Any
 
 import pytest
@@ -280,3 +281,26 @@ def test_definition_is_refused_in_the_words_of_aws(change: dict[str, Any], text:
         check_definition(Draft(definition(**change), ACCOUNT))
 
     assert (error.value.kind, error.value.message) == ("ClientException", text)
+
+
+@pytest.mark.parametrize("character", ["x", "é", '"'])
+def test_definition_may_have_64_kib_and_no_more(character: str) -> None:
+    """As JSON without spaces, in UTF-8, and without its tags."""
+
+    def length(request: dict[str, Any]) -> int:
+        return len(json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode())
+
+    def variable(value: str) -> dict[str, Any]:
+        return definition(**app(environment=[{"name": "V", "value": value}]))
+
+    room = 65_536 - length(variable(character))
+    largest = variable(character + "x" * room)
+
+    check_definition(Draft({**largest, "tags": [{"key": "k", "value": "v"}]}, ACCOUNT))
+    with pytest.raises(ApiError) as error:
+        check_definition(Draft(variable(character + "x" * (room + 1)), ACCOUNT))
+
+    assert (error.value.kind, error.value.message) == (
+        "ClientException",
+        "Actual length: '65537'. Max allowed length is '65536' bytes.",
+    )

@@ -15,7 +15,12 @@ from fargate_agent.controlplane.clusters.counts import (
     count_cluster,
     render_cluster,
 )
-from fargate_agent.controlplane.clusters.strategies import check_default_strategy, check_providers
+from fargate_agent.controlplane.clusters.strategies import (
+    NO_DEFAULT_WEIGHT,
+    check_default_strategy,
+    check_providers,
+    check_strategy,
+)
 from fargate_agent.controlplane.errors import (
     ApiError,
     client_error,
@@ -144,11 +149,18 @@ async def plan_capacity(session: AsyncSession, cluster: str, request: Json) -> J
     One that names neither launch type nor strategy means the default strategy of the cluster.
 
     Source: ECS API, RunTask.capacityProviderStrategy.
+
+    Raises:
+        ApiError: tasks can't be placed by the strategy.
     """
-    if request.get("launchType") or request.get("capacityProviderStrategy"):
+    if request.get("launchType"):
+        return request
+    if named := request.get("capacityProviderStrategy"):
+        check_strategy(named)
         return request
     document = (await session.get_one(Cluster, cluster)).document
-    strategy = document.get("defaultCapacityProviderStrategy")
+    strategy = document.get("defaultCapacityProviderStrategy", [])
+    check_strategy(strategy, NO_DEFAULT_WEIGHT)
     return {**request, "capacityProviderStrategy": strategy} if strategy else request
 
 

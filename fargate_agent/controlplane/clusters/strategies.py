@@ -1,4 +1,4 @@
-"""Capacity provider strategies: which of Fargate's two a cluster uses. Pure."""
+"""Capacity provider strategies: which of Fargate's two a cluster, service or task uses. Pure."""
 
 from typing import Final
 
@@ -10,6 +10,24 @@ PROVIDERS: Final = frozenset({"FARGATE", "FARGATE_SPOT"})
 MAX_ITEMS: Final = 20
 """Source: ECS API, CapacityProviderStrategyItem."""
 
+NO_WEIGHT: Final = (
+    "There are no capacity providers in the capacity provider strategy with a weight value greater "
+    "than zero. Specify a weight value greater than zero for at least one capacity provider and "
+    "try again."
+)
+NO_DEFAULT_WEIGHT: Final = (
+    "There are no capacity providers with a weight value greater than zero defined in the default "
+    "capacity provider strategy. At least one capacity provider must have a weight value greater "
+    "than zero specified. Update the cluster's default capacity provider strategy or specify a "
+    "valid capacity provider strategy and try again."
+)
+"""What is said where the strategy is used: a cluster may have one like that. Source: ECS API, as
+users report it."""
+_TWO_BASES: Final = (
+    "The specified capacity provider strategy contains multiple capacity providers with a base "
+    "value defined. Only one capacity provider per strategy can have a base value defined."
+)
+"""Source: ECS API, as users report it."""
 _NOT_FOUND: Final = "The specified capacity provider was not found."
 
 
@@ -29,20 +47,40 @@ def check_default_strategy(items: list[Json], providers: list[str]) -> None:
     """Return if a cluster with these capacity providers can have the strategy as its default.
 
     Raises:
-        ApiError: it can't. The texts are unverified, but for the one on what isn't associated.
+        ApiError: it can't.
     """
     names = [item["capacityProvider"] for item in items]
-    if len(items) > MAX_ITEMS:
-        raise invalid_parameter(f"A strategy can have at most {MAX_ITEMS} capacity providers.")
+    _check_items(items)
     if not set(providers).issuperset(names):
         raise invalid_parameter(
             "The specified capacity provider strategy cannot contain a capacity provider that is "
             "not associated with the cluster. Associate the capacity provider with the cluster and "
             "try again."
         )
-    if len(set(names)) < len(names):
+
+
+def check_strategy(items: list[Json], no_weight: str = NO_WEIGHT) -> None:
+    """Return if tasks can be placed by a strategy; one without items leaves that open.
+
+    Args:
+        items: of the strategy.
+        no_weight: what is said of a strategy in which nothing has a weight.
+
+    Raises:
+        ApiError: they can't.
+    """
+    if not PROVIDERS.issuperset(item["capacityProvider"] for item in items):
+        raise invalid_parameter(_NOT_FOUND)
+    _check_items(items)
+    if items and not any(item.get("weight", 0) for item in items):
+        raise invalid_parameter(no_weight)
+
+
+def _check_items(items: list[Json]) -> None:
+    """Raise if the items don't go together. Only the text on two bases is verified."""
+    if len(items) > MAX_ITEMS:
+        raise invalid_parameter(f"A strategy can have at most {MAX_ITEMS} capacity providers.")
+    if len({item["capacityProvider"] for item in items}) < len(items):
         raise invalid_parameter("A capacity provider can be in a strategy only once.")
     if sum(item.get("base", 0) > 0 for item in items) > 1:
-        raise invalid_parameter("Only one capacity provider in a strategy can have a base.")
-    if items and not any(item.get("weight", 0) for item in items):
-        raise invalid_parameter("A strategy needs a capacity provider whose weight is above 0.")
+        raise invalid_parameter(_TWO_BASES)

@@ -27,6 +27,7 @@ _ORDER: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     (
         _EVERY,
         (
+            task.check_length,
             task.check_family,
             task.check_containers,
             task.check_essential,

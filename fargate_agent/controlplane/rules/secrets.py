@@ -19,9 +19,14 @@ NO_EXECUTION_ROLE: Final = (
 _S3_ARN: Final = re.compile(r"arn:aws[a-z0-9-]*:s3:::[^/\s]+/.+")
 _SECRET_ARN: Final = re.compile(
     r"arn:aws[a-z0-9-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@!-]+"
-    r"(:[^:]*:(?P<stage>[^:]*):(?P<version>[^:]*))?",
+    r"(:[^:]*:[^:]*:[^:]*|::?)?",
     re.ASCII,
 )
+"""JSON key, version stage and version id may follow the name, or one to three colons.
+
+Source: ECS developer guide, "Specifying sensitive data"; definitions of users of Fargate. That AWS
+takes stage and id together, and fewer colons, is unverified.
+"""
 _PARAMETER_ARN: Final = re.compile(
     r"arn:aws[a-z0-9-]*:ssm:[a-z0-9-]+:(?P<account>\d{12}):parameter/[\w./-]+", re.ASCII
 )
@@ -53,8 +58,7 @@ def check_source(secret: Json, account: str) -> None:
         if not _PARAMETER_NAME.fullmatch(source):
             raise _wrong_parameter(secret)
     elif ":secretsmanager:" in source:
-        match = _SECRET_ARN.fullmatch(source)
-        if match is None or (match["stage"] and match["version"]):  # unverified
+        if not _SECRET_ARN.fullmatch(source):  # unverified
             raise client_error("Invalid arn syntax.")
     elif ":ssm:" in source:
         _check_parameter_arn(secret, account)

@@ -1,5 +1,6 @@
 """Rules about the task as a whole, whatever it runs on."""
 
+import json
 import re
 from typing import Final
 
@@ -7,6 +8,8 @@ from fargate_agent.controlplane.errors import client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.sizes import check_ephemeral_storage as check_storage_size
 
+MAX_DEFINITION_BYTES: Final = 65_536
+"""Source: Amazon ECS service quotas, "Task definition size limit"."""
 MAX_CONTAINERS: Final = 10
 """Source: Amazon ECS service quotas, "Containers per task definition"."""
 
@@ -17,6 +20,16 @@ _ROLE: Final = re.compile(
     r"(arn:aws[a-z0-9-]*:iam::\d{12}:role/[\w+=,.@/-]{1,576}|[\w+=,.@-]{1,64})", re.ASCII
 )
 """An ARN or a short name. Source: IAM API, Role."""
+
+
+def check_length(draft: Draft) -> None:
+    """Raise if the definition is too long. What AWS counts, beside the request, is unverified."""
+    request = {name: member for name, member in draft.request.items() if name != "tags"}
+    text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+    if (length := len(text.encode())) > MAX_DEFINITION_BYTES:
+        raise client_error(
+            f"Actual length: '{length}'. Max allowed length is '{MAX_DEFINITION_BYTES}' bytes."
+        )
 
 
 def check_family(draft: Draft) -> None:

@@ -20,6 +20,7 @@ from fargate_agent.controlplane.services.names import parse_service
 from fargate_agent.controlplane.services.rules import (
     check_change,
     check_new,
+    check_served,
     complete,
     render_template,
     replaces_tasks,
@@ -41,6 +42,7 @@ async def create_service(plane: Plane, call: Call) -> Json:
         definition = check_runnable(
             await find_definition(plane, session, request["taskDefinition"])
         )
+        check_served(request, definition.document, "created")
         service = Service(
             id=new_id(),
             cluster=cluster,
@@ -81,6 +83,7 @@ async def update_service(plane: Plane, call: Call) -> Json:
         check_change(request)
         primary = (await deploying.read_deployments(session, service))[0]
         definition = await _find_definition(plane, session, request, primary)
+        check_served(request, definition.document, "updated")
         service.document = complete(
             request, service.document, definition.document["taskDefinitionArn"]
         )

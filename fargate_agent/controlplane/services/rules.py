@@ -4,13 +4,20 @@ A service is kept as two documents: the members of the Service shape, and the *t
 deployment, which has the members that its tasks are made of, as RunTask names them.
 """
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
-from fargate_agent.controlplane.errors import invalid_parameter, unsupported
+from fargate_agent.controlplane.clusters.strategies import check_strategy
+from fargate_agent.controlplane.errors import invalid_parameter, unsupported_members
 from fargate_agent.controlplane.services.names import SERVICE_NAME
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json
 
+NO_ROLE_FOR_EXEC: Final = (
+    "The service couldn't be {done} because a valid taskRoleArn is not being used. Specify a valid "
+    "task role in your task definition and try again."
+)
+"""Source: UpdateService, as users report it; of CreateService unverified."""
 MAX_DESIRED_COUNT: Final = 5000
 """Source: Amazon ECS service quotas, "Tasks per service"."""
 MAX_CLIENT_TOKEN_CHARS: Final = 36
@@ -30,6 +37,7 @@ _NOT_SERVED: Final = (
     "loadBalancers",
     "serviceRegistries",
     "serviceConnectConfiguration",
+    "enableExecuteCommand",
     "volumeConfigurations",
     "vpcLatticeConfigurations",
     "gatewayConnectors",
@@ -38,6 +46,7 @@ _NOT_SERVED: Final = (
 )
 _NOT_SERVED_OF_DEPLOYMENTS: Final = (
     "bakeTimeInMinutes",
+    "alarms",
     "lifecycleHooks",
     "linearConfiguration",
     "canaryConfiguration",
@@ -120,20 +129,55 @@ def check_new(request: Json) -> None:
 
 
 def check_change(request: Json) -> None:
-    """Return if members that a service can be made with, or be given later, are served.
+    """Return if the members that a service can be made with, or be given later, have values.
 
     Raises:
-        ApiError: one isn't, or has a value that can't be. Texts are unverified.
+        ApiError: one has a value that can't be. Texts are unverified.
     """
-    for member in _NOT_SERVED:
-        if request.get(member):
-            raise unsupported(f"{member} is not supported.")
-    if (controller := request.get("deploymentController", {}).get("type", "ECS")) != "ECS":
-        raise unsupported(f"The deployment controller {controller} is not supported.")
     if not 0 <= request.get("desiredCount", 0) <= MAX_DESIRED_COUNT:
         raise invalid_parameter(f"desiredCount must be between 0 and {MAX_DESIRED_COUNT}.")
     if not 0 <= request.get("healthCheckGracePeriodSeconds", 0) <= MAX_GRACE_PERIOD_S:
         raise invalid_parameter("healthCheckGracePeriodSeconds can not be negative.")
+
+
+def check_served(request: Json, definition: Json, done: str) -> None:
+    """Return if all that a request for a service asks for is done here.
+
+    Args:
+        request: of CreateService or UpdateService.
+        definition: task definition of the service from now on.
+        done: what would be done with the service: `created` or `updated`.
+
+    Raises:
+        ApiError: it isn't; the text names every member that asks for more.
+    """
+    if request.get("enableExecuteCommand") and "taskRoleArn" not in definition:
+        raise invalid_parameter(NO_ROLE_FOR_EXEC.format(done=done))
+    if names := list(_unsupported(request, definition)):
+        raise unsupported_members(names)
+
+
+def _unsupported(request: Json, definition: Json) -> Iterator[str]:
+    yield from (member for member in _NOT_SERVED if _asks(request.get(member)))
+    if (controller := request.get("deploymentController", {}).get("type", "ECS")) != "ECS":
+        yield f"deploymentController.type {controller}"
+    deployments = request.get("deploymentConfiguration", {})
+    if (strategy := deployments.get("strategy", "ROLLING")) != "ROLLING":
+        yield f"deploymentConfiguration.strategy {strategy}"
+    for member in _NOT_SERVED_OF_DEPLOYMENTS:
+        if _asks(deployments.get(member)):
+            yield f"deploymentConfiguration.{member}"
+    if "taskDefinition" in request and any(
+        container.get("versionConsistency") == "enabled"
+        for container in definition["containerDefinitions"]
+    ):
+        yield "versionConsistency enabled in the task definition of a service"
+
+
+def _asks(value: Any) -> bool:  # noqa: ANN401 - any member of a request
+    """What is empty, 0, false or switched off asks for nothing."""
+    is_off = isinstance(value, dict) and False in (value.get("enabled"), value.get("enable"))
+    return bool(value) and not is_off
 
 
 def complete(request: Json, known: Json, definition_arn: str) -> Json:
@@ -178,6 +222,7 @@ def _plan_capacity(request: Json, known: Json) -> Json:
             "Specifying both a launch type and capacity provider strategy is not supported. "
             "Remove one and try again."
         )
+    check_strategy(request.get("capacityProviderStrategy", []))
     strategy = request.get("capacityProviderStrategy", known.get("capacityProviderStrategy"))
     if strategy:
         return {"capacityProviderStrategy": strategy}
@@ -185,14 +230,10 @@ def _plan_capacity(request: Json, known: Json) -> Json:
 
 
 def _plan_deployments(wanted: Json, known: Json) -> Json:
-    for member in _NOT_SERVED_OF_DEPLOYMENTS:
-        if wanted.get(member):
-            raise unsupported(f"deploymentConfiguration.{member} is not supported.")
-    if wanted.get("alarms", {}).get("enable") or wanted.get("alarms", {}).get("alarmNames"):
-        raise unsupported("deploymentConfiguration.alarms is not supported.")
-    if (strategy := wanted.get("strategy", "ROLLING")) != "ROLLING":
-        raise unsupported(f"The deployment strategy {strategy} is not supported.")
-    planned = {**known, **{m: value for m, value in wanted.items() if m != "alarms"}}
+    planned = {
+        **known,
+        **{m: value for m, value in wanted.items() if m not in _NOT_SERVED_OF_DEPLOYMENTS},
+    }
     _check_percents(planned["minimumHealthyPercent"], planned["maximumPercent"])
     _check_breaker(planned["deploymentCircuitBreaker"])
     return planned

@@ -3,11 +3,18 @@
 Source: error texts as measured on the ECS API.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from fargate_agent.controlplane.agents.needs import ARCHITECTURES, Need, find_needs
-from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter, unsupported
+from fargate_agent.controlplane.errors import (
+    ApiError,
+    client_error,
+    invalid_parameter,
+    unsupported,
+    unsupported_members,
+)
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.sizes import is_pair
 from fargate_agent.controlplane.state.model import TaskDefinition
@@ -33,7 +40,10 @@ RELAXED: Final = {"name": "fargate.relaxed", "value": "true"}
 """Attribute of a task that Fargate would refuse."""
 
 _PLATFORM_VERSIONS: Final = {PLATFORM_VERSION, "LATEST"}
-_CAPACITY_PROVIDERS: Final = {"FARGATE", "FARGATE_SPOT"}
+NO_ROLE_FOR_EXEC: Final = (
+    "The execute command failed because a valid task role is not being used. Specify a valid task "
+    "role in your task definition or as a task override and try again."
+)
 _OTHER_NETWORK_MODES: Final = {"host", "none"}
 """What can't be had even where Fargate's rules don't count: each task has an ENI of its own."""
 
@@ -141,16 +151,14 @@ def check_runnable(definition: TaskDefinition | None) -> TaskDefinition:
 
 def _check_capacity(request: Json) -> None:
     """Tasks run on Fargate, whether it is named or not: there is nothing else here."""
-    launch_type, strategy = request.get("launchType"), request.get("capacityProviderStrategy", [])
-    if launch_type and strategy:
+    launch_type = request.get("launchType")
+    if launch_type and request.get("capacityProviderStrategy"):
         raise invalid_parameter(
             "Specifying both a launch type and capacity provider strategy is not supported. "
             "Remove one and try again."
         )
     if launch_type not in {None, "FARGATE"}:
         raise invalid_parameter("No Container Instances were found in your cluster.")
-    if any(item["capacityProvider"] not in _CAPACITY_PROVIDERS for item in strategy):
-        raise invalid_parameter("The specified capacity provider was not found.")
 
 
 def _check_count(request: Json) -> None:
@@ -206,9 +214,7 @@ def _check_rest(request: Json, document: Json) -> None:
     if request.get("propagateTags") == "SERVICE":
         raise invalid_parameter("propagateTags SERVICE is only for tasks of a service.")
     if request.get("enableExecuteCommand") and not _task_role(request, document):
-        raise invalid_parameter(
-            "The task definition needs a taskRoleArn when enableExecuteCommand is set."
-        )
+        raise invalid_parameter(NO_ROLE_FOR_EXEC)
     _check_volumes(request.get("volumeConfigurations", []), document)
     check_length(request.get("startedBy", ""), "startedBy", MAX_STARTED_BY_CHARS)
     check_length(request.get("group", ""), "group")
@@ -216,10 +222,24 @@ def _check_rest(request: Json, document: Json) -> None:
         raise invalid_parameter("Invalid namespace for group.")
     _check_client_token(request.get("clientToken", "-"))
     check_tags(request.get("tags", []))
+    if names := list(_unsupported(request)):
+        raise unsupported_members(names)
+
+
+def _unsupported(request: Json) -> Iterator[str]:
+    """Give the members of a request that ask for what isn't done here."""
+    overrides = request.get("overrides", {})
+    for member in ("enableExecuteCommand", "volumeConfigurations"):
+        if request.get(member):
+            yield member
+    if overrides.get("inferenceAcceleratorOverrides"):
+        yield "overrides.inferenceAcceleratorOverrides"
+    if any(o.get("resourceRequirements") for o in overrides.get("containerOverrides", [])):
+        yield "overrides.containerOverrides.resourceRequirements"
 
 
 def _check_volumes(configurations: list[Json], document: Json) -> None:
-    """Refuse volumes that are configured at launch, in AWS's words if they couldn't be."""
+    """Refuse volumes that the definition doesn't leave to be configured at launch."""
     known = {v["name"] for v in document["volumes"] if v.get("configuredAtLaunch")}
     if configurations and not known:
         raise invalid_parameter(
@@ -232,7 +252,6 @@ def _check_volumes(configurations: list[Json], document: Json) -> None:
                 f"The volume name '{configuration['name']}' in your request does not have a "
                 "matching volume in your Task Definition that is configurable at launch."
             )
-        raise unsupported("volumeConfigurations is not supported.")
 
 
 def _check_client_token(token: str) -> None:

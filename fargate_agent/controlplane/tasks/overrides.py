@@ -4,7 +4,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Final
 
-from fargate_agent.controlplane.errors import invalid_parameter, unsupported
+from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.rules.container import check_containers
 from fargate_agent.controlplane.rules.draft import Draft, Rule
 from fargate_agent.controlplane.rules.secrets import check_environment
@@ -37,7 +37,7 @@ _RULES: Final[tuple[Rule, ...]] = (
 """What holds for a definition holds for what is made of it. Kinds and texts are those of
 RegisterTaskDefinition; that RunTask has the same is unverified."""
 
-_ROLES: Final = ("taskRoleArn", "executionRoleArn")
+_OF_TASK: Final = ("taskRoleArn", "executionRoleArn", "ephemeralStorage")
 _REPLACED: Final = ("command", "cpu", "memory", "memoryReservation", "environmentFiles")
 
 
@@ -50,6 +50,14 @@ class TaskSize:
     ephemeral_storage_gib: int
 
 
+def override_task(definition: Json, overrides: Json) -> Json:
+    """Return a definition with those members replaced that are the task's own."""
+    return {
+        **definition,
+        **{member: overrides[member] for member in _OF_TASK if member in overrides},
+    }
+
+
 def override_containers(definition: Json, overrides: Json) -> list[Json]:
     """Return the containers of a definition as this task is to have them.
 
@@ -59,8 +67,6 @@ def override_containers(definition: Json, overrides: Json) -> list[Json]:
     by_name = {
         container["name"]: dict(container) for container in definition["containerDefinitions"]
     }
-    if overrides.get("inferenceAcceleratorOverrides"):
-        raise unsupported("Overrides of inference accelerators are not supported.")
     for override in overrides.get("containerOverrides", []):
         name = override.get("name")
         if name not in by_name:
@@ -68,8 +74,6 @@ def override_containers(definition: Json, overrides: Json) -> list[Json]:
             raise invalid_parameter(
                 f"Override for container named {shown} is not a container in the TaskDefinition."
             )
-        if override.get("resourceRequirements"):
-            raise unsupported("Overrides of resourceRequirements are not supported.")
         by_name[name] = _override(by_name[name], override)
     if len(json.dumps(overrides, separators=(",", ":"))) > MAX_OVERRIDES_CHARS:
         raise invalid_parameter(f"Container Overrides length must be at most {MAX_OVERRIDES_CHARS}")
@@ -92,8 +96,7 @@ def check_overridden(
         ApiError: a container has less or more than can be, or a role or a file is none.
     """
     changed: Json = {
-        **definition,
-        **{member: overrides[member] for member in _ROLES if member in overrides},
+        **override_task(definition, overrides),
         "containerDefinitions": containers,
         "cpu": str(size.cpu_units),
         "memory": str(size.memory_mib),
