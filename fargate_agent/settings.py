@@ -75,7 +75,7 @@ class AgentSettings(FileSettings):
     """A Docker `config.json` with credentials of registries."""
     aws_credentials_file: Path | None = None
     """A shared credentials file with the machine's own AWS keys, in profile `default`, mode 0600.
-    With them the execution roles of tasks are assumed."""
+    With them the execution roles and task roles of tasks are assumed."""
     assume_roles: bool = True
     """Else tasks get the machine's own keys, for local stacks without STS."""
     aws_endpoint_url: str | None = None

@@ -23,6 +23,13 @@ class Explanation:
 
 _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
     (
+        r"not supported here|logging mode not supported",
+        Explanation(
+            "The task definition asks for what this agent can't do; the reason names it.",
+            "Leave that out of the task definition.",
+        ),
+    ),
+    (
         r"does not contain descriptor matching platform|no match for platform",
         Explanation(
             "The image was not built for this machine's processor.",
@@ -112,13 +119,6 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         Explanation(
             "A secret or the credentials for a registry couldn't be had.",
             "Check valueFrom of the secrets, the execution role, and the network.",
-        ),
-    ),
-    (
-        r"is not supported here|not supported",
-        Explanation(
-            "The task definition asks for what this agent can't do; the reason names it.",
-            "Leave that out of the task definition.",
         ),
     ),
     (

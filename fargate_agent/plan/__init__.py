@@ -102,5 +102,6 @@ def plan_task(message: TaskMessage, site: Site) -> TaskPlan:
             for container in plan_containers(message, site, volumes)
         ),
         execution_role=plan_role(message.execution_role_credentials),
+        task_role=plan_role(message.role_credentials),
         firelens=firelens,
     )

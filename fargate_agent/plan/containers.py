@@ -135,7 +135,10 @@ def _plan_container(
         essential=container.essential,
         entry_point=container.entry_point,
         command=container.command,
-        environment=_plan_environment(container, metadata_id, site.region),
+        environment={
+            **_plan_environment(container, metadata_id, site.region),
+            **_role_environment(task),
+        },
         user=container.user,
         working_directory=container.working_directory,
         cgroup=f"/ecs/{arn.task_id}/{runtime_id}",
@@ -158,7 +161,7 @@ def _plan_container(
         log=_plan_log(container, task.arn, site),
         log_path=site.logs_dir / arn.task_id / f"{container.name}.log",
         log_fault_path=site.tasks_dir / arn.task_id / LOG_FAULTS_DIRECTORY / container.name,
-        depends_on=tuple(_plan_dependency(container.name, d) for d in container.depends_on),
+        depends_on=tuple(_plan_dependency(d) for d in container.depends_on),
         start_timeout_s=container.start_timeout,
         stop_timeout_s=(
             DEFAULT_STOP_TIMEOUT_S if container.stop_timeout is None else container.stop_timeout
@@ -187,13 +190,7 @@ def _plan_log(container: ContainerMessage, task_arn: str, site: Site) -> LogPlan
     )
 
 
-def _plan_dependency(container: str, dependency: Dependency) -> DependencyPlan:
-    if dependency.condition == "HEALTHY":
-        raise TaskDependencyError(
-            f"container '{container}' waits for '{dependency.container_name}' to be HEALTHY, "
-            "and health checks are not supported here",
-            container=container,
-        )
+def _plan_dependency(dependency: Dependency) -> DependencyPlan:
     return DependencyPlan(
         container=dependency.container_name, condition=Condition(dependency.condition)
     )
@@ -217,6 +214,17 @@ def _plan_environment(
         "ECS_AGENT_URI": f"{base}/api/{metadata_id}",
         "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
     }
+
+
+def _role_environment(task: TaskMessage) -> Mapping[str, str]:
+    """Where the SDKs of AWS find the credentials of the task's role, if it has one.
+
+    Source: ECS developer guide, "Task IAM role".
+    """
+    role = task.role_credentials
+    if role is None:
+        return {}
+    return {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": f"/v2/credentials/{role.credentials_id}"}
 
 
 def _ecs_labels(container: str, task: TaskMessage) -> dict[str, str]:

@@ -252,5 +252,12 @@ class TaskPlan:
     """In an order in which each comes after those it depends on."""
     execution_role: RolePlan | None = None
     """What the agent and the loggers act as, for the task."""
+    task_role: RolePlan | None = None
+    """What the containers act as."""
     firelens: FirelensPlan | None = None
     """The router of the task."""
+
+    @property
+    def roles(self) -> tuple[RolePlan, ...]:
+        """The roles that the task has."""
+        return tuple(role for role in (self.execution_role, self.task_role) if role is not None)

@@ -1,65 +1,85 @@
-"""What this agent doesn't do yet. A task that needs it is refused, never run without it."""
+"""What this agent doesn't do. A task that asks for it is refused, never run without it.
 
-from collections.abc import Mapping
-from typing import Final
+One refusal names all of it, so that nobody has to run a task again to find the next.
+"""
 
-from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.wire.messages import ContainerMessage, TaskMessage, Volume
+from collections.abc import Iterable, Iterator
+from typing import Any, Final
 
-_UNSUPPORTED_OF_CONTAINER: Final[Mapping[str, str]] = {
-    "health_check": "healthCheck",
-    "secrets": "secrets",
-    "environment_files": "environmentFiles",
-    "restart_policy": "restartPolicy",
-    "repository_credentials": "repositoryCredentials",
-    "system_controls": "systemControls",
-}
+from fargate_agent.errors import MAX_REASON_CHARS, ResourceInitializationError
+from fargate_agent.wire.message import Message
+from fargate_agent.wire.messages import ContainerMessage, PortMapping, TaskMessage, Volume
+from fargate_agent.wire.unsupported import (
+    UnsupportedByContainers,
+    UnsupportedByLinux,
+    UnsupportedByTasks,
+    UnsupportedByVolumes,
+)
+
+_NOT_SUPPORTED: Final = "not supported here"
+_MAX_CHARS: Final = MAX_REASON_CHARS - len("ResourceInitializationError: ")
 
 
 def refuse_unsupported(message: TaskMessage) -> None:
     """Return if the task can be run here.
 
     Raises:
-        ResourceInitializationError: it can't; the text names the field.
+        ResourceInitializationError: it can't; the text names every member that it asks for and
+            that isn't supported, and the container or volume that has it.
     """
     if not message.containers:
         raise ResourceInitializationError("the task has no containers")
-    if message.pid_mode is not None:
-        raise ResourceInitializationError(f"pidMode '{message.pid_mode}' is not supported here")
     names = [container.name for container in message.containers]
     if len(set(names)) != len(names):
         raise ResourceInitializationError("two containers of the task have the same name")
-    for container in message.containers:
-        _refuse_unsupported_of(container)
-    for volume in message.volumes:
-        _refuse_unsupported_volume(volume)
+    found = {
+        "": list(_asked_for(message, UnsupportedByTasks)),
+        **{f"container '{c.name}': ": list(_container(c)) for c in message.containers},
+        **{f"volume '{volume.name}': ": list(_volume(volume)) for volume in message.volumes},
+    }
+    if any(found.values()):
+        raise ResourceInitializationError(_render(found))
 
 
-def _refuse_unsupported_of(container: ContainerMessage) -> None:
-    for attribute, name in _UNSUPPORTED_OF_CONTAINER.items():
-        if getattr(container, attribute):
-            raise ResourceInitializationError(
-                f"container '{container.name}': {name} is not supported here",
-                container=container.name,
-            )
-    if container.linux_parameters.init_process_enabled:
-        raise ResourceInitializationError(
-            f"container '{container.name}': initProcessEnabled is not supported here",
-            container=container.name,
-        )
+def _render(found: dict[str, list[str]]) -> str:
+    """Name what isn't supported; where, only as far as a reason has room for that."""
+    parts = (f"{owner}{', '.join(members)}" for owner, members in found.items() if members)
+    text = f"{_NOT_SUPPORTED}: {'; '.join(parts)}"
+    if len(text) <= _MAX_CHARS:
+        return text
+    members = dict.fromkeys(member for some in found.values() for member in some)
+    return f"{_NOT_SUPPORTED}, in several places: {', '.join(members)}"
 
 
-def _refuse_unsupported_volume(volume: Volume) -> None:
+def _container(container: ContainerMessage) -> Iterator[str]:
+    yield from _asked_for(container, UnsupportedByContainers)
+    for member in _asked_for(container.linux_parameters, UnsupportedByLinux):
+        yield f"linuxParameters.{member}"
+    if any(dependency.condition == "HEALTHY" for dependency in container.depends_on):
+        yield "dependsOn with the condition HEALTHY"
+    if any(map(_maps_port, container.port_mappings)):
+        yield "portMappings.hostPort other than containerPort"
+
+
+def _volume(volume: Volume) -> Iterator[str]:
+    yield from _asked_for(volume, UnsupportedByVolumes)
     if (volume.host or {}).get("sourcePath"):
-        raise ResourceInitializationError(
-            f"volume '{volume.name}': a directory of the host can't be mounted"
-        )
-    if (
-        volume.efs_volume_configuration is not None
-        or volume.docker_volume_configuration is not None
-        or volume.s3files_volume_configuration is not None
-        or volume.configured_at_launch
-    ):
-        raise ResourceInitializationError(
-            f"volume '{volume.name}': only scratch volumes are supported here"
-        )
+        yield "host.sourcePath"
+
+
+def _asked_for(message: Message, unsupported: type[Message]) -> Iterable[str]:
+    """Give the names of members that ask for something."""
+    for name, field in unsupported.model_fields.items():
+        if _asks(getattr(message, name)):
+            yield str(field.alias)
+
+
+def _asks(value: Any) -> bool:  # noqa: ANN401 - any member of a task definition
+    """What is empty, false or switched off asks for nothing."""
+    is_off = isinstance(value, dict) and value.get("enabled") is False
+    return bool(value) and not is_off
+
+
+def _maps_port(mapping: PortMapping) -> bool:
+    """Whether a port of the host is wanted, which a task with an ENI of its own doesn't have."""
+    return mapping.host_port not in {None, 0, mapping.container_port}

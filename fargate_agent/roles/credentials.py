@@ -91,8 +91,8 @@ class Roles:
 
     def forget(self, task: TaskPlan) -> None:
         """Keep nothing of a task."""
-        if task.execution_role is not None:
-            self._known.pop(task.execution_role.credentials_id, None)
+        for role in task.roles:
+            self._known.pop(role.credentials_id, None)
 
     async def _refresh(self, known: _Known, task: TaskPlan, role: RolePlan) -> None:
         """Get new credentials; if there are none, note why, and leave those there are."""

@@ -1,4 +1,4 @@
-"""What only loggers ask for: the credentials of the execution role, and the secret of an option.
+"""The credentials of a task's roles, and what only loggers ask for: the secret of an option.
 
 Source: amazon-ecs-agent, ecs-agent/tmds/handlers/v1 and v2, the credentials handlers.
 """
@@ -61,8 +61,9 @@ class Confidential(SecretStore):
     async def _answer_credentials(self, task: TaskPlan | None, wanted: str) -> web.Response:
         if not wanted:
             return _refuse(400, "NoIdInRequest", "No Credential ID in the request")
-        role = None if task is None else task.execution_role
-        if task is None or role is None or not _same(role.credentials_id, wanted):
+        roles = () if task is None else task.roles
+        role = next((role for role in roles if _same(role.credentials_id, wanted)), None)
+        if task is None or role is None:
             return _refuse(400, "InvalidIdInRequest", "Credentials not found")
         try:
             keys = await self._roles.keys(task, role)

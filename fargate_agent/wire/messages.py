@@ -10,10 +10,16 @@ import json
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, SecretStr
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
 
 from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.message import Message
+from fargate_agent.wire.unsupported import (
+    UnsupportedByContainers,
+    UnsupportedByLinux,
+    UnsupportedByTasks,
+    UnsupportedByVolumes,
+)
 
 type_names: Final[dict[str, type["Message"]]] = {}
 """Every message that may stand in an envelope, by the name it has there."""
@@ -26,18 +32,6 @@ def _check_task_arn(arn: str) -> str:
 
 TaskArnField = Annotated[str, AfterValidator(_check_task_arn)]
 DesiredStatus = Literal["RUNNING", "STOPPED"]
-
-
-class Message(BaseModel):
-    """Base of every message: camelCase on the wire, unknown fields ignored."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel,
-        defer_build=True,
-        extra="ignore",
-        frozen=True,
-        populate_by_name=True,
-    )
 
 
 class Frame(Message):
@@ -149,12 +143,11 @@ class TmpfsMessage(Message):
     mount_options: tuple[str, ...] = ()
 
 
-class LinuxParameters(Message):
+class LinuxParameters(UnsupportedByLinux):
     """The part of Docker's host configuration that Fargate lets a task set."""
 
     capabilities: CapabilitiesMessage = CapabilitiesMessage()
     tmpfs: tuple[TmpfsMessage, ...] = ()
-    init_process_enabled: bool = False
 
 
 class SecretMessage(Message):
@@ -173,7 +166,7 @@ class LogConfiguration(Message):
     secret_options: tuple[SecretMessage, ...] = ()
 
 
-class ContainerMessage(Message):
+class ContainerMessage(UnsupportedByContainers):
     """One container of a task."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")]
@@ -205,24 +198,14 @@ class ContainerMessage(Message):
     docker_labels: dict[str, str] = {}
     log_configuration: LogConfiguration | None = None
     pseudo_terminal: bool = False
-    health_check: dict[str, Any] | None = None
-    secrets: tuple[dict[str, Any], ...] = ()
-    environment_files: tuple[dict[str, Any], ...] = ()
-    restart_policy: dict[str, Any] | None = None
     firelens_configuration: dict[str, Any] | None = None
-    repository_credentials: dict[str, Any] | None = None
-    system_controls: tuple[dict[str, Any], ...] = ()
 
 
-class Volume(Message):
+class Volume(UnsupportedByVolumes):
     """A volume of a task. Without a configuration it is scratch space that ends with the task."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")]
     host: dict[str, Any] | None = None
-    efs_volume_configuration: dict[str, Any] | None = None
-    docker_volume_configuration: dict[str, Any] | None = None
-    s3files_volume_configuration: dict[str, Any] | None = None
-    configured_at_launch: bool = False
 
 
 class RoleCredentialsMessage(Message):
@@ -241,7 +224,7 @@ class RoleCredentialsMessage(Message):
     expiration: AwareDatetime | None = None
 
 
-class TaskMessage(Message):
+class TaskMessage(UnsupportedByTasks):
     """A task and the status it should have."""
 
     arn: TaskArnField
@@ -256,6 +239,8 @@ class TaskMessage(Message):
     """MiB."""
     execution_role_credentials: RoleCredentialsMessage | None = None
     """For what the agent and the loggers do for the task."""
+    role_credentials: RoleCredentialsMessage | None = None
+    """For what the containers of the task do."""
     containers: tuple[ContainerMessage, ...]
     elastic_network_interfaces: tuple[EniMessage, ...] = ()
     volumes: tuple[Volume, ...] = ()
@@ -264,7 +249,6 @@ class TaskMessage(Message):
     service_name: str | None = None
     zone: str | None = None
     vpc_id: str | None = None
-    pid_mode: str | None = None
     cpu_architecture: Literal["X86_64", "ARM64"] = "X86_64"
     """First-class here; ACS says it nowhere."""
     ephemeral_storage_gib: int = 20

@@ -93,7 +93,7 @@ async def test_task_that_cannot_be_pulled_is_stopped_with_the_reason(
         ),
         pytest.param(
             {"healthCheck": {"command": ["CMD", "true"]}},
-            "ResourceInitializationError: container 'main': healthCheck is not supported here",
+            "ResourceInitializationError: not supported here: container 'main': healthCheck",
             id="not supported",
         ),
     ],

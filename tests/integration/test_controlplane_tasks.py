@@ -140,17 +140,14 @@ async def test_agent_is_told_definition_overrides_and_eni(
     assert (made["tasks"][0]["cpu"], made["tasks"][0]["memory"]) == ("512", "1024")
 
 
-@pytest.mark.parametrize(
-    ("overrides", "name"),
-    [
-        pytest.param({}, "execution", id="of the definition"),
-        pytest.param({"executionRoleArn": "arn:aws:iam::111122223333:role/o"}, "o", id="override"),
-    ],
-)
-async def test_agent_is_told_the_execution_role_under_an_id_of_each_task(
-    ecs: Any, simulated_agent: SimulatedAgent, overrides: dict[str, str], name: str
+@pytest.mark.parametrize("name", ["definition", "override"])
+async def test_agent_is_told_both_roles_under_ids_of_each_task(
+    ecs: Any, simulated_agent: SimulatedAgent, name: str
 ) -> None:
-    definition = {**FARGATE, "executionRoleArn": "execution"}
+    other = "arn:aws:iam::111122223333:role/override"
+    roles_of_task = {"executionRoleArn": other, "taskRoleArn": other}
+    overrides = roles_of_task if name == "override" else {}
+    definition = {**FARGATE, "executionRoleArn": "definition", "taskRoleArn": "definition"}
     await asyncio.to_thread(ecs.register_task_definition, **definition)
     for _ in range(2):
         await asyncio.to_thread(run, ecs, overrides=overrides)
@@ -158,10 +155,11 @@ async def test_agent_is_told_the_execution_role_under_an_id_of_each_task(
     messages = [TaskMessage.model_validate(await simulated_agent.take()) for _ in range(2)]
 
     roles = [message.execution_role_credentials for message in messages]
+    roles += [message.role_credentials for message in messages]
     assert all(role is not None and role.role_arn.endswith(f":role/{name}") for role in roles)
     assert all(role is not None and role.role_arn.startswith("arn:aws:iam::") for role in roles)
     assert all(role is not None and role.secret_access_key is None for role in roles)
-    assert len({role.credentials_id for role in roles if role is not None}) == 2
+    assert len({role.credentials_id for role in roles if role is not None}) == 4
 
 
 @pytest.mark.parametrize(

@@ -325,20 +325,26 @@ async def test_token_of_a_task_that_is_gone_is_gone(
     assert (await fetch(netns, token_path(task))).status == 404
 
 
-async def test_container_reads_credentials_by_their_id_and_by_no_other(
+async def test_container_reads_credentials_of_its_task_role_and_by_no_other_id(
     agent: Agent, endpoint: TaskMetadata, bench: Bench
 ) -> None:
-    role = role_json()
-    url = "http://169.254.170.2/v2/credentials"
-    script = f"wget -q -O - {url}/{role['credentialsId']}; echo; wget -O - {url}/{uuid.uuid4()}"
+    own, execution = role_json(), {**role_json(), "roleArn": f"{ROLE}-execution"}
+    url = "http://169.254.170.2"
+    read = f"wget -q -O - {url}$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+    script = f"env; {read}; echo; wget -O - {url}/v2/credentials/{uuid.uuid4()}"
     task = agent.add(
-        bench.plan({"command": ["sh", "-c", f"exec 2>&1; {script}"]}, executionRoleCredentials=role)
+        bench.plan(
+            {"command": ["sh", "-c", f"exec 2>&1; {script}"]},
+            roleCredentials=own,
+            executionRoleCredentials=execution,
+        )
     )
     await endpoint.ensure(task)
 
     finished = await bench.finish(await bench.begin_planned(task))
 
-    assert '{"RoleArn": "' + ROLE in finished.output
+    assert '{"RoleArn": "' + ROLE + '"' in finished.output
     assert '"AccessKeyId": "ASIA' in finished.output
+    assert execution["credentialsId"] not in finished.output
     assert "HTTP/1.1 400 Bad Request" in finished.output
     assert finished.output.count("AccessKeyId") == 1

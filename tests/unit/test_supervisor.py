@@ -148,7 +148,7 @@ async def test_task_that_cannot_be_planned_is_reported_and_kept_until_acknowledg
         await supervisor.apply(task_message(container_json(secrets=[{"name": "A"}])))
         change = await desk.wait_for(TaskStatus.STOPPED)
         assert change.reason is not None
-        assert "secrets is not supported" in change.reason
+        assert "not supported here: container 'web': secrets" in change.reason
         assert set(await desk.store.read_all()) == {TASK_ID}
 
         await supervisor.note_acknowledged(change)

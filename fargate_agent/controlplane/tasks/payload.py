@@ -1,6 +1,7 @@
 """From the shapes of the API to the message that an agent is sent."""
 
 import uuid
+from collections.abc import Callable
 from typing import Any, Final
 
 from fargate_agent.controlplane.tasks.overrides import TaskSize
@@ -12,6 +13,7 @@ from fargate_agent.wire.messages import (
     TaskMessage,
     Volume,
 )
+from fargate_agent.wire.unsupported import UnsupportedByTasks
 
 CPU_UNITS_PER_VCPU: Final = 1024
 
@@ -48,9 +50,13 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
     zone: str,
     vpc_id: str,
     eni: EniMessage,
-    execution_role_arn: str | None,
+    role_arn: Callable[[str], str],
 ) -> Json:
-    """Return a `TaskMessage` as JSON; each container has its `containerArn` already."""
+    """Return a `TaskMessage` as JSON.
+
+    `definition` is what the task is made of, with the overrides. Each container has its
+    `containerArn` already. `role_arn` completes the name of a role.
+    """
     message = TaskMessage(
         arn=arn,
         task_cluster_arn=cluster_arn,
@@ -59,26 +65,33 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
         version=str(definition["revision"]),
         cpu=size.cpu_units / CPU_UNITS_PER_VCPU,
         memory=size.memory_mib,
-        execution_role_credentials=_render_role(execution_role_arn),
+        execution_role_credentials=_render_role(definition.get("executionRoleArn"), role_arn),
+        role_credentials=_render_role(definition.get("taskRoleArn"), role_arn),
         containers=tuple(render_container(c, c["containerArn"]) for c in containers),
         elastic_network_interfaces=(eni,),
         volumes=tuple(render_volume(volume) for volume in definition.get("volumes", [])),
         group=group,
         zone=zone,
         vpc_id=vpc_id,
-        pid_mode=definition.get("pidMode"),
         cpu_architecture=definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64"),
         ephemeral_storage_gib=size.ephemeral_storage_gib,
+        **_unsupported(definition),
     )
     dumped: Json = message.model_dump(mode="json", by_alias=True, exclude_none=True)
     return dumped
 
 
-def _render_role(arn: str | None) -> RoleCredentialsMessage | None:
+def _render_role(role: str | None, role_arn: Callable[[str], str]) -> RoleCredentialsMessage | None:
     """Name a role, which the agent assumes itself, under an id that nobody can guess."""
-    if arn is None:
+    if role is None:
         return None
-    return RoleCredentialsMessage(credentials_id=str(uuid.uuid4()), role_arn=arn)
+    return RoleCredentialsMessage(credentials_id=str(uuid.uuid4()), role_arn=role_arn(role))
+
+
+def _unsupported(definition: Json) -> dict[str, Any]:
+    """Return what the agent refuses by name."""
+    members = UnsupportedByTasks.model_fields.items()
+    return {name: definition.get(str(field.alias)) for name, field in members}
 
 
 def _environment(container: Json) -> list[Any]:

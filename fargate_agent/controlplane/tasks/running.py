@@ -29,6 +29,7 @@ from fargate_agent.controlplane.state.store import add_event, announce
 from fargate_agent.controlplane.tasks.changes import changing, note_task, task_not_found
 from fargate_agent.controlplane.tasks.launch import Launch, check_runnable, plan_launch
 from fargate_agent.controlplane.tasks.lifecycle import STOPPED_BY_USER, request_stop
+from fargate_agent.controlplane.tasks.overrides import override_task
 from fargate_agent.controlplane.tasks.payload import render_task as render_task_message
 from fargate_agent.controlplane.tasks.render import render_task
 from fargate_agent.controlplane.validate import Json
@@ -256,19 +257,17 @@ def _render_row(plane: Plane, launch: Launch, instance: ContainerInstance, eni: 
 def _render_message(
     plane: Plane, launch: Launch, arn: str, containers: list[Json], eni: Eni
 ) -> Json:
-    document = launch.definition.document
-    role = launch.document["overrides"].get("executionRoleArn") or document.get("executionRoleArn")
     message = render_task_message(
         arn=arn,
         cluster_arn=plane.arns.cluster(launch.cluster),
-        definition=document,
+        definition=override_task(launch.definition.document, launch.document["overrides"]),
         containers=containers,
         size=launch.size,
         group=launch.group,
         zone=plane.vpc.zone(eni.subnet_id),
         vpc_id=plane.vpc.id,
         eni=plane.vpc.render_message(eni, plane.arns),
-        execution_role_arn=plane.arns.role(role) if role else None,
+        role_arn=plane.arns.role,
     )
     return message if launch.service is None else {**message, "serviceName": launch.service.name}
 

@@ -1,0 +1,65 @@
+"""Members of a task definition that no agent can do yet, or that Fargate doesn't have.
+
+They are sent as they stand in the definition, so that the agent refuses a task that asks for one
+instead of running it without. A member leaves this list when the agent does what it asks for.
+
+Source: ECS API, RegisterTaskDefinition.
+"""
+
+from typing import Any
+
+from fargate_agent.wire.message import Message
+
+
+class UnsupportedByTasks(Message):
+    """Members of the definition itself."""
+
+    enable_fault_injection: Any = None
+    ephemeral_storage: Any = None
+    ipc_mode: Any = None
+    pid_mode: Any = None
+    placement_constraints: Any = None
+    proxy_configuration: Any = None
+    trusted_execution_configuration: Any = None
+
+
+class UnsupportedByContainers(Message):
+    """Members of a container."""
+
+    credential_specs: Any = None
+    disable_networking: Any = None
+    dns_search_domains: Any = None
+    dns_servers: Any = None
+    docker_security_options: Any = None
+    environment_files: Any = None
+    extra_hosts: Any = None
+    health_check: Any = None
+    hostname: Any = None
+    interactive: Any = None
+    links: Any = None
+    privileged: Any = None
+    repository_credentials: Any = None
+    resource_requirements: Any = None
+    restart_policy: Any = None
+    secrets: Any = None
+    system_controls: Any = None
+
+
+class UnsupportedByLinux(Message):
+    """Members of `linuxParameters`."""
+
+    devices: Any = None
+    init_process_enabled: Any = None
+    max_swap: Any = None
+    shared_memory_size: Any = None
+    swappiness: Any = None
+
+
+class UnsupportedByVolumes(Message):
+    """Members of a volume."""
+
+    configured_at_launch: Any = None
+    docker_volume_configuration: Any = None
+    efs_volume_configuration: Any = None
+    fsx_windows_file_server_volume_configuration: Any = None
+    s3files_volume_configuration: Any = None

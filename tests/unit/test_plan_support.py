@@ -1,0 +1,90 @@
+"""A task that asks for what isn't done is refused, and one reason names all of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fargate_agent.errors import MAX_REASON_CHARS, ResourceInitializationError
+from fargate_agent.plan import plan_task
+from fargate_agent.wire.messages import TaskMessage
+from tests.messages import container_json, site, task_message
+
+SITE = site(Path("/state"))
+HEALTH = {"command": ["CMD", "true"]}
+SECRETS = [{"name": "X", "valueFrom": "/x"}]
+
+
+def refusal(message: TaskMessage) -> str:
+    with pytest.raises(ResourceInitializationError) as error:
+        plan_task(message, SITE)
+    return error.value.reason
+
+
+def test_reason_names_every_member_and_where_it_stands() -> None:
+    message = task_message(
+        container_json("app", healthCheck=HEALTH, secrets=SECRETS),
+        container_json("side", linuxParameters={"initProcessEnabled": True, "maxSwap": 1}),
+        container_json("plain"),
+        pidMode="task",
+        proxyConfiguration={"containerName": "app"},
+        volumes=[{"name": "data", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}],
+    )
+
+    assert refusal(message) == (
+        "ResourceInitializationError: not supported here: pidMode, proxyConfiguration; "
+        "container 'app': healthCheck, secrets; "
+        "container 'side': linuxParameters.initProcessEnabled, linuxParameters.maxSwap; "
+        "volume 'data': efsVolumeConfiguration"
+    )
+
+
+def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
+    names = [f"{position}{'n' * 254}" for position in range(10)]
+    message = task_message(
+        *(container_json(name, healthCheck=HEALTH, secrets=SECRETS) for name in names),
+        ephemeralStorage={"sizeInGiB": 21},
+    )
+
+    reason = refusal(message)
+
+    assert reason == (
+        "ResourceInitializationError: not supported here, in several places: ephemeralStorage, "
+        "healthCheck, secrets"
+    )
+    assert len(reason) <= MAX_REASON_CHARS
+
+
+@pytest.mark.parametrize(
+    ("members", "named"),
+    [
+        pytest.param(
+            {"dependsOn": [{"containerName": "other", "condition": "HEALTHY"}]},
+            "dependsOn with the condition HEALTHY",
+            id="healthy",
+        ),
+        pytest.param(
+            {"portMappings": [{"containerPort": 80, "hostPort": 8080}]},
+            "portMappings.hostPort other than containerPort",
+            id="port of the host",
+        ),
+    ],
+)
+def test_values_that_can_not_be_had_are_refused(members: dict[str, Any], named: str) -> None:
+    message = task_message(container_json(**members), container_json("other"))
+
+    assert refusal(message).endswith(f": container 'web': {named}")
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        pytest.param({"restartPolicy": {"enabled": False}}, id="no restarts"),
+        pytest.param({"privileged": False, "interactive": False, "links": []}, id="empty"),
+        pytest.param({"linuxParameters": {"initProcessEnabled": False, "maxSwap": 0}}, id="0"),
+        pytest.param({"portMappings": [{"containerPort": 80, "hostPort": 80}]}, id="same port"),
+        pytest.param({"portMappings": [{"containerPort": 80, "hostPort": 0}]}, id="any port"),
+    ],
+)
+def test_what_asks_for_nothing_is_taken(members: dict[str, Any]) -> None:
+    plan_task(task_message(container_json(**members), enableFaultInjection=False), SITE)
