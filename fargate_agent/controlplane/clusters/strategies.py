@@ -1,5 +1,7 @@
 """Capacity provider strategies: which of Fargate's two a cluster, service or task uses. Pure."""
 
+from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
 from fargate_agent.controlplane.errors import invalid_parameter
@@ -74,6 +76,43 @@ def check_strategy(items: list[Json], no_weight: str = NO_WEIGHT) -> None:
     _check_items(items)
     if items and not any(item.get("weight", 0) for item in items):
         raise invalid_parameter(no_weight)
+
+
+def share(items: list[Json], placed: Mapping[str, int], count: int) -> list[str | None]:
+    """Return the capacity provider of each of `count` further tasks; None: there is no strategy.
+
+    The base comes first. Then each task goes to the provider that lacks most of its weight's share.
+
+    Args:
+        items: of a strategy that passed `check_strategy`, or none.
+        placed: how many tasks the capacity providers have already.
+        count: how many tasks are to be placed.
+
+    Source: ECS API, CapacityProviderStrategyItem; the order of tasks is ours.
+    """
+    if not items:
+        return [None] * count
+    there = Counter(placed)
+    chosen = list[str | None]()
+    for _ in range(count):
+        provider = _choose(items, there)
+        there[provider] += 1
+        chosen.append(provider)
+    return chosen
+
+
+def _choose(items: list[Json], there: Counter[str]) -> str:
+    weights: dict[str, int] = {}
+    beyond: dict[str, int] = {}
+    for item in items:
+        name = item["capacityProvider"]
+        weights[name] = item.get("weight", 0)
+        beyond[name] = there[name] - item.get("base", 0)
+    for name, tasks in beyond.items():
+        if tasks < 0:
+            return name
+    total, weight_of_all = sum(beyond.values()) + 1, sum(weights.values())
+    return max(weights, key=lambda name: weights[name] * total - beyond[name] * weight_of_all)
 
 
 def _check_items(items: list[Json]) -> None:

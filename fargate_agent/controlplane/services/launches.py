@@ -1,7 +1,10 @@
 """From a deployment to the tasks that are made of it. Pure."""
 
+from collections import Counter
+from collections.abc import Iterable
+
 from fargate_agent.controlplane.plane import Plane
-from fargate_agent.controlplane.state.model import Deployment, Service, TaskDefinition
+from fargate_agent.controlplane.state.model import Deployment, Service, Task, TaskDefinition
 from fargate_agent.controlplane.tasks.launch import Launch, ServiceMark, plan_launch
 from fargate_agent.controlplane.validate import Json
 
@@ -18,13 +21,23 @@ def render_request(service: Service, template: Json) -> Json:
 
 
 def plan_tasks(
-    plane: Plane, service: Service, deployment: Deployment, definition: TaskDefinition, count: int
+    plane: Plane,
+    service: Service,
+    deployment: Deployment,
+    definition: TaskDefinition,
+    count: int,
+    tasks: Iterable[Task],
 ) -> Launch:
-    """Return the launch of some tasks of a deployment.
+    """Return the launch of some tasks of a deployment; `tasks` are those that the service has.
 
     Raises:
         ApiError: they can't be made any more, e.g. because a subnet is gone.
     """
     request = {**render_request(service, deployment.document), "count": count}
     mark = ServiceMark(name=service.name, deployment_id=deployment.id)
-    return plan_launch(plane, service.cluster, definition, request, mark)
+    placed = Counter(
+        str(task.document.get("capacityProviderName"))
+        for task in tasks
+        if task.desired_status == "RUNNING"
+    )
+    return plan_launch(plane, service.cluster, definition, request, mark, placed)

@@ -214,7 +214,7 @@ async def _start_tasks(plane: Plane, session: AsyncSession, view: _View, count: 
     try:
         if definition is None:
             raise client_error("TaskDefinition not found.")
-        launch = plan_tasks(plane, service, view.primary, definition, count)
+        launch = plan_tasks(plane, service, view.primary, definition, count, view.tasks)
     except ApiError as error:
         news.tell_not_placed(plane, session, service, error.message)
         return False

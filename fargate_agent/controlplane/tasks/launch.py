@@ -3,11 +3,12 @@
 Source: error texts as measured on the ECS API.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from fargate_agent.controlplane.agents.needs import ARCHITECTURES, Need, find_needs
+from fargate_agent.controlplane.clusters.strategies import share
 from fargate_agent.controlplane.errors import (
     ApiError,
     client_error,
@@ -75,6 +76,8 @@ class Launch:
     started_by: str | None
     service: ServiceMark | None
     tags: list[Json]
+    providers: list[str | None]
+    """Name of the capacity provider of each task; None: a launch type was asked for."""
     document: Json
     """What all of these tasks show in DescribeTasks and never changes."""
 
@@ -85,6 +88,7 @@ def plan_launch(
     definition: TaskDefinition,
     request: Json,
     service: ServiceMark | None = None,
+    placed: Mapping[str, int] | None = None,
 ) -> Launch:
     """Decide what a RunTask request means; the first thing that is wrong is what is said.
 
@@ -94,6 +98,7 @@ def plan_launch(
         definition: that is meant.
         request: the request, or what a service makes of its own.
         service: whose tasks these are.
+        placed: how many tasks of the service the capacity providers have already.
 
     Raises:
         ApiError: it can't be done.
@@ -114,10 +119,11 @@ def plan_launch(
     if overrides:
         check_overridden(document, overrides, containers, size, plane.settings.account)
     _check_rest(request, document)
+    count = request.get("count", 1)
     return Launch(
         cluster=cluster,
         definition=definition,
-        count=request.get("count", 1),
+        count=count,
         containers=containers,
         size=size,
         needs=find_needs(document, containers),
@@ -127,6 +133,7 @@ def plan_launch(
         started_by=request.get("startedBy") if service is None else service.deployment_id,
         service=service,
         tags=_plan_tags(request, definition, cluster, service),
+        providers=share(request.get("capacityProviderStrategy", []), placed or {}, count),
         document=_render_document(
             request,
             document,
@@ -293,7 +300,7 @@ def _render_document(request: Json, document: Json, size: TaskSize, *, has_size:
     return {
         "attributes": attributes,
         "enableExecuteCommand": request.get("enableExecuteCommand", False),
-        **_render_capacity(request),
+        "launchType": "FARGATE",
         "overrides": render_overrides(document, request.get("overrides", {})),
         "platformVersion": PLATFORM_VERSION,
         "platformFamily": "Linux",
@@ -301,14 +308,6 @@ def _render_document(request: Json, document: Json, size: TaskSize, *, has_size:
         "ephemeralStorage": {"sizeInGiB": size.ephemeral_storage_gib},
         "fargateEphemeralStorage": {"sizeInGiB": size.ephemeral_storage_gib},
     }
-
-
-def _render_capacity(request: Json) -> Json:
-    shown: Json = {"launchType": "FARGATE"}
-    if strategy := request.get("capacityProviderStrategy"):
-        chosen = max(strategy, key=lambda item: (item.get("base", 0), item.get("weight", 0)))
-        shown["capacityProviderName"] = chosen["capacityProvider"]
-    return shown
 
 
 def _architecture(document: Json) -> str:

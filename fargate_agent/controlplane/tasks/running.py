@@ -141,7 +141,7 @@ async def make_tasks(
         if instance is None:
             return tasks, await _fail_for_room(plane, session, launch, launch.count - len(tasks))
         reserve(instance, launch.size)
-        task = _render_row(plane, launch, instance, eni)
+        task = _render_row(plane, launch, instance, eni, launch.providers[len(tasks)])
         session.add(task)
         note_task(plane, session, task)
         announce(session, instance_topic(instance.id))
@@ -218,7 +218,9 @@ def _fail(count: int, reason: str, **more: str) -> list[Json]:
     return [{"reason": reason, **more} for _ in range(count)]
 
 
-def _render_row(plane: Plane, launch: Launch, instance: ContainerInstance, eni: Eni) -> Task:
+def _render_row(
+    plane: Plane, launch: Launch, instance: ContainerInstance, eni: Eni, provider: str | None
+) -> Task:
     task_id = new_id()
     arn = plane.arns.task(launch.cluster, task_id)
     containers = [
@@ -242,7 +244,7 @@ def _render_row(plane: Plane, launch: Launch, instance: ContainerInstance, eni: 
         started_by=launch.started_by,
         deployment_id=None if launch.service is None else launch.service.deployment_id,
         settled=False,
-        document=launch.document,
+        document=launch.document | ({"capacityProviderName": provider} if provider else {}),
         tags=launch.tags,
         health_status="UNKNOWN",
         connected=True,
