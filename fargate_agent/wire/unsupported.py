@@ -8,6 +8,8 @@ Source: ECS API, RegisterTaskDefinition.
 
 from typing import Any
 
+from pydantic import Field
+
 from fargate_agent.wire.message import Message
 
 
@@ -62,4 +64,4 @@ class UnsupportedByVolumes(Message):
     docker_volume_configuration: Any = None
     efs_volume_configuration: Any = None
     fsx_windows_file_server_volume_configuration: Any = None
-    s3files_volume_configuration: Any = None
+    s3files_volume_configuration: Any = Field(None, alias="s3filesVolumeConfiguration")

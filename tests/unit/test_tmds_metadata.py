@@ -195,7 +195,8 @@ def test_what_a_definition_says_is_shown() -> None:
         "web",
         cpu=128,
         memory=256,
-        portMappings=[{"containerPort": 8080}],
+        portMappings=[{"containerPort": 8080}, {"containerPort": 53, "protocol": "udp"}],
+        dockerLabels={"team": "blue"},
         mountPoints=[{"sourceVolume": "data", "containerPath": "/data"}],
         logConfiguration={"logDriver": "json-file", "options": {"max-file": "3"}},
     )
@@ -206,7 +207,11 @@ def test_what_a_definition_says_is_shown() -> None:
         describe_container(running(task), task.containers[0], "overlayfs").to_json()
     )
 
-    assert answer["Ports"] == [{"ContainerPort": 8080, "Protocol": "tcp", "HostPort": 8080}]
+    assert answer["Ports"] == [
+        {"ContainerPort": 8080, "Protocol": "tcp", "HostPort": 8080},
+        {"ContainerPort": 53, "Protocol": "udp", "HostPort": 53},
+    ]
+    assert answer["Labels"]["team"] == "blue"
     assert answer["Limits"] == {"CPU": 128, "Memory": 256}
     assert answer["Volumes"] == [{"DockerName": "data", "Destination": "/data"}]
     assert answer["LogOptions"] == {"max-file": "3"}

@@ -1,0 +1,64 @@
+"""What RunTask and CreateService make of their requests, before anything is stored."""
+
+from typing import Any
+
+import pytest
+
+from fargate_agent.controlplane.errors import ApiError
+from fargate_agent.controlplane.tasks.launch import plan_launch
+from tests.fixtures.ecs import FARGATE, NETWORK
+from tests.launches import launch_service, make_plane, register, tell
+
+TAGGED = {**FARGATE, "tags": [{"key": "team", "value": "a"}]}
+SERVICE = {
+    "serviceName": "web",
+    "taskDefinition": "web",
+    "desiredCount": 1,
+    "networkConfiguration": NETWORK,
+}
+
+
+@pytest.mark.parametrize(
+    ("request_", "group", "tags"),
+    [
+        pytest.param({}, "family:web", [], id="nothing"),
+        pytest.param({"group": "batch"}, "batch", [], id="group"),
+        pytest.param({"propagateTags": "TASK_DEFINITION"}, "family:web", TAGGED["tags"], id="tags"),
+        pytest.param({"propagateTags": "NONE"}, "family:web", [], id="no tags"),
+    ],
+)
+def test_task_has_what_the_request_says_of_it(
+    request_: dict[str, Any], group: str, tags: list[Any]
+) -> None:
+    launch = plan_launch(
+        make_plane(), "default", register(TAGGED), {"networkConfiguration": NETWORK, **request_}
+    )
+
+    assert (launch.group, tell(launch).group, launch.tags) == (group, group, tags)
+
+
+def test_container_has_the_sizes_of_the_overrides() -> None:
+    override = {"name": "app", "cpu": 128, "memory": 256, "memoryReservation": 64}
+    request = {
+        "networkConfiguration": NETWORK,
+        "overrides": {"containerOverrides": [override]},
+    }
+
+    (container,) = tell(plan_launch(make_plane(), "default", register(FARGATE), request)).containers
+
+    assert (container.cpu, container.memory, container.memory_reservation) == (128, 256, 64)
+
+
+def test_service_wants_a_platform_that_is_there() -> None:
+    launch_service(make_plane(), register(FARGATE), {**SERVICE, "platformVersion": "1.4.0"})
+
+    with pytest.raises(ApiError, match="The specified platform does not exist."):
+        launch_service(make_plane(), register(FARGATE), {**SERVICE, "platformVersion": "1.3.0"})
+
+
+def test_tasks_of_a_service_have_its_security_groups() -> None:
+    plane = make_plane(security_groups=[{"id": "sg-1"}])
+    network = {"awsvpcConfiguration": {"subnets": ["subnet-default"], "securityGroups": ["sg-1"]}}
+    request = {**SERVICE, "networkConfiguration": network}
+
+    assert launch_service(plane, register(FARGATE), request).security_groups == ("sg-1",)
