@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent import __version__
-from fargate_agent.preconditions import AgentError, NotNowError, check_settings
+from fargate_agent.preconditions import AgentError, NotNowError, check_settings, read_for_start
 from fargate_agent.settings import CONFIG_VARIABLE, AgentSettings, read_agent_settings
 from fargate_agent.settings_file import SettingsError
 from fargate_agent.systemd import Notifier, complain
@@ -38,19 +38,20 @@ def main() -> None:
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
     notifier = Notifier.from_environment()
     try:
-        settings = read_agent_settings(arguments.config)
+        file = _find_config(arguments.config)
         if arguments.check:
-            check_settings(settings)
+            check_settings(file)
             return
         if arguments.command == "plan":
-            _print_plan(arguments.message, settings)
+            _print_plan(arguments.message, read_agent_settings(file).complete())
             return
+        settings = read_for_start(file)
         # many modules, which a look at the settings doesn't need
         from fargate_agent.daemon import serve
         from fargate_agent.log import configure_logging
 
         configure_logging(PROGRAM, settings.log_level)
-        read_again = partial(read_agent_settings, arguments.config)
+        read_again = partial(check_settings, file)
         ended_by = asyncio.run(serve(settings, notifier, read_again))
     except (SettingsError, AgentError) as error:
         complain(PROGRAM, str(error))
@@ -66,8 +67,8 @@ def _parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--config",
         type=Path,
-        default=Path(os.environ.get(CONFIG_VARIABLE) or DEFAULT_CONFIG),
-        help="settings file (default: %(default)s); the environment wins over it",
+        metavar="FILE",
+        help=f"settings file (default: {DEFAULT_CONFIG}); the environment wins over it",
     )
     parser.add_argument(
         "--check",
@@ -92,6 +93,19 @@ def _print_plan(message: Path, settings: AgentSettings) -> None:
     except MessageError as error:
         complain(PROGRAM, str(error))
         sys.exit(os.EX_DATAERR)
+
+
+def _find_config(asked_for: Path | None) -> Path:
+    """Return the settings file; only the one that nobody asked for may be missing.
+
+    Raises:
+        SettingsError: the one that was asked for isn't there.
+    """
+    if asked_for is None and (named := os.environ.get(CONFIG_VARIABLE)):
+        asked_for = Path(named)
+    if asked_for is not None and not asked_for.exists():
+        raise SettingsError(f"{asked_for}: no such file")
+    return asked_for or DEFAULT_CONFIG
 
 
 def _begin_anew() -> None:

@@ -47,9 +47,7 @@ from fargate_agent.network.veth import VethEni
 from fargate_agent.parallel import together, until
 from fargate_agent.plan import EniKind, Site
 from fargate_agent.preconditions import (
-    AgentError,
     NotNowError,
-    check_settings,
     find_cgroup_drivers,
     find_group,
     find_key_file,
@@ -58,6 +56,8 @@ from fargate_agent.preconditions import (
     hold_state_dir,
     read_key,
     require_containerd,
+    require_snapshotter,
+    tell_old_names,
 )
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.oom import watch_oom_kills
@@ -94,17 +94,17 @@ class _Machine:
 
 
 async def serve(
-    settings: AgentSettings, notifier: Notifier, read_again: Callable[[], AgentSettings]
+    settings: AgentSettings, notifier: Notifier, read_again: Callable[[], object]
 ) -> signal.Signals:
     """Run the agent until a signal ends it, and return that: SIGHUP asks for a new beginning.
 
-    `read_again` reads the settings as they are now.
+    `read_again` returns if the settings, as they are now, would do for a new agent.
 
     Raises:
-        AgentError: another agent works here, the settings make no sense here, or the like.
+        AgentError: another agent works here, containerd is too old, or the like.
         SettingsError: the key of the agent is in a file that can't be read.
     """
-    check_settings(settings)
+    tell_old_names(settings)
     loop = asyncio.get_running_loop()
     stopped: asyncio.Future[str] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -138,7 +138,7 @@ def _stop(notifier: Notifier, stopped: asyncio.Future[str], number: signal.Signa
 
 async def _reload(
     hung_up: asyncio.Event,
-    read_again: Callable[[], AgentSettings],
+    read_again: Callable[[], object],
     notifier: Notifier,
     stopped: asyncio.Future[str],
 ) -> None:
@@ -147,9 +147,10 @@ async def _reload(
         await hung_up.wait()
         hung_up.clear()
         try:
-            await asyncio.to_thread(lambda: check_settings(read_again()))
-        except (AgentError, SettingsError) as error:
-            log.error("the settings are as they were: %s", error)
+            await asyncio.to_thread(read_again)
+        except SettingsError as error:
+            for fault in str(error).splitlines():
+                log.error("the settings are as they were: %s", fault)
             continue
         if not stopped.done():
             notifier.reloading()
@@ -177,6 +178,8 @@ async def _run_services(
     await machine.runtime.ready()
     version = (await containerd.version()).version
     require_containerd(version, containerd.address)
+    snapshotters = await containerd.introspection.snapshotters()
+    require_snapshotter(settings.snapshotter, snapshotters, containerd.address)
     async with AsyncExitStack() as stack:
         uuid = await containerd.introspection.server_uuid()
         namespace = f"containerd namespace {settings.containerd_namespace}"

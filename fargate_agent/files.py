@@ -6,7 +6,7 @@ All functions block.
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -78,3 +78,14 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def find_obstacle(directory: Path) -> Path | None:
+    """Return what keeps a directory from being there or made there: something else in its way."""
+    for path in (directory, *directory.parents):
+        with suppress(OSError):
+            if path.is_dir():
+                return None
+            if path.exists() or path.is_symlink():
+                return path
+    return None

@@ -6,7 +6,7 @@ import logging
 import os
 import pwd
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
@@ -18,7 +18,9 @@ from fargate_agent.runtime.cgroupdriver import (
     CgroupDrivers,
     read_cgroup_drivers,
 )
-from fargate_agent.settings import AgentKey, AgentSettings, read_key_file
+from fargate_agent.setting_faults import find_faults
+from fargate_agent.settings import AgentKey, AgentSettings, read_agent_settings, read_key_file
+from fargate_agent.settings_file import SettingsError
 
 log = logging.getLogger(__name__)
 
@@ -34,13 +36,30 @@ class NotNowError(AgentError):
     """The agent can't do its work now; it may go away by itself, so another try makes sense."""
 
 
-def check_settings(settings: AgentSettings) -> None:
-    """Return if the agent could begin with these settings; blocks.
+def read_for_start(file: Path) -> AgentSettings:
+    """Read settings that an agent could begin with; blocks.
 
     Raises:
-        AgentError: it could not.
-        SettingsError: the file of the key is wrong.
+        SettingsError: it could not; names all that is in the way.
     """
+    reading = read_agent_settings(file)
+    return reading.complete(find_obstacles(reading.settings))
+
+
+def check_settings(file: Path) -> AgentSettings:
+    """Read settings with which all will work that they ask for; blocks.
+
+    Raises:
+        SettingsError: something won't; names all of it.
+    """
+    reading = read_agent_settings(file)
+    settings = reading.settings
+    tell_old_names(settings)
+    return reading.complete((*find_obstacles(settings), *find_faults(settings)))
+
+
+def tell_old_names(settings: AgentSettings) -> None:
+    """Log which settings have another name now."""
     if settings.cluster is not None:
         log.warning(
             'the setting "cluster" is the old name of "clusters": this agent takes the tasks of '
@@ -49,10 +68,21 @@ def check_settings(settings: AgentSettings) -> None:
             settings.cluster,
             settings.cluster,
         )
-    read_key(settings)
-    find_group(settings.socket_group)
-    find_logger_user(settings.logger_user)
-    find_cgroup_drivers(settings)
+
+
+def find_obstacles(settings: AgentSettings) -> Iterator[tuple[str, str]]:
+    """Yield the settings without which no agent can begin here, and what is wrong with each."""
+    for key, read in (
+        ("key_file", lambda: read_key(settings)),
+        ("socket_group", lambda: find_group(settings.socket_group)),
+        ("logger_user", lambda: find_logger_user(settings.logger_user)),
+        ("cgroup_driver", lambda: find_cgroup_drivers(settings)),
+    ):
+        try:
+            read()
+        except (AgentError, SettingsError) as error:
+            for line in str(error).splitlines():
+                yield key, line.removeprefix(f"{key}: ")
 
 
 @contextmanager
@@ -107,13 +137,28 @@ def require_containerd(version: str, address: Path) -> None:
         )
 
 
+def require_snapshotter(name: str, found: Mapping[str, str | None], address: Path) -> None:
+    """Return if containerd has this snapshotter; `found` are all, with why one did not load.
+
+    Raises:
+        AgentError: it hasn't.
+    """
+    if name not in found:
+        known = ", ".join(sorted(found)) or "none"
+        raise AgentError(f"snapshotter: containerd at {address} has no {name}, it has: {known}")
+    if reason := found[name]:
+        raise AgentError(f"snapshotter: {name} did not load in containerd at {address}: {reason}")
+
+
 def read_key(settings: AgentSettings) -> AgentKey:
     """Read the agent's key from the first place that has one; blocks.
 
     Raises:
-        AgentError: there is none.
+        AgentError: there is none, or half of one.
         SettingsError: there is a file for it that can't be read.
     """
+    if bool(settings.access_key_id) != bool(settings.secret_access_key):
+        raise AgentError("access_key_id and secret_access_key go together: one of them is missing")
     if file := find_key_file(settings):
         return read_key_file(file)
     key_id = settings.access_key_id or os.environ.get("AWS_ACCESS_KEY_ID", "")

@@ -8,16 +8,34 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
-from fargate_agent.settings_file import FileSettings, read_document, read_settings
+from fargate_agent.setting_values import (
+    AbsolutePath,
+    Region,
+    Registry,
+    Retention,
+    Seconds,
+    SocketPath,
+    Url,
+    Urls,
+    matching,
+    split_commas,
+)
+from fargate_agent.settings_file import FileSettings, Reading, read_document, read_settings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
 """Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`."""
 
 CLUSTER_NAME: Final = r"[A-Za-z0-9_-]{1,255}"
 """Source: ECS API, CreateCluster.clusterName."""
+
+KeyPart = Annotated[str, matching(r"[!-~]*", "must be printable ASCII without spaces")]
+"""An access key id or a secret; empty where another place has it."""
+
+_LOGGER_USER: Final = r"[^:\s]+|[1-9][0-9]{0,8}:[1-9][0-9]{0,8}"
+_LOGGER_USER_RULE: Final = "must be the name of a user, or uid:gid, each above 0"
 
 ENV_PREFIX: Final = "FARGATE_AGENT_"
 CONFIG_VARIABLE: Final = f"{ENV_PREFIX}CONFIG"
@@ -32,85 +50,120 @@ def _find_shim_loggers() -> Path:
 class AgentSettings(FileSettings):
     """Settings of `fargate-agent`; each is `FARGATE_AGENT_<NAME>` in the environment."""
 
-    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX, extra="forbid", use_attribute_docstrings=True
+    )
 
-    control_plane: str = "http://127.0.0.1:51680"
-    """URL of the control plane; several that share a database are separated by commas."""
-    access_key_id: str = ""
-    secret_access_key: Annotated[str, Field(repr=False)] = ""
-    """The agent's own key. Empty: that of `key_file`, else `AWS_ACCESS_KEY_ID` and
-    `AWS_SECRET_ACCESS_KEY`."""
-    key_file: Path | None = None
-    """A TOML file with `access_key_id` and `secret_access_key`, for root's eyes only."""
-    region: str = "us-east-1"
-    clusters: Annotated[tuple[str, ...], NoDecode] = ()
-    """The clusters whose tasks may run here. Empty: every cluster. Comma-separated in the
-    environment."""
+    control_plane: Urls = "http://127.0.0.1:51680"
+    """URL of the control plane. Several that share a database are separated by commas: the next one
+    is asked when one can't be reached."""
+    access_key_id: KeyPart = ""
+    """The agent's own key. Without it and `secret_access_key` that of `key_file` is taken, and
+    without that `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`."""
+    secret_access_key: Annotated[KeyPart, Field(repr=False)] = ""
+    """The secret of `access_key_id`."""
+    key_file: AbsolutePath | None = None
+    """A TOML file with `access_key_id` and `secret_access_key`. Only root should be able to read
+    it."""
+    region: Region = "us-east-1"
+    """The region that the agent and its tasks name; it is also part of every signature."""
+    clusters: Annotated[tuple[str, ...], NoDecode, split_commas] = ()
+    """The clusters whose tasks may run here; empty: every cluster. The agent registers in the first
+    of them; one that serves every cluster, in the control plane's `cluster`. The key needs
+    permission for each of them."""
     cluster: str | None = None
-    """Old name of `clusters`, for one cluster."""
-    socket: Path = Path("/run/fargate-agent/agent.sock")
-    """Where `fargate logs` and `fargate images` talk to the agent; mode 0600."""
+    """Old name of `clusters`, for one cluster, to which it pins the agent."""
+    socket: SocketPath = Path("/run/fargate-agent/agent.sock")
+    """Where `fargate logs`, `fargate images` and `fargate doctor` talk to the agent; mode 0600."""
     socket_group: str | None = None
-    """Group that may use the socket as well, which then has mode 0660."""
-    containerd_address: Path = Path("/run/containerd/containerd.sock")
-    containerd_namespace: str = "fargate"
-    snapshotter: str = "overlayfs"
-    runc_root: Path | None = None
-    """Where runC keeps its state; None is containerd's default."""
+    """A group that may use the socket as well, which then has mode 0660. Its members may read the
+    output of every task, and end every task."""
+    containerd_address: SocketPath = Path("/run/containerd/containerd.sock")
+    """The socket of containerd."""
+    containerd_namespace: Annotated[
+        str,
+        Field(max_length=76),
+        matching(
+            r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*",
+            "must be letters and digits with single dots, hyphens or underscores between them",
+        ),
+    ] = "fargate"
+    """The namespace of containerd that holds the agent's images and containers. Two agents on one
+    containerd need two. Source: containerd, pkg/identifiers/validate.go."""
+    snapshotter: Annotated[
+        str, matching(r"[a-z0-9]+([._-][a-z0-9]+)*", "must be the name of a snapshotter")
+    ] = "overlayfs"
+    """The snapshotter of containerd that holds the file systems of containers."""
+    runc_root: AbsolutePath | None = None
+    """Where runC keeps its state. Without it containerd says where."""
     cgroup_driver: Literal["systemd", "cgroupfs"] | None = None
-    """Who makes the control groups of tasks. None: systemd where it runs and cgroup v2 is all there
-    is, else the agent and runC themselves."""
-    state_dir: Path = Path("/var/lib/fargate-agent")
-    """What outlives a reboot: task records, volumes, the local copy of logs."""
-    netns_dir: Path = Path("/run/netns")
-    """Where network namespaces are mounted; `ip netns` looks into /run/netns."""
-    shim_loggers_dir: Path = _find_shim_loggers()
-    eni_ifname: Annotated[str, Field(pattern=r"^[a-z]+[0-9]+$", max_length=15)] = "eth1"
-    """Name of the first interface inside a task."""
+    """Who makes the control groups of new tasks; tasks that run keep theirs. Without it: `systemd`
+    on a host that systemd runs, with cgroup v2 alone and a system bus; else `cgroupfs`."""
+    state_dir: AbsolutePath = Path("/var/lib/fargate-agent")
+    """What outlives a reboot: records, files and volumes of tasks, local copies of logs."""
+    netns_dir: AbsolutePath = Path("/run/netns")
+    """Where network namespaces are mounted; `ip netns` looks into `/run/netns`."""
+    shim_loggers_dir: AbsolutePath = _find_shim_loggers()
+    """Where the programs are that containerd starts as loggers. Without it: beside the agent's
+    own Python environment, or in the checkout that the agent runs from."""
+    eni_ifname: Annotated[
+        str, matching(r"(?=.{2,15}\Z)[a-z]+[0-9]+", "must be letters and a number, such as eth1")
+    ] = "eth1"
+    """Name of the first interface in a task."""
     image_pull_behavior: PullBehavior = "default"
-    insecure_registries: Annotated[tuple[str, ...], NoDecode] = ()
-    """Hosts, with port if it isn't 80, that are spoken to without TLS. Comma-separated in the
-    environment."""
-    registry_auth_file: Path | None = None
+    """`default`: from the registry, and the copy here if that fails. `always`: from the registry or
+    not at all. `once`: not again what this agent has pulled. `prefer-cached`: any copy here."""
+    insecure_registries: Annotated[tuple[Registry, ...], NoDecode, split_commas] = ()
+    """Hosts, with the port if it isn't 80, that are spoken to without TLS."""
+    registry_auth_file: AbsolutePath | None = None
     """A Docker `config.json` with credentials of registries."""
-    aws_credentials_file: Path | None = None
+    aws_credentials_file: AbsolutePath | None = None
     """A shared credentials file with the machine's own AWS keys, in profile `default`, mode 0600.
-    With them the execution roles and task roles of tasks are assumed."""
+    Execution roles and task roles are assumed with them."""
     assume_roles: bool = True
-    """Else tasks get the machine's own keys, for local stacks without STS."""
-    aws_endpoint_url: str | None = None
-    """URL of every AWS service that the agent calls. None: those of AWS in `region`."""
-    container_create_timeout_s: Annotated[float, Field(gt=0)] = 240
-    """Source: amazon-ecs-agent, agent/dockerclient/timeout.go, `CreateContainerTimeout`."""
-    container_start_timeout_s: Annotated[float, Field(gt=0)] = 180
-    """Source: amazon-ecs-agent README, `ECS_CONTAINER_START_TIMEOUT`."""
+    """Whether roles are assumed. `false`: tasks get the machine's own keys as they are, for local
+    stacks without STS."""
+    aws_endpoint_url: Url | None = None
+    """URL of every AWS service that the agent calls. Without it: those of AWS in `region`."""
+    container_create_timeout_s: Seconds = 240
+    """How long the creation of a container may take.
+    Source: amazon-ecs-agent, agent/dockerclient/timeout.go, `CreateContainerTimeout`."""
+    container_start_timeout_s: Seconds = 180
+    """How long the start of a container may take.
+    Source: amazon-ecs-agent README, `ECS_CONTAINER_START_TIMEOUT`."""
     log_driver_mode: Literal["blocking", "non-blocking"] = "non-blocking"
-    """Whether a container waits when its log driver doesn't keep up, unless the task definition
-    says it. Source: ECS API, account setting `defaultLogDriverMode`."""
-    logger_user: Annotated[str, Field(pattern=r"^([^:\s]+|[1-9][0-9]*:[1-9][0-9]*)$")] | None = None
-    """Whom the programs that send output run as: a name, or `uid:gid`. None: root."""
-    log_host_paths: Annotated[tuple[Path, ...], NoDecode] = (Path("/dev/log"),)
-    """Which files and unix sockets of this machine, or what is below them, a task definition may
-    name to its log drivers. Comma-separated in the environment."""
-    awslogs_endpoint: str | None = None
-    """URL of CloudWatch Logs. None: that of AWS in the region of the log group."""
+    """What a log driver does that doesn't keep up, unless its option `mode` says it:
+    `non-blocking` drops lines and counts them, `blocking` makes the container wait.
+    Source: ECS API, account setting `defaultLogDriverMode`."""
+    logger_user: Annotated[str, matching(_LOGGER_USER, _LOGGER_USER_RULE)] | None = None
+    """Whom the programs that send output run as: a name, or `uid:gid`. The local copies of output
+    belong to it. Those of `json-file` and `awsfirelens` stay root. Without it: root."""
+    log_host_paths: Annotated[tuple[AbsolutePath, ...], NoDecode, split_commas] = (
+        Path("/dev/log"),
+    )
+    """Files and unix sockets of this machine, or what is below them, that a task definition may
+    name in `splunk-capath`, `fluentd-capath`, `syslog-tls-…`, `fluentd-address` and
+    `syslog-address`."""
+    awslogs_endpoint: Url | None = None
+    """URL of CloudWatch Logs, unless the option `awslogs-endpoint` of a definition that isn't for
+    Fargate says another. Without it: `aws_endpoint_url`, else AWS in the log group's region."""
     log_copy: bool = True
-    """Whether a copy of a container's output is kept here, whatever its log driver."""
+    """Whether a copy of a container's output is kept here, whatever its log driver. Without it
+    `fargate logs` shows only containers whose log driver is `json-file`."""
     log_max_size: Annotated[
-        str, Field(pattern=r"^[0-9]*[1-9][0-9]*(\.[0-9]+)? ?[kKmMgGtT]?[bB]?$", max_length=15)
+        str,
+        Field(max_length=15),
+        matching(
+            r"[0-9]*[1-9][0-9]*(\.[0-9]+)? ?[kKmMgGtT]?[bB]?", "must be a size such as 10m, above 0"
+        ),
     ] = "10m"
+    """Size of a file of that copy; the next one is begun then."""
     log_max_file: Annotated[int, Field(ge=1, le=9999)] = 2
-    """Size and number of the files of the local copy of a container's output."""
-    log_retention_s: Annotated[int, Field(ge=0)] = 24 * 3600
-    """How long the local copy outlives its task."""
+    """How many files of that copy are kept for a container."""
+    log_retention_s: Retention = 24 * 3600
+    """How long the local copy outlives its task, in seconds."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-
-    @field_validator("clusters", "insecure_registries", "log_host_paths", mode="before")
-    @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
-        return value
+    """The least important lines that the agent logs."""
 
     @field_validator("clusters")
     @classmethod
@@ -120,12 +173,19 @@ class AgentSettings(FileSettings):
                 raise ValueError("must be names of clusters, such as default")
         return tuple(dict.fromkeys(value))
 
+    @field_validator("cluster")
+    @classmethod
+    def _check_cluster(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("clusters"):
+            raise ValueError("cluster is the old name of clusters: remove it")
+        if value is not None and not re.fullmatch(CLUSTER_NAME, value):
+            raise ValueError("must be the name of a cluster, such as default")
+        return value
+
     @model_validator(mode="after")
     def _take_over_cluster(self) -> "AgentSettings":
         """Let `cluster` pin the agent as it did before there was `clusters`."""
         if self.cluster is not None:
-            if self.clusters:
-                raise ValueError("cluster is the old name of clusters: remove it")
             self.clusters = (self.cluster,)
         return self
 
@@ -139,11 +199,11 @@ class AgentKey(BaseModel):
     secret_access_key: Annotated[str, Field(min_length=1, repr=False)]
 
 
-def read_agent_settings(file: Path) -> AgentSettings:
-    """Read the settings; a file that isn't there counts as empty.
+def read_agent_settings(file: Path) -> Reading[AgentSettings]:
+    """Read the settings, as far as they are right; a file that isn't there counts as empty.
 
     Raises:
-        SettingsError: a key is unknown, or its value is wrong.
+        SettingsError: the file can't be read, or isn't TOML.
     """
     return read_settings(AgentSettings, file)
 

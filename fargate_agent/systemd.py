@@ -85,6 +85,7 @@ class Notifier:
 
     def status(self, text: str) -> None:
         """Say in one line what the program does; the same again isn't sent."""
+        text = "; ".join(text.splitlines())
         if text != self._status:
             self._status = text
             self._send(f"STATUS={text}")
@@ -227,9 +228,10 @@ def make_handler(
 
 
 def complain(program: str, text: str) -> None:
-    """Say in one line why a program can't start."""
+    """Say why a program can't start: one line for each of the text."""
     level = f"<{priority(logging.ERROR)}>" if stderr_is_journal() else ""
-    sys.stderr.write(f"{level}{program}: {text}\n")
+    for line in text.splitlines():
+        sys.stderr.write(f"{level}{program}: {line}\n")
 
 
 def priority(level: int) -> int:

@@ -2,12 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from google.protobuf.empty_pb2 import Empty
 
 from fargate_agent.containerd.connection import Connection
 from fargate_agent.containerd.pb.introspection_pb2 import PluginsRequest
 from fargate_agent.containerd.pb.introspection_pb2_grpc import IntrospectionStub
+
+SNAPSHOTTER_TYPE: Final = "io.containerd.snapshotter.v1"
+"""Source: containerd, plugins/types.go, `SnapshotPlugin`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +52,11 @@ class Introspection:
             )
             for plugin in answer.plugins
         )
+
+    async def snapshotters(self) -> Mapping[str, str | None]:
+        """Return why each snapshotter did not load, by its name; None for one that did."""
+        plugins = await self.plugins((f"type=={SNAPSHOTTER_TYPE}",))
+        return {plugin.id: plugin.error for plugin in plugins}
 
     async def server_uuid(self) -> str:
         """Return what tells this containerd from every other; it is the same after a restart."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.controlplane.errors import NotNowError, StartError
+from fargate_agent.controlplane.setting_faults import check_settings
 from fargate_agent.controlplane.settings import read_settings
 from fargate_agent.systemd import Notifier, complain, make_handler
 
@@ -25,9 +26,10 @@ def main() -> None:
     faulthandler.enable()  # shows where it hangs when the watchdog's SIGABRT ends it
     notifier = Notifier.from_environment()
     try:
-        settings = read_settings(arguments.config, arguments.listen)
         if arguments.check:
+            check_settings(arguments.config, arguments.listen)
             return
+        settings = read_settings(arguments.config, arguments.listen)
         plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
         logging.basicConfig(
             level=settings.log_level.upper(), handlers=[make_handler(PROGRAM, plain)]

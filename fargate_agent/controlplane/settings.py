@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator, model_validator
-from pydantic_settings import SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fargate_agent import settings_file
 from fargate_agent.controlplane.errors import StartError
@@ -28,7 +28,17 @@ from fargate_agent.controlplane.vpc_settings import (
     complete_security_groups,
     complete_subnets,
 )
-from fargate_agent.settings_file import FileSettings, SettingsError
+from fargate_agent.setting_values import (
+    AbsolutePath,
+    ClusterName,
+    Region,
+    Retention,
+    Seconds,
+    check_url,
+    matching,
+    split_commas,
+)
+from fargate_agent.settings_file import FileSettings, Reading, SettingsError
 
 ENV_PREFIX: Final = "FARGATE_CONTROL_PLANE_"
 CONFIG_VARIABLE: Final = f"{ENV_PREFIX}CONFIG"
@@ -43,66 +53,77 @@ class ControlPlaneSettings(FileSettings):
     )
 
     listen: str = "http://127.0.0.1:51680"
-    """Port 0 takes a free one; the URL in use is written to `<state_dir>/endpoint`."""
-    state_dir: Path = Path("/var/lib/fargate-control-plane")
+    """Where the ECS API listens; also `--listen`. Port 0 takes a free one, and the URL in use is
+    written to `<state_dir>/endpoint`."""
+    state_dir: AbsolutePath = Path("/var/lib/fargate-control-plane")
+    """Where the database and the keys are."""
     database: SecretStr | None = None
-    """As SQLAlchemy writes it: `postgresql+asyncpg://…`; None: SQLite, `<state_dir>/state.db`."""
-    keys_file: Path | None = None
-    """None: `<state_dir>/keys.toml`."""
-    region: Annotated[str, Field(pattern=r"^[a-z]{2}(-[a-z]+)+-[0-9]$")] = "us-east-1"
-    account: Annotated[str, Field(pattern=r"^[0-9]{12}$")] = "000000000000"
-    cluster: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")] = "default"
-    """Is there from the start, and meant when a request names none."""
-    stopped_task_retention_s: Annotated[int, Field(ge=3600)] = 3600
-    """How long a task can be described after it has stopped. Source: ECS API, ListTasks."""
+    """`postgresql+asyncpg://USER:PASSWORD@HOST:PORT/NAME`. Several control planes may share it if
+    they have the same keys. Without it: SQLite, `<state_dir>/state.db`."""
+    keys_file: AbsolutePath | None = None
+    """See below; made at the first start. Without it: `<state_dir>/keys.toml`."""
+    region: Region = "us-east-1"
+    """The region in ARNs, and the one for which requests have to be signed."""
+    account: Annotated[str, matching(r"[0-9]{12}", "must have 12 digits")] = "000000000000"
+    """The AWS account in ARNs."""
+    cluster: ClusterName = "default"
+    """The cluster that is there from the start, and that is meant when a request names none."""
+    stopped_task_retention_s: Annotated[Retention, Field(ge=3600)] = 3600
+    """For how many seconds a task can be described after it has stopped.
+    Source: ECS API, ListTasks."""
     vpc_id: VpcId = DEFAULT_VPC
+    """The id of the VPC."""
     vpc_cidr: IPv4Network = IPv4Network("10.0.0.0/16")
     """Range of the VPC; `subnet-default` is the first /20 of it."""
     vpc_ipv6_cidr: IPv6Network | None = None
-    """Range of the VPC; `subnet-default` is the first /64 of it. None: it has no IPv6."""
-    subnets: tuple[SubnetSettings, ...] = ()
-    """Beside `subnet-default`, or in its place if one has that id."""
+    """IPv6 range of the VPC; `subnet-default` gets the first /64 of it. Without it the VPC has no
+    IPv6."""
+    subnets: Annotated[tuple[SubnetSettings, ...], Field(validate_default=True)] = ()
+    """Subnets beside `subnet-default`, or in its place if one has that id. The members of each are
+    below."""
     security_groups: tuple[SecurityGroupSettings, ...] = ()
-    """Beside `sg-default`, or in its place if one has that id."""
-    history_retention_s: Annotated[int, Field(ge=3600)] = 7 * 24 * 3600
-    """How long events are kept."""
-    events_file: Path | None = None
-    """Gets every event as a line of JSON."""
+    """Security groups beside `sg-default`, or in its place if one has that id. They are kept and
+    shown, not enforced. The members of each are below."""
+    history_retention_s: Annotated[Retention, Field(ge=3600)] = 7 * 24 * 3600
+    """For how many seconds events are kept, which `fargate events` and `fargate why` show."""
+    events_file: AbsolutePath | None = None
+    """A file that gets every event as a line of JSON."""
     events_webhook: str | None = None
-    """Gets every event by POST."""
+    """A URL that gets every event by POST."""
     capacity_mode: Literal["shared", "one-task-per-instance"] = "shared"
-    """Whether an instance takes tasks beside each other, or one only and is retired after it."""
+    """`shared`: an agent takes tasks beside each other. `one-task-per-instance`: it takes one task
+    and is retired after it."""
     warm_pool: Annotated[int, Field(ge=0)] = 0
-    """How many instances without a task should be there."""
+    """How many agents without a task should be there; the log says when there are fewer."""
     overcommit: bool = True
-    """Whether the tasks of an instance may ask for more CPU and memory in sum than it has."""
+    """Whether the tasks of an agent may ask for more CPU and memory in sum than it has."""
     has_32_vcpus: bool = True
-    """Whether a task may have 32 vCPUs, as in some regions of AWS."""
-    relaxed_clusters: tuple[str, ...] = ()
+    """Whether a task may have 32 vCPUs, which AWS has in some regions only."""
+    relaxed_clusters: Annotated[tuple[ClusterName, ...], NoDecode, split_commas] = ()
     """Clusters whose tasks may be what Fargate refuses and this machine can do."""
     agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
-    """RunTask waits for an agent that was lost no longer ago than this, as if it restarts. One that
-    is away for longer is shown as inactive until it is back."""
-    lost_task_timeout_s: Annotated[float, Field(gt=0)] = 600
-    """When an agent is away for so long its machine is taken for lost: its tasks are stopped."""
+    """RunTask waits for an agent that was lost no longer ago than so many seconds, as if it
+    restarts. One that is away for longer is shown as inactive until it is back."""
+    lost_task_timeout_s: Seconds = 600
+    """When an agent is away for so many seconds its machine is taken for lost: its tasks are
+    STOPPED, services replace them, and an agent that does come back ends them."""
     max_connections_per_peer: Annotated[int, Field(ge=1)] = 512
-    """Connections of one address. One more closes the one that has done nothing for longest."""
-    heartbeat_s: Annotated[float, Field(gt=0)] = 10
-    """How often an agent is spoken to, which it answers."""
-    resend_s: Annotated[float, Field(gt=0)] = 10
-    """When a message to an agent that was not acknowledged is sent again."""
-    agent_read_timeout_s: Annotated[float, Field(gt=0)] = 30
-    """A connection on which an agent is silent for so long is closed: its machine may be dead."""
+    """Connections that one address may have; of IPv6, one /64. One more closes the one that has
+    done nothing for longest."""
+    heartbeat_s: Seconds = 10
+    """After how many seconds an agent gets the next heartbeat, which it answers."""
+    resend_s: Seconds = 10
+    """After how many seconds a message that an agent did not acknowledge is sent again."""
+    agent_read_timeout_s: Seconds = 30
+    """A connection on which an agent is silent for so many seconds is closed: its machine may be
+    dead."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least important lines that the control plane logs."""
 
     @field_validator("listen")
     @classmethod
     def _check_listen(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if parts.scheme != "http" or not parts.hostname or parts.path not in {"", "/"}:
-            raise ValueError("must be http://HOST:PORT")
-        if parts.port is None:
-            raise ValueError("the port is missing")
+        check_listen(value)
         return value.rstrip("/")
 
     @field_validator("database")
@@ -136,10 +157,23 @@ class ControlPlaneSettings(FileSettings):
         check_security_groups(complete_security_groups(value))
         return value
 
-    @model_validator(mode="after")
-    def _check_subnets(self) -> "ControlPlaneSettings":
-        check_subnets(self.all_subnets)
-        return self
+    @field_validator("subnets")
+    @classmethod
+    def _check_subnets(
+        cls, value: tuple[SubnetSettings, ...], info: ValidationInfo
+    ) -> tuple[SubnetSettings, ...]:
+        if {"vpc_cidr", "vpc_ipv6_cidr"} <= info.data.keys():
+            check_subnets(
+                complete_subnets(value, info.data["vpc_cidr"], info.data["vpc_ipv6_cidr"])
+            )
+        return value
+
+    @field_validator("agent_read_timeout_s")
+    @classmethod
+    def _check_silence(cls, value: float, info: ValidationInfo) -> float:
+        if value <= info.data.get("heartbeat_s", 0):
+            raise ValueError("must be more than heartbeat_s: agents say nothing in between")
+        return value
 
     @property
     def all_subnets(self) -> tuple[SubnetSettings, ...]:
@@ -164,6 +198,27 @@ class ControlPlaneSettings(FileSettings):
         return self.keys_file or self.state_dir / "keys.toml"
 
 
+def check_listen(text: str) -> None:
+    """Return if it says a host and a port.
+
+    Raises:
+        ValueError: it doesn't.
+    """
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+        host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+        check_url(f"http://{host or ''}")
+        rest = (parts.username, parts.query or None, parts.fragment or None)
+        is_good = parts.scheme == "http" and parts.path in {"", "/"} and not any(rest)
+    except ValueError:
+        is_good, port = False, 0
+    if not is_good:
+        raise ValueError("must be http://HOST:PORT")
+    if port is None:
+        raise ValueError("the port is missing")
+
+
 def check_webhook(text: str) -> None:
     """Return if events can be posted there.
 
@@ -183,18 +238,25 @@ def read_settings(file: Path | None, listen: str | None = None) -> ControlPlaneS
     """Read the settings; a file that isn't there counts as empty unless it was asked for.
 
     Raises:
-        StartError: a key is unknown, a value is wrong, or the file can't be read.
+        StartError: a key is unknown, a value is wrong, or the file can't be read; names all faults.
     """
-    asked_for = file or _file_from_environment()
-    path = asked_for or DEFAULT_FILE
-    if asked_for is not None and not path.is_file():
-        raise StartError(f"{path}: no such file")
     try:
-        return settings_file.read_settings(
-            ControlPlaneSettings, path, {} if listen is None else {"listen": listen}
-        )
+        return read_what_is_right(file, listen).complete()
     except SettingsError as error:
         raise StartError(str(error)) from error
+
+
+def read_what_is_right(file: Path | None, listen: str | None) -> Reading[ControlPlaneSettings]:
+    """Read the settings, as far as they are right.
+
+    Raises:
+        SettingsError: the file can't be read, isn't TOML, or isn't there and was asked for.
+    """
+    asked_for = file or _file_from_environment()
+    if asked_for is not None and not asked_for.is_file():
+        raise SettingsError(f"{asked_for}: no such file")
+    options = {} if listen is None else {"listen": listen}
+    return settings_file.read_settings(ControlPlaneSettings, asked_for or DEFAULT_FILE, options)
 
 
 def _file_from_environment() -> Path | None:

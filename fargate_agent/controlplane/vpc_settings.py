@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from fargate_agent.setting_values import matching
 
 DEFAULT_VPC: Final = "vpc-default"
 DEFAULT_SUBNET: Final = "subnet-default"
@@ -24,9 +26,24 @@ ALL_PORTS: Final = 65535
 Protocol = Literal["tcp", "udp", "icmp", "icmpv6", "-1"]
 """`-1` is all of them. Source: EC2 API, IpPermission."""
 
-VpcId = Annotated[str, Field(pattern=r"^vpc-[a-z0-9-]{1,64}$")]
-SecurityGroupId = Annotated[str, Field(pattern=r"^sg-[a-z0-9-]{1,64}$")]
-GroupText = Annotated[str, Field(pattern=r"^[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}$")]
+
+def _id(prefix: str) -> AfterValidator:
+    return matching(
+        f"{prefix}-[a-z0-9-]{{1,64}}",
+        f"must be {prefix}- and 1 to 64 lower-case letters, digits or hyphens",
+    )
+
+
+VpcId = Annotated[str, _id("vpc")]
+SubnetId = Annotated[str, _id("subnet")]
+SecurityGroupId = Annotated[str, _id("sg")]
+GroupText = Annotated[
+    str,
+    matching(
+        r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}",
+        "must be 1 to 255 letters, digits, spaces or ._-:/()#,@[]+=&;{}!$*",
+    ),
+]
 """Source: EC2 API, CreateSecurityGroup, for names and descriptions in a VPC."""
 
 
@@ -35,23 +52,29 @@ class SubnetSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
-    id: Annotated[str, Field(pattern=r"^subnet-[a-z0-9-]{1,64}$")]
+    id: SubnetId
+    """The id that RunTask names, `subnet-…`."""
     cidr: IPv4Network
+    """Range of the subnet, /16 to /28."""
     ipv6_cidr: IPv6Network | None = None
-    """A /64; None: tasks have no IPv6 address."""
+    """IPv6 range, a /64. Without it tasks have no IPv6 address."""
     kind: Literal["veth", "macvlan"] = "veth"
-    parent: Annotated[str, Field(min_length=1, max_length=15)] | None = None
-    """NIC of the host that a macvlan hangs on."""
+    """How tasks are connected: `veth` by a bridge and NAT, `macvlan` as machines on the network of
+    `parent`."""
+    parent: (
+        Annotated[str, matching(r"[^\s/:]{1,15}", "must be the name of a network interface")] | None
+    ) = None
+    """The network interface of the agent's machine that a macvlan hangs on."""
     gateway: IPv4Address | None = None
-    """None: the first address of the subnet."""
+    """Router of the subnet. Without it: the first address of `cidr`."""
     gateway6: IPv6Address | None = None
-    """None: the first address of ipv6_cidr with veth; no IPv6 gateway with macvlan."""
+    """IPv6 router. Without it: the first address of `ipv6_cidr` with veth, none with macvlan."""
     mtu: Annotated[int, Field(ge=576, le=65535)] = 1500
-    """Bytes."""
+    """The largest packet, in bytes."""
     dns: tuple[IPv4Address, ...] = ()
-    """DNS servers of the tasks; empty: those of the agent's host."""
+    """DNS servers of the tasks. Without it: those of the agent's machine."""
     availability_zone: str | None = None
-    """None: the first zone of the region."""
+    """The zone that EC2's answers name. Without it: the first one of the region."""
 
     @model_validator(mode="after")
     def _check(self) -> "SubnetSettings":
@@ -96,10 +119,13 @@ class RuleSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     protocol: Protocol
+    """`tcp`, `udp`, `icmp`, `icmpv6`, or `-1` for all of them."""
     from_port: Annotated[int, Field(ge=-1, le=ALL_PORTS)] = -1
+    """First port; of ICMP the type, and -1 is all. Not with protocol `-1`."""
     to_port: Annotated[int, Field(ge=-1, le=ALL_PORTS)] = -1
-    """First and last port; of ICMP: type and code, and -1 is all. Not with protocol -1."""
+    """Last port; of ICMP the code, and -1 is all."""
     cidrs: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Ranges that are meant."""
     groups: tuple[SecurityGroupId, ...] = ()
     """Security groups whose members are meant."""
 
@@ -127,12 +153,15 @@ class SecurityGroupSettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     id: SecurityGroupId
+    """The id that RunTask names, `sg-…`."""
     name: GroupText | None = None
-    """None: the id."""
+    """Without it: the id."""
     description: GroupText | None = None
-    """None: the name."""
+    """Without it: the name."""
     ingress: tuple[RuleSettings, ...] = ()
+    """Rules for what comes in."""
     egress: tuple[RuleSettings, ...] = ALL_OUT
+    """Rules for what goes out. Without it: everything may."""
 
 
 _DEFAULT_GROUP: Final = SecurityGroupSettings(

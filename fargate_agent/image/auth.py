@@ -37,18 +37,42 @@ def read_credentials(file: Path, registry: str) -> Credentials | None:
     Raises:
         InvalidDocumentError: the file can't be read or isn't as it should be.
     """
-    what = "the agent's file of registry credentials"
-    try:
-        document = parse_document(what, file.read_bytes())
-    except FileNotFoundError:
+    if (document := _read(file)) is None:
         return None
-    except OSError as error:
-        raise InvalidDocumentError(f"{what} can't be read: {error.strerror}") from error
     auths = document.child("auths")
     for key in auths.keys:
         if _host(key) == registry or (registry == DOCKER_HUB and _host(key) in _HUB_KEYS):
             return _parse_entry(auths.child(key))
     return None
+
+
+def check_credentials(file: Path) -> None:
+    """Return if every entry of the file can be used. Blocks.
+
+    Raises:
+        InvalidDocumentError: the file isn't there, or an entry isn't as it should be.
+    """
+    if (document := _read(file)) is None:
+        raise InvalidDocumentError("there is no such file")
+    for key in ("credsStore", "credHelpers"):
+        if key in document:
+            raise InvalidDocumentError(
+                f"'{key}' names a program that keeps credentials, and the agent starts none: log in"
+                " without it, so that they stand in 'auths'"
+            )
+    auths = document.child("auths")
+    for key in auths.keys:
+        _parse_entry(auths.child(key))
+
+
+def _read(file: Path) -> Document | None:
+    what = "the agent's file of registry credentials"
+    try:
+        return parse_document(what, file.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidDocumentError(f"{what} can't be read: {error.strerror}") from error
 
 
 def _host(key: str) -> str:
@@ -59,7 +83,7 @@ def _parse_entry(entry: Document) -> Credentials | None:
     username, password = entry.text("username", ""), entry.text("password", "")
     if "auth" in entry:
         try:
-            pair = base64.b64decode(entry.text("auth")).decode()
+            pair = base64.b64decode(entry.text("auth"), validate=True).decode()
         except (binascii.Error, UnicodeDecodeError):
             # Without the cause: it would show a part of the secret.
             raise InvalidDocumentError(f"{entry.what}: 'auth' is not base64") from None

@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _run(verb: str) -> None:
-    agent = read_agent_settings(SETTINGS / "agent.toml")
+    agent = read_agent_settings(SETTINGS / "agent.toml").complete()
     if verb == "keys":
         for file in write_client_files(SETTINGS, read_settings(None), agent.socket):
             _say(f"wrote {file}")

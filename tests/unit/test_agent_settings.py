@@ -25,21 +25,21 @@ def file(tmp_path: Path) -> Path:
 
 def refusal(file: Path) -> str:
     with pytest.raises(SettingsError) as error:
-        read_agent_settings(file)
+        read_agent_settings(file).complete()
     text = str(error.value)
     assert "\n" not in text
     return text
 
 
 def test_file_that_is_not_there_is_empty(file: Path) -> None:
-    assert read_agent_settings(file).region == "us-east-1"
+    assert read_agent_settings(file).complete().region == "us-east-1"
 
 
 def test_environment_wins_over_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file.write_text('region = "eu-west-1"\ninsecure_registries = ["a:1", "b"]\n')
     monkeypatch.setenv("FARGATE_AGENT_REGION", "eu-north-1")
 
-    settings = read_agent_settings(file)
+    settings = read_agent_settings(file).complete()
 
     assert (settings.region, settings.insecure_registries) == ("eu-north-1", ("a:1", "b"))
 
@@ -49,23 +49,23 @@ def test_list_of_the_environment_is_comma_separated(
 ) -> None:
     monkeypatch.setenv("FARGATE_AGENT_INSECURE_REGISTRIES", "a:1, b")
 
-    assert read_agent_settings(file).insecure_registries == ("a:1", "b")
+    assert read_agent_settings(file).complete().insecure_registries == ("a:1", "b")
 
 
 def test_agent_serves_every_cluster_unless_it_is_pinned(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert read_agent_settings(file).clusters == ()
+    assert read_agent_settings(file).complete().clusters == ()
 
     monkeypatch.setenv("FARGATE_AGENT_CLUSTERS", "prod, stage,prod")
 
-    assert read_agent_settings(file).clusters == ("prod", "stage")
+    assert read_agent_settings(file).complete().clusters == ("prod", "stage")
 
 
 def test_old_setting_of_one_cluster_still_pins_the_agent(file: Path) -> None:
     file.write_text('cluster = "default"\n')
 
-    assert read_agent_settings(file).clusters == ("default",)
+    assert read_agent_settings(file).complete().clusters == ("default",)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_old_setting_of_one_cluster_still_pins_the_agent(file: Path) -> None:
         ),
         pytest.param(
             'cluster = "a"\nclusters = ["b"]\n',
-            ": cluster is the old name of clusters: remove it",
+            ":1: cluster: cluster is the old name of clusters: remove it",
             id="old and new name",
         ),
         pytest.param(
@@ -93,10 +93,8 @@ def test_old_setting_of_one_cluster_still_pins_the_agent(file: Path) -> None:
             ":2: log_max_file: Input should be greater than or equal to 1",
             id="too small",
         ),
-        pytest.param(
-            'log_max_size = "lots"', ":1: log_max_size: String should match", id="no size"
-        ),
-        pytest.param('log_max_size = "0k"', ":1: log_max_size: String should match", id="endless"),
+        pytest.param('log_max_size = "lots"', ":1: log_max_size: must be a size", id="no size"),
+        pytest.param('log_max_size = "0k"', ":1: log_max_size: must be a size", id="endless"),
         pytest.param(
             f'log_max_size = "{"9" * 400}"',
             ":1: log_max_size: String should have at most",
@@ -149,10 +147,87 @@ def test_wrong_variable_is_named_and_not_the_file(
     assert str(file) not in said
 
 
-def test_several_faults_are_counted(file: Path) -> None:
-    file.write_text("log_max_file = 0\nlog_retention_s = -1\n")
+def test_all_faults_are_named_at_once_each_with_its_place(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file.write_text('log_max_file = 0\nregoin = "x"\nregion = "x y"\nlog_retention_s = 9\n')
+    monkeypatch.setenv("FARGATE_AGENT_LOG_RETENTION_S", "-1")
+    monkeypatch.setenv("FARGATE_AGENT_CLUSTR", "c")
 
-    assert refusal(file).endswith("; and 1 more")
+    reading = read_agent_settings(file)
+
+    assert sorted(fault.partition(": Input")[0] for fault in reading.faults) == [
+        f"{file}:1: log_max_file",
+        f"{file}:2: regoin: unknown setting; did you mean region?",
+        f"{file}:3: region: must be a region such as us-east-1",
+        "environment: FARGATE_AGENT_CLUSTR: unknown setting; did you mean FARGATE_AGENT_CLUSTER?",
+        "environment: FARGATE_AGENT_LOG_RETENTION_S",
+    ]
+    assert reading.settings.log_max_file == 2  # what is wrong has its default
+    with pytest.raises(SettingsError) as error:
+        reading.complete()
+    assert str(error.value).splitlines() == list(reading.faults)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        pytest.param('control_plane = "127.0.0.1:51680"', "must be http://", id="no scheme"),
+        pytest.param('control_plane = "ftp://host"', "must be http://", id="scheme"),
+        pytest.param('control_plane = "http://"', "must be http://", id="no host"),
+        pytest.param('control_plane = ""', "must be http://", id="no URL"),
+        pytest.param('control_plane = "http://a,b"', "must be http://", id="second URL"),
+        pytest.param('control_plane = "http://a:99999"', "must be http://", id="port"),
+        pytest.param('control_plane = "http://a b"', "must be http://", id="space"),
+        pytest.param('aws_endpoint_url = "localhost:4566"', "must be http://", id="endpoint"),
+        pytest.param('awslogs_endpoint = "//logs"', "must be http://", id="logs endpoint"),
+        pytest.param('state_dir = "rel"', "must be an absolute path", id="relative"),
+        pytest.param('netns_dir = "/run/../x"', "must be an absolute path", id="dots"),
+        pytest.param('key_file = "~/key.toml"', "must be an absolute path", id="home"),
+        pytest.param('log_host_paths = ["dev"]', "must be an absolute path", id="list of paths"),
+        pytest.param(
+            'containerd_address = "unix:///run/c.sock"', "must be an absolute path", id="unix:"
+        ),
+        pytest.param(f'socket = "/{"s" * 107}"', "must have at most 107 bytes", id="long"),
+        pytest.param('cluster = "my cluster"', "must be the name of a", id="cluster"),
+        pytest.param('containerd_namespace = "a/b"', "must be letters", id="namespace"),
+        pytest.param('snapshotter = "Over Layfs"', "must be the name of", id="snapshotter"),
+        pytest.param('eni_ifname = "eth0123456789012"', "must be letters", id="ifname"),
+        pytest.param('insecure_registries = ["http://r:5000"]', "must be HOST", id="registry"),
+        pytest.param('insecure_registries = ["r:5000/x"]', "must be HOST", id="registry path"),
+        pytest.param('insecure_registries = ["r:x"]', "must be HOST", id="registry port"),
+        pytest.param('logger_user = "0:5"', "must be the name of a user", id="root"),
+        pytest.param('access_key_id = "AK IA"', "must be printable ASCII", id="key"),
+        pytest.param("container_start_timeout_s = nan", "less than or equal", id="no number"),
+        pytest.param("container_start_timeout_s = inf", "less than or equal", id="for ever"),
+        pytest.param(f"log_retention_s = {'9' * 30}", "less than or equal", id="age"),
+    ],
+)
+def test_value_that_cannot_work_is_told_what_it_must_be(text: str, rule: str, file: Path) -> None:
+    file.write_text(text)
+
+    key = text.partition(" ")[0]
+    said = refusal(file)
+
+    assert said.startswith(f"{file}:1: {key}")
+    assert rule in said
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'control_plane = "http://10.0.0.1:51680, https://[fd00::1]:8443/prefix"',
+        'insecure_registries = ["localhost:5000", "[fd00::1]:5000", "r.lan", "10.0.0.1"]',
+        'region = "us-gov-west-1"',
+        'clusters = ["a", "b_c-1"]',
+        'aws_endpoint_url = "http://localhost:4566/"',
+        'snapshotter = "fuse-overlayfs"',
+    ],
+)
+def test_value_that_can_work_is_taken(text: str, file: Path) -> None:
+    file.write_text(text)
+
+    read_agent_settings(file).complete()
 
 
 def test_key_file_is_read(tmp_path: Path) -> None:
@@ -172,7 +247,7 @@ def test_key_file_is_read(tmp_path: Path) -> None:
         pytest.param('access_key_id = "A"', ": secret_access_key: Field required", id="half"),
         pytest.param(
             f'access_key_id = "A"\nsecret_acess_key = "{SECRET}"',
-            ":2: secret_acess_key: unknown setting; and 1 more",
+            ":2: secret_acess_key: unknown setting\n",
             id="misspelt",
         ),
         pytest.param(f"secret_access_key = {SECRET}", ":1: Invalid value", id="no quotes"),

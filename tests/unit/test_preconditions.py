@@ -10,9 +10,11 @@ from fargate_agent.preconditions import (
     check_settings,
     find_key_file,
     find_logger_user,
+    read_for_start,
     require_containerd,
+    require_snapshotter,
 )
-from fargate_agent.settings import AgentSettings
+from fargate_agent.settings_file import SettingsError
 
 ADDRESS = Path("/run/containerd/containerd.sock")
 
@@ -34,11 +36,146 @@ def test_older_containerd_is_refused_with_both_versions(version: str) -> None:
     )
 
 
-def test_agent_without_a_key_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+def test_containerd_without_the_snapshotter_is_refused() -> None:
+    found = {"overlayfs": None, "zfs": "skip plugin"}
 
-    with pytest.raises(AgentError, match="no key for the control plane: set key_file"):
-        check_settings(AgentSettings())
+    require_snapshotter("overlayfs", found, ADDRESS)
+    with pytest.raises(AgentError, match="has no btrfsx, it has: overlayfs, zfs"):
+        require_snapshotter("btrfsx", found, ADDRESS)
+    with pytest.raises(AgentError, match="zfs did not load in containerd at .*: skip plugin"):
+        require_snapshotter("zfs", found, ADDRESS)
+
+
+@pytest.fixture
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Settings that are right, with a containerd that isn't there."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    path = tmp_path / "agent.toml"
+    path.write_text(f'containerd_address = "{tmp_path}/containerd.sock"\n')
+    return path
+
+
+def add(file: Path, text: str) -> None:
+    file.write_text(file.read_text() + text)
+
+
+KEY = 'access_key_id = "AKIA"\nsecret_access_key = "s"\n'
+
+
+def refusal(file: Path) -> list[str]:
+    with pytest.raises(SettingsError) as error:
+        check_settings(file)
+    return str(error.value).splitlines()
+
+
+def test_agent_without_a_key_is_refused(file: Path) -> None:
+    for check in (check_settings, read_for_start):
+        with pytest.raises(SettingsError, match=": key_file: no key for the control plane: set"):
+            check(file)
+
+
+@pytest.mark.parametrize("half", KEY.splitlines())
+def test_half_a_key_is_refused(file: Path, half: str) -> None:
+    add(file, half)
+
+    assert "one of them is missing" in refusal(file)[0]
+
+
+def test_key_of_the_environment_will_do(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
+
+    check_settings(file)
+
+
+def test_everything_that_is_wrong_is_named_at_once_without_a_key_too(
+    file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a-file").touch()
+    for line in (
+        'control_plane = "127.0.0.1:51680"\n',
+        'registry_auth_file = "/nope"\n',
+        'aws_credentials_file = "/nope"\n',
+        'region = "x y"\n',
+        'log_host_paths = ["dev"]\n',
+        'snapshotter = "btrfsx"\n',
+        f'state_dir = "{tmp_path}/a-file/state"\n',
+        f'shim_loggers_dir = "{tmp_path}"\n',
+        'socket_group = "nosuch"\n',
+    ):
+        add(file, line)
+
+    said = refusal(file)
+
+    assert len(said) == len({line.split(": ")[1] for line in said}) + 1  # two loggers are missing
+    assert {line.split(": ")[0].rpartition(":")[2] for line in said if f"{file}:" in line} == {
+        *map(str, range(2, 11)),
+        str(file),
+    }
+    assert {line.split(": ")[1].partition(".")[0] for line in said} == {
+        "control_plane",
+        "registry_auth_file",
+        "aws_credentials_file",
+        "region",
+        "log_host_paths",
+        "snapshotter",
+        "state_dir",
+        "shim_loggers_dir",
+        "socket_group",
+        "key_file",
+    }
+
+
+def test_paths_that_only_tasks_need_keep_no_agent_from_starting(file: Path) -> None:
+    add(file, KEY + 'registry_auth_file = "/nope"\naws_credentials_file = "/nope"\n')
+
+    read_for_start(file)
+    assert len(refusal(file)) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("not json", "not JSON", id="no JSON"),
+        pytest.param('{"auths": []}', "'auths' is not an object", id="list"),
+        pytest.param('{"auths": {"r": {"auth": "%"}}}', "'auth' is not base64", id="entry"),
+        pytest.param('{"credsStore": "desktop"}', "names a program that keeps", id="store"),
+        pytest.param('{"credHelpers": {"r": "x"}}', "names a program that keeps", id="helper"),
+    ],
+)
+def test_registry_credentials_that_cannot_be_used_are_named(
+    file: Path, tmp_path: Path, text: str, said: str
+) -> None:
+    auth = tmp_path / "auth.json"
+    auth.write_text(text)
+    add(file, f'{KEY}registry_auth_file = "{auth}"\n')
+
+    (line,) = refusal(file)
+
+    assert f"{file}:4: registry_auth_file: {auth}: " in line
+    assert said in line
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "said"),
+    [
+        pytest.param("[default]\naws_access_key_id = A\n", 0o600, "has no aws_secret", id="half"),
+        pytest.param("[other]\naws_access_key_id = A\n", 0o600, "has no aws_access", id="profile"),
+        pytest.param("[default]\n", 0o644, "can be read by others", id="mode"),
+    ],
+)
+def test_credentials_of_the_machine_that_cannot_be_used_are_named(
+    file: Path, tmp_path: Path, text: str, mode: int, said: str
+) -> None:
+    credentials = tmp_path / "credentials"
+    credentials.write_text(text)
+    credentials.chmod(mode)
+    add(file, f'{KEY}aws_credentials_file = "{credentials}"\n')
+
+    (line,) = refusal(file)
+
+    assert f"{file}:4: aws_credentials_file: {said}" in line
 
 
 @pytest.mark.parametrize(
@@ -69,34 +206,40 @@ def test_user_of_loggers_that_cannot_be_is_refused(name: str, text: str) -> None
     assert str(error.value) == text
 
 
-def test_key_of_the_file_will_do(tmp_path: Path) -> None:
-    file = tmp_path / "key.toml"
-    file.write_text('access_key_id = "AKIA"\nsecret_access_key = "s"\n')
+def test_key_of_the_file_will_do(file: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key.toml"
+    key.write_text(KEY)
+    add(file, f'key_file = "{key}"\n')
 
-    check_settings(AgentSettings(key_file=file))
+    check_settings(file)
 
 
-def test_old_name_of_a_setting_is_said_with_the_new_one(caplog: pytest.LogCaptureFixture) -> None:
-    settings = AgentSettings(access_key_id="AKIA", secret_access_key="s", cluster="prod")
+def test_old_name_of_a_setting_is_said_with_the_new_one(
+    file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    add(file, KEY + 'cluster = "prod"\n')
 
-    check_settings(settings)
+    check_settings(file)
 
     assert 'write clusters = ["prod"], or remove the setting' in caplog.text
 
 
-def test_key_file_that_is_not_read_may_be_missing() -> None:
-    settings = AgentSettings(
-        key_file=Path("/nowhere/key.toml"), access_key_id="AKIA", secret_access_key="s"
-    )
+def test_key_file_that_is_wrong_is_named_with_both_places(file: Path, tmp_path: Path) -> None:
+    key = tmp_path / "key.toml"
+    key.write_text('access_key_id = "AKIA"\n')
+    add(file, f'key_file = "{key}"\n')
 
-    check_settings(settings)
+    assert refusal(file) == [f"{file}:2: key_file: {key}: secret_access_key: Field required"]
 
-    assert find_key_file(settings) is None
+
+def test_key_file_that_is_not_read_may_be_missing(file: Path) -> None:
+    add(file, KEY + 'key_file = "/nowhere/key.toml"\n')
+
+    assert find_key_file(check_settings(file)) is None
 
 
 @pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="systemd runs here")
-def test_cgroup_driver_that_the_host_has_not_is_refused() -> None:
-    settings = AgentSettings(cgroup_driver="systemd", access_key_id="AKIA", secret_access_key="s")
+def test_cgroup_driver_that_the_host_has_not_is_refused(file: Path) -> None:
+    add(file, KEY + 'cgroup_driver = "systemd"\n')
 
-    with pytest.raises(AgentError, match="cgroup_driver is 'systemd', but systemd doesn't run"):
-        check_settings(settings)
+    assert "cgroup_driver is 'systemd', but systemd doesn't run" in refusal(file)[0]

@@ -1,0 +1,102 @@
+"""Which settings of the agent name something that isn't on this machine, or isn't what they need.
+
+An agent begins without it. What needs it then fails, task by task, so `fargate-agent --check` and a
+reload tell it before.
+"""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.files import find_obstacle
+from fargate_agent.image.auth import check_credentials
+from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.roles.errors import RoleError
+from fargate_agent.roles.machine_keys import read_machine_keys
+from fargate_agent.settings import AgentSettings
+
+LOGGERS: Final = ("json-file", "logger")
+"""The programs of `shim_loggers_dir`."""
+
+DIRECTORIES: Final = ("state_dir", "netns_dir", "runc_root")
+
+SNAPSHOTTERS: Final = frozenset(
+    {
+        "blockfile",
+        "btrfs",
+        "devmapper",
+        "erofs",
+        "fuse-overlayfs",
+        "native",
+        "nydus",
+        "overlaybd",
+        "overlayfs",
+        "soci",
+        "stargz",
+        "zfs",
+    }
+)
+"""Source: containerd, docs/snapshotters/README.md, "Snapshotter" and the projects it names."""
+
+CONTAINERD_PATIENCE_S: Final = 2
+"""How long containerd is asked for its snapshotters."""
+
+Fault = tuple[str, str]
+"""The name of a setting, and what is wrong with it."""
+
+
+def find_faults(settings: AgentSettings) -> Iterator[Fault]:
+    """Yield every setting that can't work here; blocks."""
+    yield from _find_directory_faults(settings)
+    if settings.registry_auth_file is not None:
+        try:
+            check_credentials(settings.registry_auth_file)
+        except InvalidDocumentError as error:
+            yield "registry_auth_file", f"{settings.registry_auth_file}: {error}"
+    if settings.aws_credentials_file is not None:
+        try:
+            read_machine_keys(settings.aws_credentials_file, datetime.now(UTC))
+        except RoleError as error:
+            yield "aws_credentials_file", str(error).removeprefix("aws_credentials_file ")
+    known = _read_snapshotters(settings) or SNAPSHOTTERS
+    if settings.snapshotter not in known:
+        yield "snapshotter", f"must be one of {', '.join(sorted(known))}"
+
+
+def _read_snapshotters(settings: AgentSettings) -> frozenset[str]:
+    """Return the snapshotters of the containerd that runs; none where none answers."""
+    is_there = settings.containerd_address.is_socket()
+    return asyncio.run(_ask_snapshotters(settings)) if is_there else frozenset()
+
+
+async def _ask_snapshotters(settings: AgentSettings) -> frozenset[str]:
+    from fargate_agent.containerd.client import Containerd  # many modules
+    from fargate_agent.containerd.errors import ContainerdError
+
+    async with Containerd(settings.containerd_address, settings.containerd_namespace) as containerd:
+        with suppress(ContainerdError, TimeoutError):
+            async with asyncio.timeout(CONTAINERD_PATIENCE_S):
+                return frozenset(await containerd.introspection.snapshotters())
+    return frozenset()
+
+
+def _find_directory_faults(settings: AgentSettings) -> Iterator[Fault]:
+    for key in DIRECTORIES:
+        directory: Path | None = getattr(settings, key)
+        if directory is not None and (obstacle := find_obstacle(directory)):
+            yield key, f"{obstacle} is not a directory"
+    for key, socket in (
+        ("socket", settings.socket),
+        ("containerd_address", settings.containerd_address),
+    ):
+        if obstacle := find_obstacle(socket.parent):
+            yield key, f"{obstacle} is not a directory"
+        elif socket.exists() and not socket.is_socket():
+            yield key, f"{socket} is not a socket"
+    for name in LOGGERS:
+        if not os.access(program := settings.shim_loggers_dir / name, os.X_OK):
+            yield "shim_loggers_dir", f"there is no program {program}"

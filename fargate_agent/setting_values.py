@@ -1,0 +1,122 @@
+"""The kinds of values that settings have, and what is said of one that can't work.
+
+A text says what a value must be and never repeats it, since it may hold a secret.
+"""
+
+import re
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+MAX_SOCKET_BYTES: Final = 107
+"""Longest path of a unix socket. Source: unix(7), `sun_path` without its final NUL."""
+
+_HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9A-Fa-f:.]+(%\w+)?")
+"""A name or an address as it stands in a URL, an IPv6 address without its brackets."""
+
+
+def matching(pattern: str, rule: str) -> AfterValidator:
+    """Take text that matches the pattern as a whole; `rule` says what it must be."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(pattern, value) is None:
+            raise ValueError(rule)
+        return value
+
+    return AfterValidator(check)
+
+
+def check_url(text: str) -> str:
+    """Return a URL that HTTP can be spoken to.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        parts = urlsplit(text)
+        is_good = (
+            parts.scheme in {"http", "https"}
+            and _HOST.fullmatch(parts.hostname or "") is not None
+            and parts.port != 0
+            and re.search(r"[\s?#@]", text) is None
+        )
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("must be http://HOST[:PORT] or https://HOST[:PORT]")
+    return text
+
+
+def check_absolute(path: Path) -> Path:
+    """Return a path that means the same wherever the program was started.
+
+    Raises:
+        ValueError: it depends on the working directory.
+    """
+    if not path.is_absolute() or ".." in path.parts:
+        raise ValueError("must be an absolute path, without ..")
+    return path
+
+
+def check_registry(host: str) -> str:
+    """Return a registry as image names begin with it.
+
+    Raises:
+        ValueError: it is more, or less, than a host and its port.
+    """
+    try:
+        parts = urlsplit(f"//{host}")
+        is_good = host == parts.netloc and _HOST.fullmatch(parts.hostname or "") is not None
+        is_good = is_good and parts.port != 0 and "@" not in host
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("must be HOST or HOST:PORT, without http:// and without a path")
+    return host
+
+
+def _check_socket(path: Path) -> Path:
+    if len(str(path).encode()) > MAX_SOCKET_BYTES:
+        raise ValueError(f"must have at most {MAX_SOCKET_BYTES} bytes, as paths of sockets do")
+    return check_absolute(path)
+
+
+def _check_urls(text: str) -> str:
+    for url in text.split(","):
+        check_url(url.strip())
+    return text
+
+
+def _split(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+split_commas: Final = BeforeValidator(_split)
+"""Beside `NoDecode` for a list that the environment has with commas in between."""
+
+
+LONGEST_WAIT_S: Final = 7 * 24 * 3600
+LONGEST_RETENTION_S: Final = 100 * 365 * 24 * 3600
+
+AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
+SocketPath = Annotated[Path, AfterValidator(_check_socket)]
+Url = Annotated[str, AfterValidator(check_url)]
+Urls = Annotated[str, AfterValidator(_check_urls)]
+"""One or several, separated by commas."""
+Registry = Annotated[str, AfterValidator(check_registry)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT_S)]
+"""How long something is waited for."""
+Retention = Annotated[int, Field(ge=0, le=LONGEST_RETENTION_S)]
+"""For how many seconds something is kept."""
+Region = Annotated[
+    str, matching(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}", "must be a region such as us-east-1")
+]
+ClusterName = Annotated[
+    str,
+    matching(r"[A-Za-z0-9_-]{1,255}", "must have 1 to 255 letters, digits, hyphens, underscores"),
+]
+"""Source: ECS API, CreateCluster, `clusterName`."""
