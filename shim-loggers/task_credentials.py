@@ -76,7 +76,9 @@ class EndpointCredentials(Credentials):
             self._client.close()
         found = parse_object(answer.body)
         if answer.status != 200:
-            raise _explain(f"{self._server} answered {answer.status}")
+            why = found.get("message")
+            why = f": {why}" if isinstance(why, str) else ""
+            raise _explain(f"{self._server} answered {answer.status}{why}")
         texts = [found.get(name) or "" for name in _FIELDS]
         if not all(isinstance(text, str) for text in texts) or not texts[0] or not texts[1]:
             raise _explain(f"{self._server} gave no keys")
@@ -104,10 +106,10 @@ class FileCredentials(Credentials):
             with open(self._path, encoding="utf-8", errors="replace") as file:  # noqa: PTH123
                 found = _parse_profile(file.read())
         except OSError as error:
-            raise _no_provider(f"{self._path}: {error.strerror}") from None
+            raise _no_provider(f"~/{FILE}: {error.strerror}") from None
         key, secret = found.get("aws_access_key_id"), found.get("aws_secret_access_key")
         if not key or not secret:
-            raise _no_provider(f"{self._path} has no keys")
+            raise _no_provider(f"~/{FILE} has no keys")
         return Keys(key, secret, found.get("aws_session_token", ""))
 
 
@@ -139,4 +141,7 @@ def _explain(text: str) -> OSError:
 
 def _no_provider(text: str) -> OSError:
     """Source: aws-sdk-go, aws/credentials."""
-    return OSError(f"NoCredentialProviders: no valid providers in chain: {text}")
+    return OSError(
+        "NoCredentialProviders: no valid providers in chain: the task definition has no "
+        f"executionRoleArn, and there are no keys of the logger's user: {text}"
+    )

@@ -107,8 +107,9 @@ def up(context: click.Context, /, output: str, **options: Any) -> None:  # noqa:
     "--state-dir",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Of the stack that `fargate up --state-dir DIR` runs. Otherwise the stack in"
-    f" {DEFAULT_STATE_DIR}, then the services of this machine.",
+    help="Of the stack that `fargate up --state-dir DIR` runs. Otherwise the stack that"
+    f" FARGATE_AGENT_SOCKET leads to, then the one in {DEFAULT_STATE_DIR}, then the services of"
+    " this machine.",
 )
 @_output
 def env(state_dir: Path | None, output: str) -> None:
@@ -152,8 +153,8 @@ def run(context: click.Context, /, output: str, connection: Connection, **option
     FILE is JSON as `aws ecs register-task-definition --cli-input-json` takes it, or as
     `describe-task-definition` prints it; - is standard input.
 
-    With --follow the exit code is that of the essential container. Ctrl-C then stops the task; a
-    second Ctrl-C leaves it running.
+    With --follow the exit code is that of the essential container. Ctrl-C then asks for the task's
+    end; a second Ctrl-C doesn't wait for it.
     """
     from fargate_agent.cli.run import RunOptions, run_file
 
@@ -163,7 +164,13 @@ def run(context: click.Context, /, output: str, connection: Connection, **option
 
 
 @fargate.command()
-@click.option("-a", "--all", "stopped_too", is_flag=True, help="Stopped tasks too.")
+@click.option(
+    "-a",
+    "--all",
+    "stopped_too",
+    is_flag=True,
+    help="Stopped tasks too, with the exit codes of containers.",
+)
 @_cluster
 @_connection
 @_output

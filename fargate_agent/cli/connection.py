@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from fargate_agent.cli.failure import CliError, NotKnownError
+from fargate_agent.cli.layout import Layout
 
 DEFAULT_STATE_DIR: Final = Path("/var/lib/fargate")
 INSTALLED_ENV: Final = Path("/etc/fargate/env")
@@ -63,17 +64,27 @@ def read_connection(
     return _connection({**stack, **socket})
 
 
+def find_state_dir(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """Return the state directory of the stack that the environment leads to; None if to none."""
+    socket = Path(environ.get("FARGATE_AGENT_SOCKET") or "/")
+    layout = Layout(socket.parent.parent)
+    is_stack = socket == layout.agent_socket and os.access(layout.env, os.F_OK)
+    return layout.root if is_stack else None
+
+
 def read_env(
     state_dir: Path | None,
+    environ: Mapping[str, str] = os.environ,
     default_state_dir: Path = DEFAULT_STATE_DIR,
     installed: Path = INSTALLED_ENV,
 ) -> dict[str, str]:
-    """Read the variables that lead to a stack: that one, else the first that is found.
+    """Read the variables of a stack: that one, the one of the environment, else the first found.
 
     Raises:
         NotKnownError: none is ready.
         CliError: they can't be read.
     """
+    state_dir = state_dir or find_state_dir(environ)
     if state_dir is not None:
         return _read_file(state_dir / "env") or _not_ready(state_dir)
     found = _find_stack((default_state_dir / "env", installed), None)

@@ -13,8 +13,10 @@ Later ones win over earlier ones.
 """
 
 import json
+import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -81,7 +83,7 @@ def _parse_assignment(text: str) -> dict[str, Any]:
         case ("=", field) if field in _TASK_FIELDS:
             return {field: value}
         case ("=", container, "command") if container:
-            change: dict[str, Any] = {"command": _parse_command(value, where)}
+            change: dict[str, Any] = {"command": _parse_command(name, value)}
         case ("=", container, "environment", key) if container and key:
             change = {"environment": [{"name": key, "value": value}]}
         case ("=", container, field) if container and field in _CONTAINER_NUMBERS:
@@ -116,11 +118,25 @@ def _has_name(entry: object) -> bool:
     return isinstance(entry, dict) and isinstance(entry.get("name"), str)
 
 
-def _parse_command(text: str, where: str) -> list[str]:
-    value = _parse_json(text, where)
-    if not isinstance(value, list) or not all(isinstance(part, str) for part in value):
-        raise CliError(f'{where}: a command is a JSON list of strings, such as ["sh", "-c", "env"]')
-    return value
+def _parse_command(name: str, text: str) -> list[str]:
+    with suppress(ValueError, RecursionError):
+        value = json.loads(text)
+        if isinstance(value, list) and all(isinstance(part, str) for part in value):
+            return value
+    example = json.dumps(_split(text) or ["sh", "-c", "env"], ensure_ascii=False)
+    raise CliError(
+        f"--override {name}={text}: the command must be a JSON list of strings, such as"
+        f" --override '{name}={example}'"
+    )
+
+
+def _split(text: str) -> list[str]:
+    """The words of a command as a shell takes them; none if it is JSON, or a quote is missing."""
+    if text[:1] in '[{"':
+        return []
+    with suppress(ValueError):
+        return shlex.split(text)
+    return []
 
 
 def _parse_number(text: str, where: str) -> int:
@@ -157,7 +173,7 @@ def _parse_json(text: str, where: str) -> Any:  # noqa: ANN401 - JSON is anythin
         return json.loads(text, parse_constant=refuse)
     except json.JSONDecodeError as error:
         raise CliError(
-            f"{where}: line {error.lineno}, column {error.colno}: {error.msg}"
+            f"{where}: not JSON: line {error.lineno}, column {error.colno}: {error.msg}"
         ) from error
     except RecursionError as error:
         raise CliError(f"{where}: nested too deeply") from error

@@ -1,6 +1,7 @@
 """The ECS API, spoken by botocore as any AWS client does. Calls block."""
 
 import re
+import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, cast
@@ -20,7 +21,7 @@ from botocore.exceptions import (
 from botocore.session import Session
 
 from fargate_agent.cli.connection import Connection
-from fargate_agent.cli.failure import CliError, NotKnownError, UnreachableError
+from fargate_agent.cli.failure import CliError, NotKnownError, RefusedError, UnreachableError
 from fargate_agent.cli.shapes import Definition, Task, TasksAnswer
 
 CONNECT_TIMEOUT_S: Final = 5
@@ -29,6 +30,16 @@ ATTEMPTS: Final = 3
 """Source: botocore, `data/_retry.json` and standard mode, `total_max_attempts`."""
 DESCRIBE_AT_ONCE: Final = 100
 """Most tasks that one DescribeTasks takes. Source: ECS API reference, DescribeTasks, `tasks`."""
+_WRONG_REQUEST: Final = frozenset(
+    {
+        "ClientException",
+        "InvalidParameterException",
+        "SerializationException",
+        "UnsupportedFeatureException",
+        "ValidationException",
+    }
+)
+"""Codes of errors that are about what was asked for. Source: ECS API reference, common errors."""
 _TASK_ID: Final = re.compile(r"[0-9a-f]{32}|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
@@ -165,21 +176,39 @@ def _call(operation: str, endpoint: str) -> Iterator[None]:
     except ClientError as error:
         said = error.response.get("Error", {})
         text = f"{operation}: {said.get('Code')}: {_one_line(said.get('Message', ''))}"
-        raise CliError(text) from error
+        kind = RefusedError if said.get("Code") in _WRONG_REQUEST else CliError
+        raise kind(text) from error
     except ParamValidationError as error:
-        raise CliError(f"{operation}: {_explain_invalid(str(error.kwargs['report']))}") from error
+        text = f"{operation}: {_explain_invalid(str(error.kwargs['report']))}"
+        raise RefusedError(text) from error
     except NoCredentialsError as error:
-        raise CliError(
-            f'no credentials for {endpoint}: start a stack with "fargate up", or set'
-            " AWS_ENDPOINT_URL_ECS, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        ) from error
+        raise explain_no_key(endpoint) from error
     except (EndpointConnectionError, ConnectionError, HTTPClientError) as error:
-        raise UnreachableError(
-            f'no control plane answers at {endpoint}: start one with "fargate up", or set'
-            " AWS_ENDPOINT_URL_ECS"
-        ) from error
+        raise explain_no_answer(endpoint) from error
     except (BotoCoreError, ValueError) as error:
         raise CliError(f"{operation} at {endpoint}: {_one_line(str(error))}") from error
+
+
+def explain_no_answer(endpoint: str) -> UnreachableError:
+    """Say what to do where no control plane runs."""
+    return UnreachableError(
+        f'no control plane answers at {endpoint}: start one with "fargate up", or set'
+        " AWS_ENDPOINT_URL_ECS"
+    )
+
+
+def explain_no_key(endpoint: str) -> CliError:
+    """Say what to do without a key: where nothing listens, a key is no help. Blocks."""
+    parts = urlsplit(endpoint)
+    address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+    try:
+        socket.create_connection(address, CONNECT_TIMEOUT_S).close()
+    except OSError:
+        return explain_no_answer(endpoint)
+    return CliError(
+        f"no key for the control plane at {endpoint}: name its stack by --state-dir, or set"
+        " AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+    )
 
 
 def _explain_invalid(report: str) -> str:

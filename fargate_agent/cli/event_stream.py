@@ -19,6 +19,7 @@ from botocore.session import Session
 from yarl import URL
 
 from fargate_agent.cli.connection import Connection
+from fargate_agent.cli.ecs import explain_no_answer, explain_no_key
 from fargate_agent.cli.failure import CliError, UnreachableError
 
 CONNECT_TIMEOUT_S: Final = 5
@@ -117,18 +118,16 @@ class _Stream:
         timeout = aiohttp.ClientTimeout(
             total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=SILENCE_TIMEOUT_S
         )
+        headers = await asyncio.to_thread(_sign, self._connection, url)
         try:
             async with http.get(
-                URL(url, encoded=True), headers=_sign(self._connection, url), timeout=timeout
+                URL(url, encoded=True), headers=headers, timeout=timeout
             ) as response:
                 if response.status != HTTPStatus.OK:
                     raise await _refusal(response)
                 yield response
         except aiohttp.ClientConnectorError as error:
-            raise UnreachableError(
-                f'no control plane answers at {endpoint}: start one with "fargate up", or set'
-                " AWS_ENDPOINT_URL_ECS"
-            ) from error
+            raise explain_no_answer(endpoint) from error
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise UnreachableError(
                 f"control plane at {endpoint}: the connection is lost"
@@ -174,16 +173,15 @@ def _find_credentials(connection: Connection) -> Any:  # noqa: ANN401 - botocore
     except BotoCoreError as error:
         raise CliError(f"credentials: {error}") from error
     if found is None:
-        raise CliError(
-            f'no credentials for {connection.endpoint}: start a stack with "fargate up", or set'
-            " AWS_ENDPOINT_URL_ECS, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-        )
+        raise explain_no_key(connection.endpoint)
     return found.get_frozen_credentials()
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> CliError:
     if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        return UnreachableError(f"control plane at {response.url.origin()}: it has trouble")
+        return UnreachableError(
+            f"control plane at {response.url.origin()}: it answered {response.status}"
+        )
     try:
         said = await response.json(content_type=None)
         text = f"{said['__type']}: {' '.join(said['message'].split())}"

@@ -5,6 +5,10 @@ class CliError(Exception):
     """A command failed. The text is one line that names what and where; `main` prints it."""
 
 
+class RefusedError(CliError):
+    """The control plane says that the request itself is wrong."""
+
+
 class UnreachableError(CliError):
     """Nothing answers where the control plane or the agent should be."""
 

@@ -46,7 +46,8 @@ def follow_task(
     """Show a task until it has stopped, and return the exit code that stands for it.
 
     `task` is what RunTask answered; `essential` are the names of the essential containers in the
-    order of the definition. The first Ctrl-C asks for the task's end, the second leaves at once.
+    order of the definition. The first Ctrl-C asks for the task's end, the second leaves at once and
+    says whether that was heard.
 
     Raises:
         CliError: the control plane can't be asked any more.
@@ -82,6 +83,8 @@ class _Follower:
         self._stopped = asyncio.Event()
         self._asked_to_stop = asyncio.Event()
         self._asked_at = 0.0
+        self._is_stopping = False
+        """The control plane has taken the request for the task's end."""
         self._lines_shown = 0
 
     async def follow(self) -> None:
@@ -90,8 +93,9 @@ class _Follower:
     async def stop_when_asked(self) -> None:
         """Ask for the task's end when Ctrl-C was pressed; never returns."""
         await self._asked_to_stop.wait()
-        self._screen.note("stopping the task; Ctrl-C again leaves it alone")
+        self._screen.note("asking for the end of the task; Ctrl-C again doesn't wait for it")
         await asyncio.to_thread(self._ecs.stop, self._cluster, self._id, STOP_REASON)
+        self._is_stopping = True
         await asyncio.Event().wait()
 
     @contextmanager
@@ -126,7 +130,12 @@ class _Follower:
         if now - self._asked_at <= SAME_SIGNAL_S:
             return
         self._screen.end_pulls()
-        self._screen.note(f"left task {self._id} to itself; stop it with: fargate stop {self._id}")
+        self._screen.note(
+            f"task {self._id} is being stopped; nothing waits for it here"
+            if self._is_stopping
+            else f"task {self._id} may go on: nobody has answered the request for its end; ask"
+            f" again with: fargate stop {self._id}"
+        )
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(INTERRUPTED)  # a call may hang in a thread that a clean exit would wait for

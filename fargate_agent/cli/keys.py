@@ -3,16 +3,23 @@
 All is in its `keys.toml`, which a running control plane reads again by itself.
 """
 
+import os
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from fargate_agent.cli.connection import DEFAULT_STATE_DIR, render_env
+from fargate_agent.cli.connection import (
+    DEFAULT_STATE_DIR,
+    find_state_dir,
+    parse_env,
+    render_env,
+)
 from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.layout import Layout
 
@@ -46,7 +53,8 @@ def _on_keys(command: Command) -> Command:
             type=click.Path(path_type=Path),
             is_eager=True,
             metavar="DIR",
-            help="The stack that `fargate up --state-dir DIR` runs. Otherwise the one in"
+            help="The stack that `fargate up --state-dir DIR` runs. Otherwise the one that"
+            " FARGATE_AGENT_SOCKET leads to, then the one in"
             f" {DEFAULT_STATE_DIR} if it is ready, then the service of this machine.",
         ),
     ):
@@ -188,7 +196,8 @@ def find_keys_file(state_dir: Path | None, default_state_dir: Path = DEFAULT_STA
     Raises:
         CliError: the settings of the service make no sense.
     """
-    if state_dir is None and Layout(default_state_dir).env.exists():
+    state_dir = state_dir or find_state_dir()
+    if state_dir is None and _is_meant(Layout(default_state_dir).env):
         state_dir = default_state_dir
     if state_dir is not None:
         return Layout(state_dir.absolute()).control_plane / "keys.toml"
@@ -200,6 +209,15 @@ def find_keys_file(state_dir: Path | None, default_state_dir: Path = DEFAULT_STA
         return read_settings(None).keys_path
     except StartError as error:
         raise CliError(str(error)) from error
+
+
+def _is_meant(env: Path) -> bool:
+    """Whether that stack is ready, and the environment leads to no other control plane."""
+    wanted = os.environ.get("AWS_ENDPOINT_URL_ECS")
+    with suppress(FileNotFoundError, NotADirectoryError):
+        found = parse_env(env.read_text())
+        return wanted in (None, "", found.get("AWS_ENDPOINT_URL_ECS"))
+    return False
 
 
 def _print_secret(key: dict[str, Any]) -> None:

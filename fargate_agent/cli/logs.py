@@ -1,7 +1,6 @@
 """`fargate logs`, and how the lines of containers are printed."""
 
 import asyncio
-import os
 import re
 import sys
 import zlib
@@ -17,7 +16,7 @@ from fargate_agent.cli.agent import Agent, LogLine, LogQuery
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.ecs import Ecs, parse_task
 from fargate_agent.cli.failure import CliError, UnreachableError
-from fargate_agent.cli.output import print_json_line, terminal_width
+from fargate_agent.cli.output import print_json_line, terminal_width, wants_colours
 
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 _COLOURS: Final = tuple(
@@ -63,7 +62,7 @@ class LogPrinter:
         shown = name if len(name) <= room else name[: room - 1] + "…"
         self._columns = max(self._columns, len(shown))
         text = f"{shown:<{self._columns}} | "
-        return text if os.environ.get("NO_COLOR") else click.style(text, fg=self._colour(name))
+        return click.style(text, fg=self._colour(name)) if wants_colours() else text
 
     def _colour(self, name: str) -> str:
         """A name has the same colour each time, unless another one got that first."""

@@ -9,6 +9,7 @@ import click
 
 from fargate_agent.cli.commands import fargate
 from fargate_agent.cli.failure import CliError
+from fargate_agent.cli.output import wants_colours
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -19,7 +20,9 @@ INTERRUPTED: Final = 130
 def main(arguments: list[str] | None = None) -> int:
     """Run one command, and return the exit code of the program."""
     try:
-        code = fargate.main(arguments, prog_name="fargate", standalone_mode=False)
+        # None: a terminal gets colours, a pipe none
+        color = None if wants_colours() else False
+        code = fargate.main(arguments, prog_name="fargate", standalone_mode=False, color=color)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has had enough, as `head` does
         _silence_stdout()

@@ -1,6 +1,7 @@
 """What goes to the screen: JSON for programs, text of the screen's width for people."""
 
 import json
+import os
 import shutil
 import textwrap
 from datetime import UTC, datetime
@@ -19,6 +20,11 @@ _STATUS_COLOURS: Final = {
     "Active": "green",
     "Inactive": "bright_black",
 }
+
+
+def wants_colours() -> bool:
+    """Whether a terminal may get colours. Source: no-color.org; terminfo(5), `dumb`."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def terminal_width() -> int:

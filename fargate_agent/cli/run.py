@@ -9,7 +9,7 @@ import click
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.definition import parse_overrides, read_definition
 from fargate_agent.cli.ecs import Ecs
-from fargate_agent.cli.failure import CliError
+from fargate_agent.cli.failure import CliError, RefusedError
 from fargate_agent.cli.output import print_json
 from fargate_agent.cli.shapes import Definition, Failure, Task, TasksAnswer, task_id
 
@@ -43,8 +43,8 @@ def run_file(connection: Connection, options: RunOptions) -> int:
     ecs = Ecs(connection)
     try:
         arn = ecs.register(definition)
-    except CliError as error:
-        raise type(error)(f"{options.file}: {error}") from error
+    except RefusedError as error:
+        raise RefusedError(f"{options.file}: {error}") from error
     answer = ecs.run(_plan_request(arn, overrides, options))
     _refuse_failures(answer["failures"], started=answer["tasks"])
     if options.follow:

@@ -21,7 +21,12 @@ from rich.table import Column
 from fargate_agent.cli.agent import LogLine, Pull
 from fargate_agent.cli.describe import render_end
 from fargate_agent.cli.logs import LogPrinter, render_log
-from fargate_agent.cli.output import print_json_line, render_bytes, render_status
+from fargate_agent.cli.output import (
+    print_json_line,
+    render_bytes,
+    render_status,
+    wants_colours,
+)
 from fargate_agent.cli.shapes import Task, task_id
 from fargate_agent.cli.tables import SHORT_ID_CHARS
 
@@ -184,7 +189,7 @@ class _PullBars:
                 BarColumn(bar_width=20),
                 TextColumn("{task.fields[size]}"),
                 TextColumn("{task.fields[rate]}"),
-                console=Console(stderr=True),
+                console=Console(stderr=True, color_system="auto" if wants_colours() else None),
                 redirect_stdout=False,
                 expand=True,
             )

@@ -11,21 +11,35 @@ SHORT_ID_CHARS: Final = 12
 _GAP: Final = "  "
 
 
-def render_tasks(tasks: Sequence[Task], width: int, now: datetime) -> list[str]:
-    """One row per task, the youngest first."""
+def render_tasks(
+    tasks: Sequence[Task], width: int, now: datetime, *, with_exits: bool = False
+) -> list[str]:
+    """One row per task, the youngest first; if asked for with the exit code of each container."""
     newest_first = sorted(tasks, key=_created_at, reverse=True)
-    header = ("TASK", "DEFINITION", "STATUS", "ADDRESS", "STARTED", "CONTAINERS")
-    rows = [
+    header: tuple[str, ...] = (
+        "TASK",
+        "DEFINITION",
+        "STATUS",
+        "EXIT",
+        "ADDRESS",
+        "STARTED",
+        "CONTAINERS",
+    )
+    rows: list[tuple[str, ...]] = [
         (
             task_id(task)[:SHORT_ID_CHARS],
             definition_name(task),
             task.get("lastStatus", "-"),
+            ",".join(str(c.get("exitCode", "-")) for c in task.get("containers", [])),
             next(iter(addresses(task)), "-"),
             render_age(task.get("startedAt"), now),
             ",".join(container["name"] for container in task.get("containers", [])),
         )
         for task in newest_first
     ]
+    if not with_exits:
+        position = header.index("EXIT")
+        header, *rows = (row[:position] + row[position + 1 :] for row in (header, *rows))
     return _render_rows(header, rows, width)
 
 

@@ -25,7 +25,8 @@ def list_tasks(connection: Connection, cluster: str, *, stopped_too: bool, as_js
     if as_json:
         print_json({"tasks": tasks})
         return
-    for line in render_tasks(tasks, terminal_width(), datetime.now(UTC)):
+    now = datetime.now(UTC)
+    for line in render_tasks(tasks, terminal_width(), now, with_exits=stopped_too):
         click.echo(line)
 
 

@@ -45,6 +45,8 @@ READY_TIMEOUT_S: Final = 120
 DRAIN_TIMEOUT_S: Final = 150
 """More than the longest stop timeout, 120 s. Source: ECS API reference, `stopTimeout`."""
 POLL_S: Final = 0.1
+QUIET_S: Final = 3
+"""What takes longer is said."""
 SAME_SIGNAL_S: Final = 0.3
 """What comes so soon after a signal is the same one, sent by `timeout` and the terminal, say."""
 RUN_CONTAINERD: Final = Path("/run/containerd")
@@ -148,7 +150,8 @@ class _Stack:
         connection = plan_connection(layout, place, keys["admin"])
         await self._until("the control plane", lambda: answers_calls(connection))
         self._say(f"using containerd at {place.containerd_address}")
-        await self._until("containerd", lambda: is_served(place.containerd_address))
+        containerd = f"containerd to listen at {place.containerd_address}"
+        await self._until(containerd, lambda: is_served(place.containerd_address))
         self._say("starting the agent")
         self._start(jobs, agent_program(layout, place, keys["agent"]))
         await self._until("the agent", lambda: is_connected(layout.agent_socket))
@@ -178,9 +181,12 @@ class _Stack:
 
     async def _until(self, what: str, check: Callable[[], Awaitable[bool]]) -> None:
         self._waiting_for = what
-        while True:
-            if await check():
-                return
+        loop = asyncio.get_running_loop()
+        begun, has_said = loop.time(), False
+        while not await check():
+            if not has_said and loop.time() - begun > QUIET_S:
+                self._say(f"waiting for {what}, for {READY_TIMEOUT_S} s at most")
+                has_said = True
             await asyncio.sleep(POLL_S)
 
     async def _take_down(self) -> None:

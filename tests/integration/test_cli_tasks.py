@@ -216,4 +216,4 @@ async def test_credentials_that_are_missing_are_asked_for(cli: Cli, tmp_path: Pa
     refused = await cli.run("ps")
 
     assert refused.code == 1
-    assert "no credentials for http://127.0.0.1:" in refused.err
+    assert "no key for the control plane at http://127.0.0.1:" in refused.err

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fargate_agent.controlplane.agents import connections
+from fargate_agent.controlplane.agents.capacity import RegisteredAgents
 from fargate_agent.wire.messages import (
     PayloadMessage,
     TaskIdentifier,
@@ -102,6 +103,17 @@ async def test_warm_pool_says_how_many_agents_it_lacks(
         async with SimulatedAgent(plane):
             while "the warm pool lacks 1 agents" not in caplog.text:
                 await asyncio.sleep(0.02)
+
+
+async def test_warm_pool_that_is_full_says_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    provider = RegisteredAgents()
+
+    for count in (0, 2, 2, 0, 2, 1, 0):
+        await provider.provide(count)
+
+    said = [record.getMessage() for record in caplog.records if "warm pool" in record.getMessage()]
+    assert [text.split()[4] for text in said] == ["2", "2", "1"]
 
 
 async def test_tasks_of_a_silent_agent_are_shown_disconnected_until_it_is_back(

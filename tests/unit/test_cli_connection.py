@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.cli.connection import parse_env, read_connection, read_env, render_env
+from fargate_agent.cli.connection import (
+    find_state_dir,
+    parse_env,
+    read_connection,
+    read_env,
+    render_env,
+)
 from fargate_agent.cli.failure import CliError, NotKnownError
 
 STACK = {
@@ -143,14 +149,28 @@ def test_connection_completes_the_environment_by_the_installed_services(
 def test_env_is_that_of_the_installed_services_if_no_stack_is_ready(
     tmp_path: Path, installed: Path
 ) -> None:
-    found = read_env(None, tmp_path / "none", installed)
+    found = read_env(None, {}, tmp_path / "none", installed)
 
     assert found["AWS_ENDPOINT_URL_ECS"] == "http://127.0.0.1:51680"
 
 
+def test_env_is_that_of_the_stack_to_which_the_environment_leads(
+    tmp_path: Path, installed: Path
+) -> None:
+    stack = tmp_path / "other"
+    stack.mkdir()
+    (stack / "env").write_text(render_env(STACK))
+    environ = {"FARGATE_AGENT_SOCKET": str(stack / "run" / "agent.sock")}
+
+    assert find_state_dir(environ) == stack
+    assert read_env(None, environ, tmp_path, installed) == STACK
+    for other in ({}, {"FARGATE_AGENT_SOCKET": "/run/fargate-agent/agent.sock"}):
+        assert find_state_dir(other) is None
+
+
 def test_env_of_nothing_is_not_known(tmp_path: Path) -> None:
     with pytest.raises(NotKnownError, match="no stack is ready"):
-        read_env(None, tmp_path, tmp_path / "none")
+        read_env(None, {}, tmp_path, tmp_path / "none")
 
 
 @pytest.mark.root

@@ -43,8 +43,9 @@ def test_definition_loses_what_the_server_computed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        pytest.param(b'{"a": 1,\n  oops}', "line 2, column 3", id="not JSON"),
-        pytest.param(b"", "line 1, column 1", id="empty"),
+        pytest.param(b'{"a": 1,\n  oops}', "not JSON: line 2, column 3", id="not JSON"),
+        pytest.param(b"services:\n  a: b\n", "not JSON: line 1, column 1", id="YAML"),
+        pytest.param(b"", "not JSON: line 1, column 1", id="empty"),
         pytest.param(b"[1]", "not a JSON object", id="a list"),
         pytest.param(b'{"a": NaN}', "NaN is not JSON", id="not a number"),
         pytest.param(b'{\n"a": "\xff"}', "line 2: not UTF-8", id="not text"),
@@ -132,7 +133,12 @@ def test_overrides_are_read_from_a_file(tmp_path: Path) -> None:
         pytest.param("app.image=x", "not @FILE", id="no field of a container"),
         pytest.param(".cpu=1", "not @FILE", id="no container"),
         pytest.param("app.environment=x", "not @FILE", id="no variable"),
-        pytest.param("app.command=ls -l", "line 1, column 1", id="command is no JSON"),
+        pytest.param(
+            "app.command=sh -c 'ls -l'", '\'app.command=["sh", "-c", "ls -l"]\'', id="no JSON"
+        ),
+        pytest.param("app.command=it's", '["sh", "-c", "env"]', id="no words"),
+        pytest.param("app.command=", '["sh", "-c", "env"]', id="no command"),
+        pytest.param("app.command=[a]", '["sh", "-c", "env"]', id="command is broken JSON"),
         pytest.param('app.command={"a": 1}', "a JSON list of strings", id="command is no list"),
         pytest.param("app.command=[1]", "a JSON list of strings", id="command of numbers"),
         pytest.param("app.cpu=-1", "'-1' is not a whole number", id="negative"),

@@ -319,6 +319,15 @@ def test_stack_is_found_by_its_state_directory(
     assert "admin" in capsys.readouterr().out
 
 
+def test_keys_are_those_of_the_stack_to_which_the_environment_leads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "env").touch()
+    monkeypatch.setenv("FARGATE_AGENT_SOCKET", str(tmp_path / "run" / "agent.sock"))
+
+    assert find_keys_file(None) == tmp_path / "control-plane" / "keys.toml"
+
+
 def test_default_stack_comes_before_the_service_when_it_is_ready(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -327,8 +336,10 @@ def test_default_stack_comes_before_the_service_when_it_is_ready(
     monkeypatch.setenv("FARGATE_CONTROL_PLANE_CONFIG", str(settings))
 
     without = find_keys_file(None, tmp_path)
-    (tmp_path / "env").write_text("")
+    (tmp_path / "env").write_text("export AWS_ENDPOINT_URL_ECS=http://127.0.0.1:1\n")
     ready = find_keys_file(None, tmp_path)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_ECS", "http://127.0.0.1:2")
+    other_is_meant = find_keys_file(None, tmp_path)
 
-    assert without == Path("/somewhere/keys.toml")
+    assert without == other_is_meant == Path("/somewhere/keys.toml")
     assert ready == tmp_path / "control-plane" / "keys.toml"

@@ -1,3 +1,8 @@
+import json
+import os
+import pty
+import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -5,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.cli.main import main
+from fargate_agent.controlplane.access.keys import ensure_keys
 
 HEAVY = {"botocore", "aiohttp", "rich", "pydantic", "grpc", "sqlalchemy"}
 
@@ -57,6 +63,68 @@ def test_command_says_where_it_found_no_control_plane(
         f'fargate: no control plane answers at {endpoint}: start one with "fargate up", or set'
         " AWS_ENDPOINT_URL_ECS\n"
     )
+
+
+@pytest.mark.parametrize("listens", [False, True])
+def test_command_without_a_key_says_what_is_missing(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    listens: bool,
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    definition = tmp_path / "task.json"
+    definition.write_text(json.dumps({"family": "a", "containerDefinitions": []}))
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        if listens:
+            listener.listen()
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_ECS", endpoint)
+
+        for command in (["ps"], ["run", str(definition)], ["events"]):
+            assert main(command) == 1
+
+            said = "no key for the control plane at" if listens else "no control plane answers at"
+            assert capsys.readouterr().err.startswith(f"fargate: {said} {endpoint}: ")
+
+
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+
+
+@pytest.mark.parametrize(
+    ("environment", "coloured"),
+    [
+        pytest.param({"TERM": "xterm"}, True, id="terminal"),
+        pytest.param({"TERM": "xterm", "NO_COLOR": ""}, True, id="empty NO_COLOR"),
+        pytest.param({"TERM": "xterm", "NO_COLOR": "0"}, False, id="NO_COLOR"),
+        pytest.param({"TERM": "dumb"}, False, id="dumb"),
+    ],
+)
+def test_terminal_gets_colours_unless_they_are_not_wanted(
+    tmp_path: Path, environment: dict[str, str], coloured: bool
+) -> None:
+    keys = tmp_path / "keys.toml"
+    ensure_keys(keys)
+    ours, theirs = pty.openpty()
+    kept = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
+
+    subprocess.run(
+        [Path(sys.executable).with_name("fargate"), "keys", "ls", "--keys-file", keys],
+        env={**kept, **environment},
+        stdout=theirs,
+        check=True,
+    )
+
+    os.close(theirs)
+    screen = os.read(ours, 65536).decode()
+    os.close(ours)
+    assert "Active" in screen
+    assert bool(COLOUR.search(screen)) is coloured
 
 
 def test_command_says_where_it_found_no_agent(

@@ -92,6 +92,17 @@ def test_task_without_an_address_has_a_dash() -> None:
     assert re.split(r"\s{2,}", row)[3:5] == ["-", "-"]
 
 
+def test_exit_codes_are_listed_in_the_order_of_the_containers() -> None:
+    task = make_task(containers=[{"name": "web", "exitCode": 137}, {"name": "client"}])
+
+    header, row = uncoloured(render_tasks([task], 200, NOW, with_exits=True))
+    narrow = "\n".join(uncoloured(render_tasks([task], 40, NOW, with_exits=True)))
+
+    assert header.split()[3] == "EXIT"
+    assert re.split(r"\s{2,}", row)[3] == "137,-"
+    assert "exit 137,-" in narrow
+
+
 def test_images_are_a_table() -> None:
     image = {"name": "web:1", "digest": f"sha256:{'a' * 64}", "sizeBytes": 3 << 20}
 

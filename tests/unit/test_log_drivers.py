@@ -67,11 +67,11 @@ def refusal(task: TaskPlan, drivers: dict[str, LogDriver] | None = None) -> str:
 
 @pytest.mark.parametrize("driver", OPTIONS)
 def test_every_flag_is_one_that_the_logger_knows(driver: str) -> None:
-    options = dict.fromkeys(OPTIONS[driver].known, "x") | {"labels": "a", "env": "A"}
+    options = dict.fromkeys(OPTIONS[driver].known, "/x") | {"labels": "a", "env": "A"}
     options = {name: value for name, value in options.items() if name in OPTIONS[driver].known}
     container = {"environment": {"A": "1"}, "dockerLabels": {"a": "1"}}
     drivers = make_drivers(
-        LoggerUser(uid=7, gid=8), awslogs_endpoint="http://logs.test", log_host_paths="x,/"
+        LoggerUser(uid=7, gid=8), awslogs_endpoint="http://logs.test", log_host_paths="/x,/"
     )
     script = (
         f"import sys; sys.path.insert(0, {str(LOGGER.parent)!r}); sys.dont_write_bytecode = True\n"

@@ -45,9 +45,9 @@ class RegisteredAgents(InstanceProvider):
         self._missing = 0
 
     async def provide(self, count: int) -> None:
-        if count != self._missing:
-            self._missing = count
+        if count and count != self._missing:
             log.warning("the warm pool lacks %d agents: start more of them", count)
+        self._missing = count
 
     async def retire(self, instance_ids: Sequence[str]) -> None:
         for instance_id in instance_ids:
