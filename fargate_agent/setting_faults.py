@@ -80,7 +80,8 @@ async def _ask_snapshotters(settings: AgentSettings) -> frozenset[str]:
     async with Containerd(settings.containerd_address, settings.containerd_namespace) as containerd:
         with suppress(ContainerdError, TimeoutError):
             async with asyncio.timeout(CONTAINERD_PATIENCE_S):
-                return frozenset(await containerd.introspection.snapshotters())
+                found = await containerd.introspection.snapshotters()
+                return frozenset(name for name, fault in found.items() if fault is None)
     return frozenset()
 
 
