@@ -22,6 +22,7 @@ from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.image.auth import read_credentials
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.documents import PlatformImage
+from fargate_agent.image.manifest import PlatformError
 from fargate_agent.image.platform import OS, Machine, read_machine
 from fargate_agent.image.progress import Progress
 from fargate_agent.image.pull import Pull
@@ -112,22 +113,18 @@ class ContainerdImageStore(ImageStore):
             name = parse_reference(reference)
         except InvalidReferenceError as error:
             raise CannotPullContainerError(f"failed to resolve ref {reference}: {error}") from error
-        machine = self._settings.machine
-        if task.architecture not in machine.variants:
-            raise CannotPullContainerError(
-                f"image {reference} can't be run: the task is for {OS}/{task.architecture}, and "
-                f"this machine runs {', '.join(f'{OS}/{one}' for one in machine.variants)}"
-            )
         pull = Pull(
             reference=name,
             architecture=task.architecture,
-            variants=machine.variants[task.architecture],
+            variants=self._settings.machine.variants.get(task.architecture, ()),
             containerd=self._containerd.with_lease(task.lease),
             snapshotter=self._settings.snapshotter,
             retry=self._settings.retry,
             turns=self._turns,
             progress=Progress(reference, progress),
         )
+        if not pull.variants:
+            raise await self._refuse_architecture(pull)
         image = await self._obey(pull, task, network)
         pull.progress.end(len(image.manifest.layers))
         return image.named(name.name)
@@ -199,6 +196,22 @@ class ContainerdImageStore(ImageStore):
                 self._known.clear()
             self._known[key] = image
         return image
+
+    async def _refuse_architecture(self, pull: Pull) -> CannotPullContainerError:
+        """Return the error of a task for another machine; it tells what the copy here is for."""
+        runs = ", ".join(f"{OS}/{one}" for one in self._settings.machine.variants)
+        text = (
+            f"image {pull.reference.name} can't be run: the task is for {OS}/{pull.architecture}, "
+            f"and this machine runs {runs}"
+        )
+        try:
+            record = await pull.containerd.images.get(pull.reference.name)
+            await pull.open_local(record.target)
+        except PlatformError as error:
+            text += f"; the copy of the image here is for {', '.join(map(str, error.found))}"
+        except (ContainerdError, InvalidDocumentError):
+            pass  # there is no copy that could be told of
+        return CannotPullContainerError(text)
 
     async def _pull(self, pull: Pull, task: TaskPlan, network: asyncio.Event) -> PlatformImage:
         await network.wait()

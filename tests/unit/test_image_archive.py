@@ -17,6 +17,7 @@ import zstandard
 from fargate_agent.image.archive import ImageArchiveError, open_archive
 from fargate_agent.image.layout import read_images
 from fargate_agent.image.manifest import MAX_DEPTH
+from fargate_agent.image.packing import unpack
 from tests.fixtures.images import (
     OCI,
     BuiltImage,
@@ -109,6 +110,16 @@ def test_compressed_archive_is_read_and_leaves_no_file(
 
     assert read(file) == [NAME]
     assert list(tmp_path.iterdir()) == [file]
+
+
+@pytest.mark.parametrize("packing", ["gzip", "bzip2", "xz", "zstd"])
+def test_a_file_that_can_not_be_read_is_not_called_damaged(packing: str) -> None:
+    class Unreadable(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        list(unpack(Unreadable(), packing))
 
 
 def test_layer_may_be_a_link_to_another_one(tmp_path: Path) -> None:
