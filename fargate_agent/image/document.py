@@ -37,7 +37,9 @@ class Document:
             InvalidDocumentError: it is something else, or absent with no default.
         """
         value = self._fields.get(key)
-        if value is None and default is not None:
+        if value is None:
+            if default is None:
+                raise InvalidDocumentError(f"{self.what}: '{key}' is missing")
             return default
         if not isinstance(value, str):
             raise InvalidDocumentError(f"{self.what}: '{key}' is not text")

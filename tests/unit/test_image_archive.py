@@ -315,7 +315,7 @@ def test_all_that_is_wrong_with_each_image_is_said_at_once(tmp_path: Path) -> No
         f"image {first.digest}: the archive gives it no full name: choose one with --name NAME, "
         "image config: config: 'User' is not text, "
         "image config: config: 'Entrypoint' is not a list; "
-        f"image {NAME}: image config: 'os' is not text, image config: 'rootfs.type' is not "
+        f"image {NAME}: image config: 'os' is missing, image config: 'rootfs.type' is not "
         "'layers'"
     )
 

@@ -121,7 +121,7 @@ def test_index_names_the_platforms_of_its_images() -> None:
         pytest.param(manifest_json(manifests=[]), "'manifests' does not belong", id="both"),
         pytest.param(manifest_json(mediaType="x/y"), "'x/y' is no image manifest", id="type"),
         pytest.param(manifest_json(mediaType=7), "'mediaType' is not text", id="type-number"),
-        pytest.param(manifest_json(config=None), "'digest' is not text", id="no-config"),
+        pytest.param(manifest_json(config=None), "config: 'digest' is missing", id="no-config"),
         pytest.param(manifest_json(config=BLOB), "is not the configuration of a", id="artifact"),
         pytest.param(manifest_json(layers={}), "'layers' is not a list", id="layers-object"),
         pytest.param(manifest_json(layers=[]), "has 0 layers", id="no-layers"),
@@ -227,5 +227,5 @@ def test_config_of_any_platform_must_say_which(missing: str) -> None:
 
     assert parse_config(json.dumps(whole).encode(), None, 1).diff_ids == tuple(rootfs["diff_ids"])
     del whole[missing]
-    with pytest.raises(InvalidDocumentError, match=f"^image config: '{missing}' is not text$"):
+    with pytest.raises(InvalidDocumentError, match=f"^image config: '{missing}' is missing$"):
         parse_config(json.dumps(whole).encode(), None, 1)
