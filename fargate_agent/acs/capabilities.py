@@ -6,13 +6,13 @@ is so now is said, so they are read again from time to time: a NIC may come or g
 Source: amazon-ecs-agent, agent/app/agent_capability.go.
 """
 
-import platform
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.image.platform import read_machine
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
     EMULATES,
@@ -23,8 +23,8 @@ from fargate_agent.wire.attributes import (
     TASK_ENI,
 )
 
-ARCHITECTURES: Final = {"x86_64": "x86_64", "aarch64": "arm64"}
-"""By the name that the kernel has for them."""
+_ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
+"""By the name that images have for them."""
 ALWAYS: Final = (
     "ecs.capability.container-ordering",
     "ecs.capability.full-sync",
@@ -36,8 +36,6 @@ CPU_AND_MEMORY: Final = "ecs.capability.task-cpu-mem-limit"
 MAX_PARENTS: Final = 100
 """NICs that are named."""
 
-_EMULATORS: Final = {"qemu-aarch64": "arm64", "qemu-x86_64": "x86_64"}
-"""Handlers of binfmt_misc. Source: Debian, package qemu-user-static."""
 _ETHERNET: Final = "1"
 """Source: Linux, if_arp.h, ARPHRD_ETHER."""
 _OURS: Final = re.compile(r"fg[0-9a-f]{4}[a-z].+")
@@ -78,14 +76,13 @@ def read_attributes(log_drivers: Collection[str], root: Path = Path("/")) -> tup
 
 
 def _read_architectures(root: Path) -> Iterator[Attribute]:
-    own = ARCHITECTURES.get(platform.machine())
-    if own is not None:
-        yield Attribute(ARCHITECTURE, own)
-    for handler, emulated in _EMULATORS.items():
-        if emulated != own and _read(root / "proc/sys/fs/binfmt_misc" / handler).startswith(
-            "enabled"
-        ):
-            yield Attribute(f"{EMULATES}{emulated}")
+    machine = read_machine(root / "proc")
+    for architecture in machine.variants:
+        name = _ARCHITECTURES.get(architecture)
+        if name is not None and architecture == machine.architecture:
+            yield Attribute(ARCHITECTURE, name)
+        elif name is not None:
+            yield Attribute(f"{EMULATES}{name}")
 
 
 def _read_log_drivers(names: Collection[str], root: Path) -> Iterator[Attribute]:

@@ -77,7 +77,8 @@ def read_machine(proc: Path = Path("/proc"), kernel_name: str | None = None) -> 
     if own == "amd64":
         variants[own] += _read_amd64_levels(proc)
     for emulator, architecture in _EMULATORS.items():
-        if architecture not in variants and _is_enabled(proc, emulator):
+        state = _read(proc / "sys" / "fs" / "binfmt_misc" / emulator)
+        if architecture not in variants and state.startswith("enabled"):
             variants[architecture] = _BASE_VARIANTS[architecture]
     return Machine(architecture=own, variants=variants)
 
@@ -88,7 +89,7 @@ def _read_amd64_levels(proc: Path) -> tuple[str, ...]:
     The image that runs everywhere is taken before these where an index has both, as by Docker.
     """
     flags: set[str] = set()
-    for line in (proc / "cpuinfo").read_text().splitlines():
+    for line in _read(proc / "cpuinfo").splitlines():
         name, _, value = line.partition(":")
         if name.strip() == "flags":
             flags = set(value.split())
@@ -101,9 +102,9 @@ def _read_amd64_levels(proc: Path) -> tuple[str, ...]:
     return tuple(levels)
 
 
-def _is_enabled(proc: Path, emulator: str) -> bool:
+def _read(path: Path) -> str:
+    """Return a file of the kernel; empty if it isn't there."""
     try:
-        text = (proc / "sys" / "fs" / "binfmt_misc" / emulator).read_text()
+        return path.read_text()
     except OSError:
-        return False
-    return text.startswith("enabled")
+        return ""

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.acs.capabilities import ARCHITECTURES, Attribute, read_attributes
+from fargate_agent.acs.capabilities import Attribute, read_attributes
+
+ECS_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
+"""Of architectures, by the name that the kernel has for them."""
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def names(root: Path, *log_drivers: str) -> set[str]:
 def test_this_machine_has_its_own_architecture_and_tasks_have_an_eni() -> None:
     found = read_attributes(("json-file",))
 
-    assert Attribute("ecs.cpu-architecture", ARCHITECTURES[platform.machine()]) in found
+    assert Attribute("ecs.cpu-architecture", ECS_NAMES[platform.machine()]) in found
     assert Attribute("ecs.capability.task-eni") in found
     assert Attribute("com.amazonaws.ecs.capability.logging-driver.json-file") in found
 
@@ -58,7 +61,7 @@ def test_nics_are_named_but_no_loopback_and_none_of_an_agent(root: Path) -> None
 def test_emulation_counts_only_while_it_is_enabled(root: Path) -> None:
     other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
     handler = root / "proc/sys/fs/binfmt_misc" / f"qemu-{other}"
-    emulated = f"fargate.capability.cpu-emulation.{ARCHITECTURES[other]}"
+    emulated = f"fargate.capability.cpu-emulation.{ECS_NAMES[other]}"
     write(handler, "disabled\ninterpreter /usr/bin/qemu")
     before = names(root)
     write(handler, "enabled\ninterpreter /usr/bin/qemu")
