@@ -29,6 +29,7 @@ from fargate_agent.controlplane.errors import ApiError, unsupported
 from fargate_agent.controlplane.history import stream
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.rules.task import definition_too_long
 from fargate_agent.controlplane.tasks import protection, queries, running
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
 
@@ -262,12 +263,12 @@ async def _read_body(request: web.Request) -> bytes:
         ApiError: it is too long, comes too slowly, breaks off, or isn't coded as its headers say.
     """
     if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise _too_long()
+        raise _too_long(request)
     try:
         async with asyncio.timeout(BODY_TIMEOUT_S):
             return await request.read()
     except web.HTTPRequestEntityTooLarge:
-        raise _too_long() from None
+        raise _too_long(request) from None
     except (web.RequestPayloadError, ConnectionError):
         raise ApiError("SerializationException", "The request body can't be read.") from None
     except TimeoutError:
@@ -276,7 +277,10 @@ async def _read_body(request: web.Request) -> bytes:
         ) from None
 
 
-def _too_long() -> ApiError:
+def _too_long(request: web.Request) -> ApiError:
+    target, length = request.headers.get("X-Amz-Target"), request.content_length
+    if length is not None and target == f"{TARGET_PREFIX}.RegisterTaskDefinition":
+        return definition_too_long(length)
     return ApiError(
         "RequestEntityTooLargeException",
         f"The request body is longer than {MAX_BODY_BYTES} bytes.",

@@ -16,6 +16,7 @@ from botocore.loaders import Loader
 from botocore.model import ServiceModel
 
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
+from fargate_agent.controlplane.known_members import KNOWN_MEMBERS
 
 Json = dict[str, Any]
 """A shape of the ECS API, as its model describes it; it has been checked against that."""
@@ -112,11 +113,12 @@ def _is_of(value: Any, kind: str) -> bool:  # noqa: ANN401 - any JSON
 def _check_structure(value: Json, shape: Any, path: str) -> Json:  # noqa: ANN401 - botocore ships no types
     given = {name: member for name, member in value.items() if member is not None}
     where = path or "input"
+    judged = KNOWN_MEMBERS.get(shape.name, shape.members)
+    known = [name for name in shape.members if name in judged]
     for name in given:
-        if name not in shape.members:
-            known = ", ".join(shape.members)
+        if name not in known:
             raise invalid_parameter(
-                f'Unknown parameter in {where}: "{name[:64]}", must be one of: {known}'
+                f'Unknown parameter in {where}: "{name[:64]}", must be one of: {", ".join(known)}'
             )
     for name in shape.required_members:
         if name not in given:

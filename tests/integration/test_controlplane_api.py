@@ -142,6 +142,15 @@ def test_body_over_a_mebibyte_is_refused(control_plane: ControlPlane) -> None:
     assert (status, answer["__type"]) == (413, "RequestEntityTooLargeException")
 
 
+def test_definition_over_a_mebibyte_is_refused_in_the_words_of_aws(
+    control_plane: ControlPlane,
+) -> None:
+    status, answer = send(control_plane, "RegisterTaskDefinition", b" " * ((1 << 20) + 1))
+
+    text = "Actual length: '1048577'. Max allowed length is '65536' bytes."
+    assert (status, answer) == (400, {"__type": "ClientException", "message": text})
+
+
 @pytest.mark.parametrize(
     ("request_text", "refusal"),
     [

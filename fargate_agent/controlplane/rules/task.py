@@ -4,7 +4,7 @@ import json
 import re
 from typing import Final
 
-from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.sizes import check_ephemeral_storage as check_storage_size
 
@@ -27,9 +27,14 @@ def check_length(draft: Draft) -> None:
     request = {name: member for name, member in draft.request.items() if name != "tags"}
     text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
     if (length := len(text.encode())) > MAX_DEFINITION_BYTES:
-        raise client_error(
-            f"Actual length: '{length}'. Max allowed length is '{MAX_DEFINITION_BYTES}' bytes."
-        )
+        raise definition_too_long(length)
+
+
+def definition_too_long(length: int) -> ApiError:
+    """Return the error for a definition of so many bytes."""
+    return client_error(
+        f"Actual length: '{length}'. Max allowed length is '{MAX_DEFINITION_BYTES}' bytes."
+    )
 
 
 def check_family(draft: Draft) -> None:
