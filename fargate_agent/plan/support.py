@@ -4,7 +4,7 @@ One refusal names all of it, so that nobody has to run a task again to find the 
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import Final
 
 from fargate_agent.errors import MAX_REASON_CHARS, ResourceInitializationError
 from fargate_agent.wire.message import Message
@@ -14,6 +14,7 @@ from fargate_agent.wire.unsupported import (
     UnsupportedByLinux,
     UnsupportedByTasks,
     UnsupportedByVolumes,
+    asks_for_something,
 )
 
 _NOT_SUPPORTED: Final = "not supported here"
@@ -70,14 +71,8 @@ def _volume(volume: Volume) -> Iterator[str]:
 def _asked_for(message: Message, unsupported: type[Message]) -> Iterable[str]:
     """Give the names of members that ask for something."""
     for name, field in unsupported.model_fields.items():
-        if _asks(getattr(message, name)):
+        if asks_for_something(getattr(message, name)):
             yield str(field.alias)
-
-
-def _asks(value: Any) -> bool:  # noqa: ANN401 - any member of a task definition
-    """What is empty, false or switched off asks for nothing."""
-    is_off = isinstance(value, dict) and value.get("enabled") is False
-    return bool(value) and not is_off
 
 
 def _maps_port(mapping: PortMapping) -> bool:

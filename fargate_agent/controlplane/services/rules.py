@@ -5,13 +5,14 @@ deployment, which has the members that its tasks are made of, as RunTask names t
 """
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
 
 from fargate_agent.controlplane.clusters.strategies import check_strategy
 from fargate_agent.controlplane.errors import invalid_parameter, unsupported_members
 from fargate_agent.controlplane.services.names import SERVICE_NAME
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.unsupported import asks_for_something
 
 NO_ROLE_FOR_EXEC: Final = (
     "The service couldn't be {done} because a valid taskRoleArn is not being used. Specify a valid "
@@ -158,26 +159,20 @@ def check_served(request: Json, definition: Json, done: str) -> None:
 
 
 def _unsupported(request: Json, definition: Json) -> Iterator[str]:
-    yield from (member for member in _NOT_SERVED if _asks(request.get(member)))
+    yield from (member for member in _NOT_SERVED if asks_for_something(request.get(member)))
     if (controller := request.get("deploymentController", {}).get("type", "ECS")) != "ECS":
         yield f"deploymentController.type {controller}"
     deployments = request.get("deploymentConfiguration", {})
     if (strategy := deployments.get("strategy", "ROLLING")) != "ROLLING":
         yield f"deploymentConfiguration.strategy {strategy}"
     for member in _NOT_SERVED_OF_DEPLOYMENTS:
-        if _asks(deployments.get(member)):
+        if asks_for_something(deployments.get(member)):
             yield f"deploymentConfiguration.{member}"
     if "taskDefinition" in request and any(
         container.get("versionConsistency") == "enabled"
         for container in definition["containerDefinitions"]
     ):
         yield "versionConsistency enabled in the task definition of a service"
-
-
-def _asks(value: Any) -> bool:  # noqa: ANN401 - any member of a request
-    """What is empty, 0, false or switched off asks for nothing."""
-    is_off = isinstance(value, dict) and False in (value.get("enabled"), value.get("enable"))
-    return bool(value) and not is_off
 
 
 def complete(request: Json, known: Json, definition_arn: str) -> Json:
