@@ -4,9 +4,11 @@ import argparse
 import asyncio
 import ctypes
 import faulthandler
+import json
 import os
 import signal
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -26,6 +28,11 @@ _PLAN: Final = (
     "PayloadMessage, or the agent's record of a task. Neither root nor containerd is needed."
 )
 
+_LOOK: Final = (
+    "Print what this machine lacks for tasks, as JSON; changes nothing. `fargate doctor` shows it "
+    "where no agent runs. Without root not everything can be looked at."
+)
+
 M_ARENA_MAX: Final = -8
 """How many heaps malloc keeps. Threads take turns in Python, so one is enough, and returns more of
 what was used. Source: glibc, malloc.h; mallopt(3)."""
@@ -41,6 +48,9 @@ def main() -> None:
         file = _find_config(arguments.config)
         if arguments.check:
             check_settings(file)
+            return
+        if arguments.command == "look":
+            _print_look(read_agent_settings(file).settings)
             return
         if arguments.command == "plan":
             _print_plan(arguments.message, read_agent_settings(file).complete())
@@ -79,8 +89,19 @@ def _parse_arguments() -> argparse.Namespace:
     plan = commands.add_parser(
         "plan", help="print the steps of a task message without doing them", description=_PLAN
     )
+    commands.add_parser(
+        "look", help="print what this machine lacks for tasks, as JSON", description=_LOOK
+    )
     plan.add_argument("message", type=Path, metavar="MESSAGE.JSON", help="a file; - is stdin")
     return parser.parse_args()
+
+
+def _print_look(settings: AgentSettings) -> None:
+    # many modules, which only this command and the daemon need
+    from fargate_agent.machine.look import look
+
+    found = [asdict(finding) for finding in look(settings)]
+    sys.stdout.write(json.dumps({"findings": found}) + "\n")
 
 
 def _print_plan(message: Path, settings: AgentSettings) -> None:

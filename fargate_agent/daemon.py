@@ -35,6 +35,7 @@ from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSe
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
 from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.machine.look import look
 from fargate_agent.network.bridge import Bridges
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
 from fargate_agent.network.macvlan import MacvlanEni
@@ -149,8 +150,7 @@ async def _reload(
         try:
             await asyncio.to_thread(read_again)
         except SettingsError as error:
-            for fault in str(error).splitlines():
-                log.error("the settings are as they were: %s", fault)
+            log.error("settings stay as they were: %s", "; ".join(str(error).splitlines()))
             continue
         if not stopped.done():
             notifier.reloading()
@@ -188,12 +188,14 @@ async def _run_services(
         )
         notifier.status("taking over the tasks of the agent before")
         await containerd.ensure_namespace()
+        boot_id = await asyncio.to_thread(read_boot_id)
+        await machine.findings.recall(settings.state_dir, boot_id)
         reporter = Reporter(control_plane)
         supervisor = Supervisor(
             site=machine.site,
             drivers=machine.drivers,
             store=TaskStore(settings.state_dir / "records"),
-            boot_id=await asyncio.to_thread(read_boot_id),
+            boot_id=boot_id,
             send=reporter.send,
         )
         await supervisor.adopt()
@@ -208,6 +210,7 @@ async def _run_services(
             supervisor=supervisor,
             images=machine.images,
             findings=machine.findings,
+            look=partial(look, settings),
             logs_dir=machine.site.logs_dir,
             log_copy=settings.log_copy,
             spool_dir=settings.state_dir / "spool",
@@ -228,6 +231,7 @@ async def _run_services(
                 session.serve(),
                 watch_oom_kills(containerd),
                 machine.netns.keep_spare(),
+                machine.findings.keep(settings.state_dir, boot_id),
                 _prune_logs(settings, machine.site, supervisor),
                 _tell_systemd(settings, notifier, session, supervisor),
             )

@@ -336,14 +336,23 @@ def prune(connection: Connection, output: str) -> None:
 
 
 @fargate.command()
-@_connection
+@click.option(
+    "--state-dir",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The stack of `fargate up --state-dir DIR`, whether it runs or not. Otherwise as with the"
+    " other commands.",
+)
 @_output
 @click.pass_context
-def doctor(context: click.Context, connection: Connection, output: str) -> None:
-    """Say what doesn't work, and what this host denies to tasks."""
+def doctor(context: click.Context, state_dir: Path | None, output: str) -> None:
+    """Say what doesn't work, and what this machine denies to tasks, whether an agent runs or not.
+
+    Exits with 1 if the control plane or the agent doesn't do its work.
+    """
     from fargate_agent.cli.doctor import examine
 
-    context.exit(examine(connection, as_json=output == "json"))
+    context.exit(examine(state_dir, as_json=output == "json"))
 
 
 fargate.add_command(keys)

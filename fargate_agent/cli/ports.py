@@ -2,7 +2,9 @@
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -12,6 +14,9 @@ from fargate_agent.cli.failure import CliError
 RELEASE_TIMEOUT_S: Final = 3
 """How long a control plane that was killed with its `fargate up` may still hold its port."""
 _POLL_S: Final = 0.05
+_HERE: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_LISTENS: Final = "0A"
+"""Source: Linux, include/net/tcp_states.h, `TCP_LISTEN`; proc(5), /proc/net/tcp."""
 _ANY: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
 
 
@@ -94,3 +99,30 @@ def _bind(host: str, port: int) -> socket.socket:
 
 def _render_url(host: str, port: int) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def find_holder(endpoint: str) -> str:
+    """Return which process of this machine holds the port of an endpoint here; empty if unknown.
+
+    Only root sees the processes of others.
+    """
+    parts = urlsplit(endpoint)
+    if parts.hostname not in _HERE or parts.port is None:
+        return ""
+    sockets = {f"socket:[{inode}]" for inode in _find_listeners(parts.port)}
+    for link in Path("/proc").glob("[0-9]*/fd/*") if sockets else ():
+        with suppress(OSError):
+            if str(link.readlink()) in sockets:
+                process = link.parent.parent
+                return f"process {process.name}, {(process / 'comm').read_text().strip()}"
+    return ""
+
+
+def _find_listeners(port: int) -> Iterator[str]:
+    """The inodes of sockets that listen there."""
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        with suppress(OSError):
+            for line in Path(table).read_text().splitlines()[1:]:
+                fields = line.split()
+                if fields[3] == _LISTENS and int(fields[1].rpartition(":")[2], 16) == port:
+                    yield fields[9]

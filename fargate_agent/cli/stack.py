@@ -139,6 +139,23 @@ def agent_program(layout: Layout, place: Place, key: Key) -> Program:
     )
 
 
+def look_program(layout: Layout | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """What looks at the machine without an agent, and its environment.
+
+    Raises:
+        CliError: it isn't installed.
+    """
+    argv = (_beside_us("fargate-agent"), "look")
+    if layout is None:
+        return argv, dict(os.environ)
+    told = {
+        "CONTAINERD_ADDRESS": str(layout.containerd_socket),
+        "STATE_DIR": str(layout.agent),
+        **_config(layout.root / "agent.toml"),
+    }
+    return argv, _environment("FARGATE_AGENT_", told)
+
+
 def plan_connection(layout: Layout, place: Place, key: Key) -> Connection:
     """How clients on this machine reach the stack."""
     return Connection(

@@ -11,9 +11,9 @@ import os
 import re
 import socket
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,7 +22,7 @@ from aiohttp import web
 
 from fargate_agent import __version__
 from fargate_agent.bad_requests import leave_out_bad_requests
-from fargate_agent.findings import Findings
+from fargate_agent.findings import Finding, Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive import ImageArchiveError
 from fargate_agent.local.logs import read_logs
@@ -46,6 +46,9 @@ class LocalServer:
     supervisor: Supervisor
     images: ImageAdmin
     findings: Findings
+    """What tasks have met."""
+    look: Callable[[], Sequence[Finding]]
+    """Looks at the machine; blocks."""
     logs_dir: Path
     log_copy: bool
     """Whether output is kept whatever the log driver."""
@@ -100,7 +103,10 @@ class LocalServer:
         )
 
     async def _doctor(self, _: web.Request) -> web.Response:
-        findings = [{"what": found.what, "effect": found.effect} for found in self.findings]
+        """What is so now, then what only a task could meet."""
+        seen = await asyncio.to_thread(self.look)
+        findings = [{**asdict(found), "met": False} for found in seen]
+        findings += [{**asdict(met), "met": True} for met in self.findings if met not in seen]
         return web.json_response({"findings": findings})
 
     async def _progress(self, request: web.Request) -> web.StreamResponse:

@@ -94,14 +94,23 @@ class HostLimits:
 
     def shortfalls(self, container: ContainerPlan) -> Iterator[tuple[str, str]]:
         """Say what the container doesn't get: what is missing here, and the effect of it."""
-        for wanted in plan_ulimits(container):
+        return self._find_shortfalls(plan_ulimits(container), plan_capabilities(container))
+
+    def default_shortfalls(self) -> Iterator[tuple[str, str]]:
+        """Say what a container doesn't get that asks for nothing special."""
+        return self._find_shortfalls((DEFAULT_NOFILE,), frozenset(DEFAULT_CAPABILITIES))
+
+    def _find_shortfalls(
+        self, ulimits: Iterable[UlimitPlan], capabilities: frozenset[str]
+    ) -> Iterator[tuple[str, str]]:
+        for wanted in ulimits:
             granted = self._fit(wanted)
             if granted != wanted:
                 yield (
                     f"containerd may not raise its {wanted.name} limit above {granted.hard}",
                     f"containers get a {wanted.name} limit of {granted.hard} at most",
                 )
-        for name in sorted(plan_capabilities(container) - self.capabilities):
+        for name in sorted(capabilities - self.capabilities):
             yield (
                 f"containerd has no CAP_{name}",
                 f"containers that should have CAP_{name} go without it",

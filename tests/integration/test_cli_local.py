@@ -1,5 +1,7 @@
 """`fargate logs`, `images` and `doctor` as programs, against a socket that speaks for the agent."""
 
+import asyncio
+import os
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -150,6 +152,63 @@ async def test_doctor_tells_what_does_not_answer_and_what_is_denied(
     assert "agent 0.1.0, containerd 1.6.20" in told.out
     assert "not connected to its control plane: no task starts here" in told.out
     assert "no CAP_SYS_RESOURCE: limits stay as they are" in told.out
+
+
+async def test_doctor_tells_what_only_a_task_could_meet(cli: Cli, agent: LocalSocket) -> None:
+    agent.findings = [
+        {"what": "a", "effect": "b", "met": False},
+        {"what": "c", "effect": "d", "met": True},
+    ]
+
+    told = await cli.run("doctor")
+
+    assert "a: b\n" in told.out
+    assert "c: d (a task has met this since the machine was started)\n" in told.out
+
+
+async def test_doctor_looks_at_the_machine_where_no_agent_runs(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('snapshotter = "native"\n')
+
+    told = await Cli(plain_env()).run("doctor", "--state-dir", str(tmp_path), "--output", "json")
+    text = await Cli(plain_env()).run("doctor", "--state-dir", str(tmp_path))
+
+    assert told.code == text.code == 1
+    whats = [finding["what"] for finding in told.document["findings"]]
+    assert whats[0].startswith(f"no stack is ready in {tmp_path}: start one with")
+    socket = tmp_path / "run" / "containerd.sock"
+    assert f"containerd doesn't answer at {socket}: No such file or directory" in whats
+    assert text.out.startswith("no agent answers; this is what is seen without one\n")
+    assert await asyncio.to_thread(lambda: len(list(tmp_path.iterdir()))) == 1
+
+
+async def test_doctor_names_the_settings_with_which_it_can_not_look(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text("not TOML\n")
+
+    told = await Cli(plain_env()).run("doctor", "--state-dir", str(tmp_path))
+
+    assert told.code == 1
+    assert f"fargate-agent: {tmp_path}/agent.toml:1: " in told.out
+    assert "the machine was not looked at" in told.out
+
+
+async def test_doctor_names_the_process_that_holds_the_port(
+    agent: LocalSocket, tmp_path: Path
+) -> None:
+    async with await asyncio.start_server(_hang_up, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        environment = plain_env(
+            FARGATE_AGENT_SOCKET=str(agent.path),
+            AWS_ENDPOINT_URL_ECS=f"http://127.0.0.1:{port}",
+            AWS_ACCESS_KEY_ID="AKIA",
+            AWS_SECRET_ACCESS_KEY="s",
+        )
+        told = await Cli(environment).run("doctor")
+
+    assert f"(its port is held by process {os.getpid()}, " in told.out
+
+
+async def _hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    writer.close()
 
 
 async def test_agent_that_has_gone_is_named(cli: Cli, agent: LocalSocket) -> None:

@@ -1,0 +1,32 @@
+"""Looks at everything, for an agent that runs and for `fargate-agent look` without one.
+
+Nothing is changed, and the same machine gives the same findings in the same order.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from fargate_agent.findings import Finding
+from fargate_agent.machine.kernel import find_cgroup_faults, find_kernel_faults
+from fargate_agent.machine.limits import find_process_faults, find_right_faults
+from fargate_agent.machine.network import find_name_faults, find_network_faults
+from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
+from fargate_agent.runtime.cgroup import read_cgroups
+from fargate_agent.settings import AgentSettings
+
+
+def look(settings: AgentSettings) -> tuple[Finding, ...]:
+    """Return what this machine lacks for an agent with these settings, each thing once; blocks."""
+    return tuple(dict.fromkeys(_look(settings, Path("/"))))
+
+
+def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
+    yield from find_right_faults(settings.containerd_address)
+    yield from find_kernel_faults(root, settings.snapshotter)
+    cgroups = read_cgroups()
+    yield from find_cgroup_faults(root, cgroups)
+    yield from find_process_faults(root, cgroups)
+    yield from find_network_faults(root)
+    yield from find_name_faults()
+    yield from find_loop_faults(root)
+    yield from find_storage_faults(settings.state_dir)

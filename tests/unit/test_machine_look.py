@@ -1,0 +1,207 @@
+"""The machine is looked at: features of the kernel, limits, DNS, loop devices, room on disks."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.findings import Finding
+from fargate_agent.machine import storage
+from fargate_agent.machine.kernel import NAMESPACES, find_cgroup_faults, find_kernel_faults
+from fargate_agent.machine.limits import find_process_faults, find_right_faults
+from fargate_agent.machine.look import look
+from fargate_agent.machine.network import find_name_faults
+from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
+from fargate_agent.runtime.cgroup import Cgroups
+from fargate_agent.runtime.host import HostLimits
+from fargate_agent.settings import AgentSettings
+
+PLENTY = {
+    "proc/sys/kernel/pid_max": "4194304\n",
+    "proc/sys/kernel/threads-max": "100000\n",
+    "proc/loadavg": "0.1 0.2 0.3 1/500 12345\n",
+    "proc/filesystems": "nodev\tproc\n\text4\nnodev\toverlay\n",
+    "proc/swaps": "Filename\tType\n",
+    "dev/loop-control": "",
+    f"lib/modules/{os.uname().release}/modules.builtin": "kernel/net/bridge/bridge.ko\n",
+    f"lib/modules/{os.uname().release}/modules.dep": "kernel/drivers/net/veth.ko.xz:\n"
+    "kernel/drivers/net/macvlan.ko: kernel/x.ko\n",
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A machine on which everything is there."""
+    (tmp_path / "proc/sys/kernel/seccomp").mkdir(parents=True)
+    files = {**PLENTY, **{f"proc/self/ns/{name}": "" for name in NAMESPACES}}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path
+
+
+def make_cgroups(root: Path, without: str = "") -> Cgroups:
+    """Trees of cgroup v1, a directory each."""
+    names = {"cpu", "memory", "devices", "freezer", "pids"} - {without}
+    for name in names:
+        (root / name).mkdir(exist_ok=True)
+    trees = {name: root / name for name in sorted(names)}
+    return Cgroups(trees=tuple(trees.values()), controllers=trees, unified=False)
+
+
+def whats(findings: object) -> list[str]:
+    return [finding.what for finding in findings]  # type: ignore[attr-defined]
+
+
+def test_machine_that_has_everything_has_no_findings(root: Path) -> None:
+    assert list(find_kernel_faults(root, "overlayfs")) == []
+    assert list(find_process_faults(root, make_cgroups(root))) == []
+    assert list(find_loop_faults(root)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        pytest.param("proc/sys/kernel/seccomp", None, "the kernel has no seccomp", id="seccomp"),
+        pytest.param("proc/self/ns/pid", None, "the kernel has no pid namespaces", id="ns"),
+        pytest.param(
+            "proc/sys/user/max_net_namespaces", "0", "user.max_net_namespaces is 0", id="max ns"
+        ),
+        pytest.param("proc/filesystems", "\text4\n", "the kernel has no overlayfs", id="overlay"),
+        pytest.param(
+            f"lib/modules/{os.uname().release}/modules.dep",
+            "kernel/drivers/net/veth.ko:\n",
+            "the kernel has no module macvlan",
+            id="macvlan",
+        ),
+    ],
+)
+def test_feature_that_the_kernel_lacks_is_found(
+    root: Path, name: str, text: str | None, what: str
+) -> None:
+    if text is None:
+        path = root / name
+        path.rmdir() if path.is_dir() else path.unlink()
+    else:
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text(text)
+
+    assert whats(find_kernel_faults(root, "overlayfs")) == [what]
+
+
+def test_kernel_whose_modules_are_not_listed_is_not_complained_about(root: Path) -> None:
+    for file in (root / "lib/modules" / os.uname().release).iterdir():
+        file.unlink()
+
+    assert list(find_kernel_faults(root, "overlayfs")) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "what"),
+    [
+        ("proc/sys/kernel/pid_max", "4500", "kernel.pid_max is 4500"),
+        ("proc/sys/kernel/threads-max", "4595", "kernel.threads-max is 4595"),
+    ],
+)
+def test_machine_without_room_for_processes_is_found(
+    root: Path, name: str, text: str, what: str
+) -> None:
+    (root / name).write_text(text)
+
+    assert whats(find_process_faults(root, make_cgroups(root))) == [what]
+
+
+def test_machine_without_loop_devices_is_found(root: Path) -> None:
+    (root / "dev/loop-control").unlink()
+
+    assert whats(find_loop_faults(root)) == ["this machine has no loop devices (/dev/loop-control)"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        pytest.param("nameserver 192.0.2.1\n", False, id="server"),
+        pytest.param("nameserver 127.0.0.53\n", True, id="stub"),
+        pytest.param("", True, id="none"),
+    ],
+)
+def test_machine_whose_tasks_get_no_dns_is_found(tmp_path: Path, text: str, found: bool) -> None:
+    file = tmp_path / "resolv.conf"
+    file.write_text(text)
+
+    assert bool(whats(find_name_faults((file, tmp_path / "none")))) is found
+
+
+def test_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert whats(find_storage_faults(tmp_path / "agent")) == []
+
+    monkeypatch.setattr(storage, "LITTLE_MIB", 1 << 40)
+    monkeypatch.setattr(storage, "FEW_FILES", 1 << 60)
+
+    assert f"less than {1 << 40} MiB is free in {tmp_path}/agent" in whats(
+        find_storage_faults(tmp_path / "agent")
+    )
+
+
+def test_containerd_that_does_not_answer_is_found(tmp_path: Path) -> None:
+    (finding,) = find_right_faults(tmp_path / "c.sock")
+
+    assert finding == Finding(
+        what=f"containerd doesn't answer at {tmp_path}/c.sock: No such file or directory",
+        effect="no task starts until it does",
+    )
+
+
+def test_rights_that_every_container_should_have_are_found() -> None:
+    limits = HostLimits(
+        rlimits={"nofile": 1024}, capabilities=frozenset({"CHOWN"}), limits_swap=True
+    )
+
+    found = [what for what, _ in limits.default_shortfalls()]
+
+    assert found[0] == "containerd may not raise its nofile limit above 1024"
+    assert "containerd has no CAP_SETUID" in found
+
+
+def test_swap_that_is_not_counted_matters_only_where_there_is_swap(root: Path) -> None:
+    cgroups = make_cgroups(root)
+    without = whats(find_cgroup_faults(root, cgroups))
+    (root / "proc/swaps").write_text("Filename\n/dev/sda2\n")
+
+    with_swap = whats(find_cgroup_faults(root, cgroups))
+    (root / "memory/memory.memsw.limit_in_bytes").touch()
+
+    assert without == []
+    assert with_swap == ["the kernel doesn't count swap (swapaccount=1 on its command line does)"]
+    assert whats(find_cgroup_faults(root, cgroups)) == []
+
+
+@pytest.mark.parametrize(
+    ("missing", "effect"),
+    [("memory", "no task starts"), ("pids", "a task may start processes until")],
+)
+def test_controller_that_is_missing_is_found(root: Path, missing: str, effect: str) -> None:
+    (finding,) = find_cgroup_faults(root, make_cgroups(root, without=missing))
+
+    assert finding.what == f"this host has no cgroup controller {missing}"
+    assert finding.effect.startswith(effect)
+
+
+def test_machine_that_is_a_container_with_few_processes_is_found(root: Path) -> None:
+    cgroups = make_cgroups(root)
+    (root / "pids/pids.max").write_text("5000\n")
+    (root / "pids/pids.current").write_text("1000\n")
+
+    assert whats(find_process_faults(root, cgroups)) == [f"{root}/pids/pids.max is 5000"]
+    (root / "pids/pids.max").write_text("max\n")
+    assert list(find_process_faults(root, cgroups)) == []
+
+
+def test_same_machine_gives_the_same_findings(tmp_path: Path) -> None:
+    settings = AgentSettings(containerd_address=tmp_path / "c.sock", state_dir=tmp_path)
+
+    first = look(settings)
+
+    assert first == look(settings)
+    assert len(set(first)) == len(first)
+    assert list(tmp_path.iterdir()) == []
