@@ -5,11 +5,13 @@ what our own agent reports; of the exit codes: POSIX shells, 128 + signal.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from fargate_agent.cli.output import one_line
 from fargate_agent.cli.shapes import Container, Task
+
+TASK_LOG: Final = "Its log says more: fargate logs {task}"
+AGENT_LOG: Final = "Its log says more: {agent_log}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,8 @@ class Explanation:
     what: str
     advice: str = ""
     """Empty: there is nothing to do."""
+    log: str = ""
+    """Where more is said, if there is such a log."""
 
 
 _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
@@ -41,6 +45,22 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         Explanation(
             "The task is for another processor than this machine has.",
             "Set runtimePlatform.cpuArchitecture to this machine's, and take an image for it.",
+        ),
+    ),
+    (
+        r"this machine has no AWS keys",
+        Explanation(
+            "The agent has no AWS keys to assume the task's execution role with.",
+            "Set aws_credentials_file in the agent's settings; for a local stack without STS also"
+            " assume_roles = false and aws_endpoint_url. Or use another log driver than awslogs.",
+        ),
+    ),
+    (
+        r"NoCredentialProviders",
+        Explanation(
+            "There are no AWS keys for the log driver: the task definition has no execution role.",
+            "Set executionRoleArn in the task definition, and aws_credentials_file in the agent's"
+            " settings. Or use another log driver than awslogs.",
         ),
     ),
     (
@@ -125,7 +145,8 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         r"TaskDependencyError|container ordering dependency",
         Explanation(
             "A container waited for another (dependsOn) that never got as it should.",
-            "See that container's exit code and log; check startTimeout.",
+            "See that container's exit code; check startTimeout.",
+            TASK_LOG,
         ),
     ),
     (
@@ -160,7 +181,8 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         r"InternalError|UnrecogniedTaskError",
         Explanation(
             "The agent failed, not the task.",
-            "See its log (journalctl -u fargate-agent) and fargate doctor.",
+            "See fargate doctor.",
+            AGENT_LOG,
         ),
     ),
     (
@@ -178,14 +200,15 @@ _CODES: Final = {
         "Container {} did its work and ended with exit code 0.",
         "If it should go on: its first process must not end, nor go to the background.",
     ),
-    125: Explanation("Container {} ended with exit code 125.", "See: fargate logs {task}"),
+    125: Explanation("Container {} ended with exit code 125.", log=TASK_LOG),
     126: Explanation(
         "Container {} found its program, but may not execute it (exit code 126).",
         "Set the execute bit in the image, or name the interpreter in entryPoint.",
     ),
     127: Explanation(
         "Container {} looked for a program that isn't in the image (exit code 127).",
-        "Check entryPoint, command and $PATH; the log names the program: fargate logs {task}",
+        "Check entryPoint, command and $PATH.",
+        "The log names the program: fargate logs {task}",
     ),
     132: Explanation(
         "Container {} used an instruction that this processor lacks (SIGILL, exit code 132).",
@@ -193,7 +216,7 @@ _CODES: Final = {
     ),
     134: Explanation(
         "Container {} gave up by itself (SIGABRT, exit code 134): a failed assertion, say.",
-        "See: fargate logs {task}",
+        log=TASK_LOG,
     ),
     137: Explanation(
         "Container {} was killed (SIGKILL, exit code 137), but not for its memory.",
@@ -201,7 +224,8 @@ _CODES: Final = {
     ),
     139: Explanation(
         "Container {} crashed: it used memory that isn't its own (SIGSEGV, exit code 139).",
-        "Look for a bug in the program or its native libraries: fargate logs {task}",
+        "Look for a bug in the program or its native libraries.",
+        TASK_LOG,
     ),
     143: Explanation(
         "Container {} ended because it was asked to (SIGTERM, exit code 143).",
@@ -209,12 +233,10 @@ _CODES: Final = {
     ),
     255: Explanation(
         "Container {} ended with exit code 255: a failure, or its exit was not seen.",
-        "See: fargate logs {task}",
+        log=TASK_LOG,
     ),
 }
-_OTHER_CODE: Final = Explanation(
-    "Container {} failed with exit code {code}.", "Its log says more: fargate logs {task}"
-)
+_OTHER_CODE: Final = Explanation("Container {} failed with exit code {code}.", log=TASK_LOG)
 _OOM: Final = Explanation(
     "Container {} used more memory than it may have, and the kernel killed it.",
     "Give the container or the task more memory, or let the program use less.",
@@ -223,14 +245,15 @@ _AFTER_STOP: Final = frozenset({137, 143})
 """How containers end that are stopped because another one has ended."""
 
 _STOP_CODES: Final = {
-    "UserInitiated": Explanation("Somebody asked for its end: {reason}"),
+    "UserInitiated": Explanation("Somebody asked for its end."),
     "SpotInterruption": Explanation("Its spot capacity was taken back.", "Run it again."),
     "TerminationNotice": Explanation("The machine below it was retired.", "Run it again."),
     "InfrastructureHealth": Explanation("The machine below it failed.", "Run it again."),
 }
 _HEALTH: Final = Explanation(
     "The service replaced it because it was not healthy.",
-    "See the container's health check, and: fargate logs {task}",
+    "See the container's health check.",
+    TASK_LOG,
 )
 _SCHEDULER: Final = Explanation(
     "The service needed it no more: it was scaled in, its deployment was replaced, or its machine"
@@ -241,14 +264,14 @@ _DISCONNECTED: Final = Explanation(
     "See whether the agent runs: fargate doctor. The task may go on meanwhile.",
 )
 _STOPPING: Final = Explanation(
-    "It is to stop ({reason}), and is not through with it.",
+    "It is to stop, and has not stopped yet.",
     "Containers have their stopTimeout, 30 s by default, before they are killed.",
 )
 _PULLING: Final = Explanation(
     "Its images are being pulled.", "If it stays so: see the way to the registry."
 )
 _STARTING: Final = Explanation(
-    "Its containers are being started.", "If it stays so: fargate logs {task}"
+    "Its containers are being started.", log="If it stays so: fargate logs {task}"
 )
 _PROGRESS: Final = {
     "PROVISIONING": Explanation(
@@ -267,11 +290,7 @@ def explain(task: Task) -> Explanation:
     stopped = task.get("lastStatus") == "STOPPED"
     found = _explain_end(task) if stopped else _explain_progress(task)
     task_id = task["taskArn"].rpartition("/")[2]
-    reason = one_line(task.get("stoppedReason", "no reason was given"))
-    return Explanation(
-        found.what.replace("{reason}", reason),
-        found.advice.replace("{task}", task_id),
-    )
+    return replace(found, log=found.log.replace("{task}", task_id))
 
 
 def _explain_end(task: Task) -> Explanation:
@@ -312,7 +331,7 @@ def _explain_exit(container: Container) -> Explanation:
     code = container["exitCode"]
     found = _OOM if _is_oom(container) else _CODES.get(code, _OTHER_CODE)
     what = found.what.replace("{}", container["name"]).replace("{code}", str(code))
-    return Explanation(what, found.advice)
+    return replace(found, what=what)
 
 
 def _is_oom(container: Container) -> bool:

@@ -28,12 +28,27 @@ _ENI_DETAILS: Final = (
 
 def render_task(task: Task, width: int, now: datetime) -> list[str]:
     """Lines that describe a task, then each of its containers."""
-    moments = [(label, render_moment(moment, now)) for label, moment in _moments(task)]
+    in_order = sorted(_moments(task), key=lambda named: named[1])
+    moments = [(label, render_moment(moment, now)) for label, moment in in_order]
     pairs = [*_identity(task), *_network(task), *moments]
     lines = [line for pair in pairs for line in render_pair(*pair, width)]
+    reasons = own_reasons(task)
     for container in task.get("containers", []):
-        lines += ["", *_render_container(container, width)]
+        reason = reasons.get(container["name"], "")
+        lines += ["", *_render_container(container, reason, width)]
     return lines
+
+
+def own_reasons(task: Task) -> dict[str, str]:
+    """Return what each container gives as its reason; what was said above is not said again."""
+    said = [one_line(task.get("stoppedReason", ""))]
+    reasons = {}
+    for container in task.get("containers", []):
+        if reason := one_line(container.get("reason", "")):
+            is_new = not any(reason in text for text in said)
+            reasons[container["name"]] = reason if is_new else "the reason above"
+            said.append(reason)
+    return reasons
 
 
 def render_end(task: Task) -> str:
@@ -78,14 +93,13 @@ def _moments(task: Task) -> Iterator[tuple[str, datetime]]:
             yield label, facts[name]
 
 
-def _render_container(container: Container, width: int) -> list[str]:
+def _render_container(container: Container, reason: str, width: int) -> list[str]:
     status = render_status(container.get("lastStatus", "-"))
     if "exitCode" in container:
         status += f", exit code {container['exitCode']}"
-    pairs = [("container", container["name"]), ("status", status)]
+    pairs = [("container", container["name"]), ("status", status), ("reason", reason)]
     facts = cast(dict[str, Any], container)
     for name, label in (
-        ("reason", "reason"),
         ("healthStatus", "health"),
         ("image", "image"),
         ("imageDigest", "digest"),

@@ -40,19 +40,35 @@ def show_events(connection: Connection, query: EventQuery, *, as_json: bool) -> 
     Raises:
         CliError: the control plane can't be reached, or refuses.
     """
+    teller = EventTeller()
 
     async def show() -> None:
         async for envelope in read_events(connection, query, _note):
             if as_json:
                 print_json_line(envelope)
             else:
-                click.echo(render_event(envelope))
+                click.echo(teller.render(envelope))
 
     asyncio.run(show())
 
 
-def render_event(envelope: Envelope) -> str:
-    """An event as one line: when, what it is about, and what became of it."""
+class EventTeller:
+    """Renders events. What the last event of a task has said the next ones don't say again."""
+
+    def __init__(self) -> None:
+        self._said: dict[str, set[str]] = {}
+
+    def render(self, envelope: Envelope) -> str:
+        """An event as one line: when, what it is about, and what became of it."""
+        subject = _subject(envelope)
+        said = self._said.setdefault(subject, set())
+        line = _render_event(envelope, said)
+        if envelope["detail"].get("lastStatus", "STOPPED") == "STOPPED":
+            del self._said[subject]
+        return line
+
+
+def _render_event(envelope: Envelope, said: set[str]) -> str:
     detail = envelope["detail"]
     before = f"{_moment(envelope)}  {_subject(envelope)[:SHORT_ID_CHARS]:{SHORT_ID_CHARS}}"
     if "lastStatus" not in detail:
@@ -60,11 +76,13 @@ def render_event(envelope: Envelope) -> str:
         return "  ".join([before, one_line(": ".join(filter(None, told)) or _kind(envelope))])
     definition = str(detail.get("taskDefinitionArn", "")).rpartition("/")[2]
     text = f"{before}  {definition}  {render_status(detail['lastStatus'])}"
-    about = _about(detail)
-    return f"{text}  {one_line(about)}" if about else text
+    about = [one_line(told) for told in _about(detail)]
+    new = [told for told in about if told not in said]
+    said.update(about)
+    return f"{text}  {', '.join(new)}" if new else text
 
 
-def _about(detail: dict[str, Any]) -> str:
+def _about(detail: dict[str, Any]) -> list[str]:
     """What the status doesn't say by itself."""
     told = []
     if detail["lastStatus"] != "STOPPED" and detail.get("desiredStatus") == "STOPPED":
@@ -78,7 +96,7 @@ def _about(detail: dict[str, Any]) -> str:
         for container in detail.get("containers", [])
         if container.get("exitCode")
     ]
-    return ", ".join(told)
+    return told
 
 
 def _moment(envelope: Envelope) -> str:

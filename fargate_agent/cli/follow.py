@@ -80,6 +80,7 @@ class _Follower:
         self._essential = essential
         self._task = task
         self._ended_first: str | None = None
+        self._ended: list[str] = []
         self._stopped = asyncio.Event()
         self._asked_to_stop = asyncio.Event()
         self._asked_at = 0.0
@@ -112,7 +113,7 @@ class _Follower:
     def end(self) -> int:
         """Show how the task ended, and choose the exit code."""
         code = INTERRUPTED if self._asked_to_stop.is_set() else self._exit_code(self._task)
-        self._screen.end(self._task, code)
+        self._screen.end(self._task, code, self._ended)
         return code
 
     def _exit_code(self, task: Task) -> int:
@@ -172,6 +173,11 @@ class _Follower:
         if self._ended_first is None:
             ended = {c["name"] for c in task.get("containers", []) if "exitCode" in c}
             self._ended_first = next((name for name in self._essential if name in ended), None)
+        self._ended += [
+            container["name"]
+            for container in task.get("containers", [])
+            if "exitCode" in container and container["name"] not in self._ended
+        ]
         if task.get("lastStatus") == "STOPPED":
             self._stopped.set()
 

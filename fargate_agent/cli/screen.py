@@ -6,6 +6,7 @@ stderr.
 
 import sys
 import time
+from collections.abc import Sequence
 from typing import Protocol
 
 import click
@@ -22,6 +23,7 @@ from fargate_agent.cli.agent import LogLine, Pull
 from fargate_agent.cli.describe import render_end
 from fargate_agent.cli.logs import LogPrinter, render_log
 from fargate_agent.cli.output import (
+    one_line,
     print_json_line,
     render_bytes,
     render_status,
@@ -54,8 +56,8 @@ class Screen(Protocol):
         """A container has written a line."""
         ...
 
-    def end(self, task: Task, exit_code: int) -> None:
-        """The task has stopped."""
+    def end(self, task: Task, exit_code: int, ended: Sequence[str]) -> None:
+        """The task has stopped; `ended` are its containers in the order in which they ended."""
         ...
 
 
@@ -88,7 +90,7 @@ class JsonScreen(Screen):
     def log(self, line: LogLine) -> None:
         print_json_line({"type": "log", **render_log(line)})
 
-    def end(self, task: Task, exit_code: int) -> None:
+    def end(self, task: Task, exit_code: int, ended: Sequence[str]) -> None:
         print_json_line({"type": "end", "exitCode": exit_code, "task": task})
 
 
@@ -104,6 +106,8 @@ class TextScreen(Screen):
         click.echo(text, err=True)
 
     def status(self, task: Task) -> None:
+        if task.get("lastStatus") == "STOPPED":  # `end` says it, after the last line of output
+            return
         status = render_status(task.get("lastStatus", "-"))
         click.echo(f"task {task_id(task)[:SHORT_ID_CHARS]}: {status}", err=True)
 
@@ -116,15 +120,23 @@ class TextScreen(Screen):
     def log(self, line: LogLine) -> None:
         self._log.show(line)
 
-    def end(self, task: Task, exit_code: int) -> None:
+    def end(self, task: Task, exit_code: int, ended: Sequence[str]) -> None:
         self.end_pulls()
-        for container in task.get("containers", []):
+        position = {name: place for place, name in enumerate(ended)}
+        said: list[str] = []
+        for container in sorted(
+            task.get("containers", []), key=lambda one: position.get(one["name"], len(position))
+        ):
             told = f"{container['name']}: "
             told += f"exit code {container['exitCode']}" if "exitCode" in container else "not run"
-            if container.get("reason"):
-                told += f", {container['reason']}"
+            reason = one_line(container.get("reason", ""))
+            if reason and reason not in said:
+                told += f", {reason}"
+                said.append(reason)
             self.note(told)
-        self.note(f"task {task_id(task)[:SHORT_ID_CHARS]} stopped: {render_end(task)}")
+        reason = one_line(task.get("stoppedReason", ""))
+        end = task.get("stopCode", "") if reason in said else render_end(task)
+        self.note(f"task {task_id(task)[:SHORT_ID_CHARS]} stopped: {end}")
 
 
 class _PullLines:

@@ -3,20 +3,24 @@
 import asyncio
 import textwrap
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Final, cast
 
 import click
 
-from fargate_agent.cli.causes import explain
-from fargate_agent.cli.connection import Connection
-from fargate_agent.cli.describe import render_end
+from fargate_agent.cli.agent import Agent, LogQuery
+from fargate_agent.cli.causes import Explanation, explain
+from fargate_agent.cli.connection import DEFAULT_SOCKET, Connection, find_state_dir
+from fargate_agent.cli.describe import own_reasons, render_end
 from fargate_agent.cli.ecs import Ecs, parse_task
 from fargate_agent.cli.event_stream import Envelope, EventQuery, read_events
 from fargate_agent.cli.failure import CliError, NotKnownError
+from fargate_agent.cli.layout import Layout
 from fargate_agent.cli.output import (
     MIN_WIDTH,
-    one_line,
     print_json,
     render_moment,
     render_pair,
@@ -35,6 +39,8 @@ _MOMENTS: Final = (
     ("stoppingAt", "stopping"),
     ("stoppedAt", "stopped"),
 )
+SYSTEMD: Final = Path("/run/systemd/system")
+"""A directory where systemd runs. Source: sd_booted(3)."""
 _TASK_EVENT: Final = "ECS Task State Change"
 
 
@@ -45,11 +51,39 @@ def show_why(connection: Connection, cluster: str, text: str, *, as_json: bool) 
         CliError: nothing is known of it.
     """
     task = find_task(connection, cluster, text)
+    explanation = asyncio.run(_check_log(connection, task, explain(task)))
     if as_json:
-        print_json(render_document(task))
+        print_json(render_document(task, explanation))
         return
-    for line in render_why(task, terminal_width(), datetime.now(UTC)):
+    for line in render_why(task, explanation, terminal_width(), datetime.now(UTC)):
         click.echo(line)
+
+
+async def _check_log(connection: Connection, task: Task, explanation: Explanation) -> Explanation:
+    """Point at a log only if there is one."""
+    if "{agent_log}" in explanation.log:
+        place = find_agent_log(connection)
+        return replace(explanation, log=explanation.log.format(agent_log=place) if place else "")
+    if explanation.log and not await _has_log(connection, task_id(task)):
+        return replace(explanation, log="")
+    return explanation
+
+
+async def _has_log(connection: Connection, task: str) -> bool:
+    """Whether the agent has a line that a container of the task wrote."""
+    async with Agent(connection.agent_socket) as agent:
+        with suppress(CliError):
+            async for _ in agent.logs(task, LogQuery(tail=1)):
+                return True
+    return False
+
+
+def find_agent_log(connection: Connection) -> str:
+    """Return where the agent of this connection logs; empty if that isn't known here."""
+    if root := find_state_dir({"FARGATE_AGENT_SOCKET": str(connection.agent_socket)}):
+        return str(Layout(root).logs / "fargate-agent.log")
+    is_service = connection.agent_socket == DEFAULT_SOCKET and SYSTEMD.is_dir()
+    return "journalctl -u fargate-agent" if is_service else ""
 
 
 def find_task(connection: Connection, cluster: str, text: str) -> Task:
@@ -96,12 +130,11 @@ def parse_event(envelope: Envelope) -> Task:
     )
 
 
-def render_document(task: Task) -> dict[str, Any]:
+def render_document(task: Task, explanation: Explanation) -> dict[str, Any]:
     """The answer for programs."""
-    explanation = explain(task)
     return {
         "explanation": explanation.what,
-        "advice": explanation.advice,
+        "advice": " ".join(filter(None, (explanation.advice, explanation.log))),
         "timeline": [
             {"what": label, "at": moment, "secondsLater": round(later_s, 3)}
             for label, moment, later_s in _timeline(task)
@@ -110,12 +143,12 @@ def render_document(task: Task) -> dict[str, Any]:
     }
 
 
-def render_why(task: Task, width: int, now: datetime) -> list[str]:
+def render_why(task: Task, explanation: Explanation, width: int, now: datetime) -> list[str]:
     """Lines that say what became of a task, what that means, and when what happened."""
-    explanation = explain(task)
     width = max(width, MIN_WIDTH)
     lines = textwrap.wrap(explanation.what, width)
-    lines += textwrap.wrap(explanation.advice, width, break_long_words=False)
+    for text in (explanation.advice, explanation.log):
+        lines += textwrap.wrap(text, width, break_long_words=False)
     lines.append("")
     for label, text in _facts(task):
         lines += render_pair(label, text, width)
@@ -134,12 +167,13 @@ def _facts(task: Task) -> Iterator[tuple[str, str]]:
     yield "status", render_status(status) + wanted
     if "stoppedReason" in task:
         yield "reason", render_end(task)
+    reasons = own_reasons(task)
     for container in task.get("containers", []):
         told = [render_status(container.get("lastStatus", "-"))]
         if "exitCode" in container:
             told.append(f"exit code {container['exitCode']}")
-        if container.get("reason"):
-            told.append(one_line(container["reason"]))
+        if reason := reasons.get(container["name"]):
+            told.append(reason)
         yield container["name"], ", ".join(told)
 
 

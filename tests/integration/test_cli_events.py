@@ -14,7 +14,7 @@ import pytest
 
 from fargate_agent.parallel import first_of
 from tests.fixtures.agents import SimulatedAgent
-from tests.fixtures.cli import Cli, cli_for, finish
+from tests.fixtures.cli import Cli, LocalSocket, cli_for, finish
 from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, ControlPlaneProcess
 from tests.fixtures.events import run_task
 from tests.fixtures.postgres import change_database
@@ -220,6 +220,24 @@ async def test_why_explains_a_task(cli: Cli, ended: str) -> None:
     assert [line.split()[0] for line in told.out.rpartition("\n\n")[2].splitlines()][
         -1
     ] == "stopped"
+
+
+async def test_why_points_at_a_log_only_if_there_is_one(
+    cli: Cli, ended: str, tmp_path: Path
+) -> None:
+    pointer = f"Its log says more: fargate logs {ended}\n"
+    without_agent = await cli.run("why", ended)
+    socket = LocalSocket(path=tmp_path / "none.sock")
+    async with socket.serve():
+        without_output = await cli.run("why", ended)
+        socket.lines = [{"container": "side", "stream": "stdout", "time": "t", "log": "1\n"}]
+        with_output = await cli.run("why", ended)
+        for_programs = await cli.run("why", ended, "--output", "json")
+
+    assert pointer not in without_agent.out
+    assert pointer not in without_output.out
+    assert pointer in with_output.out
+    assert for_programs.document["advice"] == pointer.rstrip()
 
 
 def _moment(moment: dict[str, Any]) -> tuple[str, float]:

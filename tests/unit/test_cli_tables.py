@@ -160,12 +160,13 @@ def test_keys_are_short_lines_where_there_is_no_room() -> None:
 
 def test_reasons_can_not_change_the_screen() -> None:
     reason = "enough\x1b[2J\nof it"
-    container = {"name": "web", "lastStatus": "STOPPED", "reason": reason}
+    container = {"name": "web", "lastStatus": "STOPPED", "reason": f"web: {reason}"}
     task = make_task(lastStatus="STOPPED", stoppedReason=reason, containers=[container])
 
     described = uncoloured(render_task(task, NO_LIMIT, NOW))
 
-    assert described.count("reason        enough [2J of it") == 2
+    assert "reason        enough [2J of it" in described
+    assert "reason        web: enough [2J of it" in described
 
 
 def test_colour_takes_no_room() -> None:

@@ -4,8 +4,9 @@ from typing import cast
 
 import pytest
 
-from fargate_agent.cli.causes import explain
-from fargate_agent.cli.events import plan_query, render_event
+from fargate_agent.cli.causes import AGENT_LOG, explain
+from fargate_agent.cli.describe import render_task
+from fargate_agent.cli.events import EventTeller, plan_query
 from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.shapes import Task
 from fargate_agent.cli.why import parse_event, render_document, render_why
@@ -118,6 +119,18 @@ def uncoloured(lines: list[str]) -> list[str]:
             "waited for another",
             id="dependency",
         ),
+        pytest.param(
+            "ResourceInitializationError: failed to initialize logging driver: create stream has"
+            " been retried 2 times: CredentialsEndpointError: CredentialsV2Request: this machine"
+            " has no AWS keys: set aws_credentials_file",
+            "no AWS keys to assume",
+            id="awslogs without keys",
+        ),
+        pytest.param(
+            "ResourceInitializationError: NoCredentialProviders: no valid providers in chain",
+            "has no execution role",
+            id="awslogs without a role",
+        ),
         pytest.param("InternalError: unexpected", "The agent failed", id="agent"),
         pytest.param("something new", "It failed before it ran", id="unknown"),
     ],
@@ -127,6 +140,7 @@ def test_reason_of_a_failed_start_is_explained(reason: str, said: str) -> None:
 
     assert said in explanation.what
     assert explanation.advice
+    assert explanation.log in ("", AGENT_LOG) or "dependency" in reason.lower()
 
 
 def test_reason_of_a_container_explains_a_failed_start_too() -> None:
@@ -171,7 +185,7 @@ def test_container_that_was_only_stopped_along_is_not_blamed() -> None:
     [
         pytest.param(
             {"stopCode": "UserInitiated", "stoppedReason": "enough"},
-            "Somebody asked for its end: enough",
+            "Somebody asked for its end.",
             id="user",
         ),
         pytest.param(
@@ -212,7 +226,7 @@ def test_state_of_a_task_is_explained(changes: dict[str, object], said: str) -> 
 
 
 def test_why_tells_everything_in_its_order() -> None:
-    lines = uncoloured(render_why(make_task(), 200, NOW))
+    lines = uncoloured(render_why(make_task(), explain(make_task()), 200, NOW))
 
     assert lines == [
         "Container app failed with exit code 3.",
@@ -241,14 +255,14 @@ def test_why_fits_a_narrow_terminal_and_loses_nothing(width: int) -> None:
         "CannotPullContainerError: " + "failed to resolve ref web: not found; " * 5
     )
 
-    lines = uncoloured(render_why(task, width, NOW))
+    lines = uncoloured(render_why(task, explain(task), width, NOW))
 
     assert max(map(len, lines)) <= width + len(TASK_ID)
     assert sum(line.count("resolve") for line in lines) == 5
 
 
 def test_why_for_programs_is_json_with_the_time_line() -> None:
-    document = render_document(make_task())
+    document = render_document(make_task(), explain(make_task()))
 
     assert document["explanation"] == "Container app failed with exit code 3."
     assert [(m["what"], m["secondsLater"]) for m in document["timeline"]][:3] == [
@@ -284,7 +298,7 @@ def test_task_of_an_event_has_times() -> None:
 
 
 def test_event_is_one_line() -> None:
-    line = render_event(
+    line = EventTeller().render(
         envelope(
             lastStatus="STOPPED",
             desiredStatus="STOPPED",
@@ -300,14 +314,66 @@ def test_event_is_one_line() -> None:
     )
 
 
+def test_events_say_each_thing_once() -> None:
+    teller = EventTeller()
+    stop = {
+        "desiredStatus": "STOPPED",
+        "stopCode": "UserInitiated",
+        "stoppedReason": "enough",
+    }
+    ended = [{"name": "app", "exitCode": 143}]
+
+    lines = uncoloured(
+        [
+            teller.render(envelope(**stop)),
+            teller.render(envelope(**stop, lastStatus="STOPPING", containers=ended)),
+            teller.render(envelope(**stop, lastStatus="STOPPED", containers=ended)),
+        ]
+    )
+
+    assert [line.partition("web:3  ")[2] for line in lines] == [
+        "RUNNING  is to stop, enough (UserInitiated)",
+        "STOPPING  app: exit code 143",
+        "STOPPED",
+    ]
+
+
+def test_reason_of_the_task_is_not_said_again_for_its_containers() -> None:
+    reason = "CannotPullContainerError: not found"
+    task = failed_to_start(reason)
+    task["containers"] = [
+        {"name": "app", "reason": reason},
+        {"name": "side", "reason": "other"},
+        {"name": "third", "reason": "other"},
+    ]
+
+    for lines in (
+        render_why(task, explain(task), 200, NOW),
+        render_task(task, 200, NOW),
+    ):
+        text = "\n".join(uncoloured(lines))
+        assert text.count(reason) == 1
+        assert text.count("other") == 1
+        assert text.count("the reason above") == 2
+
+
+def test_moments_are_told_in_the_order_in_which_they_happened() -> None:
+    early = NOW - timedelta(seconds=50)
+
+    lines = uncoloured(render_task(make_task(executionStoppedAt=early, stoppingAt=NOW), 200, NOW))
+
+    labels = [line[:13].strip() for line in lines]
+    assert labels.index("essential end") < labels.index("stopped") < labels.index("stopping")
+
+
 def test_event_says_what_the_status_does_not() -> None:
-    line = render_event(envelope(desiredStatus="STOPPED", connectivity="DISCONNECTED"))
+    line = EventTeller().render(envelope(desiredStatus="STOPPED", connectivity="DISCONNECTED"))
 
     assert line.endswith("is to stop, nothing is heard of its agent")
 
 
 def test_event_of_a_service_is_one_line_too() -> None:
-    line = render_event(
+    line = EventTeller().render(
         {
             **envelope(),
             "detail-type": "ECS Service Action",
