@@ -158,7 +158,11 @@ def _make_client(connection: Connection) -> BaseClient:
         proxies={} if host in _LOOPBACK else None,
         user_agent_extra="fargate-cli",
     )
-    return Session().create_client(
+    session = Session()
+    if connection.access_key_id:
+        # a profile of the caller's shell has no part in this, and may not exist
+        session.session_var_map["profile"] = (None, None, None, None)
+    return session.create_client(
         "ecs",
         endpoint_url=connection.endpoint,
         region_name=connection.region,

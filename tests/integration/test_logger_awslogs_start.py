@@ -1,5 +1,7 @@
 """The driver awslogs: how it starts, the keys it signs with, and what it makes of answers."""
 
+from typing import Any
+
 import pytest
 from botocore.credentials import Credentials
 
@@ -73,16 +75,18 @@ def test_container_starts_although_the_service_is_busy(
 
 
 @pytest.mark.parametrize(
-    ("status", "text"),
+    ("status", "answer", "text"),
     [
-        pytest.param(500, "answered 500", id="500"),
-        pytest.param(200, "gave no keys", id="no-keys"),
+        pytest.param(500, {}, "answered 500", id="500"),
+        pytest.param(500, {"message": "why: no"}, "answered 500: why: no", id="message"),
+        pytest.param(500, {"message": ["no"]}, "answered 500", id="no-text"),
+        pytest.param(200, {}, "gave no keys", id="no-keys"),
     ],
 )
 def test_container_does_not_start_without_keys(
-    awslogs: Awslogs, start_logger: StartLogger, status: int, text: str
+    awslogs: Awslogs, start_logger: StartLogger, status: int, answer: dict[str, Any], text: str
 ) -> None:
-    awslogs.key_server.answers[:] = [(status, {})]
+    awslogs.key_server.answers[:] = [(status, answer)]
 
     logger = awslogs.start(start_logger)
 

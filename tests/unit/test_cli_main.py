@@ -56,6 +56,7 @@ def test_command_says_where_it_found_no_control_plane(
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIA")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("HTTP_PROXY", "http://192.0.2.99:1")
+    monkeypatch.setenv("AWS_PROFILE", "a-profile-that-does-not-exist")
 
     assert main(["ps"]) == 1
 

@@ -1,8 +1,11 @@
+import asyncio
 from pathlib import Path
 
 import pytest
 
 from fargate_agent.cli import up
+from fargate_agent.cli.layout import Layout
+from fargate_agent.cli.stack import Place
 from fargate_agent.cli.up import remove_shim_sockets
 
 
@@ -61,3 +64,36 @@ def test_directory_of_shims_needn_t_be_made(run_containerd: Path) -> None:
         pass
 
     assert not run_containerd.exists()
+
+
+async def test_what_takes_long_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(up, "QUIET_S", 0)
+    monkeypatch.setattr(up, "POLL_S", 0.001)
+    place = Place(
+        listen="http://127.0.0.1:1",
+        vpc_cidr="10.0.0.0/16",
+        region="us-east-1",
+        containerd_address=tmp_path / "c.sock",
+        containerd_namespace="fargate",
+    )
+    options = up.UpOptions(
+        state_dir=tmp_path,
+        containerd=place.containerd_address,
+        listen=None,
+        vpc_cidr=None,
+        verbose=False,
+        as_json=False,
+    )
+    stack = up._Stack(Layout(tmp_path), place, options, asyncio.get_running_loop().create_future())
+    answers = iter([False, False, False, True])
+
+    async def is_served() -> bool:
+        return next(answers)
+
+    await stack._until(f"containerd to listen at {place.containerd_address}", is_served)
+
+    assert capsys.readouterr().out == (
+        f"waiting for containerd to listen at {tmp_path}/c.sock, for 120 s at most\n"
+    )
