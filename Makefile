@@ -4,6 +4,7 @@
 #   sudo make test    every tier of tests, and the short way through a virtual machine;
 #                     without root it says what is left out, and runs the rest
 #   make lint         style, types, import contracts
+#   make docs         the tables of docs/settings.md
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
 #   make kill-test    kill -9 of the control plane under load, 200 times
@@ -71,7 +72,7 @@ endef
 build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
-.PHONY: demo test vm-test kill-test mutation-test lint bench wheels install uninstall purge \
+.PHONY: demo test vm-test kill-test mutation-test lint docs bench wheels install uninstall purge \
 	packages-demo packages-test packages-reported packages-vm packages-bench packages-install clean
 
 demo: packages-demo $(VENV)/run.stamp
@@ -97,6 +98,9 @@ kill-test: packages-test $(VENV)/dev.stamp
 
 mutation-test: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m tests.mutations
+
+docs: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m docs.settings_tables
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest tests/lint
