@@ -9,9 +9,8 @@ import ctypes
 import gc
 import logging
 import os
-import shutil
 import signal
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -70,11 +69,18 @@ from fargate_agent.task.store import TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import make_confidential
 from fargate_agent.tmds.server import TaskMetadata
+from fargate_agent.trees import remove_tree
 
 log = logging.getLogger(__name__)
 
 JANITOR_PERIOD_S: Final = 3600
 """How often local copies of logs are looked through for old ones."""
+
+UNWATCHED: Final = (
+    "it runs on, but its end is not noticed and it has no metadata. Stop it, or restore the record "
+    "and start the agent again"
+)
+"""What it means for a task that its record can't be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +205,9 @@ async def _run_services(
             send=reporter.send,
         )
         await supervisor.adopt()
-        await _sweep(machine, {run.plan.id: run.plan.netns.name for run in supervisor.runs()})
+        for task_id, why in supervisor.unreadable.items():
+            machine.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
+        await _sweep(machine, _find_tasks(supervisor))
         session = Session(
             http,
             control_plane,
@@ -370,18 +378,21 @@ def _describe_machine(settings: AgentSettings, log_drivers: Collection[str]) -> 
     )
 
 
-async def _sweep(machine: _Machine, kept: Mapping[str, str]) -> None:
-    """Take back what a predecessor left of tasks that nobody answers for.
+def _find_tasks(supervisor: Supervisor) -> frozenset[str]:
+    """Return the ids of all tasks that something may be left of."""
+    return frozenset({run.plan.id for run in supervisor.runs()} | supervisor.unreadable.keys())
 
-    `kept` has the netns names of the tasks that go on, by their ids.
-    """
-    for task_id in await machine.runtime.list_tasks() - kept.keys():
+
+async def _sweep(machine: _Machine, kept: frozenset[str]) -> None:
+    """Take back what a predecessor left of all but these tasks."""
+    for task_id in await machine.runtime.list_tasks() - kept:
         try:
             await machine.runtime.release_strays(task_id)
             log.info("swept the containers of task %s", task_id, extra={"task": task_id})
         except TaskError as error:
             log.warning("could not sweep task %s: %s", task_id, error, extra={"task": task_id})
-    for name in await sweep(machine.bridges, machine.site.netns_dir, set(kept.values())):
+    netns = {machine.site.netns(task_id).name for task_id in kept}
+    for name in await sweep(machine.bridges, machine.site.netns_dir, netns):
         log.info("swept %s", name)
     await asyncio.to_thread(_remove_directories, machine.site.tasks_dir, kept)
 
@@ -389,12 +400,15 @@ async def _sweep(machine: _Machine, kept: Mapping[str, str]) -> None:
 def _remove_directories(tasks_dir: Path, kept: Collection[str]) -> None:
     for directory in tasks_dir.glob("*"):
         if directory.name not in kept:
-            shutil.rmtree(directory, ignore_errors=True)
+            try:
+                remove_tree(directory)
+            except OSError as error:
+                log.warning("could not sweep the files of task %s: %s", directory.name, error)
 
 
 async def _prune_logs(settings: AgentSettings, site: Site, supervisor: Supervisor) -> None:
     while True:
-        keep = {run.plan.id for run in supervisor.runs()}
+        keep = _find_tasks(supervisor)
         for task_id in await prune_logs(site.logs_dir, settings.log_retention_s, keep):
             log.info("removed the old logs of task %s", task_id, extra={"task": task_id})
         await asyncio.sleep(JANITOR_PERIOD_S)

@@ -1,6 +1,5 @@
 """State that settings put elsewhere than below /var/lib, where systemd/install removes it."""
 
-import shutil
 from pathlib import Path
 from typing import Final
 
@@ -9,6 +8,7 @@ from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.findings import FILE as FINDINGS_FILE
 from fargate_agent.installation.leftovers import Say
 from fargate_agent.settings import AgentSettings
+from fargate_agent.trees import remove_tree
 
 AGENT_STATE_DIR: Final[Path] = AgentSettings.model_fields["state_dir"].default
 CONTROL_PLANE_STATE_DIR: Final[Path] = ControlPlaneSettings.model_fields["state_dir"].default
@@ -31,8 +31,25 @@ def remove_agent_state(settings: AgentSettings, say: Say) -> None:
     elif not _is_marked(directory):
         say(f"state of the agent stays in {directory}: it does not look like an agent's")
     else:
-        shutil.rmtree(directory, ignore_errors=True)
-        say(f"{directory} stays" if directory.exists() else f"removed {directory}")
+        try:
+            _remove(directory)
+            say(f"removed {directory}")
+        except OSError as error:
+            say(f"{directory} stays: {error}")
+
+
+def _remove(directory: Path) -> None:
+    """Remove a state directory; one that is a mount point is emptied.
+
+    Raises:
+        OSError: it stays, or something in it does.
+    """
+    for path in directory.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            remove_tree(path)
+        else:
+            path.unlink()
+    directory.rmdir()
 
 
 def _is_marked(directory: Path) -> bool:

@@ -13,8 +13,8 @@ import gzip
 import heapq
 import io
 import json
+import logging
 import os
-import shutil
 import time
 import zlib
 from collections import deque
@@ -28,6 +28,9 @@ from typing import Final
 
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.parallel import first_of
+from fargate_agent.trees import remove_tree
+
+log = logging.getLogger(__name__)
 
 BATCH_LINES: Final = 1000
 """Read at once in a thread; bounds the memory that a slow reader costs."""
@@ -312,7 +315,10 @@ def _prune(logs_dir: Path, retention_s: int, keep: frozenset[str]) -> list[str]:
     for directory in logs_dir.iterdir() if logs_dir.is_dir() else ():
         if directory.name in keep or not directory.is_dir():
             continue
-        if max(path.stat().st_mtime for path in (directory, *directory.iterdir())) <= limit:
-            shutil.rmtree(directory)
-            removed.append(directory.name)
+        try:
+            if max(path.lstat().st_mtime for path in (directory, *directory.iterdir())) <= limit:
+                remove_tree(directory)
+                removed.append(directory.name)
+        except OSError as error:
+            log.warning("could not remove the old logs of task %s: %s", directory.name, error)
     return removed

@@ -85,7 +85,7 @@ def plan_task(message: TaskMessage, site: Site) -> TaskPlan:
         zone=message.zone,
         vpc_id=message.vpc_id,
         ephemeral_storage_gib=message.ephemeral_storage_gib,
-        netns=site.netns_dir / f"fargate-{arn.task_id}",
+        netns=site.netns(arn.task_id),
         directory=directory,
         logs_dir=site.logs_dir / arn.task_id,
         cgroup=f"/ecs/{arn.task_id}",

@@ -47,6 +47,10 @@ class Site:
     """What ids that containers must not guess are made from. An agent that starts anew has another
     one: what they stand for is kept in memory only."""
 
+    def netns(self, task_id: str) -> Path:
+        """Return where the network namespace of a task is mounted."""
+        return self.netns_dir / f"fargate-{task_id}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleKeys:

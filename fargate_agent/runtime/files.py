@@ -4,7 +4,6 @@ All functions block.
 """
 
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -12,6 +11,7 @@ from typing import Final
 from fargate_agent.files import replace_file
 from fargate_agent.plan import FirelensPlan, TaskPlan
 from fargate_agent.runtime.spec import ETC_DIRECTORY, ETC_FILES
+from fargate_agent.trees import remove_tree
 
 VOLUME_MODE: Final = 0o755
 """Source: ECS developer guide, bind mounts on Fargate: owned by root, 0755."""
@@ -41,11 +41,7 @@ def remove_files(task: TaskPlan) -> None:
     Raises:
         OSError: something can't be removed.
     """
-    try:
-        shutil.rmtree(task.directory)
-    except FileNotFoundError:
-        if task.directory.exists():
-            raise
+    remove_tree(task.directory)
 
 
 def _make_router_files(firelens: FirelensPlan) -> None:

@@ -6,28 +6,32 @@ whose containers still run from one that a reboot has killed.
 """
 
 import asyncio
-import logging
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fargate_agent.files import replace_file, sync
 from fargate_agent.task.status import TaskFacts
+from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import TaskMessage
-
-log = logging.getLogger(__name__)
 
 BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every boot. Source: proc(5)."""
+
+
+VERSION: Final = 1
+"""Of what a record means. It grows when an older agent would misread a newer record; records that
+have none are of the first version."""
 
 
 @dataclass(slots=True, kw_only=True)
 class TaskRecord:
     """What is written of one task."""
 
+    version: int = VERSION
     message: TaskMessage
     boot_id: str
     facts: TaskFacts = field(default_factory=TaskFacts)
@@ -36,6 +40,21 @@ class TaskRecord:
 
 
 _RECORD: Final = TypeAdapter(TaskRecord)
+
+
+class _Envelope(BaseModel):
+    """The part of a record that every version has."""
+
+    version: int = VERSION
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredTasks:
+    """All that a directory of records holds, by task id."""
+
+    records: dict[str, TaskRecord]
+    unreadable: dict[str, str]
+    """Why each of the others can't be read. Their tasks may run."""
 
 
 class TaskStore:
@@ -56,9 +75,14 @@ class TaskStore:
         """Forget the task."""
         await asyncio.to_thread(self._path(task_id).unlink, missing_ok=True)
 
-    async def read_all(self) -> dict[str, TaskRecord]:
-        """Read every record, by task id. One that can't be read is put aside and logged."""
+    async def read_all(self) -> StoredTasks:
+        """Read every record. One that can't be read stays as it is."""
         return await asyncio.to_thread(self._read_all)
+
+    async def put_aside(self, task_id: str) -> Path:
+        """Keep a record from being read again; return where it is."""
+        aside = self._path(task_id).with_suffix(".unreadable")
+        return await asyncio.to_thread(self._path(task_id).replace, aside)
 
     def _path(self, task_id: str) -> Path:
         return self._directory / f"{task_id}.json"
@@ -72,21 +96,28 @@ class TaskStore:
             with suppress(FileNotFoundError):  # the task has ended already, and everybody knows
                 sync(path)
 
-    def _read_all(self) -> dict[str, TaskRecord]:
+    def _read_all(self) -> StoredTasks:
         records: dict[str, TaskRecord] = {}
+        unreadable: dict[str, str] = {}
         for path in sorted(self._directory.glob("*.json")):
             try:
-                records[path.stem] = _RECORD.validate_json(path.read_bytes())
-            except ValidationError as error:
-                aside = path.with_suffix(".unreadable")
-                path.replace(aside)
-                log.error(
-                    "record %s can't be read and was put aside as %s: %d faults",
-                    path,
-                    aside.name,
-                    error.error_count(),
-                )
-        return records
+                records[path.stem] = _parse(path.read_bytes())
+            except (OSError, ValueError) as error:
+                why = render_faults(error) if isinstance(error, ValidationError) else str(error)
+                unreadable[path.stem] = f"{path}: {why}"
+        return StoredTasks(records=records, unreadable=unreadable)
+
+
+def _parse(text: bytes) -> TaskRecord:
+    """Read a record.
+
+    Raises:
+        ValueError: it isn't one, or one of a newer agent.
+    """
+    version = _Envelope.model_validate_json(text).version
+    if version > VERSION:
+        raise ValueError(f"it has version {version}, this agent knows versions up to {VERSION}")
+    return _RECORD.validate_json(text)
 
 
 def read_boot_id() -> str:

@@ -59,11 +59,17 @@ class Supervisor:
         self._send = send
         self._entries: dict[str, _Entry] = {}
         self._over: deque[str] = deque(maxlen=MAX_OVER)
+        self.unreadable: dict[str, str] = {}
+        """Tasks that were left running, by id, and why their records can't be read. Nobody watches
+        them. A message about one takes it over."""
         self._jobs: asyncio.TaskGroup | None = None
 
     async def adopt(self) -> None:
         """Take over the tasks that a predecessor left. Call it once, before anything else."""
-        for task_id, record in (await self._store.read_all()).items():
+        stored = await self._store.read_all()
+        for task_id, why in stored.unreadable.items():
+            await self._keep_or_put_aside(task_id, why)
+        for task_id, record in stored.records.items():
             log.info(
                 "task %s is adopted; it was %s",
                 task_id,
@@ -76,6 +82,20 @@ class Supervisor:
                 record.facts.status = TaskStatus.STOPPING
                 record.facts.reason = record.stop_reason or f"InternalError: {REBOOTED}"
             self._entries[task_id] = self._plan(record)
+
+    async def _keep_or_put_aside(self, task_id: str, why: str) -> None:
+        """A task has a network namespace from its first step to its last, unless a reboot came."""
+        if await asyncio.to_thread(self._site.netns(task_id).is_mount):
+            self.unreadable[task_id] = why
+            return
+        aside = await self._store.put_aside(task_id)
+        log.error(
+            "nothing runs of task %s, and its record can't be read; it was put aside as %s: %s",
+            task_id,
+            aside.name,
+            why,
+            extra={"task": task_id},
+        )
 
     async def serve(self) -> None:
         """Run the tasks, until cancelled; cancelled, it leaves them running for a successor."""
@@ -101,6 +121,7 @@ class Supervisor:
                 record.facts.status = TaskStatus.STOPPING
                 record.stop_reason = record.facts.reason = STOPPED_BY_USER
             entry = self._entries[task_id] = self._plan(record)
+            self.unreadable.pop(task_id, None)
             async with entry.writing:
                 await self._store.write(task_id, record)
             await self._begin(entry)
@@ -150,8 +171,8 @@ class Supervisor:
         return [entry.run for entry in self._entries.values() if entry.run is not None]
 
     def knows(self, task_id: str) -> bool:
-        """Whether this agent answers for the task."""
-        return task_id in self._entries
+        """Whether this agent answers for the task, be it unable to read its record."""
+        return task_id in self._entries or task_id in self.unreadable
 
     def running_arns(self) -> dict[str, str]:
         """Return the cluster ARN of every task that is not asked to end, by task ARN."""

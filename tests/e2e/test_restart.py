@@ -150,3 +150,24 @@ async def test_agent_waits_for_a_containerd_that_is_not_there_and_goes_on_when_i
 
     assert task["containers"][0]["exitCode"] == 3
     assert stack.leftovers(arn) == []
+
+
+async def test_task_whose_record_can_not_be_read_runs_on_until_it_is_stopped(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(tool("main", "exec sleep 1000"))
+    await stack.wait_for(arn, "RUNNING")
+    pid = process_of(stack, arn)
+    record = stack.root / "agent/records" / f"{arn.rpartition('/')[2]}.json"
+
+    stack.agent.end(signal.SIGKILL)
+    record.write_text('{"version": 1')
+    stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("connected to"), "the next agent", DEADLINE_S)
+    assert stack.agent.wrote(f"can't be read: {record}")
+    assert process_of(stack, arn) == pid
+    assert stack.describe(arn)["lastStatus"] == "RUNNING"
+
+    stack.stop(arn)
+    await stack.wait_for(arn, "STOPPED")
+    assert stack.leftovers(arn) == []

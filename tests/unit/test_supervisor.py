@@ -1,4 +1,5 @@
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -68,13 +69,21 @@ class Desk:
             await asyncio.wait([job])
 
 
+@pytest.fixture
+def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the network namespace of the task is mounted."""
+    netns = site(tmp_path).netns(TASK_ID)
+    monkeypatch.setattr(Path, "is_mount", lambda path: path == netns)
+    return tmp_path
+
+
 async def test_task_is_on_disk_when_apply_returns(tmp_path: Path) -> None:
     desk = Desk(tmp_path, fake_drivers())
 
     async with desk.serving() as supervisor:
         await supervisor.apply(task_message())
 
-        assert set(await desk.store.read_all()) == {TASK_ID}
+        assert set((await desk.store.read_all()).records) == {TASK_ID}
 
 
 async def test_every_change_is_in_the_record_before_it_is_sent(tmp_path: Path) -> None:
@@ -149,11 +158,11 @@ async def test_task_that_cannot_be_planned_is_reported_and_kept_until_acknowledg
         change = await desk.wait_for(TaskStatus.STOPPED)
         assert change.reason is not None
         assert "not supported here: container 'web': secrets" in change.reason
-        assert set(await desk.store.read_all()) == {TASK_ID}
+        assert set((await desk.store.read_all()).records) == {TASK_ID}
 
         await supervisor.note_acknowledged(change)
 
-        assert await desk.store.read_all() == {}
+        assert (await desk.store.read_all()).records == {}
 
 
 async def test_message_that_comes_after_the_task_is_over_starts_it_no_more(tmp_path: Path) -> None:
@@ -167,7 +176,7 @@ async def test_message_that_comes_after_the_task_is_over_starts_it_no_more(tmp_p
         await supervisor.sync(TASK_ARN)
 
         assert not supervisor.knows(TASK_ID)
-        assert await desk.store.read_all() == {}
+        assert (await desk.store.read_all()).records == {}
     assert desk.drivers.diary.calls == []
 
 
@@ -220,19 +229,80 @@ async def test_task_of_an_earlier_boot_is_reported_stopped(tmp_path: Path) -> No
     assert "release netns" in drivers.diary.calls
 
 
-async def test_record_that_cannot_be_read_is_put_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+UNREADABLE = [
+    pytest.param('{"message": ', "Invalid JSON", id="cut-off"),
+    pytest.param("", "Invalid JSON", id="empty"),
+    pytest.param('{"version": 1}', "message: Field required", id="lacks-something"),
+    pytest.param(
+        '{"version": 2, "message": {}}',
+        "it has version 2, this agent knows versions up to 1",
+        id="of-a-newer-agent",
+    ),
+]
+
+
+def write_record(root: Path, text: str) -> Path:
+    record = root / "records" / f"{TASK_ID}.json"
+    record.parent.mkdir()
+    record.write_text(text)
+    return record
+
+
+@pytest.mark.parametrize(("text", "why"), UNREADABLE)
+async def test_record_that_cannot_be_read_of_a_task_that_does_not_run_is_put_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, why: str
 ) -> None:
-    records = tmp_path / "records"
-    records.mkdir()
-    (records / f"{TASK_ID}.json").write_text('{"message": ')
+    record = write_record(tmp_path, text)
     desk = Desk(tmp_path, fake_drivers())
 
     async with desk.serving() as supervisor:
         assert not supervisor.knows(TASK_ID)
 
-    assert (records / f"{TASK_ID}.unreadable").exists()
-    assert "can't be read" in caplog.text
+    assert record.with_suffix(".unreadable").read_text() == text
+    assert f"{record}: " in caplog.text
+    assert why in caplog.text
+
+
+@pytest.mark.parametrize(("text", "why"), UNREADABLE)
+async def test_task_that_runs_is_kept_though_its_record_cannot_be_read(
+    running: Path, text: str, why: str
+) -> None:
+    record = write_record(running, text)
+    desk = Desk(running, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        assert supervisor.knows(TASK_ID)
+        assert why in supervisor.unreadable[TASK_ID]
+
+    assert record.read_text() == text
+    assert desk.drivers.diary.calls == []
+    assert desk.changes == []
+
+
+async def test_task_whose_record_cannot_be_read_can_be_stopped(running: Path) -> None:
+    write_record(running, "")
+    desk = Desk(running, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message(desiredStatus="STOPPED"))
+        change = await desk.wait_for(TaskStatus.STOPPED)
+        await supervisor.note_acknowledged(change)
+
+        assert not supervisor.knows(TASK_ID)
+
+    assert "stop web" in desk.drivers.diary.calls
+    assert list((running / "records").iterdir()) == []
+
+
+async def test_record_without_a_version_is_of_the_first(tmp_path: Path) -> None:
+    store = TaskStore(tmp_path / "records")
+    await store.write(TASK_ID, TaskRecord(message=task_message(), boot_id="boot-1"))
+    path = tmp_path / "records" / f"{TASK_ID}.json"
+    record = json.loads(path.read_text())
+    assert record.pop("version") == 1
+    path.write_text(json.dumps(record))
+
+    assert (await store.read_all()).records[TASK_ID].version == 1
 
 
 async def test_drain_ends_every_task_and_names_them(tmp_path: Path) -> None:
