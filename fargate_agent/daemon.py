@@ -298,6 +298,7 @@ def _build_machine(
             runc_root=settings.runc_root,
             create_timeout_s=settings.container_create_timeout_s,
             start_timeout_s=settings.container_start_timeout_s,
+            pids_limit=settings.container_pids_limit,
             logger_user=user,
         ),
         cgroups,

@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 OLDEST_CONTAINERD: Final = (1, 6)
 """Major and minor version; the agent is tested with nothing older."""
 
+CLOSED: Final = ("tasks", "logs", "records", "spool")
+"""Directories in the state directory. Below `tasks` lie volumes, on which a container may have put
+set-uid programs; below the others, what tasks have said and been told."""
+
 
 class AgentError(Exception):
     """The agent can't do its work here, and the operator has to change something."""
@@ -87,14 +91,16 @@ def find_obstacles(settings: AgentSettings) -> Iterator[tuple[str, str]]:
 
 @contextmanager
 def hold_state_dir(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory for this process alone.
+    """Hold the state directory for this process alone; nobody but its owner gets into it.
 
     Raises:
         AgentError: another agent works there.
         NotNowError: it can't be made.
     """
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for directory in (state_dir, *(state_dir / name for name in CLOSED)):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            directory.chmod(0o700)  # whatever the umask, or an older agent, has made of it
         descriptor = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise NotNowError(f"state directory {state_dir}: {error.strerror}") from error

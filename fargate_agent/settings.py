@@ -131,6 +131,9 @@ class AgentSettings(FileSettings):
     container_start_timeout_s: Seconds = 180
     """How long the start of a container may take.
     Source: amazon-ecs-agent README, `ECS_CONTAINER_START_TIMEOUT`."""
+    container_pids_limit: Annotated[int, Field(ge=1, le=4_194_304)] = 4096
+    """Most processes and threads of one container; a task has as many for each of its containers.
+    Source: Linux, include/linux/threads.h, `PID_MAX_LIMIT`."""
     log_driver_mode: Literal["blocking", "non-blocking"] = "non-blocking"
     """What a log driver does that doesn't keep up, unless its option `mode` says it:
     `non-blocking` drops lines and counts them, `blocking` makes the container wait.

@@ -92,12 +92,17 @@ class LocalCopy:
 
 
 class LogFile:
-    """The files, as bytes."""
+    """The files, as bytes.
+
+    Their directory is opened once: a logger that becomes another user may not pass those that lead
+    to it.
+    """
 
     def __init__(
         self, path: str, max_bytes: int, max_files: int, compressor: "Compressor | None" = None
     ) -> None:
         self.path = path
+        self.directory = -1
         self.max_bytes = max_bytes
         self.max_files = max_files
         self.compressor = compressor
@@ -108,10 +113,21 @@ class LogFile:
 
     def open(self) -> None:
         """Open the file, and make the directories that lead to it."""
-        make_directory(self.path.rpartition("/")[0])
+        if self.directory < 0 or not posix.fstat(self.directory).st_nlink:  # it was removed
+            self.open_directory()
+        name = self.path.rpartition("/")[2]
         flags = posix.O_WRONLY | posix.O_APPEND | posix.O_CREAT | posix.O_CLOEXEC | posix.O_NOFOLLOW
-        self.fd = posix.open(self.path, flags, 0o640)
+        self.fd = posix.open(name, flags, 0o640, dir_fd=self.directory)
         self.size = posix.fstat(self.fd).st_size
+
+    def open_directory(self) -> None:
+        """Open the directory, and make it if it isn't there."""
+        path = self.path.rpartition("/")[0]
+        make_directory(path)
+        opened = posix.open(path or "/", posix.O_PATH | posix.O_DIRECTORY | posix.O_CLOEXEC)
+        if self.directory >= 0:
+            posix.close(self.directory)
+        self.directory = opened
 
     def write(self, records: bytes) -> None:
         """Write records. Those that the disk doesn't take are counted, and reported when it does.
@@ -170,7 +186,7 @@ class LogFile:
             for number in range(self.max_files - 1, 0, -1):
                 self.move(number)
             if self.max_files == 1:
-                posix.unlink(self.path)
+                posix.unlink(self.path.rpartition("/")[2], dir_fd=self.directory)
         except PermissionError:
             posix.ftruncate(self.fd, 0)
             self.size = 0
@@ -183,19 +199,20 @@ class LogFile:
 
     def move(self, number: int) -> None:
         """Give this number to the file that is one newer, be it compressed or not."""
-        older = f"{self.path}.{number}"
-        newer = f"{self.path}.{number - 1}" if number > 1 else self.path
+        name, directory = self.path.rpartition("/")[2], self.directory
+        older = f"{name}.{number}"
+        newer = f"{name}.{number - 1}" if number > 1 else name
         for end, other in (("", COMPRESSED), (COMPRESSED, "")):
-            if exists(newer + end):
-                if exists(older + other):
-                    posix.unlink(older + other)
-                posix.rename(newer + end, older + end)
+            if exists(newer + end, directory):
+                if exists(older + other, directory):
+                    posix.unlink(older + other, dir_fd=directory)
+                posix.rename(newer + end, older + end, src_dir_fd=directory, dst_dir_fd=directory)
 
 
-def exists(path: str) -> bool:
-    """Whether there is such a file."""
+def exists(name: str, directory: int) -> bool:
+    """Whether there is such a file in an open directory."""
     try:
-        posix.stat(path)
+        posix.stat(name, dir_fd=directory)
     except FileNotFoundError:
         return False
     return True

@@ -83,10 +83,10 @@ class Layout:
                 f" {SOCKET_PATH_BYTES} bytes"
             )
         self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
-        for path in (self.agent_socket.parent, self.logs, self.containerd, self.control_plane):
+        run = self.agent_socket.parent
+        for path in (run, self.logs, self.containerd, self.control_plane, self.agent):
             path.mkdir(mode=0o700, exist_ok=True)
-        for path in (self.agent, self.netns):
-            path.mkdir(mode=0o755, exist_ok=True)
+        self.netns.mkdir(mode=0o755, exist_ok=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

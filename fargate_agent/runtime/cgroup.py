@@ -69,10 +69,10 @@ class Cgroups:
     def render_path(self, path: str) -> str:
         return path
 
-    def ensure(self, path: str, *, memory_mib: int | None) -> None:
+    def ensure(self, path: str, *, memory_mib: int | None, pids_max: int) -> None:
         """Make a task's group in every tree, so that nobody takes its parents away.
 
-        Its memory is bounded from now on.
+        Its memory and the number of its processes are bounded from now on.
 
         Raises:
             OSError: the kernel refused.
@@ -82,6 +82,8 @@ class Cgroups:
                 self._make(tree, path)
         if memory_mib is not None:
             self._bound_memory(path, memory_mib << 20)
+        if "pids" in self.controllers:
+            (self._directory("pids", path) / "pids.max").write_text(str(pids_max))
 
     def ensure_container(
         self, path: str, *, cpu_shares: int, memory_reservation_mib: int | None

@@ -41,8 +41,8 @@ class CgroupDriver(Protocol):
         """Return the `cgroupsPath` of a container for runC."""
         ...
 
-    def ensure(self, path: str, *, memory_mib: int | None) -> None:
-        """Make a task's group; its memory is bounded from now on."""
+    def ensure(self, path: str, *, memory_mib: int | None, pids_max: int) -> None:
+        """Make a task's group; its memory and its processes are bounded from now on."""
         ...
 
     def ensure_container(

@@ -25,7 +25,7 @@ def make_files(task: TaskPlan, texts: Mapping[str, str]) -> None:
     """
     etc = task.directory / ETC_DIRECTORY
     etc.mkdir(parents=True, exist_ok=True)
-    task.directory.chmod(0o711)
+    task.directory.chmod(0o700)
     for volume in task.volumes:
         volume.mkdir(parents=True, exist_ok=True)
         volume.chmod(VOLUME_MODE)

@@ -80,8 +80,8 @@ class HostLimits:
     """Names without `CAP_`."""
     limits_swap: bool
     """Whether the kernel can keep a container from swapping."""
-    limits_pids: bool = False
-    """Whether the kernel can count a container's processes."""
+    pids_limit: int | None = None
+    """Most processes and threads of a container; None where the kernel can't count them."""
 
     def fit_ulimits(self, container: ContainerPlan) -> tuple[UlimitPlan, ...]:
         """Return the container's limits and the default ones, cut to what is possible."""
@@ -115,6 +115,11 @@ class HostLimits:
                 f"containerd has no CAP_{name}",
                 f"containers that should have CAP_{name} go without it",
             )
+        if self.pids_limit is None:
+            yield (
+                "this machine has no cgroup controller 'pids'",
+                "the number of a task's processes is not limited",
+            )
 
     def _fit(self, ulimit: UlimitPlan) -> UlimitPlan:
         bound = self.rlimits.get(ulimit.name)
@@ -144,7 +149,7 @@ def plan_capabilities(container: ContainerPlan) -> frozenset[str]:
 
 
 def read_host_limits(
-    containerd_address: Path, *, limits_swap: bool, limits_pids: bool
+    containerd_address: Path, *, limits_swap: bool, pids_limit: int | None
 ) -> HostLimits:
     """Ask the kernel what containerd may do. Blocks.
 
@@ -161,7 +166,7 @@ def read_host_limits(
         rlimits={**bounds, "nofile": min(nr_open, bounds.get("nofile", nr_open))},
         capabilities=capabilities,
         limits_swap=limits_swap,
-        limits_pids=limits_pids,
+        pids_limit=pids_limit,
     )
 
 

@@ -73,6 +73,10 @@ READY_PATIENCE_S: Final = 2.0
 CGROUP_REMOVE_DEADLINE_S: Final = 10.0
 """The last process of a group leaves it some milliseconds after its exit was told."""
 
+PIDS_BESIDE: Final = 128
+"""Processes and threads beside each container that count for its task: the shim, the logger, and
+runC, which have about 15 each. A container that has used up its own leaves them theirs."""
+
 _MADE: Final = frozenset({ProcessStatus.CREATED, ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 _STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 
@@ -92,6 +96,8 @@ class RuncSettings:
     """Where runC keeps its state; None is containerd's default."""
     create_timeout_s: float
     start_timeout_s: float
+    pids_limit: int
+    """Most processes and threads of one container."""
     logger_user: LoggerUser | None = None
     """Whom loggers run as; None is root."""
 
@@ -311,11 +317,12 @@ class RuncRuntime(Runtime):
         mounts: tuple[Mount, ...],
         cgroups: CgroupDriver,
     ) -> bytes:
+        controllers = self._cgroups.cgroups.controllers
         host = await asyncio.to_thread(
             read_host_limits,
             self._containerd.address,
             limits_swap=cgroups.limits_swap(task.cgroup),
-            limits_pids="pids" in self._cgroups.cgroups.controllers,
+            pids_limit=self._settings.pids_limit if "pids" in controllers else None,
         )
         for what, effect in host.shortfalls(container):
             self._note(what, effect)
@@ -374,7 +381,10 @@ class RuncRuntime(Runtime):
         await self._containerd.snapshots(self._settings.snapshotter).remove(container_id)
 
     def _ensure_task_cgroup(self, task: TaskPlan) -> None:
-        self._cgroups.of(task.cgroup).ensure(task.cgroup, memory_mib=task.memory_mib)
+        pids_max = len(task.containers) * (self._settings.pids_limit + PIDS_BESIDE)
+        self._cgroups.of(task.cgroup).ensure(
+            task.cgroup, memory_mib=task.memory_mib, pids_max=pids_max
+        )
 
     def _ensure_cgroup(self, container: ContainerPlan) -> CgroupDriver:
         driver = self._cgroups.of(container.cgroup)

@@ -74,8 +74,8 @@ class Slices:
         """Source: runc, docs/systemd.md: `slice:prefix:name`."""
         return f"{render_slice(path)}:{_SCOPE_PREFIX}:{path.rpartition('/')[2]}"
 
-    def ensure(self, path: str, *, memory_mib: int | None) -> None:
-        limits = (
+    def ensure(self, path: str, *, memory_mib: int | None, pids_max: int) -> None:
+        memory = (
             [("MemoryMax", ("t", memory_mib << 20)), ("MemorySwapMax", ("t", 0))]
             if memory_mib is not None
             else []
@@ -83,7 +83,12 @@ class Slices:
         with self.connect(CALL_DEADLINE_S) as systemd:
             systemd.start_slice(
                 render_slice(path),
-                [("Description", ("s", f"ECS task {path}")), *_COUNTED, *limits],
+                [
+                    ("Description", ("s", f"ECS task {path}")),
+                    *_COUNTED,
+                    *memory,
+                    ("TasksMax", ("t", pids_max)),
+                ],
             )
 
     def ensure_container(

@@ -74,7 +74,6 @@ _DEVICE_RULES: Final = (
 Source: Linux, Documentation/admin-guide/devices.txt."""
 
 _MIB: Final = 1 << 20
-_NO_PIDS_LIMIT: Final = -1
 
 _TMPFS_DEFAULTS: Final = ("noexec", "nosuid", "nodev")
 _OPPOSITES: Final[Mapping[str, str]] = {
@@ -188,8 +187,7 @@ def _render_resources(container: ContainerPlan, host: HostLimits) -> JsonObject:
         "devices": list(_DEVICE_RULES),
         "cpu": {"shares": container.cpu_shares},
         "memory": memory,
-        # said, because systemd has a default of its own for scopes
-        **({"pids": {"limit": _NO_PIDS_LIMIT}} if host.limits_pids else {}),
+        **({"pids": {"limit": host.pids_limit}} if host.pids_limit else {}),
     }
 
 
@@ -220,16 +218,16 @@ def _own_mounts(task: TaskPlan, container: ContainerPlan) -> list[JsonObject]:
         for name in ETC_FILES
     )
     mounts = [
-        *(_bind(mount) for mount in etc),
-        *(_bind(mount) for mount in container.mounts),
+        *(_bind(mount) for mount in (*etc, *container.mounts)),
         *(_tmpfs(tmpfs) for tmpfs in container.tmpfs),
     ]
     return sorted(mounts, key=lambda mount: str(mount["destination"]).strip("/").count("/"))
 
 
 def _bind(mount: MountPlan) -> JsonObject:
-    access = "ro" if mount.read_only else "rw"
-    return _mount(mount.destination, "bind", str(mount.source), ["rbind", "rprivate", access])
+    """A device that a container makes on a volume is of no use, be it in another container."""
+    options = ["rbind", "rprivate", "nodev", "ro" if mount.read_only else "rw"]
+    return _mount(mount.destination, "bind", str(mount.source), options)
 
 
 def _tmpfs(tmpfs: TmpfsPlan) -> JsonObject:

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from os.path import ismount
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import TaskError
@@ -85,7 +86,7 @@ class Supervisor:
 
     async def _keep_or_put_aside(self, task_id: str, why: str) -> None:
         """A task has a network namespace from its first step to its last, unless a reboot came."""
-        if await asyncio.to_thread(self._site.netns(task_id).is_mount):
+        if await asyncio.to_thread(ismount, self._site.netns(task_id)):
             self.unreadable[task_id] = why
             return
         aside = await self._store.put_aside(task_id)

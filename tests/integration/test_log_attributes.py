@@ -18,7 +18,7 @@ from tests.fixtures.loggers import LOGGER
 from tests.fixtures.machine import read_command_lines, wait_for
 from tests.fixtures.runtime import Bench
 from tests.fixtures.sinks import datagram_sink, stream_sink
-from tests.integration.test_runtime_loggers import NOBODY, open_parents
+from tests.integration.test_runtime_loggers import NOBODY, close_parents
 
 pytestmark = pytest.mark.root
 
@@ -70,7 +70,7 @@ async def test_chosen_variables_go_along_and_no_value_stands_on_a_command_line(
 ) -> None:
     shown, hidden = uuid.uuid4().hex, uuid.uuid4().hex
     settings = AgentSettings.model_validate({"shim_loggers_dir": LOGGER.parent})
-    open_parents(bench.directory)
+    close_parents(bench.directory)
     with destination(bench, dict(make_log_drivers(settings, user, lambda: ()))) as place:
         driver, address, read = place
         name = destination.__name__.replace("_", "-")

@@ -84,7 +84,28 @@ async def test_a_container_has_its_share_and_limit(bench: Bench) -> None:
     container = task.containers[0].cgroup
     assert read_limits(container, "cpu.shares", "cpu.weight") <= {"512", "20", "59"}
     assert read_limits(container, "memory.limit_in_bytes", "memory.max") == {str(100 << 20)}
-    assert read_limits(container, "pids.max") == {"max"}
+    assert read_limits(container, "pids.max") == {"512"}
+    assert read_limits(task.cgroup, "pids.max") == {"640"}
+
+
+async def test_container_that_makes_processes_without_end_leaves_its_task_some(
+    bench: Bench,
+) -> None:
+    forks = "(while :; do sleep 60 & done) & exec sleep 60"
+    task = bench.plan(
+        {"command": ["sh", "-c", forks], "stopTimeout": 1}, {"name": "other", "command": ["true"]}
+    )
+
+    first, second = task.containers
+    await bench.runtime.prepare(task)
+    for container in task.containers:
+        await bench.runtime.create(task, container, bench.image(), bench.log_uri(container))
+    await bench.runtime.start(task, first)
+    wait_for(lambda: read_limits(first.cgroup, "pids.current") == {"512"}, "all processes", 20)
+    await bench.runtime.start(task, second)
+
+    assert (await bench.runtime.wait(second)).code == 0
+    assert await bench.runtime.stop(first)
 
 
 async def test_files_are_limited_as_on_fargate_or_as_the_host_permits(bench: Bench) -> None:
@@ -175,7 +196,7 @@ async def test_a_task_without_limits_of_its_containers_has_its_own_in_the_usage(
     usage = (await bench.runtime.usage(task.containers))[container.id]
 
     assert usage.memory_limit_bytes == 0
-    assert usage.pids_limit == 0
+    assert usage.pids_limit == 512
     assert usage.memory_stats.keys() & {"inactive_file", "total_inactive_file"}
     assert not usage.memory_stats.keys() & {"usage", "usage_limit"}
 

@@ -188,7 +188,7 @@ async def test_container_does_not_start_when_its_logger_cannot_work(
 ) -> None:
     task = plan_fluentd(bench, "127.0.0.1:9", command=["sh", "-c", "echo started"])
     (container,) = task.containers
-    open_parents(bench.directory)
+    close_parents(bench.directory)
     await bench.runtime.prepare(task)
     make_directories(task, user)
     uri = real_drivers(user)["fluentd"].uri(task, container)
@@ -244,7 +244,7 @@ async def test_logger_without_rights_writes_and_rotates_its_copy(
         }
     )
     (container,) = task.containers
-    open_parents(bench.directory)
+    close_parents(bench.directory)
     await bench.runtime.prepare(task)
     make_directories(task, NOBODY)
     uri = real_drivers(NOBODY, log_max_size="4k")["fluentd"].uri(task, container)
@@ -315,8 +315,6 @@ def listener(bench: Bench) -> Iterator[socket.socket]:
         yield made
 
 
-def open_parents(directory: Path) -> None:
-    """Let others than root reach a directory of the test."""
-    for parent in (directory, *directory.parents):
-        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | 0o011)
+def close_parents(directory: Path) -> None:
+    """Let nobody but root reach what is below a directory of the test, as in a state directory."""
+    directory.chmod(0o700)

@@ -74,7 +74,7 @@ def test_v2_limits_are_written_and_controllers_handed_down(
     group.mkdir()
     (group / "memory.swap.max").touch()
 
-    unified.ensure(TASK, memory_mib=512)
+    unified.ensure(TASK, memory_mib=512, pids_max=4224)
     unified.bound_cpu(TASK, 256)
 
     assert (tmp_path / "cgroup.subtree_control").read_text() == "+cpu +memory +pids"
@@ -82,19 +82,32 @@ def test_v2_limits_are_written_and_controllers_handed_down(
     assert (group / "cpu.max").read_text() == "25000 100000"
     assert (group / "memory.max").read_text() == "536870912"
     assert (group / "memory.swap.max").read_text() == "0"
+    assert (group / "pids.max").read_text() == "4224"
 
 
 def test_v2_does_without_swap_limits_where_the_kernel_has_none(
     unified: Cgroups, tmp_path: Path
 ) -> None:
-    unified.ensure(TASK, memory_mib=512)
+    unified.ensure(TASK, memory_mib=512, pids_max=4224)
 
     assert not unified.limits_swap(TASK)
     assert not (tmp_path / TASK.lstrip("/") / "memory.swap.max").exists()
 
 
+def test_processes_are_not_bounded_where_the_kernel_can_not_count_them(tmp_path: Path) -> None:
+    (tmp_path / "ecs").mkdir()
+    for group in (tmp_path, tmp_path / "ecs"):
+        (group / "cgroup.controllers").write_text("cpu memory")
+
+    parse_cgroups(V2.format(tree=tmp_path), ("cpu", "memory")).ensure(
+        TASK, memory_mib=None, pids_max=4224
+    )
+
+    assert not (tmp_path / TASK.lstrip("/") / "pids.max").exists()
+
+
 def test_a_tiny_share_of_a_cpu_is_what_the_kernel_takes(unified: Cgroups, tmp_path: Path) -> None:
-    unified.ensure(TASK, memory_mib=None)
+    unified.ensure(TASK, memory_mib=None, pids_max=4224)
     unified.bound_cpu(TASK, 2)
 
     assert (tmp_path / TASK.lstrip("/") / "cpu.max").read_text() == "1000 100000"
@@ -111,7 +124,7 @@ def test_v2_oom_kills_are_counted(unified: Cgroups, tmp_path: Path) -> None:
 def test_v2_has_a_group_for_each_logger_beside_those_of_containers(
     unified: Cgroups, tmp_path: Path
 ) -> None:
-    unified.ensure(TASK, memory_mib=None)
+    unified.ensure(TASK, memory_mib=None, pids_max=4224)
 
     for container in ("one", "two"):
         with unified.hold_loggers(f"{TASK}/{container}") as group:

@@ -10,6 +10,7 @@ from fargate_agent.preconditions import (
     check_settings,
     find_key_file,
     find_logger_user,
+    hold_state_dir,
     read_for_start,
     require_containerd,
     require_snapshotter,
@@ -34,6 +35,23 @@ def test_older_containerd_is_refused_with_both_versions(version: str) -> None:
     assert str(error.value) == (
         f"containerd {version} at {ADDRESS} is too old: 1.6 or newer is needed"
     )
+
+
+@pytest.mark.parametrize("made", [pytest.param(True, id="older"), pytest.param(False, id="new")])
+def test_nobody_else_gets_into_the_state_directory(tmp_path: Path, made: bool) -> None:
+    state = tmp_path / "state"
+    names = ("logs", "records", "spool", "tasks")
+    if made:
+        for name in names:
+            (state / name).mkdir(parents=True)
+            (state / name).chmod(0o755)
+        state.chmod(0o755)
+
+    with hold_state_dir(state):
+        directories = [state, *(path for path in state.iterdir() if path.is_dir())]
+
+    assert sorted(path.name for path in directories) == [*names[:3], "state", names[3]]
+    assert {path.stat().st_mode & 0o777 for path in directories} == {0o700}
 
 
 def test_containerd_without_the_snapshotter_is_refused() -> None:

@@ -34,7 +34,10 @@ def container(tmp_path: Path) -> ContainerPlan:
 
 def host(**rlimits: int) -> HostLimits:
     return HostLimits(
-        rlimits=rlimits, capabilities=frozenset(DEFAULT_CAPABILITIES), limits_swap=True
+        rlimits=rlimits,
+        capabilities=frozenset(DEFAULT_CAPABILITIES),
+        limits_swap=True,
+        pids_limit=4096,
     )
 
 
@@ -125,6 +128,16 @@ def test_capabilities_that_the_host_lacks_are_not_asked_for(container: Container
     limits = HostLimits(rlimits={}, capabilities=frozenset({"CHOWN"}), limits_swap=False)
 
     assert limits.fit_capabilities(container) == ("CAP_CHOWN",)
+
+
+def test_a_host_that_can_not_count_processes_says_so(container: ContainerPlan) -> None:
+    assert list(host().shortfalls(container)) == []
+    assert list(replace(host(), pids_limit=None).shortfalls(container)) == [
+        (
+            "this machine has no cgroup controller 'pids'",
+            "the number of a task's processes is not limited",
+        )
+    ]
 
 
 def test_a_host_that_cannot_isolate_is_refused_with_what_it_lacks() -> None:

@@ -50,12 +50,13 @@ def test_shares_become_weights(shares: int, weight: int) -> None:
 def test_a_task_is_made_with_its_limits(slices: Slices, systemd: FakeSystemd) -> None:
     assert not slices.exists(TASK)
 
-    slices.ensure(TASK, memory_mib=512)
+    slices.ensure(TASK, memory_mib=512, pids_max=4224)
     slices.bound_cpu(TASK, 256)
 
     assert slices.exists(TASK)
     properties = systemd.properties[TASK_SLICE]
     assert (properties["MemoryMax"], properties["MemorySwapMax"]) == (512 << 20, 0)
+    assert properties["TasksMax"] == 4224
     assert (properties["CPUQuotaPerSecUSec"], properties["CPUQuotaPeriodUSec"]) == (
         250_000,
         100_000,
@@ -63,9 +64,9 @@ def test_a_task_is_made_with_its_limits(slices: Slices, systemd: FakeSystemd) ->
 
 
 def test_a_task_that_is_there_gets_its_limits_again(slices: Slices, systemd: FakeSystemd) -> None:
-    slices.ensure(TASK, memory_mib=256)
+    slices.ensure(TASK, memory_mib=256, pids_max=4224)
 
-    slices.ensure(TASK, memory_mib=512)
+    slices.ensure(TASK, memory_mib=512, pids_max=4224)
 
     assert systemd.properties[TASK_SLICE]["MemoryMax"] == 512 << 20
 
@@ -73,7 +74,7 @@ def test_a_task_that_is_there_gets_its_limits_again(slices: Slices, systemd: Fak
 def test_a_tiny_share_of_a_cpu_is_what_the_kernel_takes(
     slices: Slices, systemd: FakeSystemd
 ) -> None:
-    slices.ensure(TASK, memory_mib=None)
+    slices.ensure(TASK, memory_mib=None, pids_max=4224)
     slices.bound_cpu(TASK, 2)
 
     assert systemd.properties[TASK_SLICE]["CPUQuotaPerSecUSec"] == 10_000
@@ -92,7 +93,7 @@ def test_a_container_has_its_share_and_reservation_among_its_siblings(
 def test_a_logger_has_a_delegated_scope_beside_the_containers_slice(
     slices: Slices, systemd: FakeSystemd
 ) -> None:
-    slices.ensure(TASK, memory_mib=None)
+    slices.ensure(TASK, memory_mib=None, pids_max=4224)
     scope = f"ecs-{ID}-0000000042-logger.scope"
 
     with slices.hold_loggers(CONTAINER) as group:
@@ -110,7 +111,7 @@ def test_a_logger_has_a_delegated_scope_beside_the_containers_slice(
 def test_a_logger_is_there_as_long_as_its_scope_is_populated(
     slices: Slices, systemd: FakeSystemd
 ) -> None:
-    slices.ensure(TASK, memory_mib=None)
+    slices.ensure(TASK, memory_mib=None, pids_max=4224)
     assert not slices.has_loggers(CONTAINER)
     with slices.hold_loggers(CONTAINER) as group:
         events = systemd.tree / group.lstrip("/") / "cgroup.events"
@@ -122,7 +123,7 @@ def test_a_logger_is_there_as_long_as_its_scope_is_populated(
 
 
 def test_scope_of_a_predecessor_is_ended_first(slices: Slices, systemd: FakeSystemd) -> None:
-    slices.ensure(TASK, memory_mib=None)
+    slices.ensure(TASK, memory_mib=None, pids_max=4224)
     for _ in range(2):  # here the scope doesn't end with its last process
         with slices.hold_loggers(CONTAINER):
             pass
@@ -134,7 +135,7 @@ def test_scope_of_a_predecessor_is_ended_first(slices: Slices, systemd: FakeSyst
 def test_no_process_is_left_when_systemd_refuses_the_scope(
     slices: Slices, systemd: FakeSystemd
 ) -> None:
-    slices.ensure(TASK, memory_mib=None)
+    slices.ensure(TASK, memory_mib=None, pids_max=4224)
     systemd.job_result = "failed"
 
     with (
@@ -159,7 +160,7 @@ def test_oom_kills_are_read_from_the_containers_slice(slices: Slices, systemd: F
 def test_remove_ends_the_slice_and_forgets_what_failed_in_it(
     slices: Slices, systemd: FakeSystemd
 ) -> None:
-    slices.ensure(TASK, memory_mib=None)
+    slices.ensure(TASK, memory_mib=None, pids_max=4224)
     slices.ensure_container(CONTAINER, cpu_shares=2, memory_reservation_mib=None)
     systemd.states[f"ecs-{ID}-0000000042.scope"] = "failed"
     systemd.states["ecstasks-other.slice"] = "active"
@@ -177,7 +178,7 @@ def test_remove_of_what_is_gone_succeeds(slices: Slices) -> None:
 def test_remove_gives_up_on_a_process_that_does_not_end(
     slices: Slices, systemd: FakeSystemd
 ) -> None:
-    slices.ensure(TASK, memory_mib=None)
+    slices.ensure(TASK, memory_mib=None, pids_max=4224)
     for name, text in (("cgroup.events", "populated 1\n"), ("cgroup.kill", "")):
         (systemd.directory(TASK_SLICE) / name).write_text(text)
 
@@ -191,7 +192,7 @@ def test_a_refusal_is_told_in_systemds_words(slices: Slices, systemd: FakeSystem
     systemd.refused["StartTransientUnit"] = ("AccessDenied", "Permission denied")
 
     with pytest.raises(SystemdError, match="systemd: StartTransientUnit: Permission denied"):
-        slices.ensure(TASK, memory_mib=None)
+        slices.ensure(TASK, memory_mib=None, pids_max=4224)
 
 
 @pytest.mark.parametrize("place", ["/proc", "/"])
@@ -202,7 +203,7 @@ def test_a_refusal_says_that_systemd_has_no_room_for_units(
     systemd.refused["StartTransientUnit"] = ("NoSuchUnit", "Unit x.slice not found.")
 
     with pytest.raises(SystemdError) as error:
-        slices.ensure(TASK, memory_mib=None)
+        slices.ensure(TASK, memory_mib=None, pids_max=4224)
 
     cause = "no space left in /proc: " if place == "/proc" else ""  # which never has room
     assert str(error.value) == f"systemd: {cause}StartTransientUnit: Unit x.slice not found."
@@ -212,7 +213,7 @@ def test_a_job_that_fails_is_an_error(slices: Slices, systemd: FakeSystemd) -> N
     systemd.job_result = "failed"
 
     with pytest.raises(SystemdError, match=f"systemd: start of {TASK_SLICE}: failed"):
-        slices.ensure(TASK, memory_mib=None)
+        slices.ensure(TASK, memory_mib=None, pids_max=4224)
 
 
 @pytest.mark.parametrize("method", ["Hello", "Subscribe", "StartTransientUnit"])

@@ -178,7 +178,14 @@ def test_mounts_come_after_those_they_lie_in(task: TaskPlan, tmp_path: Path) -> 
 
     own = [m["destination"] for m in spec["mounts"] if m["destination"].startswith("/data")]
     assert own == ["/data", "/data/inner", "/data/inner/cache"]
-    assert mount_at(spec, "/data/inner")["options"] == ["rbind", "rprivate", "ro"]
+    assert mount_at(spec, "/data/inner")["options"] == ["rbind", "rprivate", "nodev", "ro"]
+
+
+def test_processes_are_limited_where_the_host_can_count_them(task: TaskPlan) -> None:
+    limited = spec_of(task, host=replace(HOST, pids_limit=4096))
+
+    assert limited["linux"]["resources"]["pids"] == {"limit": 4096}
+    assert "pids" not in spec_of(task)["linux"]["resources"]
 
 
 @pytest.mark.parametrize(

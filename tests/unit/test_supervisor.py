@@ -73,7 +73,7 @@ class Desk:
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the network namespace of the task is mounted."""
     netns = site(tmp_path).netns(TASK_ID)
-    monkeypatch.setattr(Path, "is_mount", lambda path: path == netns)
+    monkeypatch.setattr("fargate_agent.task.supervisor.ismount", lambda path: path == netns)
     return tmp_path
 
 
