@@ -10,11 +10,10 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -27,7 +26,6 @@ from fargate_agent.acs.session import ARN_FILE, Registration, Session
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.drivers import Drivers
-from fargate_agent.errors import TaskError
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
@@ -42,7 +40,6 @@ from fargate_agent.network.names import name_instance
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
-from fargate_agent.network.sweep import sweep
 from fargate_agent.network.veth import VethEni
 from fargate_agent.parallel import together, until
 from fargate_agent.plan import EniKind, Site
@@ -64,12 +61,12 @@ from fargate_agent.runtime.oom import watch_oom_kills
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_file import SettingsError
+from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import make_confidential
 from fargate_agent.tmds.server import TaskMetadata
-from fargate_agent.trees import remove_tree
 
 log = logging.getLogger(__name__)
 
@@ -207,7 +204,7 @@ async def _run_services(
         await supervisor.adopt()
         for task_id, why in supervisor.unreadable.items():
             machine.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
-        await _sweep(machine, _find_tasks(supervisor))
+        await sweep(machine.runtime, machine.bridges, machine.site, _find_tasks(supervisor))
         session = Session(
             http,
             control_plane,
@@ -382,29 +379,6 @@ def _describe_machine(settings: AgentSettings, log_drivers: Collection[str]) -> 
 def _find_tasks(supervisor: Supervisor) -> frozenset[str]:
     """Return the ids of all tasks that something may be left of."""
     return frozenset({run.plan.id for run in supervisor.runs()} | supervisor.unreadable.keys())
-
-
-async def _sweep(machine: _Machine, kept: frozenset[str]) -> None:
-    """Take back what a predecessor left of all but these tasks."""
-    for task_id in await machine.runtime.list_tasks() - kept:
-        try:
-            await machine.runtime.release_strays(task_id)
-            log.info("swept the containers of task %s", task_id, extra={"task": task_id})
-        except TaskError as error:
-            log.warning("could not sweep task %s: %s", task_id, error, extra={"task": task_id})
-    netns = {machine.site.netns(task_id).name for task_id in kept}
-    for name in await sweep(machine.bridges, machine.site.netns_dir, netns):
-        log.info("swept %s", name)
-    await asyncio.to_thread(_remove_directories, machine.site.tasks_dir, kept)
-
-
-def _remove_directories(tasks_dir: Path, kept: Collection[str]) -> None:
-    for directory in tasks_dir.glob("*"):
-        if directory.name not in kept:
-            try:
-                remove_tree(directory)
-            except OSError as error:
-                log.warning("could not sweep the files of task %s: %s", directory.name, error)
 
 
 async def _prune_logs(settings: AgentSettings, site: Site, supervisor: Supervisor) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
@@ -41,8 +42,15 @@ class ContainerRuns:
     """Starts, watches and stops the containers of one task, and notes the facts."""
 
     def __init__(
-        self, plan: TaskPlan, facts: TaskFacts, images: Mapping[str, Image], drivers: Drivers
+        self,
+        plan: TaskPlan,
+        facts: TaskFacts,
+        images: Mapping[str, Image],
+        drivers: Drivers,
+        save: Callable[[], Awaitable[None]],
     ) -> None:
+        """`save` writes the facts down for the next agent."""
+        self._save = save
         self._plan = plan
         self._facts = facts
         self._images = images
@@ -137,12 +145,23 @@ class ContainerRuns:
     async def stop(self, container: ContainerPlan) -> None:
         """End one container and remove it; its exit code is kept if it isn't known yet.
 
+        Its stop timeout counts from when the first agent began this.
+
         Raises:
             CannotStopContainerError: it is still there.
         """
         current_container.set(container.name)
-        status = await self._drivers.runtime.stop(container)
-        facts = self._facts.containers[container.name]
+        facts, clock = self._facts.containers[container.name], asyncio.get_running_loop()
+        if facts.stop_began_s is None and facts.exit_code is None:
+            facts.stop_began_s = clock.time()
+            try:
+                await self._save()
+            except OSError as error:  # a full disk keeps nothing from ending
+                log.warning("the beginning of a stop was not written down: %s", error)
+        passed_s = 0 if facts.stop_began_s is None else clock.time() - facts.stop_began_s
+        left_s = container.stop_timeout_s - passed_s
+        shortened = replace(container, stop_timeout_s=max(0, math.ceil(left_s)))
+        status = await self._drivers.runtime.stop(shortened)
         if status is not None and facts.exit_code is None:
             self._note_exit(container, status)
         facts.status = ContainerStatus.STOPPED

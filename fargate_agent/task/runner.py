@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final
 
 from fargate_agent.drivers import Drivers, Image, PullProgress
@@ -14,7 +15,7 @@ from fargate_agent.parallel import together, until
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.task.containers import ContainerRuns, current_container
 from fargate_agent.task.status import ContainerFacts, StateChange, TaskFacts, TaskStatus
-from fargate_agent.task.steps import Wave, container_waves, do, ground_wave, network_waves, undo_log
+from fargate_agent.task.steps import Wave, container_waves, do, ground_wave, network_waves, undo
 
 log = logging.getLogger(__name__)
 
@@ -81,10 +82,9 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
         run.facts.containers.setdefault(
             container.name, ContainerFacts(name=container.name, runtime_id=container.id)
         )
-    containers = ContainerRuns(run.plan, run.facts, run.images, drivers)
+    containers = ContainerRuns(run.plan, run.facts, run.images, drivers, save=partial(report, run))
     ground, network = ground_wave(run.plan, drivers), network_waves(run.plan, drivers)
     waves = container_waves(run.plan, containers.start, containers.stop)
-    undo = undo_log([ground, *network, *waves])
 
     async def advance(status: TaskStatus) -> None:
         if status.is_after(run.facts.status):
@@ -98,7 +98,7 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
         run.facts.reason = run.stop.result() if run.stop.done() else reason
         await advance(TaskStatus.STOPPING)
     await drivers.runtime.ready()
-    await undo.aclose()
+    await undo([ground, *network, *waves])
     await advance(TaskStatus.STOPPED)
     run.ended.set()
 

@@ -1,7 +1,7 @@
 """How far a task and its containers have come, and the report of it.
 
     PROVISIONING ─► PENDING ─► RUNNING ─► STOPPING ─► DEPROVISIONING ─► STOPPED
-      network        images      all       SIGTERM      undo log          final
+      network        images      all       SIGTERM      undo              final
 
 A status only moves to the right and may skip.
 """
@@ -49,6 +49,9 @@ class ContainerFacts:
     exit_code: int | None = None
     """None until it has ended, and for ever if it never started."""
     reason: str | None = None
+    stop_began_s: float | None = None
+    """When it was first told to stop, by the clock of the event loop. That is `time.monotonic`,
+    which counts from the boot, so that an agent that comes later counts on."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -3,8 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Iterable
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -110,20 +109,14 @@ async def _do(step: Step) -> None:
     log.debug("%s is there after %.1f ms", step.what, (time.monotonic() - start_s) * 1e3)
 
 
-def undo_log(waves: Iterable[Wave]) -> AsyncExitStack:
-    """Return a stack that takes back every wave, the last one first, when it is closed.
+async def undo(waves: Sequence[Wave]) -> None:
+    """Take back every wave, the last one first, whether it was done, half done or not begun.
 
-    It is complete before the first step is done, so a step that fails half-way is taken back too,
-    and a restarted agent takes down what its predecessor built.
+    A step that can't be taken back keeps nobody from the others. Cancelled, this leaves what is
+    still there to the next agent.
     """
-    stack = AsyncExitStack()
-    for wave in waves:
-        stack.push_async_callback(_undo_wave, wave)
-    return stack
-
-
-async def _undo_wave(wave: Wave) -> None:
-    await together(_undo(step) for step in wave)
+    for wave in reversed(waves):
+        await together(_undo(step) for step in wave)
 
 
 async def _undo(step: Step) -> None:

@@ -13,6 +13,7 @@ REPORTER: Final = "fargate_agent/acs/reporter.py"
 DIARIES: Final = "tests/unit/test_runner_diaries.py"
 DEADLINES: Final = "tests/unit/test_runner_deadlines.py"
 LIFE: Final = "tests/unit/test_runner.py"
+GRACE: Final = "tests/unit/test_stop_grace.py"
 SUPERVISION: Final = "tests/unit/test_supervisor.py"
 REPORTS: Final = "tests/unit/test_reporter.py"
 
@@ -132,7 +133,21 @@ MUTATIONS: Final = (
         (DIARIES,),
     ),
     Mutation(
-        "a failed undo ends the undo log",
+        "the stop timeout begins anew with each agent",
+        CONTAINERS,
+        "if facts.stop_began_s is None and facts.exit_code is None:",
+        "if facts.exit_code is None:",
+        (GRACE,),
+    ),
+    Mutation(
+        "a stop that can't be written down ends the agent",
+        CONTAINERS,
+        "except OSError as error:  # a full disk keeps nothing from ending",
+        "except LookupError as error:",
+        (GRACE,),
+    ),
+    Mutation(
+        "a failed undo ends the others",
         STEPS,
         "    except Exception:  # the other steps must still be undone",
         "    except LookupError:",

@@ -1,7 +1,8 @@
 """What is asked of the drivers in the life of a task, and what a failure of each call does.
 
 A diary below has one line for each moment; calls of one moment are apart by `/`. `report` lines are
-what the control plane is told.
+what is written down; the control plane is told, but for STOPPING, which is written down before each
+container is told to stop.
 """
 
 import asyncio
@@ -93,7 +94,9 @@ SCENARIOS: Final = {
             wait log
             report STOPPING
             ready
-            stop web / stop log
+            stop web
+            report STOPPING
+            stop log
             close
             detach eth1
             release netns / release
@@ -190,6 +193,7 @@ SCENARIOS: Final = {
             report STOPPING
             ready
             stop web
+            report STOPPING
             stop router
             close
             detach eth1
@@ -215,7 +219,9 @@ SCENARIOS: Final = {
             wait log
             report STOPPING
             ready
-            stop web / stop log
+            stop web
+            report STOPPING
+            stop log
             close
             detach eth1
             release netns / release
@@ -226,7 +232,10 @@ SCENARIOS: Final = {
         arrange=adopted_while_stopping,
         diary="""
             ready
-            stop web / stop log
+            report STOPPING
+            stop web
+            report STOPPING
+            stop log
             close
             detach eth1
             release netns / release
@@ -255,6 +264,7 @@ SCENARIOS: Final = {
             wait web
             report STOPPING
             ready
+            report STOPPING
             stop web
             close
             detach eth1
@@ -271,6 +281,7 @@ SCENARIOS: Final = {
             ensure netns / prepare
             report STOPPING
             ready
+            report STOPPING
             stop web
             close
             detach eth1
@@ -335,7 +346,7 @@ async def test_whatever_fails_everything_is_taken_back(
     name: str, place: int, entry: str, error: type[Exception]
 ) -> None:
     golden, diary = lines(SCENARIOS[name].diary), Diary(fail_at=place, error=error)
-    undo_begins = golden.index("ready", len(golden) - len(undone(golden)) - 2)
+    undo_begins = len(golden) - 1 - golden[::-1].index("ready")
     if place == undo_begins:
         with pytest.raises(error):  # `ready` doesn't fail; if it does, the agent ends
             await play(SCENARIOS[name], diary)

@@ -133,7 +133,7 @@ async def test_stop_is_in_the_record_when_it_was_taken(tmp_path: Path) -> None:
         await desk.wait_for(TaskStatus.RUNNING)
         await supervisor.stop(TASK_ID, "maintenance")
 
-        record = (await desk.store.read_all())[TASK_ID]
+        record = (await desk.store.read_all()).records[TASK_ID]
 
     assert record.stop_reason == "maintenance"
 

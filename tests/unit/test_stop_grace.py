@@ -1,0 +1,107 @@
+"""The stop timeout of a container, which several agents may see pass."""
+
+import asyncio
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.drivers import Drivers, ExitStatus
+from fargate_agent.plan import ContainerPlan, plan_task
+from fargate_agent.task.runner import TaskRun, run_task
+from fargate_agent.task.status import TaskFacts, TaskStatus
+from tests.fakes import MOMENT, Diary, FakeRuntime, fake_drivers
+from tests.fixtures.clock import jumping
+from tests.messages import container_json, site, task_message
+
+INIT_AND_APP = (
+    container_json(
+        "app", stopTimeout=20, dependsOn=[{"containerName": "init", "condition": "START"}]
+    ),
+    container_json("init", stopTimeout=9),
+)
+
+
+@dataclass
+class Stubborn(FakeRuntime):
+    """Its containers end when their stop timeouts are over."""
+
+    told_s: list[tuple[str, int]] = field(default_factory=list)
+
+    async def stop(self, container: ContainerPlan) -> ExitStatus | None:
+        self.told_s.append((container.name, container.stop_timeout_s))
+        await asyncio.sleep(container.stop_timeout_s)
+        return ExitStatus(code=137, at=MOMENT)
+
+
+def fakes() -> tuple[Stubborn, Drivers]:
+    made = fake_drivers(Diary())
+    runtime = Stubborn(made.diary)
+    return runtime, replace(made.all, runtime=runtime)
+
+
+def stopping() -> TaskRun:
+    return TaskRun(
+        plan=plan_task(task_message(*INIT_AND_APP), site(Path("/nowhere"))),
+        stop=asyncio.get_running_loop().create_future(),
+        facts=TaskFacts(status=TaskStatus.STOPPING, reason="Task stopped by user"),
+    )
+
+
+@dataclass
+class Notebook:
+    """What the record of a task would hold."""
+
+    broken: bool = False
+    written_s: dict[str, float | None] = field(default_factory=dict)
+
+    async def report(self, run: TaskRun) -> None:
+        if self.broken and run.facts.status is TaskStatus.STOPPING:
+            raise OSError(28, "No space left on device")
+        self.written_s = {c.name: c.stop_began_s for c in run.facts.containers.values()}
+
+
+@jumping
+async def test_next_agent_waits_for_what_is_left_of_a_stop_timeout() -> None:
+    (first, drivers), run, notebook = fakes(), stopping(), Notebook()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(12):
+            await run_task(run, drivers, notebook.report)
+    assert first.told_s == [("app", 20)]
+    assert first.diary.calls == ["ready"]  # an agent that ends takes nothing from what still runs
+    (second, drivers), began_s = fakes(), dict(notebook.written_s)
+    adopted = stopping()
+    adopted.facts = run.facts
+
+    await run_task(adopted, drivers, notebook.report)
+
+    assert second.told_s == [("app", 8), ("init", 9)]
+    assert notebook.written_s["app"] == began_s["app"]
+    assert began_s["init"] is None
+
+
+@jumping
+async def test_next_agent_kills_at_once_when_the_stop_timeout_is_over() -> None:
+    run = stopping()
+    (_, drivers), notebook = fakes(), Notebook()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(12):
+            await run_task(run, drivers, notebook.report)
+    await asyncio.sleep(100)
+    second, drivers = fakes()
+
+    await run_task(run, drivers, notebook.report)
+
+    assert second.told_s == [("app", 0), ("init", 9)]
+
+
+@jumping
+async def test_stop_goes_on_when_it_can_not_be_written_down(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    (runtime, drivers), run = fakes(), stopping()
+
+    await run_task(run, drivers, Notebook(broken=True).report)
+
+    assert [name for name, _ in runtime.told_s] == ["app", "init"]
+    assert "No space left on device" in caplog.text
