@@ -1,4 +1,4 @@
-"""What an agent that crashed left of tasks that nobody answers for, taken back at the next start."""
+"""What a crashed agent left of tasks that nobody answers for, taken back at the next start."""
 
 import asyncio
 import logging

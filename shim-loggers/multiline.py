@@ -5,10 +5,16 @@ one begins, when it gets too long, or when nothing comes for some seconds. There
 one event; here each has its own, so that stdout doesn't cut a stack trace on stderr.
 """
 
-import re
 import time
 
 from lines import Lines
+from local_copy import make_valid
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Finds = Callable[[bytes], bool]
 
 PENDING_S = 5.0
 """How long an event waits for another line."""
@@ -18,7 +24,6 @@ _MONTHS = (
     *("July", "August", "September", "October", "November", "December"),
 )
 _DIRECTIVES = {
-    "%": "%",
     "a": f"(?:{'|'.join(day[:3] for day in _DAYS)})",
     "A": f"(?:{'|'.join(_DAYS)})",
     "w": "[0-6]",
@@ -40,55 +45,57 @@ _DIRECTIVES = {
     "L": r"\.\d{3}",
 }
 """Source: moby's documentation of `awslogs-datetime-format`; Python's strftime."""
-_CLASSES = {
-    "alnum": "a-zA-Z0-9",
-    "alpha": "a-zA-Z",
-    "ascii": r"\x00-\x7f",
-    "blank": r"\t ",
-    "cntrl": r"\x00-\x1f\x7f",
-    "digit": "0-9",
-    "graph": "!-~",
-    "lower": "a-z",
-    "print": " -~",
-    "punct": r"!-/:-@\[-`{-~",
-    "space": r"\s",
-    "upper": "A-Z",
-    "word": r"\w",
-    "xdigit": "0-9a-fA-F",
-}
-"""What RE2 has and `re` hasn't."""
 
 
-def compile_pattern(text: str) -> "re.Pattern[str]":
-    r"""Compile an expression of RE2: `[[:alpha:]]` and `\z` mean there what they don't here.
+class NoRe2Error(ImportError):
+    """This interpreter has no google-re2."""
+
+
+def compile_pattern(text: str) -> "Finds":
+    """Compile an expression of RE2; the result says whether it is found in a line.
 
     Raises:
-        ValueError: it can't be read.
+        ValueError: it isn't one.
+        NoRe2Error: RE2 can't be loaded.
     """
-    for name, members in _CLASSES.items():
-        text = text.replace(f"[:{name}:]", members)
     try:
-        return re.compile(text.replace(r"\z", r"\Z"), re.ASCII)
-    except (re.error, OverflowError, RecursionError) as error:  # too much of it is another error
-        raise ValueError(str(error)) from None
+        import re2
+    except ImportError as error:
+        raise NoRe2Error(f"google-re2 can't be loaded: {error}") from None
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = True  # whether it is found is all that is asked
+    try:
+        compiled = re2.compile(text.encode(errors="surrogateescape"), options)
+    except re2.error as error:
+        raise ValueError(error.args[0].decode(errors="replace")) from None
+    return lambda line: compiled.search(line) is not None
 
 
-def compile_datetime(text: str) -> "re.Pattern[str]":
+def compile_datetime(text: str) -> "Finds":
     r"""Compile what strftime takes, e.g. `\[%Y-%m-%d`; the rest of it is an expression itself.
 
     Raises:
         ValueError: it can't be read.
+        NoRe2Error: RE2 can't be loaded.
     """
-    return compile_pattern(
-        re.sub("%([a-zA-Z%])", lambda found: _DIRECTIVES.get(found[1], found[0]), text)
-    )
+    first, *others = text.split("%")
+    pattern = first
+    while others:
+        directive = others.pop(0)
+        if not directive and others:  # two in a row stand for one
+            pattern += "%" + others.pop(0)
+        else:
+            pattern += _DIRECTIVES.get(directive[:1], "%" + directive[:1]) + directive[1:]
+    return compile_pattern(pattern)
 
 
 class Joiner:
     """Makes events of lines."""
 
-    def __init__(self, pattern: "re.Pattern[str]", max_bytes: int) -> None:
-        self._pattern = pattern
+    def __init__(self, begins: "Finds", max_bytes: int) -> None:
+        """`begins` says whether a line begins an event."""
+        self._begins = begins
         self._max_bytes = max_bytes
         self._pending: dict[str, _Event] = {}
         """By stream."""
@@ -106,9 +113,9 @@ class Joiner:
         ended = []
         event = self._pending.pop(lines.stream, None) or _Event(lines.time_ns)
         may_begin = lines.partial is None or lines.partial[1] == 1
-        for text in lines.text.decode(errors="replace").split("\n"):
-            line = text.encode() + b"\n"
-            begins = may_begin and self._pattern.search(text) is not None
+        for text in make_valid(lines.text).split(b"\n"):
+            line = text + b"\n"
+            begins = may_begin and self._begins(text)
             if event.lines and (begins or len(event.text) + len(line) > self._max_bytes):
                 ended.append((event.time_ns, event.text))
                 event = _Event(lines.time_ns)

@@ -3,6 +3,8 @@
 Source: shim-loggers-for-containerd and moby's daemon/logger/awslogs: flags, defaults, texts.
 """
 
+import posix
+import sys
 import time
 
 from aws_answers import Fault
@@ -46,7 +48,9 @@ FLAGS = (
     *MULTILINE,
     *("awslogs-create-group", "awslogs-create-stream", "awslogs-flush-pending-multiline"),
     *("awslogs-credentials-endpoint", "awslogs-endpoint", "awslogs-format"),
+    *("awslogs-packages", "awslogs-python"),
 )
+BEGUN_ANEW = b"LOGGER_BEGUN_ANEW"
 FORMAT = "json/emf"
 LINGER_S = 5.0
 START_S = 30.0
@@ -270,16 +274,26 @@ def _check_format(flags: dict[str, str]) -> None:
 def _make_joiner(flags: dict[str, str], max_bytes: int) -> "Joiner | None":
     if not any(name in flags for name in MULTILINE):
         return None
-    from multiline import Joiner, compile_datetime, compile_pattern
+    from multiline import Joiner, NoRe2Error, compile_datetime, compile_pattern
 
+    sys.path.append(flags.get("awslogs-packages", ""))
     datetime, pattern = (flags.get(name, "") for name in MULTILINE)
     try:
-        compiled = compile_datetime(datetime) if datetime else compile_pattern(pattern)
+        begins = compile_datetime(datetime) if datetime else compile_pattern(pattern)
+    except NoRe2Error as error:
+        _begin_anew(flags.get("awslogs-python", ""))
+        raise ValueError(f"{MULTILINE[0]} and {MULTILINE[1]}: {error}") from None
     except ValueError as error:
         raise ValueError(
             f'awslogs could not parse multiline pattern key "{datetime or pattern}": {error}'
         ) from None
-    return Joiner(compiled, max_bytes)
+    return Joiner(begins, max_bytes)
+
+
+def _begin_anew(python: str) -> None:
+    """Become the interpreter that the packages are for, if this one is another; only once."""
+    if python and BEGUN_ANEW not in posix.environ:
+        posix.execve(python, [python, "-ISE", *sys.argv], {BEGUN_ANEW: b"1"})
 
 
 def _read_bool(flags: dict[str, str], name: str, *, default: bool) -> bool:

@@ -6,15 +6,37 @@ Source: ECS API, LogConfiguration; moby, daemon/logger/*, `ValidateLogOpt`.
 """
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
+from importlib.util import find_spec
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fargate_agent.plan import SECRET_OPTIONS, TMDS_ADDRESS, ContainerPlan, TaskPlan
 
 ATTRIBUTES: Final = ("labels", "labels-regex", "env", "env-regex")
 """Which labels and variables of the container go along with its output."""
+
+_PATTERNS: Final = {"awslogs-datetime-format", "awslogs-multiline-pattern"}
+"""Options that a logger needs RE2 for."""
+
+
+def _render_re2_flags() -> Mapping[str, str]:
+    """Say where RE2 is, and for which interpreter.
+
+    Loggers run without packages, by /usr/bin/python3, which may have another version.
+    """
+    found = find_spec("re2")
+    if found is None or found.origin is None:
+        return {}
+    return {
+        "awslogs-packages": str(Path(found.origin).parents[1]),
+        "awslogs-python": sys.executable,
+    }
+
+
+_RE2_FLAGS: Final = _render_re2_flags()
 
 Add = Callable[[TaskPlan, ContainerPlan], Mapping[str, str]]
 
@@ -58,6 +80,7 @@ def _add_awslogs(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
         "awslogs-stream": stream,
         "awslogs-stream-prefix": "",
         "awslogs-credentials-endpoint": credentials,
+        **(_RE2_FLAGS if container.log.options.keys() & _PATTERNS else {}),
     }
 
 

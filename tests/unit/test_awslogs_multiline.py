@@ -92,14 +92,26 @@ def test_young_event_waits_and_is_counted() -> None:
         pytest.param("^[[:digit:]]{4}-", "2026-", True, id="posix-class"),
         pytest.param("^[[:upper:][:digit:]_]+$", "A_1", True, id="posix-classes"),
         pytest.param("^[[:upper:]]", "a", False, id="posix-class-differs"),
+        pytest.param("[[:^space:]]", "a b", True, id="negated-posix-class"),
+        pytest.param("[[:^space:]]", " \t", False, id="negated-posix-class-differs"),
         pytest.param(r"end\z", "end", True, id="end-of-text"),
         pytest.param("(?i)^error", "ERROR", True, id="flag"),
+        pytest.param("^(?i)error", "ERROR", True, id="flag-inside"),
+        pytest.param("(?U)^E.*", "ERROR", True, id="ungreedy"),
+        pytest.param(r"^\p{Lu}+", "ÄRGER", True, id="unicode-class"),
+        pytest.param(r"^\p{Lu}+", "ärger", False, id="unicode-class-differs"),
+        pytest.param(r"^\QE.\E", "E.", True, id="quoted"),
+        pytest.param(r"^\QE.\E", "Ex", False, id="quoted-differs"),
+        pytest.param(r"^\x{45}", "E", True, id="code-point"),
+        pytest.param(r"(?P<level>E)", "E", True, id="named-group"),
         pytest.param("ö.🐟", "xöx🐟", True, id="characters-not-bytes"),
+        pytest.param("^.$", "\ufffd", True, id="what-was-no-utf-8"),
         pytest.param(r"^\d", "٣", False, id="digits-are-those-of-ascii"),
+        pytest.param("^(a+)+$", "a" * 100_000 + "b", False, id="linear-time"),
     ],
 )
 def test_pattern_means_what_it_means_in_re2(text: str, line: str, begins: bool) -> None:
-    assert (compile_pattern(text).search(line) is not None) == begins
+    assert compile_pattern(text)(line.encode()) is begins
 
 
 @pytest.mark.parametrize(
@@ -116,17 +128,31 @@ def test_pattern_means_what_it_means_in_re2(text: str, line: str, begins: bool) 
     ],
 )
 def test_datetime_format_is_found_in_a_line(text: str, line: str, begins: bool) -> None:
-    assert (compile_datetime(text).search(line) is not None) == begins
+    assert compile_datetime(text)(line.encode()) is begins
 
 
 @pytest.mark.parametrize(
     ("pattern", "text"),
     [
-        pytest.param("^(TEST", "unterminated|missing", id="none"),
-        pytest.param("a{99999999999}", "repetition number is too large", id="too-often"),
-        pytest.param("(" * 2000 + ")" * 2000, "maximum recursion depth", id="too-deep"),
+        pytest.param("^(TEST", "missing ): ^(TEST", id="none"),
+        pytest.param("a{1001}", "invalid repetition size: {1001}", id="too-often"),
+        pytest.param(r"^(?!\s)", "invalid perl operator: (?!", id="looks-ahead"),
+        pytest.param("(?<=E)r", "invalid perl operator: (?<=", id="looks-behind"),
+        pytest.param(r"(E)\1", r"invalid escape sequence: \1", id="refers-back"),
+        pytest.param("E++", "bad repetition operator: ++", id="possessive"),
+        pytest.param(r"E\Z", r"invalid escape sequence: \Z", id="end-as-python-has-it"),
+        pytest.param("\udcff", "invalid UTF-8", id="no-utf-8"),
     ],
 )
 def test_pattern_that_is_none_is_an_error(pattern: str, text: str) -> None:
-    with pytest.raises(ValueError, match=text):
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - the text is compared whole
         compile_pattern(pattern)
+
+    assert str(raised.value) == text
+
+
+def test_line_that_is_no_utf_8_is_searched_as_it_is_sent() -> None:
+    joiner = make_joiner("^.END")
+
+    assert join(joiner, b"TEST\n\xffEND") == [b"TEST\n"]
+    assert joiner.end_all() == [(1, "\ufffdEND\n".encode())]

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -209,6 +210,17 @@ def test_awslogs_has_a_stream_per_container_and_the_execution_role() -> None:
     assert flags["awslogs-credentials-endpoint"] == f"/v2/credentials/{CREDENTIALS_ID}"
     assert "awslogs-stream-prefix" not in flags
     assert "awslogs-endpoint" not in flags
+
+
+@pytest.mark.parametrize(
+    "pattern", [{"awslogs-multiline-pattern": "^E"}, {"awslogs-datetime-format": "%Y"}]
+)
+def test_awslogs_is_told_where_re2_is_if_it_has_a_pattern(pattern: dict[str, str]) -> None:
+    flags = render(plan_log("awslogs", AWSLOGS | pattern))
+
+    assert (Path(flags["awslogs-packages"]) / "re2").is_dir()
+    assert flags["awslogs-python"] == sys.executable
+    assert not {"awslogs-packages", "awslogs-python"} & render(plan_log("awslogs")).keys()
 
 
 def test_awslogs_without_a_prefix_names_the_stream_after_the_container() -> None:
