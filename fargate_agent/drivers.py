@@ -221,6 +221,13 @@ class Runtime(Protocol):
         """
         ...
 
+    async def watch_logger(self, container: ContainerPlan) -> None:
+        """Return when the logger of a container that was started has ended.
+
+        Never returns for one whose output goes to no logger. A logger ends after its container.
+        """
+        ...
+
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
         """End the container and remove it; None if it never started.
 

@@ -119,6 +119,10 @@ class FakeRuntime(Runtime):
     """How containers end by themselves; one that isn't here runs until it is stopped."""
     stopped_exit: ExitStatus = ExitStatus(code=143, at=MOMENT)
     """How one ends that is stopped."""
+    exit_after_s: float = 0
+    """How long they run that end by themselves."""
+    lost_loggers: set[str] = field(default_factory=set)
+    """Names of containers whose loggers have ended."""
     created: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
 
@@ -149,7 +153,13 @@ class FakeRuntime(Runtime):
         await self.diary.write(f"wait {container.name}")
         if container.name not in self.exits:
             await asyncio.get_running_loop().create_future()
+        await asyncio.sleep(self.exit_after_s)
         return self.exits[container.name]
+
+    async def watch_logger(self, container: ContainerPlan) -> None:
+        await self.diary.write(f"watch {container.name}")
+        if container.name not in self.lost_loggers:
+            await asyncio.get_running_loop().create_future()
 
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
         await self.diary.write(f"stop {container.name}")

@@ -105,6 +105,8 @@ class Process:
     exit_code: int
     """Means something if it is STOPPED only."""
     exited_at: datetime | None
+    log_uri: str
+    """Where its output goes; empty if it is thrown away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +335,7 @@ def _from_wire(process: process_pb2.Process) -> Process:
         status=ProcessStatus(process.status),
         exit_code=process.exit_status,
         exited_at=time_from_wire(process.exited_at),
+        log_uri=process.stdout,
     )
 
 

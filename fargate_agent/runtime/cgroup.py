@@ -101,17 +101,23 @@ class Cgroups:
             directory.mkdir(parents=True, exist_ok=True)
         yield _name_loggers(path)
 
-    def has_loggers(self, path: str) -> bool:
-        """Whether the logger of a container, or its shim, still runs.
+    def find_loggers(self, path: str) -> frozenset[int]:
+        """Return the process ids of a container's logger and its shim.
 
         Raises:
             OSError: the kernel refused.
         """
-        for directory in self._logger_directories(path):
-            with contextlib.suppress(FileNotFoundError):
-                if (directory / "cgroup.procs").read_text():
-                    return True
-        return False
+        groups = self._logger_directories(path)
+        return frozenset(pid for group in groups for pid in read_processes(group))
+
+    def kill(self, path: str) -> bool:
+        """Kill what runs in a container's group; return whether there was anything.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        groups = [group for tree in self.trees for group in walk_up(_below(tree, path))]
+        return bool(sum(kill_processes(group) for group in groups))
 
     def _logger_directories(self, path: str) -> list[Path]:
         names = self.controllers.keys() & set(_ACCOUNTED)
@@ -279,12 +285,24 @@ def walk_up(group: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-def kill_processes(group: Path) -> None:
-    """Kill what is right in a group."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for pid in map(int, (group / "cgroup.procs").read_text().split()):
-            if pid > 0:  # 0 is a process that we can't see; to kill(2) it would mean us
-                os.kill(pid, signal.SIGKILL)
+def read_processes(group: Path) -> list[int]:
+    """Return who is right in a group, by process id; nobody if it's gone."""
+    try:
+        text = (group / "cgroup.procs").read_text()
+    except OSError as error:
+        if error.errno in {errno.ENOENT, errno.ENODEV}:  # the latter: it went while it was open
+            return []
+        raise
+    return [pid for pid in map(int, text.split()) if pid > 0]  # 0 is one that we can't see
+
+
+def kill_processes(group: Path) -> int:
+    """Kill what is right in a group; return how many processes there were."""
+    found = read_processes(group)
+    for pid in found:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return len(found)
 
 
 def remove_group(group: Path) -> bool:

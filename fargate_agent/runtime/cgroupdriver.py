@@ -1,11 +1,12 @@
 """Which way the control groups of tasks are made here: by systemd, or in the tree itself."""
 
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from fargate_agent.runtime.cgroup import Cgroups, read_cgroups
+from fargate_agent.runtime.cgroup import POLL_S, Cgroups, read_cgroups
 from fargate_agent.runtime.slices import Slices
 
 CgroupDriverName = Literal["systemd", "cgroupfs"]
@@ -59,8 +60,8 @@ class CgroupDriver(Protocol):
         """
         ...
 
-    def has_loggers(self, path: str) -> bool:
-        """Whether somebody is in that group."""
+    def find_loggers(self, path: str) -> frozenset[int]:
+        """Return the process ids of who is in that group."""
         ...
 
     def bound_cpu(self, path: str, cpu_units: int) -> None:
@@ -73,6 +74,10 @@ class CgroupDriver(Protocol):
 
     def read_oom_kills(self, path: str) -> int:
         """Return how many processes of a group were killed for want of memory; 0 if it's gone."""
+        ...
+
+    def kill(self, path: str) -> bool:
+        """Kill what runs in a container's group; return whether there was anything."""
         ...
 
     def remove(self, path: str, deadline_s: float) -> None:
@@ -96,6 +101,19 @@ class CgroupDrivers:
         task_path = "/".join(path.split("/")[:3])
         made = (driver for driver in self.drivers if driver.exists(task_path))
         return next(made, self.drivers[0])
+
+    def kill(self, path: str, deadline_s: float) -> None:
+        """Return when nothing runs in the group of a container; kill what does.
+
+        Raises:
+            OSError: the kernel refused.
+            TimeoutError: something still runs after `deadline_s`.
+        """
+        end = time.monotonic() + deadline_s
+        while self.of(path).kill(path):
+            if time.monotonic() > end:
+                raise TimeoutError(f"a process still runs {deadline_s:g} s after SIGKILL")
+            time.sleep(POLL_S)
 
     def remove(self, path: str, deadline_s: float) -> None:
         """Remove a task's group, whichever driver made it.

@@ -7,11 +7,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import NotFoundError
 from fargate_agent.containerd.processes import ExitResult, Processes, ProcessStatus
 from fargate_agent.drivers import ExitStatus
 from fargate_agent.errors import TaskError
 from fargate_agent.plan import ContainerPlan
+from fargate_agent.runtime import loggers
+from fargate_agent.runtime.cgroupdriver import CgroupDrivers
+from fargate_agent.runtime.records import STOP_SIGNAL_LABEL
 
 DEFAULT_STOP_SIGNAL: Final = "SIGTERM"
 
@@ -30,6 +34,62 @@ def parse_signal(name: str) -> int:
     else:
         number = int(signal.Signals.__members__.get(f"SIG{text}", signal.SIGTERM))
     return number if 0 < number < signal.NSIG else int(signal.SIGTERM)
+
+
+async def end_container(
+    containerd: Containerd, cgroups: CgroupDrivers, container: ContainerPlan
+) -> ExitStatus | None:
+    """Return when no process of the container runs; None if it never started, or isn't known.
+
+    Raises:
+        ContainerdError: it could not be ended.
+        OSError: something of it still runs.
+    """
+    try:
+        record = await containerd.containers.get(container.id)
+    except NotFoundError:
+        return None
+    try:
+        status = (await containerd.processes.get(container.id)).status
+    except NotFoundError:
+        # its shim was killed, or its creation given up: one whose shim containerd doesn't know
+        await end_by_force(containerd, cgroups, container)
+        return None
+    stop_signal = parse_signal(record.labels.get(STOP_SIGNAL_LABEL, DEFAULT_STOP_SIGNAL))
+    result = await end_process(containerd.processes, container, stop_signal, status)
+    if status is ProcessStatus.CREATED:
+        return None
+    return await read_exit(cgroups, container, result)
+
+
+async def end_by_force(
+    containerd: Containerd, cgroups: CgroupDrivers, container: ContainerPlan
+) -> None:
+    """Return when no process of the container is left, nor its shim and its logger.
+
+    Without its shim nobody else knows which processes are the container's but the kernel.
+
+    Raises:
+        ContainerdError: something is still there.
+        OSError: a process is, after a while.
+    """
+    try:
+        await containerd.processes.force_delete(container.id)
+    finally:
+        await asyncio.to_thread(cgroups.kill, container.cgroup, KILL_DEADLINE_S)
+    await loggers.wait_for_end(cgroups, container)
+
+
+async def read_exit(
+    cgroups: CgroupDrivers, container: ContainerPlan, result: ExitResult
+) -> ExitStatus:
+    """Say how a container ended.
+
+    One that lost a process to the kernel, and yet ended well, was not killed.
+    """
+    path = container.cgroup
+    oom_kills = await asyncio.to_thread(lambda: cgroups.of(path).read_oom_kills(path))
+    return ExitStatus(code=result.code, at=result.at, oom_killed=oom_kills > 0 and result.code != 0)
 
 
 async def end_process(

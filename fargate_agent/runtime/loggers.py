@@ -9,6 +9,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from fargate_agent.containerd.host_paths import hide_host_paths
@@ -52,17 +53,65 @@ async def hold_group(driver: CgroupDriver, container: ContainerPlan) -> AsyncIte
 
 
 async def wait_for_end(cgroups: CgroupDrivers, container: ContainerPlan) -> None:
-    """Return when the logger of a container that was deleted has ended, or had time enough for it.
-
-    containerd's shim waits for loggers, but not for those of terminals.
-    """
-    if not container.terminal:
-        return
+    """Return when the logger of a container that is gone has ended, or had time enough for it."""
     path = container.cgroup
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(END_DEADLINE_S):
-            while await asyncio.to_thread(lambda: cgroups.of(path).has_loggers(path)):  # noqa: ASYNC110 - the kernel doesn't tell
+            while await asyncio.to_thread(lambda: cgroups.of(path).find_loggers(path)):  # noqa: ASYNC110 - the kernel doesn't tell
                 await asyncio.sleep(END_PAUSE_S)
+
+
+def is_logger(log_uri: str) -> bool:
+    """Whether output that goes there is read by a program. Source: containerd, cio, `BinaryIO`."""
+    return log_uri.startswith("binary:")
+
+
+async def wait_for_loss(cgroups: CgroupDrivers, container: ContainerPlan) -> None:
+    """Return when the logger of a container has ended; at once if there is none."""
+    logger = await asyncio.to_thread(_open_logger, cgroups, container.cgroup)
+    if logger is None:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        loop.add_reader(logger, ended.set)
+        await ended.wait()
+    finally:
+        loop.remove_reader(logger)
+        os.close(logger)
+
+
+def _open_logger(cgroups: CgroupDrivers, path: str) -> int | None:
+    """Return a file descriptor of the logger's process; see pidfd_open(2)."""
+    pid = _find_logger(cgroups, path)
+    if pid is None:
+        return None
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return None
+    if pid == _find_logger(cgroups, path):  # and not another process that has its number now
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _find_logger(cgroups: CgroupDrivers, path: str) -> int | None:
+    """Return the process id of the logger: of the shim's children in their group, the eldest.
+
+    The others are those by which the shim calls runC.
+    """
+    pids = cgroups.of(path).find_loggers(path)
+    parents = {pid: parent for pid in pids if (parent := _read_parent(pid))}
+    return min((pid for pid, parent in parents.items() if parent in pids), default=None)
+
+
+def _read_parent(pid: int) -> int | None:
+    """Return the parent of a process; None if that has gone. Source: proc(5), stat."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    return int(text.rpartition(")")[2].split()[1])
 
 
 def check_logger(container: ContainerPlan) -> None:

@@ -22,7 +22,7 @@ from fargate_agent.containerd.errors import (
     DeadlineError,
     NotFoundError,
 )
-from fargate_agent.containerd.processes import ExitResult, ProcessStatus
+from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, LoggerUser, Runtime
 from fargate_agent.errors import (
@@ -36,12 +36,7 @@ from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.creation import Creation, create_process, create_process_anew
-from fargate_agent.runtime.ending import (
-    DEFAULT_STOP_SIGNAL,
-    end_process,
-    note_failure,
-    parse_signal,
-)
+from fargate_agent.runtime.ending import end_by_force, end_container, note_failure, read_exit
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
 from fargate_agent.runtime.reasons import (
@@ -52,7 +47,6 @@ from fargate_agent.runtime.reasons import (
     render_error,
 )
 from fargate_agent.runtime.records import (
-    STOP_SIGNAL_LABEL,
     TASK_LABEL,
     find_containers,
     find_leases,
@@ -233,29 +227,40 @@ class RuncRuntime(Runtime):
 
     async def wait(self, container: ContainerPlan) -> ExitStatus:
         try:
-            return await self._exit_status(
-                container, await self._containerd.processes.wait(container.id)
-            )
+            result = await self._containerd.processes.wait(container.id)
+            return await read_exit(self._cgroups, container, result)
         except ContainerdError as error:
             raise ContainerRuntimeError(
                 f"nobody knows how the container ended: {render_error(error)}",
                 container=container.name,
             ) from error
 
+    async def watch_logger(self, container: ContainerPlan) -> None:
+        try:
+            process = await self._containerd.processes.get(container.id)
+        except ContainerdError as error:
+            log.warning("the logger of container %s is not watched: %s", container.name, error)
+            process = None
+        if process is not None and loggers.is_logger(process.log_uri):
+            await loggers.wait_for_loss(self._cgroups, container)
+        else:
+            await asyncio.get_running_loop().create_future()
+
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
         status, failure = None, None
         try:
-            status = await self._end(container)
+            status = await end_container(self._containerd, self._cgroups, container)
             with contextlib.suppress(NotFoundError):
                 await self._containerd.processes.delete(container.id)
-            await loggers.wait_for_end(self._cgroups, container)
-        except (ContainerdError, TimeoutError) as error:
+            if container.terminal:  # whose logger the shim doesn't wait for
+                await loggers.wait_for_end(self._cgroups, container)
+        except (ContainerdError, OSError) as error:
             failure = error
         try:
             if failure:
-                await self._containerd.processes.force_delete(container.id)
+                await end_by_force(self._containerd, self._cgroups, container)
             await self._forget(container.id)
-        except ContainerdError as error:
+        except (ContainerdError, OSError) as error:
             raise explain_stop(error, container) from error
         return note_failure(status, explain_stop(failure, container)) if failure else status
 
@@ -343,38 +348,6 @@ class RuncRuntime(Runtime):
                 self._user_files.clear()
             self._user_files[chain_id] = known
         return known
-
-    async def _end(self, container: ContainerPlan) -> ExitStatus | None:
-        """End the first process; None if it never started, or isn't there."""
-        processes = self._containerd.processes
-        stop_signal = await self._read_stop_signal(container.id)
-        if stop_signal is None:
-            return None
-        status = await self._status(container.id)
-        if status not in _MADE:
-            # a creation that was given up leaves a shim that containerd doesn't know
-            await processes.force_delete(container.id)
-            return None
-        result = await end_process(processes, container, stop_signal, status)
-        if status is ProcessStatus.CREATED:
-            return None
-        return await self._exit_status(container, result)
-
-    async def _read_stop_signal(self, container_id: str) -> int | None:
-        """None if there is no record, and so nothing that could be sent a signal."""
-        try:
-            record = await self._containerd.containers.get(container_id)
-        except NotFoundError:
-            return None
-        return parse_signal(record.labels.get(STOP_SIGNAL_LABEL, DEFAULT_STOP_SIGNAL))
-
-    async def _exit_status(self, container: ContainerPlan, result: ExitResult) -> ExitStatus:
-        """A container that lost a process to the kernel, and yet ended well, was not killed."""
-        path = container.cgroup
-        oom_kills = await asyncio.to_thread(lambda: self._cgroups.of(path).read_oom_kills(path))
-        return ExitStatus(
-            code=result.code, at=result.at, oom_killed=oom_kills > 0 and result.code != 0
-        )
 
     async def _forget(self, container_id: str) -> None:
         await self._containerd.containers.delete(container_id)

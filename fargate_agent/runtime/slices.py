@@ -31,6 +31,7 @@ from fargate_agent.runtime.cgroup import (
     kill_processes,
     plan_cpu_quota_us,
     read_oom_kills,
+    read_processes,
     remove_group,
     walk_up,
 )
@@ -130,8 +131,16 @@ class Slices:
                 )
             yield f"/{directory.relative_to(self.tree)}"
 
-    def has_loggers(self, path: str) -> bool:
-        return _is_populated(self._logger_directory(path))
+    def find_loggers(self, path: str) -> frozenset[int]:
+        groups = walk_up(self._logger_directory(path))
+        return frozenset(pid for group in groups for pid in read_processes(group))
+
+    def kill(self, path: str) -> bool:
+        directory = self._directory(path)
+        runs = _is_populated(directory)
+        if runs:
+            _kill_all(directory)
+        return runs
 
     def bound_cpu(self, path: str, cpu_units: int) -> None:
         quota_us_per_s = plan_cpu_quota_us(cpu_units) * _US_PER_S // CPU_PERIOD_US

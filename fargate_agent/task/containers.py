@@ -16,7 +16,7 @@ from fargate_agent.errors import (
     ResourceInitializationError,
     TaskDependencyError,
 )
-from fargate_agent.parallel import together
+from fargate_agent.parallel import first_of, together
 from fargate_agent.plan import Condition, ContainerPlan, DependencyPlan, TaskPlan
 from fargate_agent.task.status import ContainerStatus, TaskFacts, TaskStatus
 
@@ -24,6 +24,11 @@ log = logging.getLogger(__name__)
 
 current_container: Final[ContextVar[str]] = ContextVar("current_container", default="")
 """Name of the container that the running coroutine works for, for the fields of the log."""
+
+
+LOGGER_END_S: Final = 1.0
+"""How much later than that of its logger the end of a container may be noticed, if both ended
+together, e.g. with their shim."""
 
 
 class _EssentialExitedError(Exception):
@@ -177,12 +182,38 @@ class ContainerRuns:
         life.started.set()
         if all(other.started.is_set() for other in self._lives.values()):
             await advance(TaskStatus.RUNNING)
-        status = await self._drivers.runtime.wait(container)
+        status = await self._wait(container, advance)
         self._note_exit(container, status)
         life.exited.set_result(status)
         if container.essential:
             raise _EssentialExitedError
         await advance(self._facts.status)
+
+    async def _wait(
+        self, container: ContainerPlan, advance: Callable[[TaskStatus], Awaitable[None]]
+    ) -> ExitStatus:
+        """Return how a container ended; say so if its logger ends before it.
+
+        The output is lost from then on. The task goes on: only its owner knows what that is worth.
+        """
+        runtime, exits = self._drivers.runtime, list[ExitStatus]()
+
+        async def end() -> None:
+            exits.append(await runtime.wait(container))
+
+        async def lose_logger() -> None:
+            await runtime.watch_logger(container)
+            await asyncio.sleep(LOGGER_END_S)
+
+        await first_of(end(), lose_logger())
+        if not exits:
+            text = f"the logger '{container.log.driver}' has ended: output is lost from now on"
+            facts = self._facts.containers[container.name]
+            facts.reason = ContainerRuntimeError(text).reason
+            log.error("container %s: %s", container.name, text)
+            await advance(self._facts.status)
+            await end()
+        return exits[0]
 
     async def _reach(self, container: ContainerPlan, dependency: DependencyPlan) -> None:
         """Wait until a dependency is as it should be.

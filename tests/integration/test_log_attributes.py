@@ -1,9 +1,11 @@
 """What loggers tell of a container: its variables reach the destination, and no command line."""
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,11 +20,19 @@ from tests.fixtures.loggers import LOGGER
 from tests.fixtures.machine import read_command_lines, wait_for
 from tests.fixtures.runtime import Bench
 from tests.fixtures.sinks import datagram_sink, stream_sink
-from tests.integration.test_runtime_loggers import NOBODY, close_parents
+from tests.integration.test_runtime_loggers import NOBODY
 
 pytestmark = pytest.mark.root
 
 DEADLINE_S = 15.0
+
+
+def open_parents(directory: Path) -> None:
+    """Let others than root reach the journal's socket of a test, as they reach the real one."""
+    for parent in (directory, *directory.parents):
+        if parent.stat().st_uid == os.getuid() and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | 0o011)
+
 
 Place = tuple[LogDriver, dict[str, str], Callable[[], bytes]]
 """A driver, its options, and what has arrived."""
@@ -70,7 +80,7 @@ async def test_chosen_variables_go_along_and_no_value_stands_on_a_command_line(
 ) -> None:
     shown, hidden = uuid.uuid4().hex, uuid.uuid4().hex
     settings = AgentSettings.model_validate({"shim_loggers_dir": LOGGER.parent})
-    close_parents(bench.directory)
+    open_parents(bench.directory)
     with destination(bench, dict(make_log_drivers(settings, user, lambda: ()))) as place:
         driver, address, read = place
         name = destination.__name__.replace("_", "-")

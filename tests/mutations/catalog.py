@@ -13,6 +13,7 @@ REPORTER: Final = "fargate_agent/acs/reporter.py"
 DIARIES: Final = "tests/unit/test_runner_diaries.py"
 DEADLINES: Final = "tests/unit/test_runner_deadlines.py"
 LIFE: Final = "tests/unit/test_runner.py"
+LOST_LOGGER: Final = "tests/unit/test_lost_logger.py"
 GRACE: Final = "tests/unit/test_stop_grace.py"
 SUPERVISION: Final = "tests/unit/test_supervisor.py"
 REPORTS: Final = "tests/unit/test_reporter.py"
@@ -145,6 +146,20 @@ MUTATIONS: Final = (
         "except OSError as error:  # a full disk keeps nothing from ending",
         "except LookupError as error:",
         (GRACE,),
+    ),
+    Mutation(
+        "a lost logger is not told of",
+        CONTAINERS,
+        "            await advance(self._facts.status)\n            await end()",
+        "            await end()",
+        (LOST_LOGGER,),
+    ),
+    Mutation(
+        "a logger that ends with its container counts as lost",
+        CONTAINERS,
+        "await asyncio.sleep(LOGGER_END_S)",
+        "await asyncio.sleep(0)",
+        (LOST_LOGGER,),
     ),
     Mutation(
         "a failed undo ends the others",

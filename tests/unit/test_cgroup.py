@@ -136,14 +136,14 @@ def test_a_logger_is_there_as_long_as_a_process_is_in_its_group(
     unified: Cgroups, tmp_path: Path
 ) -> None:
     container = f"{TASK}/one"
-    assert not unified.has_loggers(container)
+    assert not unified.find_loggers(container)
     with unified.hold_loggers(container) as group:
         processes = tmp_path / group.lstrip("/") / "cgroup.procs"
 
     processes.write_text("7\n")
-    assert unified.has_loggers(container)
+    assert unified.find_loggers(container)
     processes.write_text("")
-    assert not unified.has_loggers(container)
+    assert not unified.find_loggers(container)
 
 
 def test_v1_counts_loggers_and_restricts_them_in_nothing_else(tmp_path: Path) -> None:

@@ -89,9 +89,8 @@ SCENARIOS: Final = {
             create web / create log
             confirm eth1 / confirm eth1
             start web / start log
-            wait web
             report RUNNING
-            wait log
+            wait web / watch web / wait log / watch log
             report STOPPING
             ready
             stop web
@@ -120,14 +119,14 @@ SCENARIOS: Final = {
             create init
             confirm eth1
             start init
-            wait init
+            wait init / watch init
             report PENDING
             exists app
             create app
             confirm eth1
             start app
             report RUNNING
-            wait app
+            wait app / watch app
             report STOPPING
             ready
             stop app
@@ -156,7 +155,7 @@ SCENARIOS: Final = {
             confirm eth1 / confirm eth2
             start web
             report RUNNING
-            wait web
+            wait web / watch web
             report STOPPING
             ready
             stop web
@@ -183,13 +182,12 @@ SCENARIOS: Final = {
             create router
             confirm eth1
             start router
-            wait router
-            exists web
+            exists web / wait router / watch router
             create web
             confirm eth1
             start web
             report RUNNING
-            wait web
+            wait web / watch web
             report STOPPING
             ready
             stop web
@@ -214,9 +212,8 @@ SCENARIOS: Final = {
             report RUNNING
             confirm eth1 / confirm eth1 / confirm eth1
             start web / start log
-            wait web
             report RUNNING
-            wait log
+            wait web / watch web / wait log / watch log
             report STOPPING
             ready
             stop web
@@ -261,7 +258,7 @@ SCENARIOS: Final = {
             confirm eth1
             start web
             report RUNNING
-            wait web
+            wait web / watch web
             report STOPPING
             ready
             report STOPPING

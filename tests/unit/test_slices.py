@@ -112,14 +112,14 @@ def test_a_logger_is_there_as_long_as_its_scope_is_populated(
     slices: Slices, systemd: FakeSystemd
 ) -> None:
     slices.ensure(TASK, memory_mib=None, pids_max=4224)
-    assert not slices.has_loggers(CONTAINER)
+    assert not slices.find_loggers(CONTAINER)
     with slices.hold_loggers(CONTAINER) as group:
-        events = systemd.tree / group.lstrip("/") / "cgroup.events"
+        processes = systemd.tree / group.lstrip("/") / "cgroup.procs"
 
-    events.write_text("populated 1\n")
-    assert slices.has_loggers(CONTAINER)
-    events.write_text("populated 0\n")
-    assert not slices.has_loggers(CONTAINER)
+    processes.write_text("7\n")
+    assert slices.find_loggers(CONTAINER) == {7}
+    processes.write_text("")
+    assert not slices.find_loggers(CONTAINER)
 
 
 def test_scope_of_a_predecessor_is_ended_first(slices: Slices, systemd: FakeSystemd) -> None:

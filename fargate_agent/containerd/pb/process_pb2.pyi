@@ -49,6 +49,7 @@ class Process(_message.Message):
     ID_FIELD_NUMBER: _builtins.int
     PID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
+    STDOUT_FIELD_NUMBER: _builtins.int
     EXIT_STATUS_FIELD_NUMBER: _builtins.int
     EXITED_AT_FIELD_NUMBER: _builtins.int
     container_id: _builtins.str
@@ -56,6 +57,8 @@ class Process(_message.Message):
     """Of a list: the container. Of an exec: its own id."""
     pid: _builtins.int
     status: Global___Status.ValueType
+    stdout: _builtins.str
+    """Where its output goes, as it was created."""
     exit_status: _builtins.int
     @_builtins.property
     def exited_at(self) -> _timestamp_pb2.Timestamp: ...
@@ -66,12 +69,13 @@ class Process(_message.Message):
         id: _builtins.str = ...,
         pid: _builtins.int = ...,
         status: Global___Status.ValueType = ...,
+        stdout: _builtins.str = ...,
         exit_status: _builtins.int = ...,
         exited_at: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["exited_at", b"exited_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "exit_status", b"exit_status", "exited_at", b"exited_at", "id", b"id", "pid", b"pid", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["container_id", b"container_id", "exit_status", b"exit_status", "exited_at", b"exited_at", "id", b"id", "pid", b"pid", "status", b"status", "stdout", b"stdout"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
