@@ -110,14 +110,8 @@ class Cgroups:
         groups = self._logger_directories(path)
         return frozenset(pid for group in groups for pid in read_processes(group))
 
-    def kill(self, path: str) -> bool:
-        """Kill what runs in a container's group; return whether there was anything.
-
-        Raises:
-            OSError: the kernel refused.
-        """
-        groups = [group for tree in self.trees for group in walk_up(_below(tree, path))]
-        return bool(sum(kill_processes(group) for group in groups))
+    def locate(self, path: str) -> str:
+        return path
 
     def _logger_directories(self, path: str) -> list[Path]:
         names = self.controllers.keys() & set(_ACCOUNTED)
@@ -296,13 +290,11 @@ def read_processes(group: Path) -> list[int]:
     return [pid for pid in map(int, text.split()) if pid > 0]  # 0 is one that we can't see
 
 
-def kill_processes(group: Path) -> int:
-    """Kill what is right in a group; return how many processes there were."""
-    found = read_processes(group)
-    for pid in found:
+def kill_processes(group: Path) -> None:
+    """Kill what is right in a group."""
+    for pid in read_processes(group):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    return len(found)
 
 
 def remove_group(group: Path) -> bool:

@@ -1,12 +1,12 @@
 """Which way the control groups of tasks are made here: by systemd, or in the tree itself."""
 
-import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from fargate_agent.runtime.cgroup import POLL_S, Cgroups, read_cgroups
+from fargate_agent.runtime.cgroup import Cgroups, read_cgroups
+from fargate_agent.runtime.members import kill_members
 from fargate_agent.runtime.slices import Slices
 
 CgroupDriverName = Literal["systemd", "cgroupfs"]
@@ -76,8 +76,8 @@ class CgroupDriver(Protocol):
         """Return how many processes of a group were killed for want of memory; 0 if it's gone."""
         ...
 
-    def kill(self, path: str) -> bool:
-        """Kill what runs in a container's group; return whether there was anything."""
+    def locate(self, path: str) -> str:
+        """Return where a group is in its tree, be it gone or not; see proc(5), cgroup."""
         ...
 
     def remove(self, path: str, deadline_s: float) -> None:
@@ -103,17 +103,12 @@ class CgroupDrivers:
         return next(made, self.drivers[0])
 
     def kill(self, path: str, deadline_s: float) -> None:
-        """Return when nothing runs in the group of a container; kill what does.
+        """Kill what runs in the group of a container, and wait until it is gone.
 
         Raises:
-            OSError: the kernel refused.
             TimeoutError: something still runs after `deadline_s`.
         """
-        end = time.monotonic() + deadline_s
-        while self.of(path).kill(path):
-            if time.monotonic() > end:
-                raise TimeoutError(f"a process still runs {deadline_s:g} s after SIGKILL")
-            time.sleep(POLL_S)
+        kill_members(self.of(path).locate(path), deadline_s)
 
     def remove(self, path: str, deadline_s: float) -> None:
         """Remove a task's group, whichever driver made it.

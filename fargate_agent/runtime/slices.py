@@ -135,12 +135,8 @@ class Slices:
         groups = walk_up(self._logger_directory(path))
         return frozenset(pid for group in groups for pid in read_processes(group))
 
-    def kill(self, path: str) -> bool:
-        directory = self._directory(path)
-        runs = _is_populated(directory)
-        if runs:
-            _kill_all(directory)
-        return runs
+    def locate(self, path: str) -> str:
+        return f"/{self._directory(path).relative_to(self.tree)}"
 
     def bound_cpu(self, path: str, cpu_units: int) -> None:
         quota_us_per_s = plan_cpu_quota_us(cpu_units) * _US_PER_S // CPU_PERIOD_US

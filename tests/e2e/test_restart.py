@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -170,4 +171,32 @@ async def test_task_whose_record_can_not_be_read_runs_on_until_it_is_stopped(
 
     stack.stop(arn)
     await stack.wait_for(arn, "STOPPED")
+    assert stack.leftovers(arn) == []
+
+
+async def test_stop_timeout_goes_on_while_agents_come_and_go(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(tool("main", "trap '' TERM; echo trapped; exec sleep 1000", stopTimeout=9))
+    await stack.wait_for_log(arn, "trapped")
+    await stack.wait_for(arn, "RUNNING")
+    pid = process_of(stack, arn)
+    record = stack.root / "agent/records" / f"{arn.rpartition('/')[2]}.json"
+
+    stack.stop(arn)
+    wait_for(lambda: '"stop_began_s":null' not in record.read_text(), "the stop", DEADLINE_S)
+    began_s = time.monotonic()
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        wait_for(lambda: stack.agent.wrote("agent is ready"), "an agent", DEADLINE_S)
+        stack.agent.end(how)
+        assert Path(f"/proc/{pid}").exists()
+        stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("agent is ready"), "an agent", DEADLINE_S)
+    ready_s = time.monotonic() - began_s
+    wait_for(lambda: not Path(f"/proc/{pid}").exists(), "the end", DEADLINE_S)
+    took_s = time.monotonic() - began_s
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert 8 < took_s < max(9, ready_s + 1) + 2
+    assert task["containers"][0]["exitCode"] == 137
     assert stack.leftovers(arn) == []

@@ -122,6 +122,13 @@ def test_a_logger_is_there_as_long_as_its_scope_is_populated(
     assert not slices.find_loggers(CONTAINER)
 
 
+def test_a_container_is_where_its_processes_say(slices: Slices) -> None:
+    task = f"/ecstasks.slice/{TASK_SLICE}"
+
+    assert slices.locate(TASK) == task
+    assert slices.locate(CONTAINER) == f"{task}/{CONTAINER_SLICE}"
+
+
 def test_scope_of_a_predecessor_is_ended_first(slices: Slices, systemd: FakeSystemd) -> None:
     slices.ensure(TASK, memory_mib=None, pids_max=4224)
     for _ in range(2):  # here the scope doesn't end with its last process
