@@ -19,6 +19,9 @@ from fargate_agent.runtime.records import STOP_SIGNAL_LABEL
 
 DEFAULT_STOP_SIGNAL: Final = "SIGTERM"
 
+MADE: Final = frozenset({ProcessStatus.CREATED, ProcessStatus.RUNNING, ProcessStatus.STOPPED})
+"""How a process is that containerd can start, end and delete."""
+
 KILL_DEADLINE_S: Final = 10.0
 """A process that has been killed is gone at once, unless it waits for a disk or a network mount."""
 
@@ -49,9 +52,10 @@ async def end_container(
         record = await containerd.containers.get(container.id)
     except NotFoundError:
         return None
-    try:
+    status = None
+    with contextlib.suppress(NotFoundError):
         status = (await containerd.processes.get(container.id)).status
-    except NotFoundError:
+    if status not in MADE:
         # its shim was killed, or its creation given up: one whose shim containerd doesn't know
         await end_by_force(containerd, cgroups, container)
         return None

@@ -36,7 +36,7 @@ from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.creation import Creation, create_process, create_process_anew
-from fargate_agent.runtime.ending import end_by_force, end_container, note_failure, read_exit
+from fargate_agent.runtime.ending import MADE, end_by_force, end_container, note_failure, read_exit
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
 from fargate_agent.runtime.reasons import (
@@ -71,7 +71,6 @@ PIDS_BESIDE: Final = 128
 """Processes and threads beside each container that count for its task: the shim, the logger, and
 runC, which have about 15 each. A container that has used up its own leaves them theirs."""
 
-_MADE: Final = frozenset({ProcessStatus.CREATED, ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 _STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 
 _KNOWN_IMAGES: Final = 256
@@ -167,7 +166,7 @@ class RuncRuntime(Runtime):
 
     async def exists(self, container: ContainerPlan) -> bool:
         try:
-            return await self._status(container.id) in _MADE
+            return await self._status(container.id) in MADE
         except ContainerdError as error:
             raise ContainerRuntimeError(render_error(error), container=container.name) from error
 
@@ -184,7 +183,7 @@ class RuncRuntime(Runtime):
             try:
                 await client.containers.create(record)
             except AlreadyExistsError:
-                if await self._status(container.id) in _MADE:
+                if await self._status(container.id) in MADE:
                     return
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
