@@ -93,7 +93,8 @@ async def test_container_that_makes_processes_without_end_leaves_its_task_some(
 ) -> None:
     forks = "(while :; do sleep 60 & done) & exec sleep 60"
     task = bench.plan(
-        {"command": ["sh", "-c", forks], "stopTimeout": 1}, {"name": "other", "command": ["true"]}
+        {"command": ["sh", "-c", forks], "stopTimeout": 1},
+        {"name": "other", "command": ["sh", "-c", "exit 0"]},
     )
 
     first, second = task.containers
