@@ -16,7 +16,7 @@ FEW_PROCESSES: Final = 4096
 def find_right_faults(containerd_address: Path) -> Iterator[Finding]:
     """Yield what a container of an ordinary definition doesn't get; blocks."""
     try:
-        limits = read_host_limits(containerd_address, limits_swap=True, limits_pids=True)
+        limits = read_host_limits(containerd_address, limits_swap=True, pids_limit=None)
     except PermissionError:
         yield Finding(
             what=f"only root may ask containerd at {containerd_address}",

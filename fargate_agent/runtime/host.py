@@ -94,7 +94,12 @@ class HostLimits:
 
     def shortfalls(self, container: ContainerPlan) -> Iterator[tuple[str, str]]:
         """Say what the container doesn't get: what is missing here, and the effect of it."""
-        return self._find_shortfalls(plan_ulimits(container), plan_capabilities(container))
+        yield from self._find_shortfalls(plan_ulimits(container), plan_capabilities(container))
+        if self.pids_limit is None:
+            yield (
+                "this host has no cgroup controller pids",
+                "a task may start processes until the machine has no room for more",
+            )
 
     def default_shortfalls(self) -> Iterator[tuple[str, str]]:
         """Say what a container doesn't get that asks for nothing special."""
@@ -114,11 +119,6 @@ class HostLimits:
             yield (
                 f"containerd has no CAP_{name}",
                 f"containers that should have CAP_{name} go without it",
-            )
-        if self.pids_limit is None:
-            yield (
-                "this machine has no cgroup controller 'pids'",
-                "the number of a task's processes is not limited",
             )
 
     def _fit(self, ulimit: UlimitPlan) -> UlimitPlan:

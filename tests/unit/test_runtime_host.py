@@ -134,8 +134,8 @@ def test_a_host_that_can_not_count_processes_says_so(container: ContainerPlan) -
     assert list(host().shortfalls(container)) == []
     assert list(replace(host(), pids_limit=None).shortfalls(container)) == [
         (
-            "this machine has no cgroup controller 'pids'",
-            "the number of a task's processes is not limited",
+            "this host has no cgroup controller pids",
+            "a task may start processes until the machine has no room for more",
         )
     ]
 
