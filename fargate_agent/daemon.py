@@ -56,6 +56,7 @@ from fargate_agent.preconditions import (
     require_snapshotter,
     tell_old_names,
 )
+from fargate_agent.reserve import Reserve
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.oom import watch_oom_kills
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
@@ -70,6 +71,8 @@ from fargate_agent.tmds.server import TaskMetadata
 
 log = logging.getLogger(__name__)
 
+RESERVE_BYTES: Final = 4 * 1024 * 1024
+"""Room for the records of many tasks that are being stopped."""
 JANITOR_PERIOD_S: Final = 3600
 """How often local copies of logs are looked through for old ones."""
 
@@ -194,10 +197,11 @@ async def _run_services(
         boot_id = await asyncio.to_thread(read_boot_id)
         await machine.findings.recall(settings.state_dir, boot_id)
         reporter = Reporter(control_plane)
+        reserve = Reserve(settings.state_dir / "reserve", RESERVE_BYTES)
         supervisor = Supervisor(
             site=machine.site,
             drivers=machine.drivers,
-            store=TaskStore(settings.state_dir / "records"),
+            store=TaskStore(settings.state_dir / "records", reserve),
             boot_id=boot_id,
             send=reporter.send,
         )
@@ -238,6 +242,7 @@ async def _run_services(
                 machine.netns.keep_spare(),
                 machine.findings.keep(settings.state_dir, boot_id),
                 _prune_logs(settings, machine.site, supervisor),
+                reserve.serve(),
                 _tell_systemd(settings, notifier, session, supervisor),
             )
         )

@@ -68,13 +68,25 @@ class Responder:
                 readable.append(TaskMessage.model_validate(raw))
             except ValidationError as error:
                 self._refuse(raw, error)
+        taken = True
         for task in sorted(readable, key=lambda task: task.desired_status != "STOPPED"):
-            await self._supervisor.apply(task)
-        if len(readable) < len(payload.tasks):
+            taken = await self._apply(task) and taken
+        if not taken or len(readable) < len(payload.tasks):
             return []
         for task in readable:
             await self._supervisor.sync(task.arn)
         return [_ack(payload)]
+
+    async def _apply(self, task: TaskMessage) -> bool:
+        """Return whether the agent answers for the task from now on."""
+        try:
+            await self._supervisor.apply(task)
+        except OSError as error:
+            log.error(
+                "a task is not taken, for its record can't be written: %s: %s", task.arn, error
+            )
+            return False
+        return True
 
     def _refuse(self, raw: dict[str, Any], error: ValidationError) -> None:
         faults = render_faults(error)

@@ -63,6 +63,20 @@ OPERATIONS: Final[dict[str, Operation]] = {
 }
 """What is supported. Who may call it, the caller's policy says."""
 
+ON_FULL_DISK: Final = frozenset(
+    {
+        "DeleteService",
+        "DeregisterContainerInstance",
+        "RegisterContainerInstance",
+        "StopTask",
+        "SubmitTaskStateChange",
+        "UpdateContainerInstancesState",
+        "UpdateService",
+    }
+)
+"""What ends tasks, and how agents report that they have ended: these may take the reserve of the
+disk. Each is one transaction, so it can be done again."""
+
 
 class Front:
     """Answers what comes in over HTTP."""
@@ -147,7 +161,10 @@ class Front:
             raise unsupported(f"{name} is not supported here.")
         parsed = parse_request(name, body)
         self._authorize(caller, name, parsed)
-        return await operation(self._plane, Call(request=parsed, caller=caller, host=request.host))
+        call = Call(request=parsed, caller=caller, host=request.host)
+        if name in ON_FULL_DISK:
+            return await self._plane.store.insist(lambda: operation(self._plane, call))
+        return await operation(self._plane, call)
 
     async def _serve_websocket(self, request: web.Request) -> web.StreamResponse:
         try:

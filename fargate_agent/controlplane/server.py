@@ -143,6 +143,7 @@ async def serve(
             notifier.keep_alive(partial(_find_fault, plane.store)),
             *follow_events(plane),
             *_relays(url, announcements),
+            *([] if plane.store.reserve is None else [plane.store.reserve.serve()]),
         )
         notifier.stopping()
 

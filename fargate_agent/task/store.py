@@ -8,12 +8,14 @@ whose containers still run from one that a reboot has killed.
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fargate_agent.files import replace_file, sync
+from fargate_agent.reserve import Reserve
 from fargate_agent.task.status import TaskFacts
 from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import TaskMessage
@@ -60,8 +62,10 @@ class StoredTasks:
 class TaskStore:
     """The records of an agent. A file is replaced as a whole, so it is old or new, never half."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, reserve: Reserve | None = None) -> None:
+        """On a full disk, what is written of tasks that are here already takes the reserve."""
         self._directory = directory
+        self._reserve = reserve
 
     async def write(self, task_id: str, record: TaskRecord) -> None:
         """Write the record; it outlives this process from now on, a power cut after `sync`."""
@@ -89,7 +93,12 @@ class TaskStore:
 
     def _write(self, task_id: str, text: bytes) -> None:
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(self._path(task_id), text, durable=False)
+        path = self._path(task_id)
+        write = partial(replace_file, path, text, durable=False)
+        if self._reserve is not None and path.exists():
+            self._reserve.insist(write)
+        else:
+            write()
 
     def _sync(self, task_id: str) -> None:
         for path in (self._path(task_id), self._directory):

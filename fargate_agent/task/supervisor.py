@@ -111,6 +111,9 @@ class Supervisor:
 
         When this returns, a successor of this process knows of it; after `sync`, one that comes
         after a power cut does too.
+
+        Raises:
+            OSError: a new task could not be written down; nothing was begun.
         """
         task_id = parse_task_arn(message.arn).task_id
         entry = self._entries.get(task_id)
@@ -122,9 +125,13 @@ class Supervisor:
                 record.facts.status = TaskStatus.STOPPING
                 record.stop_reason = record.facts.reason = STOPPED_BY_USER
             entry = self._entries[task_id] = self._plan(record)
+            try:
+                async with entry.writing:
+                    await self._store.write(task_id, record)
+            except OSError:
+                del self._entries[task_id]
+                raise
             self.unreadable.pop(task_id, None)
-            async with entry.writing:
-                await self._store.write(task_id, record)
             await self._begin(entry)
         elif message.desired_status == "STOPPED":
             await self.stop(task_id, STOPPED_BY_USER)
@@ -148,8 +155,7 @@ class Supervisor:
         if entry is None or entry.run is None or entry.run.stop.done():
             return
         entry.record.stop_reason = reason
-        async with entry.writing:
-            await self._store.write(task_id, entry.record)
+        await self._write(task_id, entry)
         if not entry.run.stop.done():
             entry.run.stop.set_result(reason)
 
@@ -225,8 +231,22 @@ class Supervisor:
         )
 
     async def _report(self, run: TaskRun) -> None:
-        entry = self._entries[run.plan.id]
         change = run.change()
-        async with entry.writing:
-            await self._store.write(run.plan.id, entry.record)
+        await self._write(run.plan.id, self._entries[run.plan.id])
         self._send(change)
+
+    async def _write(self, task_id: str, entry: _Entry) -> None:
+        """Write down how a task is; if that fails, the task goes on all the same.
+
+        A successor would know less, and ask the machine and the control plane.
+        """
+        try:
+            async with entry.writing:
+                await self._store.write(task_id, entry.record)
+        except OSError as error:
+            log.error(
+                "task %s: its record is old, for the new one can't be written: %s",
+                task_id,
+                error.strerror,
+                extra={"task": task_id},
+            )

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,8 +21,11 @@ class DiaryStore(TaskStore):
     def __init__(self, directory: Path, diary: list[str]) -> None:
         super().__init__(directory)
         self._diary = diary
+        self.is_full = False
 
     async def write(self, task_id: str, record: TaskRecord) -> None:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
         await super().write(task_id, record)
         self._diary.append(f"record {record.facts.status}")
 
@@ -316,3 +320,31 @@ async def test_drain_ends_every_task_and_names_them(tmp_path: Path) -> None:
 
     assert stopped == [TASK_ARN]
     assert desk.changes[-1].reason == "going home"
+
+
+async def test_task_ends_though_its_record_cannot_be_written(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+        desk.store.is_full = True
+
+        await supervisor.stop(TASK_ID, "by hand")
+        change = await desk.wait_for(TaskStatus.STOPPED)
+
+    assert change.reason == "by hand"
+    assert "release netns" in desk.drivers.diary.calls
+
+
+async def test_task_whose_record_cannot_be_written_is_not_begun(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+    async with desk.serving() as supervisor:
+        desk.store.is_full = True
+        with pytest.raises(OSError, match="No space left"):
+            await supervisor.apply(task_message())
+        knew = supervisor.knows(TASK_ID)
+        desk.store.is_full = False
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+
+    assert not knew

@@ -7,9 +7,10 @@ be sent follows from the database alone, so nothing is lost with a connection or
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Final
 
@@ -85,7 +86,9 @@ class Sessions:
             self._open[connection] = session
             log.info("agent %s: connected", instance.id)
             try:
-                await connections.note_connected(self._plane, instance.id, connection)
+                await self._plane.store.insist(
+                    partial(connections.note_connected, self._plane, instance.id, connection)
+                )
                 await session.run()
             except (ConnectionError, TimeoutError, SQLAlchemyError) as error:
                 log.info("agent %s: connection lost: %s", instance.id, str(error) or "it is silent")
@@ -182,21 +185,26 @@ class _Session:
 
         It reports as lost what stands there and it doesn't have.
         """
-        async with self._store.write() as session:
-            instance = await session.get_one(ContainerInstance, self._instance_id)
-            instance.timeline = max(instance.timeline + 1, time.time_ns() // 1_000_000)
-            live = _live_tasks(self._instance_id).where(Task.delivery == "ACKED")
-            tasks = (await session.scalars(live)).all()
+        timeline, tasks = await self._store.insist(self._take_manifest)
         await self._send(
             TaskManifestMessage(
                 message_id=new_uuid(),
                 cluster_arn=self._cluster_arn,
                 container_instance_arn=self._instance_arn,
                 generated_at=time.time_ns() // 1_000_000,
-                timeline=instance.timeline,
+                timeline=timeline,
                 tasks=tuple(self._identify(task) for task in tasks),
             )
         )
+
+    async def _take_manifest(self) -> tuple[int, Sequence[Task]]:
+        """Return the next moment of the timeline, and what the agent answers for then."""
+        async with self._store.write() as session:
+            instance = await session.get_one(ContainerInstance, self._instance_id)
+            instance.timeline = max(instance.timeline + 1, time.time_ns() // 1_000_000)
+            live = _live_tasks(self._instance_id).where(Task.delivery == "ACKED")
+            tasks = (await session.scalars(live)).all()
+        return instance.timeline, tasks
 
     def _identify(self, task: Task) -> TaskIdentifier:
         desired: DesiredStatus = "STOPPED" if task.desired_status == "STOPPED" else "RUNNING"

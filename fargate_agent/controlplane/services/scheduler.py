@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from sqlalchemy import Select, select
@@ -80,7 +81,10 @@ async def look(plane: Plane) -> float:
         decision = view.plan(now)
         if decision.look_again_at is not None:
             moments.append(decision.look_again_at)
-        if _is_to_be_done(view, decision) and not await _serve(plane, view.service.id):
+        if not _is_to_be_done(view, decision):
+            continue
+        serve = partial(_serve, plane, view.service.id)
+        if not await (plane.store.insist(serve) if decision.stops else serve()):
             moments.append(now + PLACE_EVERY_S)
     return max(min(moments) - time.time(), 0.0)
 

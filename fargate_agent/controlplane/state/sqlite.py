@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 import aiosqlite
 from sqlalchemy import Engine, event
+from sqlalchemy.exc import OperationalError
 
 WRITER_CACHE_KIB: Final = 16 * 1024
 """What the connection that writes has read stays true, because no other writes. The caches of those
@@ -102,3 +103,12 @@ def _undo(connection: Any, _record: object, _error: object) -> None:  # noqa: AN
     """Undo what a cancelled job has begun, before its connection is closed."""
     with suppress(sqlite3.Error):
         connection.rollback()
+
+
+def is_full(error: OperationalError) -> bool:
+    """Whether SQLite could not write for want of space.
+
+    Source: SQLite, "Result and Error Codes": a file that can't grow may be an I/O error too.
+    """
+    name: str = getattr(error.orig, "sqlite_errorname", "")
+    return name == "SQLITE_FULL" or name.startswith("SQLITE_IOERR")

@@ -7,10 +7,11 @@ can't reserve the same room, nor hand out the same address, and none has to be t
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from pathlib import Path
 from threading import Thread
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from weakref import WeakSet
 
 from sqlalchemy import Connection, event, func, insert, select
@@ -29,12 +30,18 @@ from fargate_agent.controlplane.state.announcements import EVENTS, Announcements
 from fargate_agent.controlplane.state.batches import Batches, Item, Work
 from fargate_agent.controlplane.state.model import Event
 from fargate_agent.controlplane.state.schema import ensure_schema
+from fargate_agent.reserve import Reserve
 
 BUSY_TIMEOUT_S: Final = 10
 """How long a writer waits for another before it gives up."""
 STATEMENT_TIMEOUT_S: Final = 30
 POOL_SIZE: Final = 10
 """Connections to PostgreSQL of one process that read; one more writes."""
+
+RESERVE_BYTES: Final = 8 * 1024 * 1024
+"""Twice what SQLite's log of changes grows to before it begins at its start again."""
+
+Result = TypeVar("Result")
 
 CHANNEL: Final = "fargate"
 """Where PostgreSQL carries announcements from one process to the others."""
@@ -49,8 +56,14 @@ class Store:
     """Transactions over the tables of `model`."""
 
     def __init__(
-        self, readers: AsyncEngine, writer: AsyncEngine, announcements: Announcements
+        self,
+        readers: AsyncEngine,
+        writer: AsyncEngine,
+        announcements: Announcements,
+        reserve: Reserve | None,
     ) -> None:
+        """`reserve` is on the disk that has the database; None: that disk is another machine's."""
+        self.reserve = reserve
         self._readers = readers
         self._writer = writer
         self._shared = writer.dialect.name == "postgresql"
@@ -92,6 +105,21 @@ class Store:
         if work not in self._batches:
             self._batches[work] = Batches(self.write, work)
         await self._batches[work].do(item)
+
+    async def insist(self, work: Callable[[], Awaitable[Result]]) -> Result:
+        """Return what `work` returns; if the disk is full, it is done again with the reserve.
+
+        For what ends tasks, or is told by agents, which must not wait for the disk.
+        """
+        try:
+            return await work()
+        except OperationalError as error:
+            if not sqlite.is_full(error) or not await self._give_up_reserve():
+                raise
+            return await work()
+
+    async def _give_up_reserve(self) -> bool:
+        return self.reserve is not None and await asyncio.to_thread(self.reserve.give_up)
 
     async def wait_idle(self) -> None:
         """Return when no transaction is open: some end later than what has begun them."""
@@ -211,7 +239,7 @@ async def open_store(url: URL, announcements: Announcements) -> AsyncIterator[St
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             cause = getattr(error, "orig", None) or error
             raise NotNowError(f"{shown}: {cause}") from error
-        store = Store(readers, writer, announcements)
+        store = Store(readers, writer, announcements, _find_reserve(url))
         try:
             yield store
         finally:
@@ -221,6 +249,14 @@ async def open_store(url: URL, announcements: Announcements) -> AsyncIterator[St
         await writer.dispose()
         for thread in threads:  # one that was cancelled in its work still has an answer to give
             await asyncio.to_thread(thread.join, BUSY_TIMEOUT_S)
+
+
+def _find_reserve(url: URL) -> Reserve | None:
+    """Return the reserve of a database that is a file here, beside it."""
+    if url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    file = Path(url.database)
+    return Reserve(file.with_name(f"{file.name}.reserve"), RESERVE_BYTES)
 
 
 def _make_writer(url: URL) -> AsyncEngine:
