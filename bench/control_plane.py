@@ -22,7 +22,7 @@ from typing import Any
 import aiohttp
 from botocore.credentials import Credentials
 from sqlalchemy import insert, select
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.engine import make_url
 
 from bench.plane import (
     DEADLINE_S,
@@ -33,7 +33,9 @@ from bench.plane import (
     running_program,
     working_agent,
 )
+from fargate_agent.controlplane.state.announcements import Announcements
 from fargate_agent.controlplane.state.model import Eni, Event, Task
+from fargate_agent.controlplane.state.store import open_store
 
 CALLS = int(os.environ.get("BENCH_CALLS", "1000"))
 TASKS_A_CALL = 10
@@ -110,7 +112,7 @@ async def _measure_database(database: Database, root: Path, base: list[float] | 
 
 async def _measure_stored(database: Database, root: Path, there: int, arn: str | None) -> None:
     """Fill up the database, whose tasks so far serve as patterns."""
-    url = database.url or f"sqlite+aiosqlite:///{root / 'state' / 'state.db'}"
+    url = database.url or f"sqlite:///{root / 'state' / 'state.db'}"
     print(f"\n{database.name}, by the number of stopped tasks that are stored; medians")
     print("cpu: processor time of the control plane; server: that of the database's, and its most")
     print(
@@ -237,22 +239,23 @@ async def _admin(program: Program) -> AsyncIterator[Client]:
 
 async def _store_tasks(url: str, count: int) -> None:
     """Copy a stopped task so many times, with its ENI and one event each."""
-    engine = create_async_engine(url)
-    async with engine.begin() as connection:
-        task = dict((await connection.execute(select(Task.__table__).limit(1))).mappings().one())
-        eni = dict((await connection.execute(select(Eni.__table__).limit(1))).mappings().one())
-        event = dict((await connection.execute(select(Event.__table__).limit(1))).mappings().one())
-    del event["seq"]
-    for start in range(0, count, BATCH):
-        ids = [uuid.uuid4().hex for _ in range(min(BATCH, count - start))]
-        async with engine.begin() as connection:
-            await connection.execute(insert(Task), [{**task, "id": i} for i in ids])
-            await connection.execute(
-                insert(Eni),
-                [{**eni, "id": f"eni-{i[:17]}", "task_id": i, "attachment_id": i} for i in ids],
-            )
-            await connection.execute(insert(Event), [{**event, "subject": i} for i in ids])
-    await engine.dispose()
+    async with open_store(make_url(url), Announcements()) as store:
+        async with store.read() as session:
+            patterns = [
+                dict((await session.execute(select(table).limit(1))).mappings().one())
+                for table in (Task.__table__, Eni.__table__, Event.__table__)
+            ]
+        task, eni, event = patterns
+        del event["seq"]
+        for start in range(0, count, BATCH):
+            ids = [uuid.uuid4().hex for _ in range(min(BATCH, count - start))]
+            async with store.write() as session:
+                await session.execute(insert(Task), [{**task, "id": i} for i in ids])
+                await session.execute(
+                    insert(Eni),
+                    [{**eni, "id": f"eni-{i[:17]}", "task_id": i, "attachment_id": i} for i in ids],
+                )
+                await session.execute(insert(Event), [{**event, "subject": i} for i in ids])
 
 
 async def _measure_moto(root: Path) -> list[float] | None:

@@ -64,15 +64,13 @@ from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_file import SettingsError
 from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
-from fargate_agent.task.store import TaskStore, read_boot_id
+from fargate_agent.task.store import RESERVE_BYTES, TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import make_confidential
 from fargate_agent.tmds.server import TaskMetadata
 
 log = logging.getLogger(__name__)
 
-RESERVE_BYTES: Final = 4 * 1024 * 1024
-"""Room for the records of many tasks that are being stopped."""
 JANITOR_PERIOD_S: Final = 3600
 """How often local copies of logs are looked through for old ones."""
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.access.auth import Caller
 from fargate_agent.controlplane.access.keys import ADMIN
@@ -21,6 +20,7 @@ from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.pages import cut, parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import AccountSetting
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 
 MAX_RESULTS: Final = 10
@@ -156,12 +156,12 @@ def _find_principal(arns: Arns, caller: Caller, request: Json) -> str:
     return _ACCOUNT if arn == _root(arns) else arn
 
 
-async def _read(session: AsyncSession, principal: str) -> dict[str, str]:
+async def _read(session: Session, principal: str) -> dict[str, str]:
     chosen = select(AccountSetting).where(AccountSetting.principal == principal)
     return {row.name: row.value for row in await session.scalars(chosen)}
 
 
-async def _effective(session: AsyncSession, principal: str, name: str) -> str:
+async def _effective(session: Session, principal: str, name: str) -> str:
     for whose in (principal, _ACCOUNT):
         row = await session.get(AccountSetting, (whose, name))
         if row is not None:

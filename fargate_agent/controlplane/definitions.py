@@ -9,7 +9,6 @@ from typing import Final
 
 from pydantic import ValidationError
 from sqlalchemy import func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.errors import client_error, invalid_parameter
 from fargate_agent.controlplane.pages import MAX_RESULTS, render_page
@@ -18,6 +17,7 @@ from fargate_agent.controlplane.rules.computed import complete
 from fargate_agent.controlplane.rules.definition import check_definition
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.state.model import TaskDefinition
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.tasks.payload import render_container, render_volume
 from fargate_agent.controlplane.validate import Json
@@ -159,9 +159,7 @@ async def list_task_definition_families(plane: Plane, call: Call) -> Json:
     return render_page(sorted(families[wanted]), request, "families")
 
 
-async def find_definition(
-    plane: Plane, session: AsyncSession, reference: str
-) -> TaskDefinition | None:
+async def find_definition(plane: Plane, session: Session, reference: str) -> TaskDefinition | None:
     """Return what `family`, `family:revision` or an ARN means; None if it means nothing."""
     name = plane.arns.parse_task_definition(reference)
     if name is None:
@@ -204,9 +202,7 @@ def _move(definition: TaskDefinition, status: str, dated: str) -> None:
     definition.document = {**definition.document, "status": status, dated: _now()}
 
 
-async def _read_definitions(
-    session: AsyncSession, request: Json, count: int
-) -> list[tuple[str, int]]:
+async def _read_definitions(session: Session, request: Json, count: int) -> list[tuple[str, int]]:
     key = (TaskDefinition.family, TaskDefinition.revision)
     chosen = select(*key).where(TaskDefinition.status == request.get("status", "ACTIVE"))
     is_descending = request.get("sort") == "DESC"

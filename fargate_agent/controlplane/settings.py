@@ -16,7 +16,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fargate_agent import settings_file
 from fargate_agent.controlplane.errors import StartError
-from fargate_agent.controlplane.state.database import check_database
+from fargate_agent.controlplane.state.database import check_database, rename_driver
 from fargate_agent.controlplane.vpc_settings import (
     DEFAULT_VPC,
     SecurityGroupSettings,
@@ -189,8 +189,8 @@ class ControlPlaneSettings(FileSettings):
     def database_url(self) -> str:
         """Where the state is kept; may hold a password."""
         if self.database is None:
-            return f"sqlite+aiosqlite:///{self.state_dir / 'state.db'}"
-        return self.database.get_secret_value()
+            return f"sqlite:///{self.state_dir / 'state.db'}"
+        return rename_driver(self.database.get_secret_value())
 
     @property
     def keys_path(self) -> Path:

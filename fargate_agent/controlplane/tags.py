@@ -9,7 +9,6 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.errors import (
     ApiError,
@@ -25,6 +24,7 @@ from fargate_agent.controlplane.state.model import (
     Task,
     TaskDefinition,
 )
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 
 MAX_TAGS: Final = 50
@@ -103,7 +103,7 @@ def _is_reserved(key: str) -> bool:
     return key.lower().startswith(_RESERVED)
 
 
-async def _find(plane: Plane, session: AsyncSession, arn: str) -> _Tagged:
+async def _find(plane: Plane, session: Session, arn: str) -> _Tagged:
     """Return what has an ARN of the new form.
 
     Only the one way to write it is taken, because policies speak of the ARN as it is written.
@@ -120,7 +120,7 @@ async def _find(plane: Plane, session: AsyncSession, arn: str) -> _Tagged:
     return await _FINDERS[kind](session, path)
 
 
-async def _find_cluster(session: AsyncSession, name: str) -> Cluster:
+async def _find_cluster(session: Session, name: str) -> Cluster:
     found = await session.get(Cluster, name)
     if found is None:
         raise _missing("cluster")
@@ -132,7 +132,7 @@ async def _find_cluster(session: AsyncSession, name: str) -> Cluster:
     return found
 
 
-async def _find_definition(session: AsyncSession, path: str) -> TaskDefinition:
+async def _find_definition(session: Session, path: str) -> TaskDefinition:
     match = _REVISION.fullmatch(path)
     key = (match["family"], int(match["revision"])) if match else None
     found = await session.get(TaskDefinition, key) if key else None
@@ -141,7 +141,7 @@ async def _find_definition(session: AsyncSession, path: str) -> TaskDefinition:
     return found
 
 
-async def _find_service(session: AsyncSession, path: str) -> Service:
+async def _find_service(session: Session, path: str) -> Service:
     cluster, _, name = path.partition("/")
     chosen = select(Service).where(
         Service.cluster == cluster, Service.name == name, Service.status != "INACTIVE"
@@ -152,7 +152,7 @@ async def _find_service(session: AsyncSession, path: str) -> Service:
     return found
 
 
-async def _find_task(session: AsyncSession, path: str) -> Task:
+async def _find_task(session: Session, path: str) -> Task:
     cluster, _, task_id = path.partition("/")
     found = await session.get(Task, task_id)
     if found is None or found.cluster != cluster:
@@ -164,7 +164,7 @@ async def _find_task(session: AsyncSession, path: str) -> Task:
     return found
 
 
-async def _find_instance(session: AsyncSession, path: str) -> ContainerInstance:
+async def _find_instance(session: Session, path: str) -> ContainerInstance:
     cluster, _, instance_id = path.partition("/")
     found = await session.get(ContainerInstance, instance_id)
     if found is None or found.cluster != cluster:
@@ -181,7 +181,7 @@ def _missing(what: str) -> ApiError:
     return invalid_parameter(f"The specified {what} does not exist.")
 
 
-_FINDERS: Final[dict[str, Callable[[AsyncSession, str], Awaitable[_Tagged]]]] = {
+_FINDERS: Final[dict[str, Callable[[Session, str], Awaitable[_Tagged]]]] = {
     "cluster": _find_cluster,
     "container-instance": _find_instance,
     "service": _find_service,

@@ -20,6 +20,8 @@ from fargate_agent.task.status import TaskFacts
 from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import TaskMessage
 
+RESERVE_BYTES: Final = 4 * 1024 * 1024
+"""Room for the records of many tasks that are being stopped."""
 BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every boot. Source: proc(5)."""
 

@@ -8,11 +8,11 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import IntegrityError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.state.announcements import Announcements
 from fargate_agent.controlplane.state.batches import MAX_BATCH
 from fargate_agent.controlplane.state.model import Cluster
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import Store, open_store
 
 pytestmark = pytest.mark.root
@@ -27,9 +27,7 @@ class Work:
     def __init__(self) -> None:
         self.batches: list[Sequence[str]] = []
 
-    async def make_clusters(
-        self, session: AsyncSession, names: Sequence[str]
-    ) -> list[Exception | None]:
+    async def make_clusters(self, session: Session, names: Sequence[str]) -> list[Exception | None]:
         """Return what is wrong with each."""
         self.batches.append(names)
         wanted = [name for name in names if name != REFUSED]
@@ -49,7 +47,7 @@ def work() -> Work:
 
 @pytest.fixture
 async def store(database: str | None, tmp_path: Path) -> AsyncIterator[Store]:
-    url = make_url(database or f"sqlite+aiosqlite:///{tmp_path / 'state.db'}")
+    url = make_url(database or f"sqlite:///{tmp_path / 'state.db'}")
     async with open_store(url, Announcements()) as opened:
         yield opened
 

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.state.announcements import Announcements
 from fargate_agent.controlplane.state.model import Base, Cluster, ContainerInstance, Task
 from fargate_agent.controlplane.state.store import open_store
+from tests.fixtures.postgres import with_database
 
 FIRST_VERSION = """
 CREATE TABLE clusters (name VARCHAR NOT NULL, status VARCHAR NOT NULL, document JSON NOT NULL,
@@ -90,10 +90,7 @@ def first_version(tmp_path: Path) -> Path:
 @pytest.mark.root
 async def test_migrations_end_with_what_the_model_says(bare_url: str) -> None:
     async with open_store(make_url(bare_url), Announcements()):
-        engine = create_async_engine(bare_url)
-        async with engine.connect() as connection:
-            found = await connection.run_sync(differences)
-        await engine.dispose()
+        found = await with_database(bare_url, differences)
 
     assert found == []
 
@@ -111,7 +108,7 @@ async def test_opening_again_changes_nothing(bare_url: str) -> None:
 
 @pytest.mark.root
 async def test_first_version_is_taken_over_with_all_that_it_knew(first_version: Path) -> None:
-    url = make_url(f"sqlite+aiosqlite:///{first_version}")
+    url = make_url(f"sqlite:///{first_version}")
 
     async with open_store(url, Announcements()) as store, store.read() as session:
         cluster = await session.get_one(Cluster, "default")
@@ -130,11 +127,14 @@ async def test_first_version_is_taken_over_with_all_that_it_knew(first_version: 
     assert stopped.connected
 
 
+def make_later(connection: Connection) -> None:
+    connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+
+
 @pytest.mark.root
 async def test_later_version_is_left_alone(bare_url: str) -> None:
     async with open_store(make_url(bare_url), Announcements()) as store, store.write() as session:
-        connection = await session.connection()
-        await connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+        await session.with_connection(make_later)
 
     with pytest.raises(StartError, match="schema version 9999, this program knows only up to"):
         async with open_store(make_url(bare_url), Announcements()):

@@ -138,7 +138,7 @@ def test_webhook_that_can_be_posted_to_is_taken(url: str, file: Path) -> None:
         pytest.param("postgresql+asyncpg://u:S3CRET@a..b/db", "must be ", id="no name of a host"),
         pytest.param("postgresql+asyncpg://h/db?port=S3CRET", "must be ", id="port as an option"),
         pytest.param("postgresql+asyncpg://h/db?sslmode=S3CRET", "has an option ", id="option"),
-        pytest.param("sqlite+aiosqlite://S3CRET/state.db", "must be ", id="file on a host"),
+        pytest.param("sqlite://S3CRET/state.db", "must be ", id="file on a host"),
         pytest.param("mysql://u:S3CRET@h/db", "must be ", id="another database"),
     ],
 )
@@ -157,7 +157,7 @@ def test_database_that_can_not_be_connected_to_is_refused_without_its_url(
 @pytest.mark.parametrize(
     "url",
     [
-        "sqlite+aiosqlite:////srv/state.db",
+        "sqlite:////srv/state.db",
         "postgresql+asyncpg://u:p@[::1]:5432/db?ssl=require",
         "postgresql+asyncpg://u@/db?host=/run/postgresql&port=5433",
         "postgresql+asyncpg://u:p@/db?host=a:5432&host=b:5432",
@@ -167,6 +167,12 @@ def test_database_that_can_be_connected_to_is_taken(url: str, file: Path) -> Non
     file.write_text(f'database = "{url}"\n')
 
     assert read_settings(file).database_url == url
+
+
+def test_database_by_the_old_name_of_its_driver_is_taken(file: Path) -> None:
+    file.write_text('database = "sqlite+aiosqlite:////srv/state.db"\n')
+
+    assert read_settings(file).database_url == "sqlite:////srv/state.db"
 
 
 def test_unknown_variable_of_the_environment_is_refused(

@@ -17,7 +17,6 @@ from typing import Final
 from aiohttp import WSMsgType, web
 from sqlalchemy import Select, or_, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents import connections
 from fargate_agent.controlplane.errors import ApiError
@@ -25,6 +24,7 @@ from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import change_task, changing
 from fargate_agent.parallel import first_of
@@ -252,7 +252,7 @@ class _Session:
                     lifecycle.note_sent(task)
         return due
 
-    async def _find_due(self, session: AsyncSession) -> list[str]:
+    async def _find_due(self, session: Session) -> list[str]:
         """Return ids, those of tasks that are to end first.
 
         This is asked at every change, so the tasks themselves aren't read.

@@ -11,13 +11,13 @@ from typing import Final, Protocol
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.leases import has_lease, is_running
 from fargate_agent.controlplane.agents.served import serves
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks.overrides import TaskSize
 
 log = logging.getLogger(__name__)
@@ -54,15 +54,13 @@ class RegisteredAgents(InstanceProvider):
             log.debug("agent %s: registers as another instance", instance_id)
 
 
-async def find_usable(plane: Plane, session: AsyncSession, cluster: str) -> list[ContainerInstance]:
+async def find_usable(plane: Plane, session: Session, cluster: str) -> list[ContainerInstance]:
     """Return the connected instances that take tasks of a cluster, if they have room."""
     found = await find_serving(plane, session, cluster)
     return [instance for instance in found if is_running(instance.connected_until)]
 
 
-async def find_serving(
-    plane: Plane, session: AsyncSession, cluster: str
-) -> list[ContainerInstance]:
+async def find_serving(plane: Plane, session: Session, cluster: str) -> list[ContainerInstance]:
     """Return the instances that take tasks of a cluster, connected or not."""
     chosen = select(ContainerInstance).where(*_takes_tasks(plane.settings.capacity_mode))
     found = await session.scalars(chosen.order_by(ContainerInstance.registered_at))

@@ -16,7 +16,6 @@ from typing import Final
 
 from sqlalchemy import Select, select, update
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.capacity import find_serving
 from fargate_agent.controlplane.agents.leases import LEASE_S, is_running, next_lease
@@ -24,6 +23,7 @@ from fargate_agent.controlplane.agents.places import find_places, find_subnets
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import changing
@@ -70,7 +70,7 @@ async def renew(plane: Plane, connections: Sequence[str]) -> None:
         )
 
 
-def expect(session: AsyncSession, instance: ContainerInstance) -> None:
+def expect(session: Session, instance: ContainerInstance) -> None:
     """An agent that has just registered will be connected soon: RunTask waits for it."""
     if instance.connected_until < time.time():
         instance.connected_until = time.time()
@@ -175,7 +175,7 @@ async def _end(
 
 
 async def _tell_tasks(
-    plane: Plane, session: AsyncSession, instance: ContainerInstance, *, connected: bool
+    plane: Plane, session: Session, instance: ContainerInstance, *, connected: bool
 ) -> None:
     instance.silent = not connected
     live = select(Task).where(

@@ -5,7 +5,6 @@ import time
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.instances import render_instance
 from fargate_agent.controlplane.agents.leases import is_active, shown_status
@@ -15,6 +14,7 @@ from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, SERVICES, instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.changes import changing
 from fargate_agent.controlplane.tasks.lifecycle import TERMINATED, apply_change, request_stop
@@ -123,7 +123,7 @@ async def refuse(plane: Plane, call: Call) -> Json:  # noqa: RUF029 - an operati
 
 
 async def _find_instances(
-    plane: Plane, session: AsyncSession, request: Json, cluster: str, most: int
+    plane: Plane, session: Session, request: Json, cluster: str, most: int
 ) -> tuple[list[ContainerInstance], list[Json]]:
     references = request["containerInstances"]
     if not 1 <= len(references) <= most:  # unverified
@@ -144,7 +144,7 @@ async def _find_instances(
     return [known[id_] for id_ in ids if id_ in known], failures
 
 
-async def _end_tasks(plane: Plane, session: AsyncSession, instance: ContainerInstance) -> None:
+async def _end_tasks(plane: Plane, session: Session, instance: ContainerInstance) -> None:
     live = select(Task).where(Task.instance_id == instance.id, LIVE)
     now = round(time.time(), 3)
     for task in (await session.scalars(live)).all():

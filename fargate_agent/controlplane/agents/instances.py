@@ -4,7 +4,6 @@ import time
 from typing import Final
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.connections import expect
 from fargate_agent.controlplane.agents.leases import is_running, shown_status
@@ -14,6 +13,7 @@ from fargate_agent.controlplane.errors import ApiError, client_error, invalid_pa
 from fargate_agent.controlplane.names import new_id
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json, check_length
 
@@ -116,7 +116,7 @@ async def discover_poll_endpoint(plane: Plane, call: Call) -> Json:
 
 
 async def find_own_instance(
-    plane: Plane, session: AsyncSession, arn: str, cluster: str, access_key_id: str
+    plane: Plane, session: Session, arn: str, cluster: str, access_key_id: str
 ) -> ContainerInstance:
     """Return the container instance that an agent says it is.
 
@@ -151,7 +151,7 @@ def _check_cluster(instance: ContainerInstance, cluster: str) -> None:
         raise client_error("The referenced container instance is not one of this cluster.")
 
 
-async def render_instance(plane: Plane, session: AsyncSession, instance: ContainerInstance) -> Json:
+async def render_instance(plane: Plane, session: Session, instance: ContainerInstance) -> Json:
     """Return an instance as DescribeContainerInstances answers it, with its tags."""
     rows = await session.execute(
         select(Task.last_status, func.count())

@@ -5,20 +5,20 @@ from collections.abc import Iterable
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.leases import is_running
 from fargate_agent.controlplane.agents.needs import find_missing, find_subnet_needs
 from fargate_agent.controlplane.agents.served import serves
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.model import ContainerInstance
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks.launch import Launch
 
 MAX_NAMED: Final = 5
 """Agents that are named; of others there is only the number."""
 
 
-async def explain_shortage(plane: Plane, session: AsyncSession, launch: Launch) -> str:
+async def explain_shortage(plane: Plane, session: Session, launch: Launch) -> str:
     """Return a sentence for the owner of a task that found no place."""
     cluster, size = launch.cluster, launch.size
     known = select(ContainerInstance).where(ContainerInstance.status != "INACTIVE")

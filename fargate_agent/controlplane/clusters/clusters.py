@@ -8,7 +8,6 @@ from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.clusters.counts import (
     ClusterCounts,
@@ -32,6 +31,7 @@ from fargate_agent.controlplane.names import CLUSTER_NAME
 from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import Cluster
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tags import check_tags
 from fargate_agent.controlplane.validate import Json
 
@@ -120,7 +120,7 @@ async def delete_cluster(plane: Plane, call: Call) -> Json:
     return {"cluster": render_cluster(plane.arns, cluster, counts, ())}
 
 
-async def find_cluster(plane: Plane, session: AsyncSession, request: Json) -> str:
+async def find_cluster(plane: Plane, session: Session, request: Json) -> str:
     """Return the name of the active cluster that a request means.
 
     Raises:
@@ -132,7 +132,7 @@ async def find_cluster(plane: Plane, session: AsyncSession, request: Json) -> st
     return cluster.name
 
 
-async def find_known_cluster(plane: Plane, session: AsyncSession, request: Json) -> str:
+async def find_known_cluster(plane: Plane, session: Session, request: Json) -> str:
     """Return the name of the cluster that a request means; it may have been deleted.
 
     For what only reads: what ran there can be read as long as it is kept.
@@ -143,7 +143,7 @@ async def find_known_cluster(plane: Plane, session: AsyncSession, request: Json)
     return (await _get_cluster(plane, session, request)).name
 
 
-async def plan_capacity(session: AsyncSession, cluster: str, request: Json) -> Json:
+async def plan_capacity(session: Session, cluster: str, request: Json) -> Json:
     """Return a request for tasks with the capacity that they get, as far as it is said anywhere.
 
     One that names neither launch type nor strategy means the default strategy of the cluster.
@@ -164,7 +164,7 @@ async def plan_capacity(session: AsyncSession, cluster: str, request: Json) -> J
     return {**request, "capacityProviderStrategy": strategy} if strategy else request
 
 
-async def ensure_cluster(session: AsyncSession, name: str) -> None:
+async def ensure_cluster(session: Session, name: str) -> None:
     """Afterwards there is an active cluster with this name."""
     cluster = await session.get(Cluster, name)
     if cluster is None:
@@ -173,7 +173,7 @@ async def ensure_cluster(session: AsyncSession, name: str) -> None:
         cluster.status, cluster.document = "ACTIVE", {}
 
 
-async def _get_cluster(plane: Plane, session: AsyncSession, request: Json) -> Cluster:
+async def _get_cluster(plane: Plane, session: Session, request: Json) -> Cluster:
     name = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
     cluster = await session.get(Cluster, name)
     if cluster is None:
@@ -229,7 +229,7 @@ _NOT_EMPTY: Final = {
 
 
 async def _render(
-    plane: Plane, session: AsyncSession, cluster: Cluster, include: Collection[str]
+    plane: Plane, session: Session, cluster: Cluster, include: Collection[str]
 ) -> Json:
     counts = await count_cluster(session, cluster.name)
     return render_cluster(plane.arns, cluster, counts, include)

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.leases import is_active
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.state.model import LIVE, Cluster, ContainerInstance, Service, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 
 _RUNNING: Final = frozenset({"RUNNING", "DEACTIVATING", "STOPPING"})
@@ -36,7 +36,7 @@ class ClusterCounts:
     draining_services: int
 
 
-async def count_cluster(session: AsyncSession, cluster: str) -> ClusterCounts:
+async def count_cluster(session: Session, cluster: str) -> ClusterCounts:
     """Count what is in a cluster; it takes no longer when many tasks have stopped."""
     instances = select(ContainerInstance.id).where(
         ContainerInstance.cluster == cluster, is_active()

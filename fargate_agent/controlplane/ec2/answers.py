@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from fargate_agent.controlplane.ec2.filters import (
     INTERFACE_FILTERS,
     SECURITY_GROUP_FILTERS,
@@ -25,6 +23,7 @@ from fargate_agent.controlplane.ec2.shapes import service_model
 from fargate_agent.controlplane.ec2.xml import render_answer, render_error
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 
 CONTENT_TYPE: Final = "text/xml;charset=UTF-8"
@@ -34,7 +33,7 @@ MIN_RESULTS: Final = 5
 MAX_RESULTS: Final = 1000
 """Smallest and largest page. Source: EC2 API, DescribeNetworkInterfaces."""
 
-Read = Callable[[Plane, AsyncSession, Collection[str] | None, str], AsyncIterator[Json]]
+Read = Callable[[Plane, Session, Collection[str] | None, str], AsyncIterator[Json]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,10 +4,10 @@ from collections.abc import AsyncIterator, Collection
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.model import Eni
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import IN_USE
 
@@ -28,7 +28,7 @@ _ATTACHMENT_ID_DIGITS: Final = 17
 
 
 async def read_interfaces(
-    plane: Plane, session: AsyncSession, ids: Collection[str] | None, after: str
+    plane: Plane, session: Session, ids: Collection[str] | None, after: str
 ) -> AsyncIterator[Json]:
     """Give the ENIs that there are in the order of their ids, those behind `after`.
 

@@ -4,9 +4,8 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import SecurityGroup, Subnet, Vpc, count_in_use
 from fargate_agent.controlplane.vpc_settings import DEFAULT_SUBNET, RuleSettings
@@ -15,7 +14,7 @@ Thing = TypeVar("Thing")
 
 
 async def read_vpcs(  # noqa: RUF029 - reads nothing, but is called as those that do
-    plane: Plane, session: AsyncSession, ids: Collection[str] | None, after: str
+    plane: Plane, session: Session, ids: Collection[str] | None, after: str
 ) -> AsyncIterator[Json]:
     """Give the VPC."""
     del session, ids
@@ -24,7 +23,7 @@ async def read_vpcs(  # noqa: RUF029 - reads nothing, but is called as those tha
 
 
 async def read_subnets(
-    plane: Plane, session: AsyncSession, ids: Collection[str] | None, after: str
+    plane: Plane, session: Session, ids: Collection[str] | None, after: str
 ) -> AsyncIterator[Json]:
     """Give the subnets in the order of their ids, those behind `after`."""
     del ids
@@ -34,7 +33,7 @@ async def read_subnets(
 
 
 async def read_security_groups(  # noqa: RUF029 - reads nothing, but is called as those that do
-    plane: Plane, session: AsyncSession, ids: Collection[str] | None, after: str
+    plane: Plane, session: Session, ids: Collection[str] | None, after: str
 ) -> AsyncIterator[Json]:
     """Give the security groups in the order of their ids, those behind `after`."""
     del session, ids

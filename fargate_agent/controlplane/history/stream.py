@@ -16,7 +16,6 @@ from typing import Final
 from aiohttp import web
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.access.auth import Caller
 from fargate_agent.controlplane.access.permissions import ANYTHING, Asked, Target, Targets
@@ -26,6 +25,7 @@ from fargate_agent.controlplane.history.events import render_envelope
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import EVENTS
 from fargate_agent.controlplane.state.model import Cluster, Event
+from fargate_agent.controlplane.state.session import Session
 
 log = logging.getLogger(__name__)
 
@@ -100,9 +100,7 @@ def may_read(caller: Caller, plane: Plane, cluster: str) -> bool:
     return caller.policy.decide(ACTION, "*", context) is Decision.ALLOWED
 
 
-async def read_page(
-    session: AsyncSession, query: EventQuery, after: int
-) -> tuple[Sequence[Event], int]:
+async def read_page(session: Session, query: EventQuery, after: int) -> tuple[Sequence[Event], int]:
     """Return the next events, at most `PAGE_ROWS`, and after which number to go on."""
     newest = await read_newest(session)
     wanted = select(Event).where(Event.seq > after, *_conditions(query))
@@ -112,7 +110,7 @@ async def read_page(
     return events, max(after, newest)  # what doesn't match isn't looked at again
 
 
-async def read_newest(session: AsyncSession) -> int:
+async def read_newest(session: Session) -> int:
     """Return the number of the newest event; 0 if there is none."""
     return await session.scalar(select(func.max(Event.seq))) or 0
 

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services import news
 from fargate_agent.controlplane.services.names import new_deployment_id
 from fargate_agent.controlplane.state.model import Deployment, Service
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 
 _FAILED: Final = "ECS deployment circuit breaker: tasks failed to start."
@@ -23,7 +23,7 @@ _WITH_TASKS: Final = (
 )
 
 
-async def read_deployments(session: AsyncSession, service: Service) -> list[Deployment]:
+async def read_deployments(session: Session, service: Service) -> list[Deployment]:
     """Return the deployments that have tasks or should have: the primary one first."""
     found = await session.scalars(
         select(Deployment)
@@ -33,9 +33,7 @@ async def read_deployments(session: AsyncSession, service: Service) -> list[Depl
     return list(found)
 
 
-async def begin(
-    plane: Plane, session: AsyncSession, service: Service, template: Json
-) -> Deployment:
+async def begin(plane: Plane, session: Session, service: Service, template: Json) -> Deployment:
     """Make a deployment the primary one; the one that was is replaced by it."""
     now = round(time.time(), 3)
     for deployment in await read_deployments(session, service):
@@ -58,7 +56,7 @@ async def begin(
     return deployment
 
 
-def complete(plane: Plane, session: AsyncSession, service: Service, deployment: Deployment) -> None:
+def complete(plane: Plane, session: Session, service: Service, deployment: Deployment) -> None:
     """All tasks of a deployment run."""
     _move(deployment, "COMPLETED", f"ECS deployment {deployment.id} completed.")
     deployment.finished_at = deployment.finished_at or deployment.updated_at
@@ -66,9 +64,7 @@ def complete(plane: Plane, session: AsyncSession, service: Service, deployment: 
     news.note_deployment(plane, session, service, deployment, "SERVICE_DEPLOYMENT_COMPLETED")
 
 
-async def fail(
-    plane: Plane, session: AsyncSession, service: Service, deployment: Deployment
-) -> None:
+async def fail(plane: Plane, session: Session, service: Service, deployment: Deployment) -> None:
     """Too many tasks of a deployment have failed: it goes no further, or back."""
     _move(deployment, "FAILED", _FAILED)
     deployment.finished_at = deployment.updated_at
@@ -100,7 +96,7 @@ def drain(deployments: Sequence[Deployment], drained: Sequence[str]) -> None:
             deployment.finished_at = deployment.finished_at or deployment.updated_at
 
 
-async def _find_completed(session: AsyncSession, service: Service) -> Deployment | None:
+async def _find_completed(session: Session, service: Service) -> Deployment | None:
     """Return what was last rolled out with success."""
     found = await session.scalars(
         select(Deployment)

@@ -7,7 +7,6 @@ import time
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
@@ -28,6 +27,7 @@ from fargate_agent.controlplane.services.rules import (
 from fargate_agent.controlplane.services.shapes import render_service
 from fargate_agent.controlplane.state.announcements import SERVICES
 from fargate_agent.controlplane.state.model import Deployment, Service, TaskDefinition
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.launch import check_runnable, plan_launch
 from fargate_agent.controlplane.validate import Json
@@ -126,7 +126,7 @@ async def delete_service(plane: Plane, call: Call) -> Json:
     return {"service": shown}
 
 
-async def find_service(session: AsyncSession, cluster: str, name: str) -> Service | None:
+async def find_service(session: Session, cluster: str, name: str) -> Service | None:
     """Return the service that a name means: the newest one, if others of that name are gone."""
     found = await session.scalars(
         select(Service)
@@ -137,7 +137,7 @@ async def find_service(session: AsyncSession, cluster: str, name: str) -> Servic
     return found.first()
 
 
-async def get_service(plane: Plane, session: AsyncSession, cluster: str, reference: str) -> Service:
+async def get_service(plane: Plane, session: Session, cluster: str, reference: str) -> Service:
     """Return the service that a name or an ARN means; it may be gone by now.
 
     Raises:
@@ -153,9 +153,7 @@ def _service_not_found() -> ApiError:
     return ApiError("ServiceNotFoundException", "Service not found.")
 
 
-async def _find_active(
-    plane: Plane, session: AsyncSession, cluster: str, reference: str
-) -> Service:
+async def _find_active(plane: Plane, session: Session, cluster: str, reference: str) -> Service:
     service = await get_service(plane, session, cluster, reference)
     if service.status != "ACTIVE":
         raise ApiError("ServiceNotActiveException", "Service was not ACTIVE.")
@@ -163,7 +161,7 @@ async def _find_active(
 
 
 async def _find_definition(
-    plane: Plane, session: AsyncSession, request: Json, primary: Deployment
+    plane: Plane, session: Session, request: Json, primary: Deployment
 ) -> TaskDefinition:
     """Return the definition that is asked for, or else the one that there is, active or not."""
     if "taskDefinition" in request:
@@ -174,9 +172,7 @@ async def _find_definition(
     return found
 
 
-async def _check_same(
-    session: AsyncSession, known: Service, service: Service, template: Json
-) -> None:
+async def _check_same(session: Session, known: Service, service: Service, template: Json) -> None:
     """Return if the service is there as it is asked for."""
     if known.status == "DRAINING":
         raise invalid_parameter("Unable to Start a service that is still Draining.")

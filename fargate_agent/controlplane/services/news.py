@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from fargate_agent.controlplane.history.events import DEPLOYMENT_STATE_CHANGE, SERVICE_ACTION
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services.names import service_arn
 from fargate_agent.controlplane.state.model import Deployment, Event, Service
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event
 
 MAX_EVENTS: Final = 100
@@ -58,20 +57,20 @@ def tell_stopped(service: Service, task_ids: Sequence[str]) -> None:
         tell(service, f"has stopped {len(task_ids)} running tasks: {_list(task_ids)}.")
 
 
-def tell_steady(plane: Plane, session: AsyncSession, service: Service) -> None:
+def tell_steady(plane: Plane, session: Session, service: Service) -> None:
     """Say that everything is as it should be."""
     tell(service, STEADY)
     note_action(plane, session, service, "SERVICE_STEADY_STATE")
 
 
-def tell_inconsistent(plane: Plane, session: AsyncSession, service: Service) -> None:
+def tell_inconsistent(plane: Plane, session: Session, service: Service) -> None:
     """Say that tasks fail again and again."""
     tell(service, INCONSISTENT)
     note_action(plane, session, service, "SERVICE_TASK_START_IMPAIRED")
 
 
 def tell_not_placed(
-    plane: Plane, session: AsyncSession, service: Service, reason: str, detail: str = ""
+    plane: Plane, session: Session, service: Service, reason: str, detail: str = ""
 ) -> None:
     """Say that a task could not be started, and why; `detail` may change from try to try."""
     text = f"was unable to place a task. Reason: {reason.removesuffix('.')}."
@@ -80,9 +79,7 @@ def tell_not_placed(
         note_action(plane, session, service, "SERVICE_TASK_PLACEMENT_FAILURE", reason=whole)
 
 
-def note_action(
-    plane: Plane, session: AsyncSession, service: Service, name: str, **more: str
-) -> None:
+def note_action(plane: Plane, session: Session, service: Service, name: str, **more: str) -> None:
     """Write down an event "ECS Service Action"."""
     level = _LEVELS.get(name, "WARN")
     detail = {"createdAt": _iso(time.time()), **more}
@@ -90,7 +87,7 @@ def note_action(
 
 
 def note_deployment(
-    plane: Plane, session: AsyncSession, service: Service, deployment: Deployment, name: str
+    plane: Plane, session: Session, service: Service, deployment: Deployment, name: str
 ) -> None:
     """Write down an event "ECS Deployment State Change"."""
     level = _DEPLOYMENT_LEVELS.get(name, "INFO")
@@ -104,7 +101,7 @@ def note_deployment(
 
 def _note(
     plane: Plane,
-    session: AsyncSession,
+    session: Session,
     service: Service,
     what: tuple[str, str, str],
     detail: dict[str, str],

@@ -4,7 +4,6 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.definitions import find_definition
@@ -21,6 +20,7 @@ from fargate_agent.controlplane.services.names import (
 )
 from fargate_agent.controlplane.services.shapes import count_tasks, render_revision_counts
 from fargate_agent.controlplane.state.model import Deployment, Service
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks.launch import PLATFORM_VERSION
 from fargate_agent.controlplane.validate import Json
 
@@ -61,7 +61,7 @@ async def describe_service_revisions(plane: Plane, call: Call) -> Json:
     return {"serviceRevisions": shown, "failures": failures}
 
 
-_Render = Callable[[Plane, AsyncSession, Service, Deployment], Awaitable[Json]]
+_Render = Callable[[Plane, Session, Service, Deployment], Awaitable[Json]]
 
 
 async def _describe(
@@ -82,7 +82,7 @@ async def _describe(
 
 
 async def _find(
-    plane: Plane, session: AsyncSession, kind: str, arn: str
+    plane: Plane, session: Session, kind: str, arn: str
 ) -> tuple[Service, Deployment] | None:
     named = parse_part(plane.arns, kind, arn)
     if named is None:
@@ -95,7 +95,7 @@ async def _find(
     return (service, deployment) if (service.cluster, service.name) == (cluster, name) else None
 
 
-async def _read_history(session: AsyncSession, service: Service) -> list[Deployment]:
+async def _read_history(session: Session, service: Service) -> list[Deployment]:
     found = await session.scalars(select(Deployment).where(Deployment.service_id == service.id))
     return list(found)
 
@@ -142,7 +142,7 @@ def _render_brief(plane: Plane, service: Service, deployment: Deployment) -> Jso
 
 
 async def _render_deployment(
-    plane: Plane, session: AsyncSession, service: Service, deployment: Deployment
+    plane: Plane, session: Session, service: Service, deployment: Deployment
 ) -> Json:
     shown = _render_brief(plane, service, deployment)
     del shown["targetServiceRevisionArn"]
@@ -180,7 +180,7 @@ def _breaker_status(breaker: Json, deployment: Deployment) -> str:
 
 
 async def _render_revision(
-    plane: Plane, session: AsyncSession, service: Service, deployment: Deployment
+    plane: Plane, session: Session, service: Service, deployment: Deployment
 ) -> Json:
     template = deployment.document
     definition = await find_definition(plane, session, template["taskDefinition"])

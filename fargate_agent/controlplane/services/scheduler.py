@@ -16,7 +16,6 @@ from typing import Final
 
 from sqlalchemy import Select, select
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import lazyload, load_only
 
 from fargate_agent.controlplane.definitions import find_definition
@@ -28,6 +27,7 @@ from fargate_agent.controlplane.services.launches import plan_tasks
 from fargate_agent.controlplane.services.planning import Decision, Stop, plan_service
 from fargate_agent.controlplane.state.announcements import SERVICES
 from fargate_agent.controlplane.state.model import ContainerInstance, Deployment, Service, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.running import end_task, make_tasks
 
@@ -111,7 +111,7 @@ class _View:
         )
 
 
-async def _read_all(session: AsyncSession) -> list[_View]:
+async def _read_all(session: Session) -> list[_View]:
     draining = await _read_draining(session)
     services = await session.scalars(select(Service).where(Service.status != "INACTIVE"))
     views = {service.id: _View(service, [], [], draining) for service in services}
@@ -130,7 +130,7 @@ async def _read_all(session: AsyncSession) -> list[_View]:
     return list(views.values())
 
 
-async def _read_draining(session: AsyncSession) -> Collection[str]:
+async def _read_draining(session: Session) -> Collection[str]:
     """Return the ids of the container instances whose tasks are to go elsewhere."""
     found = await session.scalars(
         select(ContainerInstance.id).where(ContainerInstance.status == "DRAINING")
@@ -198,9 +198,7 @@ def _take_note(view: _View, decision: Decision) -> bool:
     return impaired
 
 
-async def _end_tasks(
-    plane: Plane, session: AsyncSession, view: _View, stops: Sequence[Stop]
-) -> None:
+async def _end_tasks(plane: Plane, session: Session, view: _View, stops: Sequence[Stop]) -> None:
     tasks = {task.id: task for task in view.tasks if task.desired_status == "RUNNING"}
     chosen = [stop for stop in stops if stop.task_id in tasks]
     for stop in chosen:
@@ -210,7 +208,7 @@ async def _end_tasks(
     news.tell_stopped(view.service, [stop.task_id for stop in chosen])
 
 
-async def _start_tasks(plane: Plane, session: AsyncSession, view: _View, count: int) -> bool:
+async def _start_tasks(plane: Plane, session: Session, view: _View, count: int) -> bool:
     if count == 0:
         return True
     service = view.service
@@ -244,7 +242,7 @@ def _wanted_counts(view: _View, decision: Decision) -> list[int]:
     return [primary, *(wanted.count(deployment.id) for deployment in view.deployments[1:])]
 
 
-async def _conclude(plane: Plane, session: AsyncSession, view: _View, decision: Decision) -> None:
+async def _conclude(plane: Plane, session: Session, view: _View, decision: Decision) -> None:
     service, was_steady = view.service, view.service.steady
     deploying.drain(view.deployments, decision.drained)
     if decision.outcome == "COMPLETED":

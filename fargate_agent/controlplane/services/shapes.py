@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import func, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
@@ -17,6 +16,7 @@ from fargate_agent.controlplane.services.names import (
     service_revision_arn,
 )
 from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks.launch import PLATFORM_VERSION
 from fargate_agent.controlplane.validate import Json
 
@@ -39,7 +39,7 @@ class Counts:
         return sum(self.by_status[d.id, status] for d in deployments for status in _PENDING)
 
 
-async def count_tasks(session: AsyncSession, deployments: Sequence[Deployment]) -> Counts:
+async def count_tasks(session: Session, deployments: Sequence[Deployment]) -> Counts:
     """Count the tasks of deployments that have not ended."""
     rows = await session.execute(
         select(Task.deployment_id, Task.last_status, func.count())
@@ -53,9 +53,7 @@ async def count_tasks(session: AsyncSession, deployments: Sequence[Deployment]) 
     return Counts(Counter({(str(owner), status): count for owner, status, count in rows}))
 
 
-async def render_service(
-    plane: Plane, session: AsyncSession, service: Service, *, tags: bool
-) -> Json:
+async def render_service(plane: Plane, session: Session, service: Service, *, tags: bool) -> Json:
     """Return a service as DescribeServices answers it, with its tags or an empty list."""
     deployments = await read_deployments(session, service)
     counts = await count_tasks(session, deployments)

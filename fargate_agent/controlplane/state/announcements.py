@@ -9,6 +9,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
+CHANNEL: Final = "fargate"
+"""Where PostgreSQL carries announcements from one process to the others."""
+
 AGENTS: Final = "agents"
 """An agent has come, gone, or has no task any more."""
 EVENTS: Final = "events"

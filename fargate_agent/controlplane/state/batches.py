@@ -10,13 +10,13 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from sqlalchemy.ext.asyncio import AsyncSession
+from fargate_agent.controlplane.state.session import Session
 
 MAX_BATCH: Final = 64
 """Changes in one transaction: nobody else may write meanwhile."""
 
 Item = TypeVar("Item")
-Work = Callable[[AsyncSession, Sequence[Item]], Awaitable[Sequence[Exception | None]]]
+Work = Callable[[Session, Sequence[Item]], Awaitable[Sequence[Exception | None]]]
 """Does something for each of the items; returns, in their order, what is wrong with each.
 
 An item with which something is wrong must have changed nothing.
@@ -36,7 +36,7 @@ class Batches(Generic[Item]):
     """Those who wait for the same work."""
 
     def __init__(
-        self, write: Callable[[], AbstractAsyncContextManager[AsyncSession]], work: Work[Item]
+        self, write: Callable[[], AbstractAsyncContextManager[Session]], work: Work[Item]
     ) -> None:
         self._write = write
         self._work = work

@@ -3,7 +3,9 @@
 import inspect
 from typing import Final
 
-DRIVERS: Final = ("sqlite+aiosqlite", "postgresql+asyncpg")
+DRIVERS: Final = ("sqlite", "postgresql+asyncpg")
+_OLD_DRIVER: Final = "sqlite+aiosqlite"
+"""Stands in settings files of before; means SQLite."""
 MAX_PORT: Final = 65535
 
 SQLALCHEMY_OPTION: Final = "prepared_statement_cache_size"
@@ -18,10 +20,17 @@ def check_database(text: str) -> None:
     Raises:
         ValueError: it can't be; the text doesn't repeat it, because it may hold a password.
     """
+    text = rename_driver(text)
     driver, _, rest = text.partition("://")
     if driver not in DRIVERS or not rest.rpartition("/")[2]:
         raise ValueError(f"must be {_WRITTEN}")
     _check_arguments(text)
+
+
+def rename_driver(text: str) -> str:
+    """Return a URL by the names that drivers have now."""
+    driver, separator, rest = text.partition("://")
+    return f"{DRIVERS[0] if driver == _OLD_DRIVER else driver}{separator}{rest}"
 
 
 def _check_arguments(text: str) -> None:

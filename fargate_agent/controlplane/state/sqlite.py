@@ -1,108 +1,99 @@
-"""What only SQLite needs: how its connections are made, and a shorter way to them.
+"""SQLite: its calls block, so each of two threads of ours does all of those that write, or read.
 
-A connection has a thread of its own. aiosqlite goes there and back four times for a statement: for
-the cursor, for the statement, for its rows, and to close the cursor. Here it is once.
+A commit waits for the disk, and who reads needn't wait for it.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from threading import Thread
-from typing import Any, Final, Self
-from weakref import WeakSet
+from typing import Any, Final
 
-import aiosqlite
-from sqlalchemy import Engine, event
+from sqlalchemy import Connection, create_engine, event, orm
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
+from fargate_agent.controlplane.state.session import Connections, Session
+
+BUSY_TIMEOUT_S: Final = 10
+"""How long a writer waits for one of another process before it gives up."""
+MAX_READERS: Final = 15
+"""Sessions that read at a time; each has a connection."""
 WRITER_CACHE_KIB: Final = 16 * 1024
 """What the connection that writes has read stays true, because no other writes. The caches of those
 that read are worth little: each commit empties them."""
-_READER_CACHE_KIB: Final = 2 * 1024
+READER_CACHE_KIB: Final = 2 * 1024
 
 
-class _Cursor:
-    """A cursor, as SQLAlchemy wants it of aiosqlite."""
+class SqliteConnections(Connections):
+    """Connections to one file that a thread uses, one after the other."""
 
-    arraysize = 1
+    def __init__(self, url: URL, *, begin: str, cache_kib: int, most: int) -> None:
+        """`begin` is the statement with which each transaction begins.
 
-    def __init__(self, connection: "_Connection") -> None:
-        self._connection = connection
-        self._rows: Sequence[Any] = ()
-        self.description: Any = None
-        self.rowcount = -1
-        self.lastrowid: int | None = None
+        Raises:
+            sqlalchemy.exc.ArgumentError: the URL is none of SQLite's.
+        """
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sqlite")
+        self._places = asyncio.Semaphore(most)
+        self._engine = create_engine(
+            url.set(drivername="sqlite+pysqlite"),
+            # the thread must never wait for a place in the pool: who has it needs the thread
+            max_overflow=-1,
+            hide_parameters=True,  # errors are logged; values may be secret
+            connect_args={"timeout": BUSY_TIMEOUT_S},
+        )
+        event.listen(self._engine, "connect", partial(_set_up, cache_kib=cache_kib))
+        event.listen(self._engine, "begin", partial(_begin, statement=begin))
 
-    async def __aenter__(self) -> Self:
-        return self
+    async def connect(self) -> Session:
+        await self._places.acquire()
+        try:
+            connection: Connection = await self._run(self._engine.connect)
+        except BaseException:
+            self._places.release()
+            raise
 
-    async def execute(self, statement: str, parameters: Sequence[Any] = ()) -> None:
-        await self._connection.run(self._do, sqlite3.Cursor.execute, statement, parameters)
+        async def release() -> None:
+            try:
+                await self._run(connection.close)
+            finally:
+                self._places.release()
 
-    async def executemany(self, statement: str, parameters: Sequence[Any]) -> None:
-        await self._connection.run(self._do, sqlite3.Cursor.executemany, statement, parameters)
+        return Session(orm.Session(connection, expire_on_commit=False), self._run, release)
 
-    async def fetchall(self) -> Sequence[Any]:
-        return self._rows
+    async def begin(self, work: Callable[[Connection], None]) -> None:
+        def do() -> None:
+            with self._engine.begin() as connection:
+                work(connection)
+
+        await self._run(do)
 
     async def close(self) -> None:
-        """Nothing is open."""
+        await self._run(self._engine.dispose)
+        await asyncio.to_thread(self._thread.shutdown)
 
-    def _do(self, method: Any, statement: str, parameters: Sequence[Any]) -> None:  # noqa: ANN401 - either of sqlite3's
-        with closing(self._connection.opened.cursor()) as cursor:
-            method(cursor, statement, parameters)
-            self.description = cursor.description
-            self.rowcount, self.lastrowid = cursor.rowcount, cursor.lastrowid
-            self._rows = cursor.fetchall() if cursor.description else ()
-
-
-class _Connection(aiosqlite.Connection):
-    @property
-    def opened(self) -> sqlite3.Connection:
-        return self._conn
-
-    async def run(self, function: Any, *arguments: Any) -> None:  # noqa: ANN401 - what is called
-        await self._execute(function, *arguments)  # type: ignore[no-untyped-call]
-
-    def cursor(self) -> _Cursor:  # type: ignore[override]
-        return _Cursor(self)
+    async def _run(self, function: Callable[..., Any], *arguments: Any, **more: Any) -> Any:  # noqa: ANN401 - as the function has them
+        """Call a function on the thread. Cancelled, it is done to its end all the same."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._thread, partial(function, *arguments, **more))
 
 
-def connect(database: str, **options: Any) -> aiosqlite.Connection:  # noqa: ANN401 - as sqlite3's
-    """Return what opens a connection when it is awaited."""
-    connection = _Connection(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
-    connection._thread.daemon = True  # as SQLAlchemy has it
-    return connection
+def _set_up(connection: sqlite3.Connection, _record: object, *, cache_kib: int) -> None:
+    """Leave transactions to us, and make every commit wait for the disk."""
+    connection.isolation_level = None
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+        f"cache_size = -{cache_kib}",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
 
 
-def prepare(
-    engine: Engine, threads: WeakSet[Thread], *, cache_kib: int = _READER_CACHE_KIB
-) -> None:
-    """Set up the connections that an engine will make, and collect the threads they have."""
-
-    def set_up(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
-        """Leave transactions to the store, and make every commit wait for the disk."""
-        threads.add(connection.driver_connection._thread)
-        connection.isolation_level = None
-        cursor = connection.cursor()
-        for pragma in (
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-            f"cache_size = -{cache_kib}",
-        ):
-            cursor.execute(f"PRAGMA {pragma}")
-        cursor.close()
-
-    event.listen(engine, "connect", set_up)
-    event.listen(engine, "invalidate", _undo)
-
-
-def _undo(connection: Any, _record: object, _error: object) -> None:  # noqa: ANN401 - the driver's own type
-    """Undo what a cancelled job has begun, before its connection is closed."""
-    with suppress(sqlite3.Error):
-        connection.rollback()
+def _begin(connection: Connection, *, statement: str) -> None:
+    connection.exec_driver_sql(statement)
 
 
 def is_full(error: OperationalError) -> bool:

@@ -10,44 +10,29 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from threading import Thread
 from typing import Any, Final, TypeVar
-from weakref import WeakSet
 
-from sqlalchemy import Connection, event, func, insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from sqlalchemy.ext.asyncio import (
-    AsyncConnection,
-    AsyncEngine,
-    AsyncSession,
-    create_async_engine,
-)
 
 from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.state import sqlite
-from fargate_agent.controlplane.state.announcements import EVENTS, Announcements
+from fargate_agent.controlplane.state.announcements import CHANNEL, EVENTS, Announcements
 from fargate_agent.controlplane.state.batches import Batches, Item, Work
 from fargate_agent.controlplane.state.model import Event
 from fargate_agent.controlplane.state.schema import ensure_schema
+from fargate_agent.controlplane.state.session import Connections, Session
 from fargate_agent.reserve import Reserve
 
-BUSY_TIMEOUT_S: Final = 10
-"""How long a writer waits for another before it gives up."""
-STATEMENT_TIMEOUT_S: Final = 30
-POOL_SIZE: Final = 10
-"""Connections to PostgreSQL of one process that read; one more writes."""
-
+IDLE_TIMEOUT_S: Final = 10
+"""How long the end of this process waits for open transactions."""
 RESERVE_BYTES: Final = 8 * 1024 * 1024
 """Twice what SQLite's log of changes grows to before it begins at its start again."""
 
 Result = TypeVar("Result")
 
-CHANNEL: Final = "fargate"
-"""Where PostgreSQL carries announcements from one process to the others."""
 
-_LOCK: Final = 0x66617267617465
-"""The advisory lock of whoever writes: `fargate` in hexadecimal."""
 _TOPICS: Final = "fargate_topics"
 _EVENTS: Final = "fargate_events"
 
@@ -57,8 +42,8 @@ class Store:
 
     def __init__(
         self,
-        readers: AsyncEngine,
-        writer: AsyncEngine,
+        readers: Connections,
+        writer: Connections,
         announcements: Announcements,
         reserve: Reserve | None,
     ) -> None:
@@ -66,7 +51,8 @@ class Store:
         self.reserve = reserve
         self._readers = readers
         self._writer = writer
-        self._shared = writer.dialect.name == "postgresql"
+        self._shared = reserve is None
+        """Whether other processes use the database too."""
         self._announcements = announcements
         self._turn = asyncio.Lock()
         """Writers of this process queue here. SQLite makes them try again and again, in no order,
@@ -78,13 +64,13 @@ class Store:
         self._idle.set()
 
     @asynccontextmanager
-    async def read(self) -> AsyncIterator[AsyncSession]:
+    async def read(self) -> AsyncIterator[Session]:
         """Give one consistent view of the data."""
         async with self._session(self._readers) as session:
             yield session
 
     @asynccontextmanager
-    async def write(self) -> AsyncIterator[AsyncSession]:
+    async def write(self) -> AsyncIterator[Session]:
         """Give the only writer; what it did is on disk when the body ends, or undone if it fails.
 
         Rows stay readable afterwards. What was given to `announce` is told then.
@@ -124,29 +110,27 @@ class Store:
     async def wait_idle(self) -> None:
         """Return when no transaction is open: some end later than what has begun them."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(BUSY_TIMEOUT_S):
+            async with asyncio.timeout(IDLE_TIMEOUT_S):
                 await self._idle.wait()
 
     @asynccontextmanager
-    async def _session(self, engine: AsyncEngine) -> AsyncIterator[AsyncSession]:
+    async def _session(self, connections: Connections) -> AsyncIterator[Session]:
         """Give a session of its own connection; what isn't committed is undone."""
         self._open += 1
         self._idle.clear()
         try:
-            connection = await _connect(engine)
-            session = AsyncSession(
-                connection, expire_on_commit=False, info={_TOPICS: set[str](), _EVENTS: []}
-            )
+            session = await _connect(connections)
+            session.info.update({_TOPICS: set[str](), _EVENTS: []})
             try:
                 yield session
             finally:
-                await _to_the_end(_close(session, connection))
+                await _to_the_end(session.close())
         finally:
             self._open -= 1
             if not self._open:
                 self._idle.set()
 
-    async def _commit(self, session: AsyncSession) -> None:
+    async def _commit(self, session: Session) -> None:
         if events := session.info[_EVENTS]:
             await session.execute(insert(Event), events)
         if self._shared:
@@ -155,30 +139,23 @@ class Store:
         await session.commit()
 
 
-async def _connect(engine: AsyncEngine) -> AsyncConnection:
-    """Return a connection.
+async def _connect(connections: Connections) -> Session:
+    """Return a session.
 
     Raises:
         SQLAlchemyError: there is none to be had; a server that is away is an `OperationalError`, as
             whatever else a database says.
     """
-    making = asyncio.create_task(engine.connect().start())
+    making = asyncio.create_task(connections.connect())
     is_cancelled = await _finish(making)
     try:
-        connection = making.result()
+        session = making.result()
     except OSError as error:  # asyncpg's is passed on as it is
         raise OperationalError(None, None, error) from error
     if is_cancelled:
-        await _to_the_end(connection.close())  # nobody else knows of it
+        await _to_the_end(session.close())  # nobody else knows of it
         raise asyncio.CancelledError
-    return connection
-
-
-async def _close(session: AsyncSession, connection: AsyncConnection) -> None:
-    try:
-        await session.close()
-    finally:
-        await connection.close()
+    return session
 
 
 async def _to_the_end(work: Coroutine[Any, Any, None]) -> None:
@@ -201,12 +178,12 @@ async def _finish(job: asyncio.Task[Any]) -> bool:
     return is_cancelled
 
 
-def announce(session: AsyncSession, topic: str) -> None:
+def announce(session: Session, topic: str) -> None:
     """Tell a topic when the transaction is committed, in every process that uses the database."""
     session.info[_TOPICS].add(topic)
 
 
-def add_event(session: AsyncSession, event: Event) -> None:
+def add_event(session: Session, event: Event) -> None:
     """Write an event down with all others of the transaction, in one statement at its end.
 
     Were it added to the session, SQLite would be asked for each event alone, for its number.
@@ -224,16 +201,10 @@ async def open_store(url: URL, announcements: Announcements) -> AsyncIterator[St
         StartError: it can't be opened, or is of a later version.
     """
     shown = url.database if url.get_backend_name() == "sqlite" else url.render_as_string()
-    writer = await asyncio.to_thread(_make_writer, url)
-    readers = await asyncio.to_thread(_make_readers, url)
-    threads: WeakSet[Thread] = WeakSet()
-    if url.get_backend_name() == "sqlite":
-        sqlite.prepare(writer.sync_engine, threads, cache_kib=sqlite.WRITER_CACHE_KIB)
-        sqlite.prepare(readers.sync_engine, threads)
+    readers, writer = await asyncio.to_thread(_make_connections, url)
     try:
         try:
-            async with writer.begin() as connection:
-                await connection.run_sync(ensure_schema)
+            await writer.begin(ensure_schema)
         except StartError as error:
             raise type(error)(f"{shown}: {error}") from error
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -245,10 +216,33 @@ async def open_store(url: URL, announcements: Announcements) -> AsyncIterator[St
         finally:
             await store.wait_idle()
     finally:
-        await readers.dispose()
-        await writer.dispose()
-        for thread in threads:  # one that was cancelled in its work still has an answer to give
-            await asyncio.to_thread(thread.join, BUSY_TIMEOUT_S)
+        await readers.close()
+        await writer.close()
+
+
+def _make_connections(url: URL) -> tuple[Connections, Connections]:
+    """Return those that read, and the one that writes; blocks.
+
+    It takes the write lock at once: a transaction that reads and then writes can't be too late.
+    """
+    if url.get_backend_name() == "sqlite":
+        return (
+            sqlite.SqliteConnections(
+                url, begin="BEGIN", cache_kib=sqlite.READER_CACHE_KIB, most=sqlite.MAX_READERS
+            ),
+            sqlite.SqliteConnections(
+                url, begin="BEGIN IMMEDIATE", cache_kib=sqlite.WRITER_CACHE_KIB, most=1
+            ),
+        )
+    # many modules, which a control plane with SQLite doesn't need
+    from fargate_agent.controlplane.state import postgres
+
+    return (
+        postgres.PostgresConnections(
+            url, begin=None, most=postgres.MAX_READERS, isolation_level="REPEATABLE READ"
+        ),
+        postgres.PostgresConnections(url, begin=postgres.WRITE, most=1),
+    )
 
 
 def _find_reserve(url: URL) -> Reserve | None:
@@ -257,49 +251,3 @@ def _find_reserve(url: URL) -> Reserve | None:
         return None
     file = Path(url.database)
     return Reserve(file.with_name(f"{file.name}.reserve"), RESERVE_BYTES)
-
-
-def _make_writer(url: URL) -> AsyncEngine:
-    """Return what keeps one connection: it knows what it has written, and needn't read it again."""
-    engine = _make_engine(url, pool_size=1)
-    event.listen(engine.sync_engine, "begin", _begin_writing)
-    return engine
-
-
-def _make_readers(url: URL) -> AsyncEngine:
-    if url.get_backend_name() == "sqlite":
-        engine = _make_engine(url)
-        event.listen(engine.sync_engine, "begin", _begin_reading)
-        return engine
-    return _make_engine(url, pool_size=POOL_SIZE, isolation_level="REPEATABLE READ")
-
-
-def _make_engine(url: URL, **options: Any) -> AsyncEngine:  # noqa: ANN401 - as SQLAlchemy has them
-    options["hide_parameters"] = True  # errors are logged; values may be secret
-    if url.get_backend_name() == "sqlite":
-        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S, "async_creator_fn": sqlite.connect}
-    else:
-        options |= {
-            "pool_pre_ping": True,
-            "connect_args": {
-                "timeout": BUSY_TIMEOUT_S,
-                "command_timeout": STATEMENT_TIMEOUT_S,
-                "server_settings": {
-                    "application_name": "fargate-control-plane",
-                    "lock_timeout": f"{BUSY_TIMEOUT_S}s",
-                    "idle_in_transaction_session_timeout": f"{STATEMENT_TIMEOUT_S}s",
-                },
-            },
-        }
-    return create_async_engine(url, **options)
-
-
-def _begin_reading(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
-
-
-def _begin_writing(connection: Connection) -> None:
-    """Take the write lock at once: a transaction that reads and then writes can't be too late."""
-    is_sqlite = connection.dialect.name == "sqlite"
-    lock = "BEGIN IMMEDIATE" if is_sqlite else f"SELECT pg_advisory_xact_lock({_LOCK})"
-    connection.exec_driver_sql(lock)

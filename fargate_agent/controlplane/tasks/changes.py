@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
 
 from fargate_agent.controlplane.agents import capacity
@@ -15,6 +14,7 @@ from fargate_agent.controlplane.history.events import render_task_event
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state import announcements
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event, announce
 
 Change = Callable[[Task, ContainerInstance], None]
@@ -39,7 +39,7 @@ class _Wanted:
     change: Change
 
 
-async def _change_tasks(session: AsyncSession, wanted: Sequence[_Wanted]) -> list[ApiError | None]:
+async def _change_tasks(session: Session, wanted: Sequence[_Wanted]) -> list[ApiError | None]:
     chosen = (
         select(Task, ContainerInstance)
         .join(ContainerInstance, ContainerInstance.id == Task.instance_id)
@@ -69,7 +69,7 @@ def task_not_found() -> ApiError:
 
 @contextmanager
 def changing(
-    plane: Plane, session: AsyncSession, task: Task, instance: ContainerInstance
+    plane: Plane, session: Session, task: Task, instance: ContainerInstance
 ) -> Iterator[None]:
     """Let the body change a task of an instance, by the functions of `lifecycle`.
 
@@ -87,7 +87,7 @@ def changing(
             announce(session, announcements.instance_topic(instance.id))
 
 
-def note_task(plane: Plane, session: AsyncSession, task: Task) -> None:
+def note_task(plane: Plane, session: Session, task: Task) -> None:
     """Write down how a task is now, for whoever follows."""
     add_event(session, render_task_event(plane, task, round(time.time(), 3)))
     if task.deployment_id is not None:

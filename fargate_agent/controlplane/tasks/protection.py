@@ -3,13 +3,12 @@
 import time
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import SERVICES
 from fargate_agent.controlplane.state.model import Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.queries import find_tasks
 from fargate_agent.controlplane.validate import Json
@@ -49,7 +48,7 @@ async def update_task_protection(plane: Plane, call: Call) -> Json:
 
 
 async def _find_tasks(
-    plane: Plane, session: AsyncSession, request: Json, most: int
+    plane: Plane, session: Session, request: Json, most: int
 ) -> tuple[list[Task], list[Json]]:
     references = request.get("tasks", [])
     if not 1 <= len(references) <= most:  # unverified

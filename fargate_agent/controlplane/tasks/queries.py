@@ -4,7 +4,6 @@ from collections.abc import Collection
 from typing import Final
 
 from sqlalchemy import Select, false, select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.clusters.clusters import find_cluster, find_known_cluster
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
@@ -12,6 +11,7 @@ from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.services.names import parse_service
 from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks.render import render_task
 from fargate_agent.controlplane.validate import Json
 
@@ -57,7 +57,7 @@ async def list_tasks(plane: Plane, call: Call) -> Json:
     return page.render(ids, "taskArns", lambda task_id: plane.arns.task(cluster, task_id))
 
 
-async def find_tasks(session: AsyncSession, cluster: str, ids: Collection[str]) -> dict[str, Task]:
+async def find_tasks(session: Session, cluster: str, ids: Collection[str]) -> dict[str, Task]:
     """Return the tasks of a cluster that have one of these ids, by id.
 
     The database is asked by id alone. Told the cluster too, it may look through all its tasks:
@@ -93,7 +93,7 @@ def _select_ids(plane: Plane, request: Json, cluster: str) -> Select[str]:
     return chosen
 
 
-async def _find_service(session: AsyncSession, name: str, cluster: str) -> str:
+async def _find_service(session: Session, name: str, cluster: str) -> str:
     """Return the id of the service with a name; of several the last that was made.
 
     One that was deleted is found too: its tasks can still be asked about.

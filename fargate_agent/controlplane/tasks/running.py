@@ -11,7 +11,6 @@ import time
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
 from fargate_agent.controlplane.agents.connections import wait_for_room
@@ -25,6 +24,7 @@ from fargate_agent.controlplane.names import new_id, new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Task
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event, announce
 from fargate_agent.controlplane.tasks.changes import changing, note_task, task_not_found
 from fargate_agent.controlplane.tasks.launch import Launch, check_runnable, plan_launch
@@ -124,7 +124,7 @@ async def execute_command(plane: Plane, call: Call) -> Json:
 
 
 async def make_tasks(
-    plane: Plane, session: AsyncSession, launch: Launch
+    plane: Plane, session: Session, launch: Launch
 ) -> tuple[list[Task], list[Json]]:
     """Make the tasks of a launch as far as there is room; return them, and what failed.
 
@@ -149,9 +149,7 @@ async def make_tasks(
     return tasks, _fail(launch.count - len(tasks), NO_ADDRESS)
 
 
-async def end_task(
-    plane: Plane, session: AsyncSession, task: Task, reason: str, stop_code: str
-) -> None:
+async def end_task(plane: Plane, session: Session, task: Task, reason: str, stop_code: str) -> None:
     """Want a task to end; its agent is told when the transaction is committed."""
     instance = await session.get_one(ContainerInstance, task.instance_id)
     with changing(plane, session, task, instance):
@@ -159,7 +157,7 @@ async def end_task(
     announce(session, instance_topic(task.instance_id))
 
 
-async def _find_task(plane: Plane, session: AsyncSession, request: Json) -> Task:
+async def _find_task(plane: Plane, session: Session, request: Json) -> Task:
     cluster = await find_cluster(plane, session, request)
     task = await session.get(Task, plane.arns.parse_task(request["task"], cluster))
     if task is None or task.cluster != cluster:
@@ -167,9 +165,7 @@ async def _find_task(plane: Plane, session: AsyncSession, request: Json) -> Task
     return task
 
 
-async def _find_replay(
-    plane: Plane, session: AsyncSession, cluster: str, request: Json
-) -> Json | None:
+async def _find_replay(plane: Plane, session: Session, cluster: str, request: Json) -> Json | None:
     """Return the answer to a request that was answered before; None if it wasn't.
 
     Raises:
@@ -201,15 +197,13 @@ def _digest(request: Json) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def _note_failure(plane: Plane, session: AsyncSession, launch: Launch, failure: Json) -> None:
+def _note_failure(plane: Plane, session: Session, launch: Launch, failure: Json) -> None:
     definition = plane.arns.task_definition(launch.definition.family, launch.definition.revision)
     now = round(time.time(), 3)
     add_event(session, render_placement_failure(plane, launch.cluster, definition, failure, now))
 
 
-async def _fail_for_room(
-    plane: Plane, session: AsyncSession, launch: Launch, count: int
-) -> list[Json]:
+async def _fail_for_room(plane: Plane, session: Session, launch: Launch, count: int) -> list[Json]:
     detail = await explain_shortage(plane, session, launch)
     return _fail(count, NO_CAPACITY, detail=detail)
 

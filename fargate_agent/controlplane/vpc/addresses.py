@@ -14,9 +14,9 @@ from itertools import islice
 from typing import Final
 
 from sqlalchemy import Select, func, select, text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from fargate_agent.controlplane.state.model import Eni, SubnetCursor
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.vpc.plan import Subnet
 
 PROBED: Final = 48
@@ -28,7 +28,7 @@ IN_USE: Final = text("enis.in_use")
 
 
 async def take_addresses(
-    session: AsyncSession, subnets: Sequence[Subnet], count: int
+    session: Session, subnets: Sequence[Subnet], count: int
 ) -> list[tuple[Subnet, IPv4Address]]:
     """Return so many addresses, each of the first subnet that has one left; fewer if all are full.
 
@@ -56,7 +56,7 @@ def count_in_use() -> Select[str, int]:
 
 
 async def _find_free(
-    session: AsyncSession, subnet: Subnet, after: int | None, count: int
+    session: Session, subnet: Subnet, after: int | None, count: int
 ) -> list[IPv4Address]:
     of_subnet = (Eni.subnet_id == subnet.id, IN_USE)
     near = list(islice(subnet.addresses(after), PROBED))

@@ -5,12 +5,11 @@ from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from sqlalchemy.ext.asyncio import AsyncSession
-
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.names import Arns, new_eni_id, new_mac, new_uuid
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import Eni
+from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.vpc.addresses import take_addresses
 from fargate_agent.controlplane.vpc.plan import (
     SecurityGroup,
@@ -78,7 +77,7 @@ class Vpc:
 
     async def provision(
         self,
-        session: AsyncSession,
+        session: Session,
         count: int,
         subnets: Sequence[str],
         security_groups: Sequence[str] = (),
