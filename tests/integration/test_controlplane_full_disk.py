@@ -94,7 +94,10 @@ async def test_service_is_deleted_on_a_full_disk(plane: ControlPlane, disk: Path
     ecs = plane.client()
     async with SimulatedAgent(plane) as agent, at_work(agent):
         await asyncio.to_thread(create_service, ecs)
-        while len([t for t in await asyncio.to_thread(running, ecs) if t["startedAt"]]) < 2:
+        while (
+            len([t for t in await asyncio.to_thread(running, ecs) if t["lastStatus"] == "RUNNING"])
+            < 2
+        ):
             await asyncio.sleep(0.05)
         await fill_for_good(disk, ecs)
 
