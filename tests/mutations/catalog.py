@@ -80,8 +80,8 @@ MUTATIONS: Final = (
     Mutation(
         "the record isn't written when a task moves on",
         SUPERVISOR,
-        "            await self._store.write(run.plan.id, entry.record)\n",
-        "            pass\n",
+        "        await self._write(run.plan.id, self._entries[run.plan.id])\n",
+        "",
         (SUPERVISION,),
     ),
     Mutation(
