@@ -100,6 +100,8 @@ class PullProgress:
     """Compressed size of what had to be fetched; 0 until the manifest is known."""
     unpacked_layers: int
     total_layers: int
+    retry: str = ""
+    """What is being tried again: "try 2 of 5: …"; empty if nothing is."""
     done: bool = False
 
 

@@ -30,6 +30,8 @@ class Pull:
     """0 until the manifest is known."""
     unpacked_layers: int
     total_layers: int
+    retry: str
+    """What is being tried again: "try 2 of 5: …"; empty if nothing is."""
     done: bool
 
 
@@ -125,9 +127,13 @@ class Agent:
         )
         return list(answer["stopped"])
 
-    async def progress(self, task: str) -> AsyncIterator[Pull]:
-        """How the pulls of a task go, until they are done or the task has stopped."""
-        async for line in self._lines(f"/v1/tasks/{task}/progress", ()):
+    async def progress(self, task: str, *, follow: bool = True) -> AsyncIterator[Pull]:
+        """How the pulls of a task go, until they are done or the task has stopped.
+
+        Without `follow`: how they stand now.
+        """
+        query = [("follow", str(int(follow)))]
+        async for line in self._lines(f"/v1/tasks/{task}/progress", query):
             yield Pull(
                 container=line["container"],
                 image=line["image"],
@@ -135,6 +141,7 @@ class Agent:
                 total_bytes=line["totalBytes"],
                 unpacked_layers=line["unpackedLayers"],
                 total_layers=line["totalLayers"],
+                retry=line.get("retry", ""),
                 done=line["done"],
             )
 

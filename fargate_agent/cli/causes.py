@@ -25,6 +25,9 @@ class Explanation:
     """Where more is said, if there is such a log."""
 
 
+_RETRIED: Final = re.compile(r"try \d+ of \d+: ")
+"""How the reason of a container begins whose image is being tried again."""
+
 _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
     (
         r"not supported here|logging mode not supported",
@@ -85,10 +88,34 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
-        r"CannotPull.*(insecure registry|server gave HTTP|x509|certificate|tls:)",
+        r"CannotPull.*(insecure registry|server gave HTTP)",
         Explanation(
-            "The registry's TLS is not trusted, or it has none.",
-            "Install its certificate, or list it in the agent's setting insecure_registries.",
+            "The registry doesn't speak TLS, and the agent doesn't speak to it without.",
+            "List it in the agent's setting insecure_registries, as the reason names it, and"
+            " restart the agent.",
+        ),
+    ),
+    (
+        r"CannotPull.*signed by unknown authority",
+        Explanation(
+            "The certificate of the registry is signed by an authority that this machine doesn't"
+            " trust.",
+            "If it is your own: put its certificate into /usr/local/share/ca-certificates, run"
+            " update-ca-certificates, and restart the agent.",
+        ),
+    ),
+    (
+        r"CannotPull.*(x509|certificate|tls:)",
+        Explanation(
+            "No TLS connection to the registry can be made; the reason says why.",
+            "Check the registry's certificate: its names, its dates; and this machine's clock.",
+        ),
+    ),
+    (
+        r"CannotPull.*(\b429\b|toomanyrequests)",
+        Explanation(
+            "The registry limits how often it is asked.",
+            "Wait as long as it says, or log in: the agent's setting registry_auth_file.",
         ),
     ),
     (
@@ -303,11 +330,14 @@ def _explain_end(task: Task) -> Explanation:
         return _explain_exit(container)
     reasons = [task.get("stoppedReason", "")]
     reasons += [container.get("reason", "") for container in task.get("containers", [])]
-    for reason in reasons:
-        for pattern, explanation in _REASONS:
-            if re.search(pattern, reason, re.DOTALL):
-                return explanation
-    return _NOT_STARTED
+    return next((found for reason in reasons if (found := _find_cause(reason))), _NOT_STARTED)
+
+
+def _find_cause(reason: str) -> Explanation | None:
+    for pattern, explanation in _REASONS:
+        if re.search(pattern, reason, re.DOTALL):
+            return explanation
+    return None
 
 
 def _find_culprit(task: Task) -> Container | None:
@@ -338,10 +368,19 @@ def _is_oom(container: Container) -> bool:
     return container.get("reason", "").startswith("OutOfMemoryError")
 
 
+def is_pulling(task: Task) -> bool:
+    """Whether the task waits for its images."""
+    return task.get("lastStatus") == "PENDING" and "pullStoppedAt" not in task
+
+
 def _explain_progress(task: Task) -> Explanation:
     if task.get("connectivity") == "DISCONNECTED":
         return _DISCONNECTED
     if task.get("desiredStatus") == "STOPPED":
         return _STOPPING
+    reasons = [container.get("reason", "") for container in task.get("containers", [])]
+    for reason in filter(_RETRIED.match, reasons):
+        cause = _find_cause(f"CannotPull {reason}") or _PULLING
+        return Explanation("An image couldn't be pulled yet; that is tried again.", cause.advice)
     pulling = "pullStartedAt" in task and "pullStoppedAt" not in task
     return _PROGRESS.get(task.get("lastStatus", ""), _PULLING if pulling else _STARTING)

@@ -80,6 +80,7 @@ class JsonScreen(Screen):
                 "totalBytes": pull.total_bytes,
                 "unpackedLayers": pull.unpacked_layers,
                 "totalLayers": pull.total_layers,
+                "retry": pull.retry,
                 "done": pull.done,
             }
         )
@@ -140,10 +141,11 @@ class TextScreen(Screen):
 
 
 class _PullLines:
-    """One line when a pull begins, and one when it ends."""
+    """One line when a pull begins, one for each further try, and one when it ends."""
 
     def __init__(self) -> None:
         self._begun: dict[str, float] = {}
+        self._retries: dict[str, str] = {}
         self._done: set[str] = set()
 
     def show(self, pull: Pull) -> None:
@@ -151,6 +153,10 @@ class _PullLines:
             self._begun[pull.image] = time.monotonic()
             if not pull.done:
                 click.echo(f"pulling {pull.image}", err=True)
+        if pull.retry != self._retries.get(pull.image, ""):
+            self._retries[pull.image] = pull.retry
+            if pull.retry:
+                click.echo(f"{pull.image}: {pull.retry}", err=True)
         if pull.done and pull.image not in self._done:
             self._done.add(pull.image)
             click.echo(self._render_done(pull), err=True)
@@ -167,9 +173,13 @@ class _PullLines:
 
 
 class _PullBars:
-    """One bar per image, with bytes and rate. The bars stay on the screen when they are full."""
+    """One bar per image, with bytes and rate, and a line above for each further try.
+
+    The bars stay on the screen when they are full.
+    """
 
     def __init__(self) -> None:
+        self._retries: dict[str, str] = {}
         self._progress: Progress | None = None
         self._begun: dict[str, float] = {}
         self._bars: dict[str, TaskID] = {}
@@ -179,6 +189,10 @@ class _PullBars:
         begun = self._begun.setdefault(pull.image, time.monotonic())
         if pull.image not in self._bars:
             self._bars[pull.image] = progress.add_task(pull.image, total=None, size="", rate="")
+        if pull.retry != self._retries.get(pull.image, ""):
+            self._retries[pull.image] = pull.retry
+            if pull.retry:
+                progress.console.out(f"{pull.image}: {pull.retry}", highlight=False)
         total = pull.total_bytes or (1 if pull.done else None)
         progress.update(
             self._bars[pull.image],

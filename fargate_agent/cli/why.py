@@ -2,7 +2,7 @@
 
 import asyncio
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,8 +11,8 @@ from typing import Any, Final, cast
 
 import click
 
-from fargate_agent.cli.agent import Agent, LogQuery
-from fargate_agent.cli.causes import Explanation, explain
+from fargate_agent.cli.agent import Agent, LogQuery, Pull
+from fargate_agent.cli.causes import Explanation, explain, is_pulling
 from fargate_agent.cli.connection import DEFAULT_SOCKET, Connection, find_state_dir
 from fargate_agent.cli.describe import own_reasons, render_end
 from fargate_agent.cli.ecs import Ecs, parse_task
@@ -51,6 +51,8 @@ def show_why(connection: Connection, cluster: str, text: str, *, as_json: bool) 
         CliError: nothing is known of it.
     """
     task = find_task(connection, cluster, text)
+    if is_pulling(task):
+        note_retries(task, asyncio.run(_read_pulls(connection, task_id(task))))
     explanation = asyncio.run(_check_log(connection, task, explain(task)))
     if as_json:
         print_json(render_document(task, explanation))
@@ -84,6 +86,23 @@ def find_agent_log(connection: Connection) -> str:
         return str(Layout(root).logs / "fargate-agent.log")
     is_service = connection.agent_socket == DEFAULT_SOCKET and SYSTEMD.is_dir()
     return "journalctl -u fargate-agent" if is_service else ""
+
+
+async def _read_pulls(connection: Connection, task: str) -> list[Pull]:
+    """How the pulls of a task stand; of one that another machine's agent has, nothing is known."""
+    try:
+        async with Agent(connection.agent_socket) as agent:
+            return [pull async for pull in agent.progress(task, follow=False)]
+    except CliError:
+        return []
+
+
+def note_retries(task: Task, pulls: Iterable[Pull]) -> None:
+    """Give each container whose image is being tried again that as its reason."""
+    retries = {pull.container: pull.retry for pull in pulls if pull.retry}
+    for container in task.get("containers", []):
+        if container["name"] in retries:
+            container["reason"] = retries[container["name"]]
 
 
 def find_task(connection: Connection, cluster: str, text: str) -> Task:

@@ -10,7 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import grpc.aio
@@ -228,6 +228,21 @@ class Content:
             yield writer
         finally:
             await writer.release()
+
+    async def keep_unfinished(self, ref: str, expected_digest: str, total_bytes: int) -> None:
+        """Keep what will be written under the ref for a day, even if the lease ends before.
+
+        A ref that is opened without a lease has a day to be committed, then containerd removes it;
+        opening it later with one adds a lease and leaves the day as it is.
+        Source: containerd, metadata/content.go, `Writer`.
+
+        Raises:
+            UnavailableError: a writer holds the ref.
+        """
+        unleased = Content(replace(self._connection, lease=None))
+        with suppress(AlreadyExistsError):
+            async with unleased.open_writer(ref, expected_digest, total_bytes):
+                pass
 
     async def write_blob(self, ref: str, data: bytes, labels: Mapping[str, str]) -> str:
         """Return the digest of `data` when it is a blob with these labels; it may have been before.

@@ -31,19 +31,33 @@ class Credentials:
         return f"Basic {base64.b64encode(pair).decode()}"
 
 
-def read_credentials(file: Path, registry: str) -> Credentials | None:
-    """Return what the file has for the registry; None if it, or the file, isn't there. Blocks.
+class AuthFile:
+    """What the operator gave for each registry."""
+
+    def __init__(self, auths: Document) -> None:
+        self._auths = auths
+
+    def find(self, registry: str) -> Credentials | None:
+        """Return what there is for a registry, named as in an image; None if there is nothing.
+
+        Raises:
+            InvalidDocumentError: its entry isn't as it should be.
+        """
+        for key in self._auths.keys:
+            host = _host(key)
+            if host == registry or (registry == DOCKER_HUB and host in _HUB_KEYS):
+                return _parse_entry(self._auths.child(key))
+        return None
+
+
+def read_auth_file(file: Path | None) -> AuthFile:
+    """Read the file; one that isn't there has nothing. Blocks.
 
     Raises:
         InvalidDocumentError: the file can't be read or isn't as it should be.
     """
-    if (document := _read(file)) is None:
-        return None
-    auths = document.child("auths")
-    for key in auths.keys:
-        if _host(key) == registry or (registry == DOCKER_HUB and _host(key) in _HUB_KEYS):
-            return _parse_entry(auths.child(key))
-    return None
+    document = None if file is None else _read(file)
+    return AuthFile(Document("auths", {}) if document is None else document.child("auths"))
 
 
 def check_credentials(file: Path) -> None:

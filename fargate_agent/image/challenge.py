@@ -1,88 +1,62 @@
-"""How a registry says that it wants a token, and where the token comes from.
+"""What a server answers to a client that hasn't logged in: the field `WWW-Authenticate`.
 
-Source: RFC 7235 (challenges); Docker registry, token authentication specification.
+Source: RFC 9110, 11.2, 11.3 and 11.6.1.
 """
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Final
 
-import aiohttp
-from multidict import CIMultiDictProxy
-from yarl import URL
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+"""What RFC 9110 calls a token."""
+_SPACE: Final = r"[ \t]*"
+_END: Final = rf"(?={_SPACE}(?:,|$))"
 
-from fargate_agent.image.auth import Credentials
-from fargate_agent.image.document import InvalidDocumentError, parse_document
-from fargate_agent.image.transport import (
-    RefusedError,
-    TransferError,
-    read_document,
-    shown,
-    transfer,
+_PARAMETER: Final = re.compile(
+    rf'({_WORD}){_SPACE}={_SPACE}(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)){_END}', re.DOTALL
 )
+"""A value without quotes may hold more than a token: registries send URLs so."""
 
-_PARAMETER: Final = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+_SCHEME: Final = re.compile(rf"({_WORD})(?=[ \t,]|$)")
+_BETWEEN: Final = re.compile(r"[\s,]*")
+_OTHER: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
+"""The rest of an element that is neither, as far as the next comma outside of quotes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Challenge:
-    """What a registry answers to who hasn't logged in."""
+    """One way to log in that a server offers."""
 
-    realm: URL
-    """Where tokens are to be had; empty with basic authentication."""
-    service: str
-    scope: str
-    """What the token must allow; empty if the registry doesn't say."""
-
-
-def parse_challenges(headers: CIMultiDictProxy[str]) -> dict[str, Challenge]:
-    """Read every `WWW-Authenticate` header, by its scheme in small letters."""
-    return dict(_parse(header) for header in headers.getall("WWW-Authenticate", []))
+    scheme: str
+    """In small letters."""
+    parameters: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """By name in small letters."""
 
 
-async def fetch_token(
-    session: aiohttp.ClientSession,
-    challenge: Challenge,
-    scope: str,
-    credentials: Credentials | None,
-) -> str:
-    """Get a token; `scope` counts where the challenge names none.
-
-    Raises:
-        TransferError: the token server could not be asked.
-        RefusedError: it gives none, to these credentials.
-    """
-    what = "failed to authorize: failed to fetch " + ("oauth" if credentials else "anonymous")
-    url = challenge.realm.update_query(scope=challenge.scope or scope)
-    if challenge.service:
-        url = url.update_query(service=challenge.service)
-    headers = {"Authorization": credentials.header} if credentials else {}
-    with transfer(f'{what} token: Get "{shown(url)}"'):
-        async with session.get(url, headers=headers, allow_redirects=False) as response:
-            status, reason = response.status, response.reason
-            data = await read_document(response)
-    if status != 200:
-        kind = RefusedError if status in {400, 401, 403, 404} else TransferError
-        raise kind(
-            f"{what} token: unexpected status from GET request to {shown(url)}: {status} {reason}"
-        )
-    try:
-        answer = parse_document(f"answer of {shown(url)}", data)
-        return answer.text("token", "") or answer.text("access_token")
-    except InvalidDocumentError as error:
-        raise TransferError(f"{what} token: {error}") from error
+def parse_challenges(fields: Iterable[str]) -> tuple[Challenge, ...]:
+    """Read every challenge in every field, in order. What is no challenge is passed over."""
+    return tuple(challenge for text in fields for challenge in _parse_field(text))
 
 
-def _parse(header: str) -> tuple[str, Challenge]:
-    scheme, _, rest = header.partition(" ")
-    fields = dict(_PARAMETER.findall(rest))
-    try:
-        realm = URL(fields.get("realm", ""))
-    except ValueError:
-        realm = URL()
-    challenge = Challenge(
-        realm=realm if scheme.lower() == "bearer" else URL(),
-        service=fields.get("service", ""),
-        scope=fields.get("scope", ""),
-    )
-    return scheme.lower(), challenge
+def _parse_field(text: str) -> list[Challenge]:
+    found: list[tuple[str, dict[str, str]]] = []
+    position = 0
+    while (position := _skip(text, position)) < len(text):
+        if match := _PARAMETER.match(text, position):
+            name, quoted, plain = match.groups()
+            value = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted, flags=re.DOTALL)
+            if found:
+                found[-1][1].setdefault(name.lower(), value)
+        elif match := _SCHEME.match(text, position):
+            found.append((match[1].lower(), {}))
+        else:
+            match = _OTHER.match(text, position)
+        position = match.end() if match else len(text)
+    return [Challenge(scheme, MappingProxyType(parameters)) for scheme, parameters in found]
+
+
+def _skip(text: str, position: int) -> int:
+    between = _BETWEEN.match(text, position)
+    return between.end() if between else position

@@ -1,10 +1,11 @@
 """Blobs, from a registry into containerd's content store.
 
-What was written under a ref stays there when a transfer breaks off, or the agent ends; whoever
-fetches the blob next goes on behind it. containerd hashes: a blob with another digest is never
-committed.
+What was written under a ref stays there when a transfer breaks off, or the task or the agent ends:
+the next fetch of the blob, for whichever task, goes on behind it. containerd hashes: a blob with
+another digest is never committed.
 """
 
+from contextlib import suppress
 from typing import Final
 
 from fargate_agent.containerd.content import Content, ContentWriter
@@ -16,8 +17,9 @@ from fargate_agent.containerd.errors import (
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.progress import Progress
-from fargate_agent.image.registry import Registry
-from fargate_agent.image.transport import RefusedError, TransferError
+from fargate_agent.image.registry import RangeError, Registry
+from fargate_agent.image.retry import GaveUpError
+from fargate_agent.image.transport import READ_BUFFER_BYTES, RefusedError, TransferError
 
 NO_SPACE: Final = "no space left on device"
 """Source: Linux, the text of ENOSPC, which containerd passes on."""
@@ -31,20 +33,22 @@ async def fetch_layer(
     Raises:
         TransferError: the registry or containerd broke off. What was written stays.
         RefusedError: the registry doesn't have it, or the disk is full.
+        GaveUpError: the registry's token service could not be asked.
     """
     ref = render_ref(layer.digest)
     try:
-        async with content.open_writer(ref, layer.digest, layer.size) as writer:
-            await _copy(layer, registry, writer, progress)
-            await _commit(ref, layer, writer)
+        await _fetch(ref, layer, registry, content, progress)
     except AlreadyExistsError:
         progress.note_fetched(layer.digest, layer.size)
+    except (TransferError, GaveUpError) as error:
+        raise error.within("failed to copy") from error
     except _SpoiltError as error:
         await content.abort(ref)
         raise TransferError(str(error)) from error
-    except TransferError as error:
-        raise type(error)(f"failed to copy: {error}") from error
     except ContainerdError as error:
+        if NO_SPACE in str(error):
+            with suppress(ContainerdError):
+                await content.abort(ref)  # the room is worth more than what is in it
         raise copy_error(error) from error
 
 
@@ -64,12 +68,25 @@ class _SpoiltError(Exception):
     """What was written is not the blob, so it is no use to go on behind it."""
 
 
+async def _fetch(
+    ref: str, layer: Descriptor, registry: Registry, content: Content, progress: Progress
+) -> None:
+    if layer.size > READ_BUFFER_BYTES:
+        await content.keep_unfinished(ref, layer.digest, layer.size)
+    async with content.open_writer(ref, layer.digest, layer.size) as writer:
+        try:
+            await _copy(layer, registry, writer, progress)
+        except RangeError as error:
+            raise _SpoiltError(f"failed to copy: {error}") from error
+        await _commit(ref, layer, writer)
+
+
 async def _copy(
     layer: Descriptor, registry: Registry, writer: ContentWriter, progress: Progress
 ) -> None:
     progress.note_fetched(layer.digest, writer.offset)
     if writer.offset < layer.size:
-        async with registry.open_blob(layer.digest, writer.offset) as pieces:
+        async with registry.open_blob(layer, writer.offset) as pieces:
             async for piece in pieces:
                 if writer.offset + len(piece) > layer.size:
                     raise _SpoiltError("failed to copy: the registry sent too many bytes")

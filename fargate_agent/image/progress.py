@@ -16,6 +16,16 @@ class Progress:
         self._total_bytes = 0
         self._unpacked_layers = 0
         self._total_layers = 0
+        self._retry = ""
+
+    def fetched_bytes(self, digest: str) -> int:
+        """Return how much of a layer is there; 0 for one that doesn't count."""
+        return self._fetched.get(digest, 0)
+
+    def note_retry(self, text: str) -> None:
+        """Note which try is next and why; an empty text when it has succeeded."""
+        self._retry = text
+        self._report()
 
     def begin(self, missing: Iterable[Descriptor], total_layers: int) -> None:
         """Note what has to be fetched."""
@@ -39,6 +49,7 @@ class Progress:
     def end(self, layers: int) -> None:
         """Note that the image is there."""
         self._unpacked_layers = self._total_layers = layers
+        self._retry = ""
         self._report(done=True)
 
     def _report(self, *, done: bool = False) -> None:
@@ -49,6 +60,7 @@ class Progress:
                 total_bytes=self._total_bytes,
                 unpacked_layers=self._unpacked_layers,
                 total_layers=self._total_layers,
+                retry=self._retry,
                 done=done,
             )
         )

@@ -18,8 +18,8 @@ from fargate_agent.image.manifest import PlatformError
 from fargate_agent.image.progress import Progress
 from fargate_agent.image.reference import Reference
 from fargate_agent.image.registry import Registry
-from fargate_agent.image.retry import GaveUpError, Retry, try_repeatedly
-from fargate_agent.image.transport import RefusedError, TransferError
+from fargate_agent.image.retry import GaveUpError, Tries
+from fargate_agent.image.transport import RefusedError
 from fargate_agent.image.turns import Turns
 from fargate_agent.image.unpack import Unpacker
 from fargate_agent.parallel import together
@@ -42,7 +42,7 @@ class Pull:
     containerd: Containerd
     """Under the lease of the task."""
     snapshotter: str
-    retry: Retry
+    tries: Tries
     turns: Turns
     progress: Progress
 
@@ -53,7 +53,7 @@ class Pull:
             CannotPullContainerError: that can't be found out.
         """
         try:
-            return await try_repeatedly(self.retry, partial(self._resolve, registry))
+            return await self.tries.repeat(partial(self._resolve, registry))
         except GaveUpError as error:
             raise CannotPullContainerError(
                 f"pull image manifest has been retried {error.tries} time(s): {error}"
@@ -92,7 +92,10 @@ class Pull:
 
         async def fetch(layer: Descriptor, arrival: asyncio.Event) -> None:
             async with transfers, self.turns.lock(layer.digest):
-                await self._try(partial(fetch_layer, layer, registry, content, self.progress))
+                await self._try(
+                    partial(fetch_layer, layer, registry, content, self.progress),
+                    partial(self.progress.fetched_bytes, layer.digest),
+                )
             arrival.set()
 
         await together(
@@ -117,6 +120,7 @@ class Pull:
             await self._unpack(image, ())
 
     async def _resolve(self, registry: Registry) -> PlatformImage:
+        """Return the image. The registry's requests have had their own tries."""
         content = self.containerd.content
 
         async def read(descriptor: Descriptor) -> bytes:
@@ -134,8 +138,8 @@ class Pull:
             raise RefusedError(str(error)) from error
         except InvalidDocumentError as error:
             raise RefusedError(f"{self._unresolved}: {error}") from error
-        except TransferError as error:
-            raise type(error)(f"{self._unresolved}: {error}") from error
+        except GaveUpError as error:
+            raise error.within(self._unresolved) from error
         except ContainerdError as error:
             raise copy_error(error) from error
 
@@ -147,9 +151,11 @@ class Pull:
             await self._try(partial(unpacker.unpack, position, layer))
             self.progress.note_unpacked(position + 1)
 
-    async def _try(self, call: Callable[[], Awaitable[None]]) -> None:
+    async def _try(
+        self, call: Callable[[], Awaitable[None]], reached: Callable[[], int] = lambda: 0
+    ) -> None:
         try:
-            await try_repeatedly(self.retry, call)
+            await self.tries.repeat(call, reached)
         except GaveUpError as error:
             raise CannotPullContainerError(
                 f"ref pull has been retried {error.tries} time(s): {error}"

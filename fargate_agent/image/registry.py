@@ -3,36 +3,41 @@
 Source: OCI distribution specification, "Pulling"; Docker registry, token authentication.
 """
 
-import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import aiohttp
 from yarl import URL
 
 from fargate_agent.containerd.types import Descriptor
-from fargate_agent.image.auth import Credentials
-from fargate_agent.image.challenge import fetch_token, parse_challenges
+from fargate_agent.image.auth import AuthFile, Credentials
+from fargate_agent.image.challenge import parse_challenges
 from fargate_agent.image.digest import digest_of, is_digest
+from fargate_agent.image.login import Logins
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference
+from fargate_agent.image.refusal import explain_refusal, read_message
+from fargate_agent.image.requests import MAX_HOPS, Requests, redirect_target
+from fargate_agent.image.retry import Tries
 from fargate_agent.image.transport import (
     READ_BUFFER_BYTES,
     RefusedError,
     TransferError,
     read_document,
-    shown,
     transfer,
 )
-
-MAX_HOPS: Final = 10
-"""Redirects and demands to log in that one request may meet. Source: Go, net/http, `Client`."""
-
-_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+from fargate_agent.image.urls import Origin, host_of, origin_of, shown
 
 _MANIFESTS: Final = {"Accept": ", ".join([*sorted(INDEX_TYPES | MANIFEST_TYPES), "*/*;q=0.1"])}
+_RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
+
+
+class RangeError(TransferError):
+    """The registry has another blob under the digest, or can't go on in the middle of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,166 +56,166 @@ class Registry:
         self,
         session: aiohttp.ClientSession,
         reference: Reference,
-        credentials: Credentials | None,
+        auths: AuthFile,
         insecure: frozenset[str],
+        tries: Tries,
     ) -> None:
         """Talk without TLS to the hosts in `insecure`, and to no other."""
         host = reference.api_host
-        scheme = "http" if host.removesuffix(":80") in insecure else "https"
-        self._session = session
+        scheme = "http" if host.removesuffix(":80").lower() in insecure else "https"
         self._reference = reference
-        self._credentials = credentials
-        self._insecure = insecure
+        self._auths = auths
+        self._tries = tries
         self._base = URL(f"{scheme}://{host}/v2/{reference.repository}/")
-        self._authorization: str | None = None
-        self._logging_in = asyncio.Lock()
+        self._requests = Requests(session, insecure)
+        self._logins = Logins(self._requests, tries, self._find_credentials)
 
     async def resolve(self) -> Resolved:
         """Ask what the name stands for.
 
         Raises:
-            TransferError: the registry could not be asked.
-            RefusedError: there is no such image, or it may not be read.
+            GaveUpError: the registry could not be asked, there is no such image, or it may not be
+                read.
         """
         url = self._base / "manifests" / self._reference.selector
-        async with self._request("HEAD", url, _MANIFESTS) as response:
-            target = _read_target(response)
-        if target is not None:
-            self._check_digest(target.digest)
-            return Resolved(target=target, data=None)
-        async with self._request("GET", url, _MANIFESTS) as response:
-            media_type = response.content_type
-            data = await read_document(response)
-        self._check_digest(digest_of(data))
-        target = Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))
-        return Resolved(target=target, data=data)
+        head_helps = True
+
+        async def ask() -> Resolved:
+            nonlocal head_helps
+            if head_helps:
+                answer = await self._ask_by_head(url)
+                if isinstance(answer, Resolved):
+                    return answer
+                head_helps = False  # its answer can't say what is wrong, nor what is left out
+                if answer is not None:
+                    raise answer
+            return await self._resolve_by_get(url)
+
+        return await self._tries.repeat(ask)
 
     async def read(self, descriptor: Descriptor) -> bytes:
         """Fetch a manifest, an index or a configuration, and verify it.
 
         Raises:
-            TransferError: it could not be fetched, or it is another.
-            RefusedError: the registry doesn't have it, or not for us.
+            GaveUpError: it could not be fetched, it is another, the registry doesn't have it, or
+                not for us.
         """
+        return await self._tries.repeat(partial(self._read, descriptor))
+
+    @asynccontextmanager
+    async def open_blob(self, blob: Descriptor, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield the bytes of a blob from `offset` on, in large pieces. It is tried once.
+
+        A registry that knows no ranges sends all of it; then the beginning is passed over.
+
+        Raises:
+            TransferError: it could not be fetched, from inside the iterator too.
+            RangeError: what the registry sends doesn't belong behind `offset`.
+            RefusedError: the registry doesn't have it, or not for us.
+            GaveUpError: the token service could not be asked.
+        """
+        try:
+            response, start = await self._open_blob(blob, offset)
+        except TransferError as error:
+            raise error.within("httpReadSeeker: failed open") from error
+        try:
+            async with aclosing(_read_pieces(response, skip_bytes=offset - start)) as pieces:
+                yield pieces
+        finally:
+            response.release()
+
+    async def _open_blob(self, blob: Descriptor, offset: int) -> tuple[aiohttp.ClientResponse, int]:
+        """Return the answer, which the caller releases, and where in the blob it begins."""
+        headers = {"Range": f"bytes={offset}-"} if offset else {}
+        response = await self._open("GET", self._base / "blobs" / blob.digest, headers)
+        try:
+            if response.status == 416:
+                raise RangeError(f"the registry has nothing behind {offset} bytes")
+            if response.status not in {200, 206}:
+                raise await _refuse(response)
+            return response, _find_start(response, blob.size, offset)
+        except BaseException:
+            response.release()
+            raise
+
+    async def _ask_by_head(self, url: URL) -> Resolved | TransferError | None:
+        """Return what HEAD says, the error to raise, or None where GET should be asked at once."""
+        async with self._request("HEAD", url, _MANIFESTS) as response:
+            if response.status in {401, 404}:
+                return await _refuse(response)
+            if response.status >= 400:
+                refusal = await explain_refusal(response)
+                return None if isinstance(refusal, RefusedError) else refusal
+            target = _read_target(response)
+        if target is None:
+            return None
+        self._check_digest(target.digest)
+        return Resolved(target=target, data=None)
+
+    async def _resolve_by_get(self, url: URL) -> Resolved:
+        media_type, data = await self._get_document(url, _MANIFESTS)
+        self._check_digest(digest_of(data))
+        target = Descriptor(media_type=media_type, digest=digest_of(data), size=len(data))
+        return Resolved(target=target, data=data)
+
+    async def _read(self, descriptor: Descriptor) -> bytes:
         is_manifest = descriptor.media_type in INDEX_TYPES | MANIFEST_TYPES
         kind = "manifests" if is_manifest else "blobs"
         url = self._base / kind / descriptor.digest
-        async with self._request("GET", url, _MANIFESTS if is_manifest else {}) as response:
-            data = await read_document(response)
+        _, data = await self._get_document(url, _MANIFESTS if is_manifest else {})
         if digest_of(data) != descriptor.digest:
             raise TransferError(
                 f"unexpected digest {digest_of(data)}, expected {descriptor.digest}"
             )
         return data
 
-    @asynccontextmanager
-    async def open_blob(self, digest: str, offset: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Yield the bytes of a blob from `offset` on, in large pieces.
-
-        A registry that knows no ranges sends all of it; then the beginning is passed over.
-
-        Raises:
-            TransferError: it could not be fetched, from inside the iterator too.
-            RefusedError: the registry doesn't have it, or not for us.
-        """
-        url = self._base / "blobs" / digest
-        headers = {"Range": f"bytes={offset}-"} if offset else {}
-        try:
-            response = await self._fetch("GET", url, headers)
-        except TransferError as error:
-            raise type(error)(f"httpReadSeeker: failed open: {error}") from error
-        try:
-            if response.status == 206:
-                _check_range(response, offset)
-                offset = 0
-            async with aclosing(_read_pieces(response, skip_bytes=offset)) as pieces:
-                yield pieces
-        finally:
-            response.release()
+    async def _get_document(self, url: URL, headers: dict[str, str]) -> tuple[str, bytes]:
+        """Return media type and bytes."""
+        async with self._request("GET", url, headers) as response:
+            if response.status != 200:
+                raise await _refuse(response)
+            return response.content_type, await read_document(response)
 
     @asynccontextmanager
     async def _request(
         self, method: str, url: URL, headers: dict[str, str]
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        response = await self._fetch(method, url, headers)
+        response = await self._open(method, url, headers)
         try:
             yield response
         finally:
             response.release()
 
-    async def _fetch(
-        self, method: str, url: URL, headers: dict[str, str]
-    ) -> aiohttp.ClientResponse:
-        """Return an answer that is as it should be; the caller releases it."""
-        response = await self._open(method, url, headers)
-        try:
-            _check_status(response)
-        except TransferError:
-            response.release()
-            raise
-        return response
-
     async def _open(self, method: str, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        logged_in = False
+        """Return the answer at the end of all redirects and logins; the caller releases it."""
+        logged_in: set[Origin] = set()
         for _ in range(MAX_HOPS):
-            used = self._authorization
-            response = await self._send(method, url, headers)
-            if response.status in _REDIRECTS and "Location" in response.headers:
-                with transfer(f"redirect of {shown(url)}"):
-                    url = url.join(URL(response.headers["Location"]))
-            elif response.status == 401 and not logged_in and await self._log_in(response, used):
-                logged_in = True
-            else:
+            used = self._logins.authorization(url)
+            shows = {"Authorization": used} if used and url.user is None else {}
+            response = await self._requests.send(
+                method, url, headers | shows, "failed to do request"
+            )
+            try:
+                following = redirect_target(response)
+                if response.status == 401 and origin_of(url) not in logged_in:
+                    logged_in.add(origin_of(url))
+                    following = url if await self._logins.log_in(response, used) else None
+            except BaseException:
+                response.release()
+                raise
+            if following is None:
                 return response
             response.release()
-        raise TransferError(f"{shown(url)}: stopped after {MAX_HOPS} redirects")
+            url = following
+        raise RefusedError(f"{shown(url)}: stopped after {MAX_HOPS} redirects")
 
-    async def _send(self, method: str, url: URL, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        """Send one request. Only the registry itself is shown who we are."""
-        self._check_scheme(url)
-        if self._authorization and self._is_own(url):
-            headers = {**headers, "Authorization": self._authorization}
-        with transfer(f'failed to do request: {method.title()} "{shown(url)}"'):
-            return await self._session.request(method, url, headers=headers, allow_redirects=False)
-
-    async def _log_in(self, response: aiohttp.ClientResponse, used: str | None) -> bool:
-        """Do what the registry demands, unless another request has done so meanwhile.
-
-        Returns whether the request may succeed now.
-        """
-        if not self._is_own(response.url):
-            return False
-        challenges = parse_challenges(response.headers)
-        async with self._logging_in:
-            if self._authorization != used:
-                return True
-            if "bearer" in challenges:
-                challenge = challenges["bearer"]
-                self._check_scheme(challenge.realm)
-                scope = f"repository:{self._reference.repository}:pull"
-                token = await fetch_token(self._session, challenge, scope, self._credentials)
-                self._authorization = f"Bearer {token}"
-                return True
-            if "basic" in challenges and self._credentials is not None:
-                self._authorization = self._credentials.header
-            return self._authorization != used
-
-    def _is_own(self, url: URL) -> bool:
-        return url.origin() == self._base.origin()
-
-    def _check_scheme(self, url: URL) -> None:
-        if url.scheme == "https" or (url.scheme == "http" and _host(url) in self._insecure):
-            return
-        raise RefusedError(f"{shown(url)}: {_host(url)} is not listed as an insecure registry")
+    def _find_credentials(self, url: URL) -> Credentials | None:
+        own = origin_of(url) == origin_of(self._base)
+        return self._auths.find(self._reference.registry if own else host_of(url))
 
     def _check_digest(self, digest: str) -> None:
         if self._reference.digest not in {None, digest}:
             raise TransferError(f"unexpected digest {digest}, expected {self._reference.digest}")
-
-
-def _host(url: URL) -> str:
-    """The host as people write it: with the port unless it is the scheme's own."""
-    return url.host_port_subcomponent or ""
 
 
 def _read_target(response: aiohttp.ClientResponse) -> Descriptor | None:
@@ -223,38 +228,50 @@ def _read_target(response: aiohttp.ClientResponse) -> Descriptor | None:
     return Descriptor(media_type=response.content_type, digest=digest, size=size)
 
 
-def _check_status(response: aiohttp.ClientResponse) -> None:
-    url, status = shown(response.url), response.status
-    if status in {200, 206} or (response.method == "HEAD" and status in {405, 501}):
-        return
-    if status == 404:
-        raise RefusedError("not found")
-    if status == 401:
-        raise RefusedError(
+async def _refuse(response: aiohttp.ClientResponse) -> TransferError:
+    """Return the error that an answer stands for."""
+    if response.status == 404:
+        return RefusedError("not found")
+    if response.status == 401:
+        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        errors = [one.parameters["error"] for one in challenges if "error" in one.parameters]
+        message = await read_message(response) or next(iter(errors), "")
+        return RefusedError(
             "pull access denied, repository does not exist or may require authorization: "
-            "authorization failed"
+            + (f"server message: {message}: " if message else "")
+            + "authorization failed"
         )
-    text = f"unexpected status from {response.method} request to {url}: {status} {response.reason}"
-    raise RefusedError(text) if status == 403 else TransferError(text)
+    return await explain_refusal(response)
 
 
-def _check_range(response: aiohttp.ClientResponse, offset: int) -> None:
-    start = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("-")[0]
-    if start != str(offset):
-        raise TransferError(f"{shown(response.url)}: the registry sent another range than asked")
+def _find_start(response: aiohttp.ClientResponse, size: int, offset: int) -> int:
+    """Return where in the blob an answer begins."""
+    if response.status == 206:
+        found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if not found or int(found[1]) > offset or found[2] not in {"*", str(size)}:
+            raise RangeError("the registry sent another range than asked")
+        return int(found[1])
+    if response.content_length not in {None, size}:
+        raise TransferError(f"the registry has {response.content_length} bytes, expected {size}")
+    return 0
 
 
 async def _read_pieces(response: aiohttp.ClientResponse, skip_bytes: int) -> AsyncGenerator[bytes]:
     pieces: list[bytes] = []
     gathered = 0
-    with transfer(f"read {shown(response.url)}"):
-        while piece := await response.content.readany():
-            if skip_bytes:
-                piece, skip_bytes = piece[skip_bytes:], max(0, skip_bytes - len(piece))
-            pieces.append(piece)
-            gathered += len(piece)
-            if gathered >= READ_BUFFER_BYTES:
-                yield b"".join(pieces)
-                pieces, gathered = [], 0
+    try:
+        with transfer(f"read {shown(response.url)}"):
+            while piece := await response.content.readany():
+                if skip_bytes:
+                    piece, skip_bytes = piece[skip_bytes:], max(0, skip_bytes - len(piece))
+                pieces.append(piece)
+                gathered += len(piece)
+                if gathered >= READ_BUFFER_BYTES:
+                    yield b"".join(pieces)
+                    pieces, gathered = [], 0
+    except TransferError:
+        if gathered:  # what came before the connection broke isn't fetched again
+            yield b"".join(pieces)
+        raise
     if gathered:
         yield b"".join(pieces)

@@ -1,15 +1,13 @@
 """Trying again, a bounded number of times and with growing pauses."""
 
 import asyncio
-import logging
+import math
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fargate_agent.image.transport import RefusedError, TransferError
-
-log = logging.getLogger(__name__)
+from fargate_agent.image.transport import RefusedError, TransferError, UnreachableError
 
 Result = TypeVar("Result")
 
@@ -22,6 +20,10 @@ class Retry:
     """
 
     attempts: int = 5
+    unreachable_attempts: int = 5
+    """Instead, where nobody answers at all."""
+    longest_asked_pause_s: float = math.inf
+    """The longest pause that is taken because a server asks for it."""
     first_pause_s: float = 1.1
     longest_pause_s: float = 5.0
     factor: float = 2.0
@@ -33,28 +35,85 @@ class Retry:
         pause_s = min(self.first_pause_s * self.factor ** (tries - 1), self.longest_pause_s)
         return pause_s * (1 + random.uniform(0, self.jitter))  # noqa: S311 - no secret
 
+    def attempts_after(self, error: TransferError) -> int:
+        """How often a request is sent that ends with such an error."""
+        if isinstance(error, RefusedError):
+            return 1
+        if isinstance(error, UnreachableError):
+            return min(self.attempts, self.unreachable_attempts)
+        return self.attempts
+
 
 class GaveUpError(Exception):
     """All tries failed, or one was refused. The text is that of the last."""
 
-    def __init__(self, tries: int, error: TransferError) -> None:
-        super().__init__(str(error))
+    def __init__(self, tries: int, text: str) -> None:
+        super().__init__(text)
         self.tries = tries
 
+    def within(self, what: str) -> "GaveUpError":
+        """Return the same error with a text that begins with `what`."""
+        return GaveUpError(self.tries, f"{what}: {self}")
 
-async def try_repeatedly(retry: Retry, call: Callable[[], Awaitable[Result]]) -> Result:
-    """Return what the first call that succeeds returns.
 
-    Raises:
-        GaveUpError: none did.
-    """
-    tries = 0
-    while True:
-        tries += 1
-        try:
-            return await call()
-        except TransferError as error:
-            if isinstance(error, RefusedError) or tries >= retry.attempts:
-                raise GaveUpError(tries, error) from error
-            log.info("pull: try %d of %d failed: %s", tries, retry.attempts, error)
-        await asyncio.sleep(retry.pause_s(tries))
+def _tell_nobody(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tries:
+    """How the requests of one pull are tried: each by itself, all within one deadline."""
+
+    retry: Retry
+    ends_at: float = math.inf
+    """When the deadline of the whole is, in the loop's time. No pause is begun that ends later."""
+    tell: Callable[[str], None] = _tell_nobody
+    """Hears "try 2 of 5: …" before the pause, and an empty text when a later try succeeds."""
+
+    async def repeat(
+        self, call: Callable[[], Awaitable[Result]], reached: Callable[[], int] = lambda: 0
+    ) -> Result:
+        """Return what the first call that succeeds returns.
+
+        A call that got further than any before, as `reached` says, doesn't use up the tries: it was
+        interrupted, and the next goes on behind it.
+
+        Raises:
+            GaveUpError: none did, or the server asks for a pause that is too long.
+        """
+        tries, told, furthest = 0, False, reached()
+        while True:
+            tries += 1
+            try:
+                result = await call()
+            except TransferError as error:
+                if (now := reached()) > furthest:
+                    furthest, tries = now, 1
+                pause_s = self._pause_s(tries, error)
+            else:
+                if told:
+                    self.tell("")
+                return result
+            told = True
+            await asyncio.sleep(pause_s)
+
+    def _pause_s(self, tries: int, error: TransferError) -> float:
+        """Choose how long to wait, and say so.
+
+        Raises:
+            GaveUpError: there is no further try.
+        """
+        attempts = self.retry.attempts_after(error)
+        if tries >= attempts:
+            raise GaveUpError(tries, str(error)) from error
+        pause_s, asked = self.retry.pause_s(tries), ""
+        if error.retry_after_s > pause_s:
+            pause_s, seconds = error.retry_after_s, math.ceil(error.retry_after_s)
+            ends_at = asyncio.get_running_loop().time() + pause_s
+            if pause_s > self.retry.longest_asked_pause_s or ends_at > self.ends_at:
+                raise GaveUpError(
+                    tries, f"{error}; the server asks to wait {seconds} s, which is too long"
+                ) from error
+            asked = f" (in {seconds} s, as the server asks)"
+        self.tell(f"try {tries + 1} of {attempts}: {error}{asked}")
+        return pause_s

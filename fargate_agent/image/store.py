@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+import math
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import partial
@@ -19,7 +20,7 @@ from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.images import ImageRecord
 from fargate_agent.drivers import Image, ImageStore, PullProgress
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.image.auth import read_credentials
+from fargate_agent.image.auth import read_auth_file
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.documents import PlatformImage
 from fargate_agent.image.manifest import PlatformError
@@ -28,7 +29,7 @@ from fargate_agent.image.progress import Progress
 from fargate_agent.image.pull import Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
 from fargate_agent.image.registry import Registry
-from fargate_agent.image.retry import Retry
+from fargate_agent.image.retry import Retry, Tries
 from fargate_agent.image.transport import open_session
 from fargate_agent.image.turns import Turns
 from fargate_agent.plan import TaskPlan
@@ -37,6 +38,9 @@ log = logging.getLogger(__name__)
 
 KNOWN_IMAGES: Final = 256
 """How many images are remembered, some kilobytes each."""
+
+ASKED_PAUSE_S: Final = 15.0
+"""How long a registry may ask to wait where a copy is here: as long as all the tries may take."""
 
 PULLED_LABEL: Final = "fargate.agent/pulled-at"
 """On an image record: when this agent pulled it. An image that was loaded doesn't have it."""
@@ -94,7 +98,7 @@ class ContainerdImageStore(ImageStore):
         self._containerd = containerd
         self._settings = settings
         self._insecure = frozenset(
-            host.removesuffix(":80") for host in settings.insecure_registries
+            host.removesuffix(":80").lower() for host in settings.insecure_registries
         )
         self._open_socket = open_socket
         self._read_nameservers = read_nameservers
@@ -113,21 +117,32 @@ class ContainerdImageStore(ImageStore):
             name = parse_reference(reference)
         except InvalidReferenceError as error:
             raise CannotPullContainerError(f"failed to resolve ref {reference}: {error}") from error
+        shown = Progress(reference, progress)
         pull = Pull(
             reference=name,
             architecture=task.architecture,
             variants=self._settings.machine.variants.get(task.architecture, ()),
             containerd=self._containerd.with_lease(task.lease),
             snapshotter=self._settings.snapshotter,
-            retry=self._settings.retry,
+            tries=self._tries(name, shown),
             turns=self._turns,
-            progress=Progress(reference, progress),
+            progress=shown,
         )
         if not pull.variants:
             raise await self._refuse_architecture(pull)
         image = await self._obey(pull, task, network)
         pull.progress.end(len(image.manifest.layers))
         return image.named(name.name)
+
+    def _tries(self, reference: Reference, progress: Progress) -> Tries:
+        """Log which try is next, and show it."""
+
+        def tell(text: str) -> None:
+            if text:
+                log.info("%s: %s", reference.name, text)
+            progress.note_retry(text)
+
+        return Tries(retry=self._settings.retry, tell=tell)
 
     async def _obey(self, pull: Pull, task: TaskPlan, network: asyncio.Event) -> PlatformImage:
         """Do as the settings say.
@@ -149,17 +164,27 @@ class ContainerdImageStore(ImageStore):
     async def _pull_or_fall_back(
         self, pull: Pull, task: TaskPlan, network: asyncio.Event
     ) -> PlatformImage:
+        """Ask the registry, but don't wait for it long where a copy is here."""
+        copy, unusable = None, None
+        try:
+            copy = await self._open_copy(pull)
+        except InvalidDocumentError as error:
+            unusable = error
+        if copy is not None:
+            retry = replace(
+                pull.tries.retry, unreachable_attempts=1, longest_asked_pause_s=ASKED_PAUSE_S
+            )
+            pull = replace(pull, tries=replace(pull.tries, retry=retry))
         try:
             return await self._pull(pull, task, network)
         except CannotPullContainerError as error:
-            try:
-                image = await self._find_local(pull)
-            except InvalidDocumentError as unusable:
+            if unusable is not None:
                 raise _neither(error, unusable) from error
-            if image is None:
+            if copy is None:
                 raise
             log.warning("%s: using the copy on this machine: %s", pull.reference.name, error)
-            return image
+        await pull.unpack_local(copy)
+        return copy
 
     async def _find_local_or_pull(
         self, pull: Pull, task: TaskPlan, network: asyncio.Event
@@ -179,6 +204,13 @@ class ContainerdImageStore(ImageStore):
         Raises:
             InvalidDocumentError: it is for another platform, or a document of it is wrong.
         """
+        image = await self._open_copy(pull)
+        if image is not None:
+            await pull.unpack_local(image)
+        return image
+
+    async def _open_copy(self, pull: Pull) -> PlatformImage | None:
+        """Return the copy on this machine, all that is needed of it kept, as `_find_local` does."""
         try:
             record = await pull.containerd.images.get(pull.reference.name)
         except NotFoundError:
@@ -191,7 +223,6 @@ class ContainerdImageStore(ImageStore):
             return known  # its record keeps it from the garbage collector
         image = await pull.open_local(record.target)
         if image is not None:
-            await pull.unpack_local(image)
             if len(self._known) >= KNOWN_IMAGES:
                 self._known.clear()
             self._known[key] = image
@@ -217,9 +248,12 @@ class ContainerdImageStore(ImageStore):
         await network.wait()
         deadline = asyncio.timeout(self._settings.deadline_s)
         try:
-            async with deadline, self._open_registry(pull.reference, task) as registry:
-                image = await pull.resolve(registry)
-                await pull.get_layers(image, registry)
+            async with deadline:
+                tries = replace(pull.tries, ends_at=deadline.when() or math.inf)
+                async with self._open_registry(pull.reference, task, tries) as registry:
+                    pull = replace(pull, tries=tries)
+                    image = await pull.resolve(registry)
+                    await pull.get_layers(image, registry)
         except TimeoutError as error:
             raise CannotPullContainerError(
                 f"ref pull has not ended within {self._settings.deadline_s:g} s: "
@@ -232,19 +266,18 @@ class ContainerdImageStore(ImageStore):
         return image
 
     @asynccontextmanager
-    async def _open_registry(self, reference: Reference, task: TaskPlan) -> AsyncIterator[Registry]:
+    async def _open_registry(
+        self, reference: Reference, task: TaskPlan, tries: Tries
+    ) -> AsyncIterator[Registry]:
         """Yield the registry, seen from inside the task."""
         # An agent that pulls nothing does without 2 MB of DNS.
         from fargate_agent.image.resolver import Nameservers, TaskResolver
 
-        credentials = None
-        if self._settings.auth_file is not None:
-            try:
-                credentials = await asyncio.to_thread(
-                    read_credentials, self._settings.auth_file, reference.registry
-                )
-            except InvalidDocumentError as error:
-                raise CannotPullContainerError(str(error)) from error
+        try:
+            auths = await asyncio.to_thread(read_auth_file, self._settings.auth_file)
+            auths.find(reference.registry)
+        except InvalidDocumentError as error:
+            raise CannotPullContainerError(str(error)) from error
         servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)
         has_ipv6 = any(eni.ipv6_address for eni in task.enis)
         open_socket = partial(self._open_socket, task.netns)
@@ -259,7 +292,7 @@ class ContainerdImageStore(ImageStore):
         async with open_session(
             open_socket, resolver, self._settings.inactivity_s, self._settings.trusted
         ) as session:
-            yield Registry(session, reference, credentials, self._insecure)
+            yield Registry(session, reference, auths, self._insecure, tries)
 
 
 def _neither(

@@ -8,30 +8,21 @@ import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver
-from aiohttp.typedefs import StrOrURL
-from yarl import URL
 
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
 from fargate_agent.image.sockets import OpenSocket, explain_os_error
+from fargate_agent.image.tls import TlsFault, explain_tls
+from fargate_agent.image.urls import shown
 
 CONNECT_TIMEOUT_S: Final = 15.0
 """For one address. Half of what containerd allows: an address that takes longer is dead."""
 
 READ_BUFFER_BYTES: Final = 1 << 20
 """As much as is written to containerd at once."""
-
-_TEXTS: Final[Mapping[type[Exception], str]] = {
-    aiohttp.ConnectionTimeoutError: "dial tcp: i/o timeout",
-    TimeoutError: "i/o timeout",
-    aiohttp.ServerDisconnectedError: "EOF",
-    aiohttp.ClientPayloadError: "unexpected EOF",
-    aiohttp.InvalidURL: "malformed URL",
-}
-"""The first that fits counts."""
 
 AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
 """Family, type, protocol, canonical name, address, as of getaddrinfo(3)."""
@@ -40,9 +31,50 @@ AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
 class TransferError(Exception):
     """A registry, or the way to it, failed. Another try may succeed."""
 
+    retry_after_s: float = 0
+    """How long the server asks to wait before the next try."""
+
+    def within(self, what: str) -> Self:
+        """Return the same error with a text that begins with `what`."""
+        error = type(self)(f"{what}: {self}")
+        error.retry_after_s = self.retry_after_s
+        return error
+
+
+class UnreachableError(TransferError):
+    """There is no such host, or no connection to it."""
+
 
 class RefusedError(TransferError):
     """A registry refused. Another try would hear the same."""
+
+
+class UntrustedError(RefusedError):
+    """The server's certificate isn't one that this machine trusts."""
+
+
+class NoTlsError(RefusedError):
+    """The server doesn't speak TLS."""
+
+
+_KINDS: Final[Mapping[type[Exception], TransferError]] = {
+    aiohttp.ConnectionTimeoutError: UnreachableError("dial tcp: i/o timeout"),
+    TimeoutError: TransferError("i/o timeout"),
+    aiohttp.ServerDisconnectedError: TransferError("EOF"),
+    aiohttp.ClientPayloadError: TransferError("unexpected EOF"),
+    aiohttp.InvalidURL: RefusedError("malformed URL"),
+}
+"""The first that fits counts."""
+
+_OF_TLS: Final[Mapping[TlsFault, type[TransferError]]] = {
+    TlsFault.BROKEN: TransferError,
+    TlsFault.REFUSED: RefusedError,
+    TlsFault.UNTRUSTED: UntrustedError,
+    TlsFault.NO_TLS: NoTlsError,
+}
+
+_TLS_RECORD: Final = "\\x15\\x03"
+"""How aiohttp shows the first bytes of a TLS alert in the place of a status line."""
 
 
 def open_session(
@@ -76,11 +108,6 @@ def open_session(
     )
 
 
-def shown(url: StrOrURL) -> str:
-    """Return the URL without what may be secret."""
-    return str(URL(url).with_query(None).with_fragment(None).with_user(None))
-
-
 async def read_document(response: aiohttp.ClientResponse) -> bytes:
     """Read a body that must be small.
 
@@ -105,29 +132,42 @@ def transfer(what: str) -> Iterator[None]:
     try:
         yield
     except (aiohttp.ClientError, OSError, ValueError) as error:
-        raise TransferError(f"{what}: {_explain(error)}") from error
+        raise _explain(error).within(what) from error
 
 
-def _explain(error: Exception) -> str:
+def _explain(error: Exception) -> TransferError:
     """Say it as Go's network library would. The error's own text is not used: it holds the URL."""
+    if (of_tls := _find_tls_error(error)) is not None:
+        failure = explain_tls(of_tls)
+        return _OF_TLS[failure.fault](failure.text)
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _explain_connection(error)
-    for kind, text in _TEXTS.items():
+        return UnreachableError(_explain_connection(error))
+    for kind, meaning in _KINDS.items():
         if isinstance(error, kind):
-            return text
+            return meaning
     cause = error if isinstance(error, OSError) else error.__cause__
-    return explain_os_error(cause) if isinstance(cause, OSError) else "malformed HTTP response"
+    if isinstance(cause, OSError):
+        return TransferError(explain_os_error(cause))
+    return _explain_answer(error)
 
 
 def _explain_connection(error: aiohttp.ClientConnectorError) -> str:
-    match error:
-        case aiohttp.ClientConnectorDNSError():
-            return f"dial tcp: {error.os_error}"
-        case aiohttp.ClientConnectorCertificateError(certificate_error=cause):
-            detail = getattr(cause, "verify_message", "not valid for this host")
-            return f"tls: failed to verify certificate: {detail}"
-        case aiohttp.ClientConnectorSSLError():
-            return "tls: handshake failure"
-        case _:
-            where = f"{error.host}:{error.port}"
-            return f"dial tcp {where}: connect: {explain_os_error(error.os_error)}"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return f"dial tcp: {error.os_error}"
+    return f"dial tcp {error.host}:{error.port}: connect: {explain_os_error(error.os_error)}"
+
+
+def _explain_answer(error: Exception) -> TransferError:
+    text = "malformed HTTP response"
+    if isinstance(error, aiohttp.ClientResponseError) and _TLS_RECORD in error.message:
+        return RefusedError(f"{text}: the server speaks TLS")
+    return TransferError(text)
+
+
+def _find_tls_error(error: Exception) -> ssl.SSLError | None:
+    """Return what OpenSSL said; also when it said so after the connection was made."""
+    causes = (error, getattr(error, "certificate_error", None), error.__cause__)
+    for cause in causes:
+        if isinstance(cause, ssl.SSLError) and not isinstance(cause, aiohttp.ClientError):
+            return cause
+    return None

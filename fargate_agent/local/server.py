@@ -111,6 +111,7 @@ class LocalServer:
 
     async def _progress(self, request: web.Request) -> web.StreamResponse:
         run = self._find(request)
+        follow = request.query.get("follow", "1") != "0"
         response = await _start_stream(request)
         told: dict[str, dict[str, Any]] = {}
         while True:
@@ -120,7 +121,7 @@ class LocalServer:
                     told[line["container"]] = line
                     await _write_line(response, line)
             pulled = run.facts.pull_stopped_at is not None
-            if pulled or run.facts.status.is_after(TaskStatus.PENDING):
+            if not follow or pulled or run.facts.status.is_after(TaskStatus.PENDING):
                 break
             await moved.wait()
         return response
@@ -261,6 +262,7 @@ def _progress_lines(run: TaskRun) -> Iterator[dict[str, Any]]:
                 "totalBytes": progress.total_bytes,
                 "unpackedLayers": progress.unpacked_layers,
                 "totalLayers": progress.total_layers,
+                "retry": progress.retry,
                 "done": progress.done,
             }
 

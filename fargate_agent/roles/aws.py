@@ -8,7 +8,8 @@ import aiohttp
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from fargate_agent.image.transport import TransferError, read_document, shown, transfer
+from fargate_agent.image.transport import TransferError, read_document, transfer
+from fargate_agent.image.urls import shown
 from fargate_agent.plan import RoleKeys
 
 _THROTTLED: Final = frozenset(

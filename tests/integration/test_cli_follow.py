@@ -24,9 +24,15 @@ PULLS = [
         "totalBytes": 4 << 20,
         "unpackedLayers": layers,
         "totalLayers": 2,
+        "retry": retry,
         "done": layers == 2,
     }
-    for fetched, layers in ((0, 0), (1 << 20, 1), (4 << 20, 2))
+    for fetched, layers, retry in (
+        (0, 0, "try 2 of 5: i/o timeout"),
+        (0, 0, "try 2 of 5: i/o timeout"),
+        (1 << 20, 1, ""),
+        (4 << 20, 2, ""),
+    )
 ]
 LINES = [
     {
@@ -103,6 +109,7 @@ async def test_follow_shows_status_pulls_logs_and_end_and_exits_as_the_essential
     assert statuses[0].endswith("PROVISIONING")
     assert statuses[-1].endswith("RUNNING")  # the last line says that it has stopped
     assert f"pulling {IMAGE}\n" in said
+    assert said.count(f"{IMAGE}: try 2 of 5: i/o timeout\n") == 1
     assert f"pulled {IMAGE}: 4.0 MiB in " in said
     assert "side | b\n" in said
     assert "side: exit code 1\n" in said

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.image.retry import Retry
 from fargate_agent.image.store import PullBehavior
 from tests.fixtures.images import build_image, write_layout
 from tests.fixtures.pulls import Puller
-from tests.fixtures.registry import FakeRegistry, Fault
+from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback
 
 pytestmark = pytest.mark.root
 
@@ -140,3 +141,58 @@ async def test_copy_for_another_platform_is_no_copy(
     image = await puller.pull(name, behavior=PREFER_CACHED)
 
     assert image.digest == amd.digest
+
+
+@pytest.mark.parametrize("host", ["refused", "unknown"])
+async def test_registry_that_is_not_there_is_tried_once_where_a_copy_is_here(
+    puller: Puller, tmp_path: Path, host: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with bind_loopback() as closed:
+        refused = f"127.0.0.1:{closed.getsockname()[1]}"
+    name = f"{refused if host == 'refused' else 'nowhere.test'}/web:latest"
+    image = build_image()
+    await puller.admin.load(write_layout(tmp_path / "image.tar", {name: image}))
+    slow = Retry(attempts=5, first_pause_s=60)
+
+    with caplog.at_level(logging.WARNING):
+        pulled = await puller.pull(name, retry=slow, insecure_registries=(refused,))
+
+    assert pulled.digest == image.digest
+    assert "has been retried 1 time(s)" in caplog.text
+
+
+async def test_registry_that_is_not_there_is_tried_again_where_no_copy_is_here(
+    puller: Puller,
+) -> None:
+    with bind_loopback() as closed:
+        host = f"127.0.0.1:{closed.getsockname()[1]}"
+
+    with pytest.raises(CannotPullContainerError, match=r"has been retried 3 time\(s\)"):
+        await puller.pull(f"{host}/web:1", insecure_registries=(host,))
+
+
+async def test_registry_that_fails_is_tried_again_though_a_copy_is_here(
+    puller: Puller, fake_registry: FakeRegistry
+) -> None:
+    old, new = build_image(), build_image()
+    name = fake_registry.add("web", "latest", old)
+    await puller.pull(name)
+    fake_registry.add("web", "latest", new)
+    fake_registry.faults["manifests"].extend([Fault(status=503)] * 2)
+
+    assert (await puller.pull(name)).digest == new.digest
+
+
+async def test_registry_that_asks_for_a_long_pause_is_not_waited_for_where_a_copy_is_here(
+    puller: Puller, fake_registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = build_image()
+    name = fake_registry.add("web", "latest", image)
+    await puller.pull(name)
+    busy = Fault(status=429, headers={"Retry-After": "60"})
+    fake_registry.faults["manifests"].extend([busy] * 5)
+
+    with caplog.at_level(logging.WARNING):
+        assert (await puller.pull(name, deadline_s=300)).digest == image.digest
+
+    assert "the server asks to wait 60 s, which is too long" in caplog.text

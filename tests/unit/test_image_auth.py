@@ -4,10 +4,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from multidict import CIMultiDict, CIMultiDictProxy
 
-from fargate_agent.image.auth import Credentials, read_credentials
-from fargate_agent.image.challenge import parse_challenges
+from fargate_agent.image.auth import Credentials, read_auth_file
 from fargate_agent.image.document import InvalidDocumentError
 
 ANN = Credentials(username="ann", password="pa:ss")
@@ -32,13 +30,13 @@ def write(directory: Path, document: Any) -> Path:
 def test_credentials_are_found_under_every_way_to_write_the_registry(
     tmp_path: Path, key: str, registry: str
 ) -> None:
-    assert read_credentials(write(tmp_path, {"auths": {key: AUTH}}), registry) == ANN
+    assert read_auth_file(write(tmp_path, {"auths": {key: AUTH}})).find(registry) == ANN
 
 
 def test_credentials_may_be_written_as_username_and_password(tmp_path: Path) -> None:
     file = write(tmp_path, {"auths": {"registry.test": {"username": "ann", "password": "pa:ss"}}})
 
-    assert read_credentials(file, "registry.test") == ANN
+    assert read_auth_file(file).find("registry.test") == ANN
 
 
 @pytest.mark.parametrize(
@@ -50,11 +48,11 @@ def test_credentials_may_be_written_as_username_and_password(tmp_path: Path) -> 
     ],
 )
 def test_registry_without_credentials_has_none(tmp_path: Path, document: Any) -> None:
-    assert read_credentials(write(tmp_path, document), "registry.test") is None
+    assert read_auth_file(write(tmp_path, document)).find("registry.test") is None
 
 
 def test_file_that_is_not_there_has_none(tmp_path: Path) -> None:
-    assert read_credentials(tmp_path / "config.json", "registry.test") is None
+    assert read_auth_file(tmp_path / "config.json").find("registry.test") is None
 
 
 @pytest.mark.parametrize(
@@ -69,7 +67,7 @@ def test_file_that_is_wrong_is_an_error_that_shows_nothing_of_it(
     tmp_path: Path, document: Any
 ) -> None:
     with pytest.raises(InvalidDocumentError) as caught:
-        read_credentials(write(tmp_path, document), "registry.test")
+        read_auth_file(write(tmp_path, document)).find("registry.test")
 
     assert "registry credentials" in str(caught.value)
     assert "s3cret" not in repr(caught.value)
@@ -77,27 +75,3 @@ def test_file_that_is_wrong_is_an_error_that_shows_nothing_of_it(
 
 def test_password_is_not_shown() -> None:
     assert "pa:ss" not in repr(ANN)
-
-
-def test_challenges_are_read_by_scheme() -> None:
-    headers = CIMultiDict(
-        [
-            ("WWW-Authenticate", 'Basic realm="x"'),
-            ("WWW-Authenticate", 'BEARER realm="https://auth.test/t",service="s",scope="a,b"'),
-        ]
-    )
-
-    challenges = parse_challenges(CIMultiDictProxy(headers))
-
-    assert set(challenges) == {"basic", "bearer"}
-    assert str(challenges["bearer"].realm) == "https://auth.test/t"
-    assert (challenges["bearer"].service, challenges["bearer"].scope) == ("s", "a,b")
-
-
-@pytest.mark.parametrize(
-    "header", ["", "Bearer", "Bearer realm=", 'Bearer realm="http://[x"', 'Bearer realm="a"b"']
-)
-def test_challenge_that_is_wrong_has_no_realm_to_go_to(header: str) -> None:
-    headers = CIMultiDictProxy(CIMultiDict([("WWW-Authenticate", header)]))
-
-    assert all(not each.realm.host for each in parse_challenges(headers).values())

@@ -1,0 +1,108 @@
+"""What an answer means that isn't a success: may another try succeed, when, what the server says.
+
+Source: RFC 9110, 10.2.3 and 15; OCI distribution specification, "Error Codes"; containerd,
+remotes/docker/errcode.go, for how an error of a registry is shown.
+"""
+
+import asyncio
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+
+from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
+from fargate_agent.image.transport import RefusedError, TransferError, transfer
+from fargate_agent.image.urls import shown
+
+MAX_MESSAGE_CHARS: Final = 400
+"""A reason has 1,024, and the end of the message is not what helps."""
+
+MAX_BODY_BYTES: Final = 1 << 16
+BODY_DEADLINE_S: Final = 5.0
+"""A message that takes longer is left out."""
+
+_SECONDS: Final = re.compile(r"[0-9]{1,9}")
+
+_MAY_PASS: Final = frozenset(
+    {
+        HTTPStatus.REQUEST_TIMEOUT,
+        HTTPStatus.TOO_EARLY,
+        HTTPStatus.TOO_MANY_REQUESTS,
+        HTTPStatus.INTERNAL_SERVER_ERROR,
+        HTTPStatus.BAD_GATEWAY,
+        HTTPStatus.SERVICE_UNAVAILABLE,
+        HTTPStatus.GATEWAY_TIMEOUT,
+    }
+)
+
+
+async def explain_refusal(response: aiohttp.ClientResponse) -> TransferError:
+    """Return the error that an answer stands for, with what the server says; reads the body."""
+    status = response.status
+    what = f"unexpected status from {response.method} request to {shown(response.url)}"
+    message = await read_message(response)
+    said = f" - Server message: {message}" if message else ""
+    may_pass = status in _MAY_PASS or status > HTTPStatus.HTTP_VERSION_NOT_SUPPORTED
+    error = (TransferError if may_pass else RefusedError)(f"{what}: {_render(response)}{said}")
+    error.retry_after_s = parse_retry_after(
+        response.headers.get("Retry-After", ""), datetime.now(UTC)
+    )
+    return error
+
+
+async def read_message(response: aiohttp.ClientResponse) -> str:
+    """Return what the body of a refusal says in JSON or as text; empty if it says nothing."""
+    data = b""
+    try:
+        async with asyncio.timeout(BODY_DEADLINE_S):
+            with transfer("read"):
+                while len(data) < MAX_BODY_BYTES and (piece := await response.content.readany()):
+                    data += piece
+    except (TimeoutError, TransferError):
+        return ""
+    try:
+        return _tidy("; ".join(_messages(parse_document("body", data))))
+    except InvalidDocumentError:
+        is_text = response.headers.get("Content-Type", "text/plain").startswith("text/plain")
+        return _tidy(data.decode(errors="replace")) if is_text else ""
+
+
+def parse_retry_after(value: str, now: datetime) -> float:
+    """Return how many seconds to wait: a number, or a date. 0 for what is neither."""
+    value = value.strip()
+    if _SECONDS.fullmatch(value):
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+    except (ValueError, OverflowError):
+        return 0
+    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())
+
+
+def _render(response: aiohttp.ClientResponse) -> str:
+    reason = _tidy(response.reason or "")
+    try:
+        return f"{response.status} {reason or HTTPStatus(response.status).phrase}"
+    except ValueError:
+        return str(response.status)
+
+
+def _messages(body: Document) -> Iterator[str]:
+    """Registries have a list of codes and messages, token services one of the other members."""
+    for error in body.children("errors"):
+        code, message = error.text("code", "").lower().replace("_", " "), error.text("message", "")
+        yield ": ".join(part for part in (code, message) if part)
+    for name in ("error_description", "details", "message"):
+        if name in body:
+            yield body.text(name)
+            return
+
+
+def _tidy(text: str) -> str:
+    """Return it as one short line."""
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:MAX_MESSAGE_CHARS]

@@ -1,0 +1,378 @@
+"""What registries, token services and blob stores may answer, and what a pull makes of it."""
+
+import base64
+import json
+import socket
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fargate_agent.containerd.types import Descriptor
+from fargate_agent.image.auth import AuthFile
+from fargate_agent.image.document import Document
+from fargate_agent.image.reference import parse_reference
+from fargate_agent.image.registry import Registry
+from fargate_agent.image.resolver import Nameservers, TaskResolver
+from fargate_agent.image.retry import GaveUpError, Retry, Tries
+from fargate_agent.image.transport import open_session
+from tests.fixtures.images import BuiltImage, build_image
+from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback, make_certificate
+
+FAST = Retry(attempts=3, unreachable_attempts=3, first_pause_s=0.01)
+FOR_EVER = 100
+"""More than the tries of a pull."""
+SECRET = "s3cret-pa55"
+AUTH = base64.b64encode(f"ann:{SECRET}".encode()).decode()
+SIGNED = "X-Amz-Credential=AKIA%2F2025%2Fs3&sig=a%2Bb%2fc%3D%3D&t=~x%7Ey&p=%20q+r"
+
+
+@pytest.fixture
+async def elsewhere() -> AsyncIterator[FakeRegistry]:
+    """A second server: of tokens, of blobs, or another registry."""
+    registry = FakeRegistry()
+    async with registry.serve(bind_loopback()):
+        yield registry
+
+
+@asynccontextmanager
+async def opened(
+    name: str, *insecure: str, auths: dict[str, str] | None = None, tries: Tries | None = None
+) -> AsyncIterator[Registry]:
+    """The registry of an image as a pull sees it."""
+
+    def open_socket(family: int, kind: int, proto: int) -> socket.socket:
+        return socket.socket(family, kind, proto)
+
+    entries = {host: {"auth": auth} for host, auth in (auths or {}).items()}
+    resolver = TaskResolver(open_socket, Nameservers(servers=()))
+    async with open_session(open_socket, resolver, inactivity_s=5, trusted=None) as session:
+        yield Registry(
+            session,
+            parse_reference(name),
+            AuthFile(Document("auths", entries)),
+            frozenset(insecure),
+            tries or Tries(retry=FAST),
+        )
+
+
+def add(registry: FakeRegistry) -> tuple[str, BuiltImage, Descriptor]:
+    """An image, its name, and the descriptor of its layer."""
+    image = build_image()
+    layer = image.layers[0]
+    size = len(image.blobs[layer])
+    descriptor = Descriptor(media_type="layer", digest=layer, size=size)
+    return registry.add("web", "1", image), image, descriptor
+
+
+async def read_blob(registry: Registry, blob: Descriptor, offset: int = 0) -> bytes:
+    async with registry.open_blob(blob, offset) as pieces:
+        return b"".join([piece async for piece in pieces])
+
+
+async def refusal(name: str, *insecure: str, **settings: Any) -> GaveUpError:
+    async with opened(name, *insecure, **settings) as registry:
+        with pytest.raises(GaveUpError) as caught:
+            await registry.resolve()
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        ['BEARER Realm="{}?service=reg",SERVICE="s"'],
+        ['Basic realm="x", Bearer realm = "{}?service=reg" , service = s'],
+        ["Negotiate", "Bearer realm={}?service=reg"],
+        ['Bearer error="x", Bearer realm="{}?service=reg"'],
+    ],
+    ids=["case", "second, spaces", "second field, no quotes", "second bearer"],
+)
+async def test_token_is_fetched_however_the_registry_says_where(
+    fake_registry: FakeRegistry, fields: list[str]
+) -> None:
+    name, image, _ = add(fake_registry)
+    realm = f"http://{fake_registry.host}/token"
+    fake_registry.challenges = [field.format(realm) for field in fields]
+
+    async with opened(name, fake_registry.host) as registry:
+        assert (await registry.resolve()).target.digest == image.digest
+
+
+async def test_realm_is_asked_byte_for_byte_and_for_each_scope(fake_registry: FakeRegistry) -> None:
+    name, _, _ = add(fake_registry)
+    realm = f"http://{fake_registry.host}/token?{SIGNED}#fragment"
+    scopes = "repository:web:pull repository:base:pull"
+    fake_registry.challenges = [f'Bearer realm="{realm}",service="a b",scope="{scopes}"']
+
+    async with opened(name, fake_registry.host) as registry:
+        await registry.resolve()
+
+    asked = next(path for path in fake_registry.raw_paths if path.startswith("/token"))
+    assert asked == (
+        f"/token?{SIGNED}&scope=repository%3Aweb%3Apull&scope=repository%3Abase%3Apull&service=a+b"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("Bearer", "the registry wants a token, but names no realm to ask"),
+        ('Bearer service="s"', "the registry wants a token, but names no realm to ask"),
+        ('Bearer realm="/token?x=1"', "token realm '/token' can't be asked: not an absolute http"),
+        ('Bearer realm="https:///token"', "token realm 'https:///token' can't be asked"),
+        ('Bearer realm="http://h:99999/token"', "can't be asked: Port out of range 0-65535"),
+        ('Bearer realm="http://[x/"', "can't be asked: Invalid IPv6 URL"),
+        ('Bearer realm="http://other.test/t"', "other.test is not listed as an insecure registry"),
+    ],
+)
+async def test_realm_that_cannot_be_asked_is_said_at_once(
+    fake_registry: FakeRegistry, field: str, text: str
+) -> None:
+    name, _, _ = add(fake_registry)
+    fake_registry.challenges = [field]
+
+    error = await refusal(name, fake_registry.host)
+
+    assert error.tries == 1
+    assert str(error).startswith("failed to authorize: ")
+    assert text in str(error)
+
+
+async def test_token_service_that_moved_is_followed_without_the_password(
+    fake_registry: FakeRegistry, elsewhere: FakeRegistry
+) -> None:
+    name, image, _ = add(fake_registry)
+    fake_registry.token_realm = f"http://{fake_registry.host}/token"
+    fake_registry.token_faults.append(Fault(redirect=f"http://{elsewhere.host}/token?{SIGNED}"))
+    hosts = (fake_registry.host, elsewhere.host)
+
+    async with opened(name, *hosts, auths={fake_registry.host: AUTH}) as registry:
+        assert (await registry.resolve()).target.digest == image.digest
+
+    assert elsewhere.raw_paths == [f"/token?{SIGNED}"]
+    assert elsewhere.headers == [(elsewhere.host, "")]
+    assert fake_registry.headers[1] == (fake_registry.host, f"Basic {AUTH}")
+
+
+async def test_token_service_has_tries_of_its_own(fake_registry: FakeRegistry) -> None:
+    name, image, _ = add(fake_registry)
+    fake_registry.token_realm = f"http://{fake_registry.host}/token"
+    fake_registry.token_faults.extend([Fault(status=503)] * 2)
+
+    async with opened(name, fake_registry.host) as registry:
+        assert (await registry.resolve()).target.digest == image.digest
+    assert fake_registry.count("/token") == 3
+
+    fake_registry.token = "another"
+    fake_registry.token_faults.extend([Fault(status=503)] * FOR_EVER)
+    error = await refusal(name, fake_registry.host)
+    assert (error.tries, fake_registry.count("/token")) == (3, 6)
+    assert "failed to fetch anonymous token: unexpected status from GET request" in str(error)
+
+
+async def test_signed_url_is_asked_for_byte_for_byte(
+    fake_registry: FakeRegistry, elsewhere: FakeRegistry
+) -> None:
+    name, image, layer = add(fake_registry)
+    elsewhere.blobs.update(image.blobs)
+    path = f"/v2/st%6Fre/blobs/{layer.digest}?{SIGNED}"
+    fake_registry.faults[layer.digest].append(Fault(redirect=f"http://{elsewhere.host}{path}"))
+
+    async with opened(name, fake_registry.host, elsewhere.host) as registry:
+        assert await read_blob(registry, layer) == image.blobs[layer.digest]
+    assert elsewhere.raw_paths == [path]
+
+
+@pytest.mark.parametrize("has_password", [True, False])
+async def test_registry_that_is_redirected_to_has_a_login_of_its_own(
+    fake_registry: FakeRegistry, elsewhere: FakeRegistry, has_password: bool
+) -> None:
+    name, image, layer = add(fake_registry)
+    elsewhere.add("mirror", "1", image)
+    fake_registry.basic = f"Basic {AUTH}"
+    other = base64.b64encode(b"bob:x").decode()
+    elsewhere.token_realm, elsewhere.token = f"http://{elsewhere.host}/token", "token-of-mirror"
+    elsewhere.basic = f"Basic {other}" if has_password else None
+    mirror = f"http://{elsewhere.host}/v2/mirror"
+    fake_registry.faults["manifests"].append(Fault(redirect=f"{mirror}/manifests/1"))
+    fake_registry.faults[layer.digest].append(Fault(redirect=f"{mirror}/blobs/{layer.digest}"))
+    auths = {fake_registry.host: AUTH} | ({elsewhere.host: other} if has_password else {})
+
+    async with opened(name, fake_registry.host, elsewhere.host, auths=auths) as registry:
+        assert (await registry.resolve()).target.digest == image.digest
+        assert await read_blob(registry, layer) == image.blobs[layer.digest]
+
+    asked = next(path for path in elsewhere.raw_paths if path.startswith("/token"))
+    assert "repository%3Amirror%3Apull" in asked
+    shown_there = {authorization for _, authorization in elsewhere.headers}
+    assert shown_there == {"", "Bearer token-of-mirror"} | (
+        {f"Basic {other}"} if has_password else set()
+    )
+    assert {one for _, one in fake_registry.headers} == {"", f"Basic {AUTH}"}
+
+
+@pytest.mark.parametrize("location", ["ftp://h/x", "https://", "http://h:99999/", "http://[x/"])
+async def test_redirect_to_what_is_no_url_is_said_at_once(
+    fake_registry: FakeRegistry, location: str
+) -> None:
+    name, _, _ = add(fake_registry)
+    fake_registry.faults["manifests"].extend([Fault(redirect=location)] * FOR_EVER)
+
+    error = await refusal(name, fake_registry.host)
+
+    assert f"redirect to {location}: " in str(error)
+    assert error.tries == 1
+
+
+LIMIT = {"errors": [{"code": "TOOMANYREQUESTS", "message": "You have reached your pull\nlimit."}]}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "tries", "text"),
+    [
+        pytest.param(
+            400,
+            b"Client sent an HTTP request\x1b to an HTTPS server.\n",
+            1,
+            "400 Bad Request - Server message: Client sent an HTTP request to an HTTPS server.",
+            id="text",
+        ),
+        pytest.param(
+            429,
+            LIMIT,
+            3,
+            "429 Too Many Requests - Server message: toomanyrequests: You have reached your pull"
+            " limit.",
+            id="429",
+        ),
+        pytest.param(
+            403,
+            {"errors": [{"code": "DENIED", "message": "no"}, {"code": "NAME_UNKNOWN"}]},
+            1,
+            "403 Forbidden - Server message: denied: no; name unknown",
+            id="403",
+        ),
+        pytest.param(503, {"message": "away"}, 3, "503 Service Unavailable - Server message: away"),
+        pytest.param(400, {"errors": "x"}, 1, "400 Bad Request", id="no message"),
+        pytest.param(500, None, 3, "500 Internal Server Error", id="no body"),
+        pytest.param(410, ["x"], 1, "410 Gone", id="a list"),
+        pytest.param(451, {"errors": [{"code": 7}]}, 1, "451 Unavailable For Legal Reasons"),
+        pytest.param(501, None, 1, "501 Not Implemented"),
+    ],
+)
+async def test_message_of_the_server_is_the_reason(
+    fake_registry: FakeRegistry, status: int, body: object, tries: int, text: str
+) -> None:
+    name, _, _ = add(fake_registry)
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"Content-Type": "text/plain" if isinstance(body, bytes) else "application/json"}
+    fault = Fault(status=status, body=data if body else b"", headers=headers)
+    fake_registry.faults["manifests"].extend([fault] * FOR_EVER)
+
+    error = await refusal(name, fake_registry.host)
+
+    url = f"http://{fake_registry.host}/v2/web/manifests/1"
+    assert str(error) == f"unexpected status from GET request to {url}: {text}"
+    assert error.tries == tries
+
+
+async def test_refused_login_says_why(fake_registry: FakeRegistry) -> None:
+    name, _, _ = add(fake_registry)
+    fake_registry.challenges = ['Basic realm="x", error="insufficient_scope"']
+
+    error = await refusal(name, fake_registry.host)
+
+    assert str(error) == (
+        "pull access denied, repository does not exist or may require authorization: "
+        "server message: insufficient_scope: authorization failed"
+    )
+
+
+async def test_pause_that_the_registry_asks_for_is_kept(fake_registry: FakeRegistry) -> None:
+    name, image, _ = add(fake_registry)
+    fake_registry.faults["manifests"] = deque(
+        [Fault(status=429, headers={"Retry-After": "1"}), Fault(status=503)]
+    )
+    told: list[str] = []
+
+    async with opened(
+        name, fake_registry.host, tries=Tries(retry=FAST, tell=told.append)
+    ) as registry:
+        assert (await registry.resolve()).target.digest == image.digest
+
+    assert fake_registry.times[1] - fake_registry.times[0] >= 1
+    assert fake_registry.times[2] - fake_registry.times[1] < 1
+    assert [text.partition(": ")[0] for text in told] == ["try 2 of 3", "try 3 of 3", ""]
+    assert told[0].endswith("429 Too Many Requests (in 1 s, as the server asks)")
+
+
+async def test_each_request_has_tries_of_its_own(fake_registry: FakeRegistry) -> None:
+    name, image, _ = add(fake_registry)
+    fake_registry.faults["manifests"] = deque([Fault(status=500), Fault(status=500)])
+    config = json.loads(image.document)["config"]
+    fake_registry.faults[config["digest"]] = deque([Fault(status=500), Fault(status=500)])
+
+    async with opened(name, fake_registry.host) as registry:
+        await registry.resolve()
+        descriptor = Descriptor(media_type="c", digest=config["digest"], size=config["size"])
+        await registry.read(descriptor)
+
+    assert fake_registry.count("manifests") == 3
+    assert fake_registry.count(config["digest"]) == 3
+
+
+@asynccontextmanager
+async def tls_registry(directory: Path) -> AsyncIterator[FakeRegistry]:
+    certificate, key = make_certificate(directory)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    registry = FakeRegistry()
+    async with registry.serve(bind_loopback(), context):
+        yield registry
+
+
+async def test_certificate_of_an_unknown_authority_is_tried_once(tmp_path: Path) -> None:
+    async with tls_registry(tmp_path) as registry:
+        error = await refusal(f"{registry.host}/web:1")
+
+    assert error.tries == 1
+    assert (
+        'manifests/1": tls: failed to verify certificate: x509: certificate signed by unknown'
+        " authority; if the authority is your own, add its certificate to those" in str(error)
+    )
+
+
+async def test_registry_without_tls_is_tried_once_and_the_setting_named(
+    fake_registry: FakeRegistry,
+) -> None:
+    name, _, _ = add(fake_registry)
+
+    error = await refusal(name)
+
+    assert error.tries == 1
+    assert str(error).endswith(
+        ": http: server gave HTTP response to HTTPS client; to speak to it without TLS, list "
+        f"{fake_registry.host} in the agent's setting insecure_registries"
+    )
+
+
+async def test_registry_with_tls_that_is_listed_as_insecure_says_what_it_answers(
+    tmp_path: Path,
+) -> None:
+    async with tls_registry(tmp_path) as registry:
+        error = await refusal(f"{registry.host}/web:1", registry.host)
+
+    assert "manifests/1" in str(error)
+
+
+@pytest.mark.parametrize("offset", [0, 7])
+async def test_blob_is_read_from_an_offset(fake_registry: FakeRegistry, offset: int) -> None:
+    name, image, layer = add(fake_registry)
+
+    async with opened(name, fake_registry.host) as registry:
+        assert await read_blob(registry, layer, offset) == image.blobs[layer.digest][offset:]
+    assert fake_registry.ranges == ["bytes=7-" if offset else ""]

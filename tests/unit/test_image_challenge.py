@@ -1,0 +1,93 @@
+import pytest
+
+from fargate_agent.image.challenge import parse_challenges
+
+URL = "https://auth.test/token?tenant=a%2Fb"
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([""], [], id="empty"),
+        pytest.param(["Bearer"], [("bearer", {})], id="bare"),
+        pytest.param(
+            [f'Bearer realm="{URL}",service="s",scope="a,b c"'],
+            [("bearer", {"realm": URL, "service": "s", "scope": "a,b c"})],
+            id="usual",
+        ),
+        pytest.param(
+            ['BEARER ReAlM="r",SERVICE="S"'],
+            [("bearer", {"realm": "r", "service": "S"})],
+            id="any case; values keep theirs",
+        ),
+        pytest.param(
+            ['Bearer realm = "r" ,\tservice\t=\ts'],
+            [("bearer", {"realm": "r", "service": "s"})],
+            id="spaces",
+        ),
+        pytest.param(
+            [f"Bearer realm={URL},service=s"],
+            [("bearer", {"realm": URL, "service": "s"})],
+            id="a URL without quotes",
+        ),
+        pytest.param(
+            [r'Bearer realm="a\"b\\c",service="s"'],
+            [("bearer", {"realm": r'a"b\c', "service": "s"})],
+            id="escapes",
+        ),
+        pytest.param(
+            ['Basic realm="x, Bearer realm=y", Bearer realm="z"'],
+            [("basic", {"realm": "x, Bearer realm=y"}), ("bearer", {"realm": "z"})],
+            id="two in a field, a comma in quotes",
+        ),
+        pytest.param(
+            ['Bearer realm="r",service="s", Basic realm="x", charset="UTF-8"'],
+            [
+                ("bearer", {"realm": "r", "service": "s"}),
+                ("basic", {"realm": "x", "charset": "UTF-8"}),
+            ],
+            id="each has its own parameters",
+        ),
+        pytest.param(
+            ["Negotiate", 'Bearer realm="r"'],
+            [("negotiate", {}), ("bearer", {"realm": "r"})],
+            id="two fields",
+        ),
+        pytest.param(
+            ['Negotiate YII/a+b==, Bearer realm="r"'],
+            [("negotiate", {}), ("bearer", {"realm": "r"})],
+            id="token68",
+        ),
+        pytest.param(
+            [', ,Bearer realm="r",,service=s,'],
+            [("bearer", {"realm": "r", "service": "s"})],
+            id="empty elements",
+        ),
+        pytest.param(
+            ["Bearer realm=,service=s"],
+            [("bearer", {"realm": "", "service": "s"})],
+            id="empty value",
+        ),
+        pytest.param(
+            ['Bearer realm="r",realm="other"'], [("bearer", {"realm": "r"})], id="first of two"
+        ),
+        pytest.param(['realm="r"'], [], id="no scheme"),
+        pytest.param(['Bearer realm="r'], [("bearer", {})], id="quote without an end"),
+        pytest.param(
+            ['Bearer realm="a"b",service=s'], [("bearer", {"service": "s"})], id="quote in quotes"
+        ),
+        pytest.param(
+            ['Bearer @[;], realm="r"'], [("bearer", {"realm": "r"})], id="what is neither"
+        ),
+    ],
+)
+def test_challenges_are_read(fields: list[str], expected: list[tuple[str, dict[str, str]]]) -> None:
+    found = [(each.scheme, dict(each.parameters)) for each in parse_challenges(fields)]
+
+    assert found == expected
+
+
+@pytest.mark.parametrize("piece", ['"', "a=", "\\", 'a="', "a ", "=,"])
+def test_a_long_field_that_makes_no_sense_is_read_at_once(piece: str) -> None:
+    parse_challenges([f"Bearer {piece * 50_000}"])
