@@ -29,6 +29,7 @@ from fargate_agent.drivers import Drivers
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
+from fargate_agent.image.turns import Turns
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
 from fargate_agent.logdriver.catalog import make_log_drivers
@@ -313,6 +314,7 @@ def _build_machine(
         snapshotter=settings.snapshotter,
         confidential=confidential,
     )
+    turns = Turns()
     images = ContainerdImageStore(
         containerd,
         PullSettings(
@@ -323,6 +325,7 @@ def _build_machine(
         ),
         socket_in_netns,
         read_host_nameservers,
+        turns,
     )
     return _Machine(
         site=make_site(settings),
@@ -343,7 +346,7 @@ def _build_machine(
         macvlan=macvlan,
         runtime=runtime,
         metadata=metadata,
-        images=ImageAdmin(containerd),
+        images=ImageAdmin(containerd, turns),
     )
 
 

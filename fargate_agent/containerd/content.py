@@ -29,7 +29,9 @@ from fargate_agent.containerd.pb.content_pb2 import (
     DeleteContentRequest,
     InfoRequest,
     ListContentRequest,
+    ListStatusesRequest,
     ReadContentRequest,
+    StatusRequest,
     UpdateRequest,
     WriteContentRequest,
     WriteContentResponse,
@@ -125,7 +127,7 @@ class ContentWriter:
                 total=self._total_bytes,
                 expected=self._digest,
             ),
-            CALL_DEADLINE_S,
+            COMMIT_DEADLINE_S,  # containerd reads and hashes what is there
         )
 
     async def release(self) -> None:
@@ -243,6 +245,23 @@ class Content:
         with suppress(AlreadyExistsError):
             async with unleased.open_writer(ref, expected_digest, total_bytes):
                 pass
+
+    async def unfinished_bytes(self, ref: str) -> int:
+        """Return how much is written under a ref and not committed."""
+        try:
+            answer = await self._connection.call(
+                f"look up write of {ref}", self._stub.Status, StatusRequest(ref=ref)
+            )
+        except NotFoundError:
+            return 0
+        return answer.status.offset
+
+    async def list_unfinished(self) -> tuple[str, ...]:
+        """List the refs under which something is written and not committed."""
+        answer = await self._connection.call(
+            "list writes", self._stub.ListStatuses, ListStatusesRequest()
+        )
+        return tuple(status.ref for status in answer.statuses)
 
     async def write_blob(self, ref: str, data: bytes, labels: Mapping[str, str]) -> str:
         """Return the digest of `data` when it is a blob with these labels; it may have been before.

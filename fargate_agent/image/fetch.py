@@ -20,6 +20,9 @@ from fargate_agent.image.progress import Progress
 from fargate_agent.image.registry import RangeError, Registry
 from fargate_agent.image.retry import GaveUpError
 from fargate_agent.image.transport import READ_BUFFER_BYTES, RefusedError, TransferError
+from fargate_agent.image.turns import Turns
+
+_LAYER: Final = "layer-"
 
 NO_SPACE: Final = "no space left on device"
 """Source: Linux, the text of ENOSPC, which containerd passes on."""
@@ -54,7 +57,16 @@ async def fetch_layer(
 
 def render_ref(digest: str) -> str:
     """Name the unfinished blob as containerd's own client does."""
-    return f"layer-{digest}"
+    return f"{_LAYER}{digest}"
+
+
+async def drop_unfinished(content: Content, turns: Turns) -> None:
+    """Throw away what came of layers that nobody fetches at the moment."""
+    for ref in await content.list_unfinished():
+        turn = turns.lock(ref.removeprefix(_LAYER))
+        if ref.startswith(_LAYER) and not turn.locked():
+            async with turn:
+                await content.abort(ref)
 
 
 def copy_error(error: ContainerdError) -> TransferError:
@@ -71,7 +83,7 @@ class _SpoiltError(Exception):
 async def _fetch(
     ref: str, layer: Descriptor, registry: Registry, content: Content, progress: Progress
 ) -> None:
-    if layer.size > READ_BUFFER_BYTES:
+    if layer.size > READ_BUFFER_BYTES and not await content.unfinished_bytes(ref):
         await content.keep_unfinished(ref, layer.digest, layer.size)
     async with content.open_writer(ref, layer.digest, layer.size) as writer:
         try:

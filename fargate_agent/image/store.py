@@ -93,6 +93,7 @@ class ContainerdImageStore(ImageStore):
         settings: PullSettings,
         open_socket: OpenTaskSocket,
         read_nameservers: Callable[[], tuple[str, ...]],
+        turns: Turns,
     ) -> None:
         """Ask `read_nameservers`, which may block, where a task names no DNS servers."""
         self._containerd = containerd
@@ -102,7 +103,7 @@ class ContainerdImageStore(ImageStore):
         )
         self._open_socket = open_socket
         self._read_nameservers = read_nameservers
-        self._turns = Turns()
+        self._turns = turns
         self._known: dict[tuple[str, str], PlatformImage] = {}
         """Images that were read before, by digest and architecture; a digest stays what it is."""
 

@@ -347,6 +347,7 @@ async def test_pull_says_no_space_when_the_content_store_is_full(
             puller, name, insecure_registries=(fake_registry.host,), deadline_s=30
         )
 
+        assert await client.content.list_unfinished() == ()
         await puller.end(task)
     assert reason == (
         "CannotPullContainerError: ref pull has been retried 1 time(s): "

@@ -5,7 +5,6 @@ from collections import deque
 
 import pytest
 
-from fargate_agent.containerd.errors import AlreadyExistsError
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.image.fetch import render_ref
 from tests.fixtures.images import BuiltImage, build_image, random_layer
@@ -38,15 +37,9 @@ async def interrupt(puller: Puller, registry: FakeRegistry, name: str, layer: st
     return puller.told[-1].fetched_bytes
 
 
-async def written(puller: Puller, image: BuiltImage) -> int:
-    """How much of the layer is in the content store, finished or not."""
-    layer = image.layers[0]
-    size = len(image.blobs[layer])
-    try:
-        async with puller.containerd.content.open_writer(render_ref(layer), layer, size) as writer:
-            return writer.offset
-    except AlreadyExistsError:
-        return size
+async def unfinished(puller: Puller, image: BuiltImage) -> int:
+    """How much of the layer came and isn't a blob yet."""
+    return await puller.containerd.content.unfinished_bytes(render_ref(image.layers[0]))
 
 
 async def test_next_task_goes_on_behind_what_is_here(
@@ -169,6 +162,31 @@ async def test_further_tries_are_shown(puller: Puller, fake_registry: FakeRegist
     assert told[-1] == ""
 
 
+async def test_prune_drops_what_nobody_fetches(puller: Puller, fake_registry: FakeRegistry) -> None:
+    name, image, layer = add(fake_registry)
+    await interrupt(puller, fake_registry, name, layer)
+    assert await unfinished(puller, image) > 0
+
+    await puller.admin.prune(())
+
+    assert await unfinished(puller, image) == 0
+
+
+async def test_prune_leaves_a_layer_that_is_being_fetched(
+    puller: Puller, fake_registry: FakeRegistry
+) -> None:
+    name, image, layer = add(fake_registry)
+    gate = fake_registry.gates[layer] = asyncio.Event()
+    pull = asyncio.create_task(puller.pull(name))
+    await eventually(lambda: bool(puller.told) and puller.told[-1].fetched_bytes >= PIECE)
+
+    await puller.admin.prune(())
+    gate.set()
+
+    assert (await pull).digest == image.digest
+    assert fake_registry.ranges == [""]
+
+
 async def test_small_layer_is_not_kept_for_later(
     puller: Puller, fake_registry: FakeRegistry
 ) -> None:
@@ -178,7 +196,7 @@ async def test_small_layer_is_not_kept_for_later(
 
     with pytest.raises(CannotPullContainerError):
         await puller.pull(name, task)
-    assert await written(puller, image) > 0
+    assert await unfinished(puller, image) > 0
     await puller.end(task)
 
-    assert await written(puller, image) == 0
+    assert await unfinished(puller, image) == 0

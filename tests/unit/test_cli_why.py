@@ -4,13 +4,12 @@ from typing import cast
 
 import pytest
 
-from fargate_agent.cli.agent import Pull
-from fargate_agent.cli.causes import AGENT_LOG, explain, is_pulling
+from fargate_agent.cli.causes import AGENT_LOG, explain
 from fargate_agent.cli.describe import render_task
 from fargate_agent.cli.events import EventTeller, plan_query
 from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.shapes import Task
-from fargate_agent.cli.why import note_retries, parse_event, render_document, render_why
+from fargate_agent.cli.why import parse_event, render_document, render_why
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TASK_ID = "0123456789abcdef0123456789abcdef"
@@ -256,43 +255,6 @@ def test_container_that_was_only_stopped_along_is_not_blamed() -> None:
 )
 def test_state_of_a_task_is_explained(changes: dict[str, object], said: str) -> None:
     assert said in explain(make_task(**changes)).what
-
-
-def pull_of(container: str, retry: str) -> Pull:
-    return Pull(
-        container=container,
-        image="registry.local/web:1",
-        fetched_bytes=0,
-        total_bytes=0,
-        unpacked_layers=0,
-        total_layers=0,
-        retry=retry,
-        done=False,
-    )
-
-
-def test_pull_that_is_being_tried_again_is_explained_with_what_to_do() -> None:
-    containers = [{"name": "app", "lastStatus": "PENDING"}, {"name": "side"}]
-    task = make_task(lastStatus="PENDING", desiredStatus="RUNNING", containers=containers)
-    del task["pullStoppedAt"]
-    retry = 'try 2 of 5: Head "https://r/v2/": dial tcp: lookup r: no such host'
-
-    assert is_pulling(task)
-    note_retries(task, [pull_of("app", retry), pull_of("side", "")])
-
-    explanation = explain(task)
-    assert "tried again" in explanation.what
-    assert "Check DNS" in explanation.advice
-    lines = uncoloured(render_why(task, explanation, 200, NOW))
-    assert [line for line in lines if "try 2 of 5" in line] == [f"app           PENDING, {retry}"]
-
-
-def test_pull_without_further_tries_is_explained_as_such() -> None:
-    task = make_task(lastStatus="PENDING", desiredStatus="RUNNING", containers=[{"name": "app"}])
-    del task["pullStoppedAt"]
-    note_retries(task, [pull_of("app", "")])
-
-    assert explain(task).what == "Its images are being pulled."
 
 
 def test_why_tells_everything_in_its_order() -> None:

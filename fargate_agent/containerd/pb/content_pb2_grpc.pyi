@@ -37,6 +37,8 @@ class ContentStub:
     List: _grpc.UnaryStreamMultiCallable[_content_pb2.ListContentRequest, _content_pb2.ListContentResponse]
     Delete: _grpc.UnaryUnaryMultiCallable[_content_pb2.DeleteContentRequest, _empty_pb2.Empty]
     Read: _grpc.UnaryStreamMultiCallable[_content_pb2.ReadContentRequest, _content_pb2.ReadContentResponse]
+    Status: _grpc.UnaryUnaryMultiCallable[_content_pb2.StatusRequest, _content_pb2.StatusResponse]
+    ListStatuses: _grpc.UnaryUnaryMultiCallable[_content_pb2.ListStatusesRequest, _content_pb2.ListStatusesResponse]
     Write: _grpc.StreamStreamMultiCallable[_content_pb2.WriteContentRequest, _content_pb2.WriteContentResponse]
     Abort: _grpc.UnaryUnaryMultiCallable[_content_pb2.AbortRequest, _empty_pb2.Empty]
 
@@ -48,6 +50,8 @@ class ContentAsyncStub(ContentStub):
     List: _aio.UnaryStreamMultiCallable[_content_pb2.ListContentRequest, _content_pb2.ListContentResponse]  # type: ignore[assignment]
     Delete: _aio.UnaryUnaryMultiCallable[_content_pb2.DeleteContentRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     Read: _aio.UnaryStreamMultiCallable[_content_pb2.ReadContentRequest, _content_pb2.ReadContentResponse]  # type: ignore[assignment]
+    Status: _aio.UnaryUnaryMultiCallable[_content_pb2.StatusRequest, _content_pb2.StatusResponse]  # type: ignore[assignment]
+    ListStatuses: _aio.UnaryUnaryMultiCallable[_content_pb2.ListStatusesRequest, _content_pb2.ListStatusesResponse]  # type: ignore[assignment]
     Write: _aio.StreamStreamMultiCallable[_content_pb2.WriteContentRequest, _content_pb2.WriteContentResponse]  # type: ignore[assignment]
     Abort: _aio.UnaryUnaryMultiCallable[_content_pb2.AbortRequest, _empty_pb2.Empty]  # type: ignore[assignment]
 
@@ -86,6 +90,20 @@ class ContentServicer(metaclass=_abc_1.ABCMeta):
         request: _content_pb2.ReadContentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_content_pb2.ReadContentResponse], _abc.AsyncIterator[_content_pb2.ReadContentResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Status(
+        self,
+        request: _content_pb2.StatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_content_pb2.StatusResponse, _abc.Awaitable[_content_pb2.StatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListStatuses(
+        self,
+        request: _content_pb2.ListStatusesRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_content_pb2.ListStatusesResponse, _abc.Awaitable[_content_pb2.ListStatusesResponse]]: ...
 
     @_abc_1.abstractmethod
     def Write(
