@@ -13,6 +13,7 @@ pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
     "tests.fixtures.registry",
+    "tests.fixtures.registry_client",
     "tests.fixtures.postgres",
     "tests.fixtures.controlplane",
     "tests.fixtures.agents",

@@ -51,7 +51,7 @@ async def test_next_task_goes_on_behind_what_is_here(
     pulled = await puller.pull(name)
 
     assert pulled.digest == image.digest
-    assert fake_registry.ranges == [f"bytes={here}-"]
+    assert fake_registry.ranges[layer] == [f"bytes={here}-"]
 
 
 async def test_next_task_gets_the_layer_of_a_registry_without_ranges(
@@ -86,7 +86,7 @@ async def test_what_does_not_belong_behind_is_never_used(
     pulled = await puller.pull(name)
 
     assert pulled.digest == image.digest
-    assert [bool(one) for one in fake_registry.ranges] == [True, False]
+    assert [bool(one) for one in fake_registry.ranges[layer]] == [True, False]
 
 
 async def test_what_is_here_is_thrown_away_if_it_was_wrong(
@@ -101,7 +101,7 @@ async def test_what_is_here_is_thrown_away_if_it_was_wrong(
     pulled = await puller.pull(name)
 
     assert pulled.digest == image.digest
-    assert [bool(one) for one in fake_registry.ranges] == [True, False]
+    assert [bool(one) for one in fake_registry.ranges[layer]] == [True, False]
 
 
 @pytest.mark.parametrize("change", [-1000, 1000])
@@ -133,8 +133,8 @@ async def test_connection_that_ends_again_and_again_is_no_failure_while_more_com
     pulled = await puller.pull(name)
 
     assert pulled.digest == image.digest
-    assert len(fake_registry.ranges) > 5
-    assert all(fake_registry.ranges[1:])
+    assert len(fake_registry.ranges[layer]) > 5
+    assert all(fake_registry.ranges[layer][1:])
     assert puller.told[-1].retry == ""
 
 
@@ -148,7 +148,7 @@ async def test_connection_that_ends_at_the_same_byte_fails_within_the_tries(
     with pytest.raises(CannotPullContainerError, match=r"retried 3 time\(s\): failed to copy: "):
         await puller.pull(name)
 
-    assert len(fake_registry.ranges) <= 5
+    assert len(fake_registry.ranges[layer]) <= 5
 
 
 async def test_further_tries_are_shown(puller: Puller, fake_registry: FakeRegistry) -> None:
@@ -184,7 +184,7 @@ async def test_prune_leaves_a_layer_that_is_being_fetched(
     gate.set()
 
     assert (await pull).digest == image.digest
-    assert fake_registry.ranges == [""]
+    assert fake_registry.ranges[layer] == [""]
 
 
 async def test_small_layer_is_not_kept_for_later(

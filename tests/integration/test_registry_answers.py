@@ -1,177 +1,28 @@
-"""What registries, token services and blob stores may answer, and what a pull makes of it."""
+"""What registries and blob stores may answer, and what a pull makes of it."""
 
 import base64
 import json
-import socket
 import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from fargate_agent.containerd.types import Descriptor
-from fargate_agent.image.auth import AuthFile
-from fargate_agent.image.document import Document
-from fargate_agent.image.reference import parse_reference
-from fargate_agent.image.registry import Registry
-from fargate_agent.image.resolver import Nameservers, TaskResolver
-from fargate_agent.image.retry import GaveUpError, Retry, Tries
-from fargate_agent.image.transport import open_session
-from tests.fixtures.images import BuiltImage, build_image
+from fargate_agent.image.retry import Tries
 from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback, make_certificate
-
-FAST = Retry(attempts=3, unreachable_attempts=3, first_pause_s=0.01)
-FOR_EVER = 100
-"""More than the tries of a pull."""
-SECRET = "s3cret-pa55"
-AUTH = base64.b64encode(f"ann:{SECRET}".encode()).decode()
-SIGNED = "X-Amz-Credential=AKIA%2F2025%2Fs3&sig=a%2Bb%2fc%3D%3D&t=~x%7Ey&p=%20q+r"
-
-
-@pytest.fixture
-async def elsewhere() -> AsyncIterator[FakeRegistry]:
-    """A second server: of tokens, of blobs, or another registry."""
-    registry = FakeRegistry()
-    async with registry.serve(bind_loopback()):
-        yield registry
-
-
-@asynccontextmanager
-async def opened(
-    name: str, *insecure: str, auths: dict[str, str] | None = None, tries: Tries | None = None
-) -> AsyncIterator[Registry]:
-    """The registry of an image as a pull sees it."""
-
-    def open_socket(family: int, kind: int, proto: int) -> socket.socket:
-        return socket.socket(family, kind, proto)
-
-    entries = {host: {"auth": auth} for host, auth in (auths or {}).items()}
-    resolver = TaskResolver(open_socket, Nameservers(servers=()))
-    async with open_session(open_socket, resolver, inactivity_s=5, trusted=None) as session:
-        yield Registry(
-            session,
-            parse_reference(name),
-            AuthFile(Document("auths", entries)),
-            frozenset(insecure),
-            tries or Tries(retry=FAST),
-        )
-
-
-def add(registry: FakeRegistry) -> tuple[str, BuiltImage, Descriptor]:
-    """An image, its name, and the descriptor of its layer."""
-    image = build_image()
-    layer = image.layers[0]
-    size = len(image.blobs[layer])
-    descriptor = Descriptor(media_type="layer", digest=layer, size=size)
-    return registry.add("web", "1", image), image, descriptor
-
-
-async def read_blob(registry: Registry, blob: Descriptor, offset: int = 0) -> bytes:
-    async with registry.open_blob(blob, offset) as pieces:
-        return b"".join([piece async for piece in pieces])
-
-
-async def refusal(name: str, *insecure: str, **settings: Any) -> GaveUpError:
-    async with opened(name, *insecure, **settings) as registry:
-        with pytest.raises(GaveUpError) as caught:
-            await registry.resolve()
-    return caught.value
-
-
-@pytest.mark.parametrize(
-    "fields",
-    [
-        ['BEARER Realm="{}?service=reg",SERVICE="s"'],
-        ['Basic realm="x", Bearer realm = "{}?service=reg" , service = s'],
-        ["Negotiate", "Bearer realm={}?service=reg"],
-        ['Bearer error="x", Bearer realm="{}?service=reg"'],
-    ],
-    ids=["case", "second, spaces", "second field, no quotes", "second bearer"],
+from tests.fixtures.registry_client import (
+    AUTH,
+    FAST,
+    FOR_EVER,
+    SIGNED,
+    add,
+    opened,
+    read_blob,
+    refusal,
 )
-async def test_token_is_fetched_however_the_registry_says_where(
-    fake_registry: FakeRegistry, fields: list[str]
-) -> None:
-    name, image, _ = add(fake_registry)
-    realm = f"http://{fake_registry.host}/token"
-    fake_registry.challenges = [field.format(realm) for field in fields]
-
-    async with opened(name, fake_registry.host) as registry:
-        assert (await registry.resolve()).target.digest == image.digest
-
-
-async def test_realm_is_asked_byte_for_byte_and_for_each_scope(fake_registry: FakeRegistry) -> None:
-    name, _, _ = add(fake_registry)
-    realm = f"http://{fake_registry.host}/token?{SIGNED}#fragment"
-    scopes = "repository:web:pull repository:base:pull"
-    fake_registry.challenges = [f'Bearer realm="{realm}",service="a b",scope="{scopes}"']
-
-    async with opened(name, fake_registry.host) as registry:
-        await registry.resolve()
-
-    asked = next(path for path in fake_registry.raw_paths if path.startswith("/token"))
-    assert asked == (
-        f"/token?{SIGNED}&scope=repository%3Aweb%3Apull&scope=repository%3Abase%3Apull&service=a+b"
-    )
-
-
-@pytest.mark.parametrize(
-    ("field", "text"),
-    [
-        ("Bearer", "the registry wants a token, but names no realm to ask"),
-        ('Bearer service="s"', "the registry wants a token, but names no realm to ask"),
-        ('Bearer realm="/token?x=1"', "token realm '/token' can't be asked: not an absolute http"),
-        ('Bearer realm="https:///token"', "token realm 'https:///token' can't be asked"),
-        ('Bearer realm="http://h:99999/token"', "can't be asked: Port out of range 0-65535"),
-        ('Bearer realm="http://[x/"', "can't be asked: Invalid IPv6 URL"),
-        ('Bearer realm="http://other.test/t"', "other.test is not listed as an insecure registry"),
-    ],
-)
-async def test_realm_that_cannot_be_asked_is_said_at_once(
-    fake_registry: FakeRegistry, field: str, text: str
-) -> None:
-    name, _, _ = add(fake_registry)
-    fake_registry.challenges = [field]
-
-    error = await refusal(name, fake_registry.host)
-
-    assert error.tries == 1
-    assert str(error).startswith("failed to authorize: ")
-    assert text in str(error)
-
-
-async def test_token_service_that_moved_is_followed_without_the_password(
-    fake_registry: FakeRegistry, elsewhere: FakeRegistry
-) -> None:
-    name, image, _ = add(fake_registry)
-    fake_registry.token_realm = f"http://{fake_registry.host}/token"
-    fake_registry.token_faults.append(Fault(redirect=f"http://{elsewhere.host}/token?{SIGNED}"))
-    hosts = (fake_registry.host, elsewhere.host)
-
-    async with opened(name, *hosts, auths={fake_registry.host: AUTH}) as registry:
-        assert (await registry.resolve()).target.digest == image.digest
-
-    assert elsewhere.raw_paths == [f"/token?{SIGNED}"]
-    assert elsewhere.headers == [(elsewhere.host, "")]
-    assert fake_registry.headers[1] == (fake_registry.host, f"Basic {AUTH}")
-
-
-async def test_token_service_has_tries_of_its_own(fake_registry: FakeRegistry) -> None:
-    name, image, _ = add(fake_registry)
-    fake_registry.token_realm = f"http://{fake_registry.host}/token"
-    fake_registry.token_faults.extend([Fault(status=503)] * 2)
-
-    async with opened(name, fake_registry.host) as registry:
-        assert (await registry.resolve()).target.digest == image.digest
-    assert fake_registry.count("/token") == 3
-
-    fake_registry.token = "another"
-    fake_registry.token_faults.extend([Fault(status=503)] * FOR_EVER)
-    error = await refusal(name, fake_registry.host)
-    assert (error.tries, fake_registry.count("/token")) == (3, 6)
-    assert "failed to fetch anonymous token: unexpected status from GET request" in str(error)
 
 
 async def test_signed_url_is_asked_for_byte_for_byte(
@@ -375,4 +226,4 @@ async def test_blob_is_read_from_an_offset(fake_registry: FakeRegistry, offset: 
 
     async with opened(name, fake_registry.host) as registry:
         assert await read_blob(registry, layer, offset) == image.blobs[layer.digest][offset:]
-    assert fake_registry.ranges == ["bytes=7-" if offset else ""]
+    assert fake_registry.ranges[layer.digest] == ["bytes=7-" if offset else ""]
