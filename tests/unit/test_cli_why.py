@@ -69,38 +69,6 @@ def uncoloured(lines: list[str]) -> list[str]:
             id="image refused",
         ),
         pytest.param(
-            'CannotPullContainerError: failed to do request: Head "https://r/v2/": http: server'
-            " gave HTTP response to HTTPS client; to speak to it without TLS, list r in the agent's"
-            " setting insecure_registries",
-            "List it in the agent's setting insecure_registries",
-            id="insecure registry",
-        ),
-        pytest.param(
-            'CannotPullContainerError: Get "http://cdn/x": cdn is not listed as an insecure'
-            " registry",
-            "List it in the agent's setting insecure_registries",
-            id="insecure redirect",
-        ),
-        pytest.param(
-            'CannotPullContainerError: failed to do request: Head "https://r/v2/": tls: failed to'
-            " verify certificate: x509: certificate signed by unknown authority",
-            "update-ca-certificates",
-            id="private CA",
-        ),
-        pytest.param(
-            "CannotPullContainerError: tls: failed to verify certificate: x509: certificate has"
-            " expired or is not yet valid",
-            "Check the registry's certificate",
-            id="expired certificate",
-        ),
-        pytest.param(
-            "CannotPullContainerError: unexpected status from GET request to https://r/v2/b: 429"
-            " Too Many Requests - Server message: toomanyrequests: You have reached your pull rate"
-            " limit.",
-            "limits how often it is asked",
-            id="pull rate limit",
-        ),
-        pytest.param(
             'CannotPullContainerError: failed to do request: Head "https://r/v2/": dial tcp'
             " 10.0.0.9:443: i/o timeout",
             "can't be reached through the task's network interface",
