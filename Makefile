@@ -72,21 +72,28 @@ endef
 build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
-.PHONY: demo test vm-test kill-test mutation-test lint docs bench wheels install uninstall purge \
+.PHONY: demo test pytest vm-short vm-test kill-test mutation-test lint docs bench wheels \
+	install uninstall purge \
 	packages-demo packages-test packages-reported packages-vm packages-bench packages-install clean
 
 demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
 
-# As root, both processes of pytest have a network and mounts of their own.
+# As root, both processes of pytest have a network and mounts of their own. The virtual machine, where
+# it is emulated, takes one processor, and tests wait a lot: beside each other they take little more
+# time than one of them.
 ifeq ($(shell id -u),0)
 test: packages-test packages-vm $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
-	$(VENV)/bin/python -m tests.vm --suite $(SUITE) --journey short
+	@$(MAKE) --no-print-directory -j 2 pytest vm-short
 else
-test: packages-reported $(VENV)/dev.stamp
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+test: packages-reported pytest
 endif
+
+pytest: $(VENV)/dev.stamp
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+vm-short: packages-vm $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.vm --suite $(SUITE) --journey short
 
 # The base image is kept in ~/.cache; a machine is made of a copy and thrown away.
 vm-test: packages-vm $(VENV)/dev.stamp

@@ -13,6 +13,7 @@ from fargate_agent.logdriver.jsonfile import JsonFileDriver
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.loggers import PROGRAM
+from tests.fixtures.machine import wait_for
 from tests.fixtures.runtime import Bench
 
 pytestmark = pytest.mark.root
@@ -87,6 +88,7 @@ async def test_neither_the_reason_nor_the_log_shows_paths_of_the_host(
         await bench.runtime.create(task, container, bench.image(), logger.uri(task, container))
 
     await bench.runtime.stop(container)
+    wait_for(lambda: bool(container.log_path.read_text()), "the logger to write", 10)
     for text in (error.value.detail, container.log_path.read_text()):
         assert "runc create failed" in text
         assert told in text
