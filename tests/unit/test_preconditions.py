@@ -250,6 +250,12 @@ def test_key_file_that_is_wrong_is_named_with_both_places(file: Path, tmp_path: 
     assert refusal(file) == [f"{file}:2: key_file: {key}: secret_access_key: Field required"]
 
 
+def test_value_that_is_wrong_is_complained_about_once(file: Path) -> None:
+    add(file, 'key_file = "rel"\n')
+
+    assert refusal(file) == [f"{file}:2: key_file: must be an absolute path, without .."]
+
+
 def test_key_file_that_is_not_read_may_be_missing(file: Path) -> None:
     add(file, KEY + 'key_file = "/nowhere/key.toml"\n')
 
