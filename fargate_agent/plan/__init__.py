@@ -2,13 +2,15 @@
 
 A plan is made once from a message and never changes. Every name in it (network namespace,
 container ids) follows from the task id alone, so an agent that restarts finds what its predecessor
-left behind by making the same plan again.
+left behind by making the same plan again. The ids that containers ask for metadata with follow from
+a random key as well, which the record of the task keeps.
 """
 
 from fargate_agent.plan.containers import SECRET_OPTIONS, plan_containers, render_runtime_id
 from fargate_agent.plan.enis import plan_enis
 from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
 from fargate_agent.plan.model import (
+    METADATA_IFNAME,
     TMDS_ADDRESS,
     Condition,
     ContainerPlan,
@@ -32,6 +34,7 @@ from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import TaskMessage
 
 __all__ = [
+    "METADATA_IFNAME",
     "SECRET_OPTIONS",
     "TMDS_ADDRESS",
     "Condition",
@@ -54,8 +57,10 @@ __all__ = [
 ]
 
 
-def plan_task(message: TaskMessage, site: Site) -> TaskPlan:
+def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskPlan:
     """Decide everything about a task.
+
+    Without a `metadata_key` the metadata ids are those that agents before it gave.
 
     Raises:
         ResourceInitializationError: the task asks for what can't be done here.
@@ -99,7 +104,7 @@ def plan_task(message: TaskMessage, site: Site) -> TaskPlan:
         volumes=tuple(volumes.values()),
         containers=tuple(
             add_firelens(container, firelens)
-            for container in plan_containers(message, site, volumes)
+            for container in plan_containers(message, site, volumes, metadata_key)
         ),
         execution_role=plan_role(message.execution_role_credentials),
         task_role=plan_role(message.role_credentials),

@@ -36,7 +36,7 @@ LOG_FAULTS_DIRECTORY: Final = "log-faults"
 
 
 def plan_containers(
-    message: TaskMessage, site: Site, volumes: Mapping[str, Path]
+    message: TaskMessage, site: Site, volumes: Mapping[str, Path], metadata_key: str
 ) -> tuple[ContainerPlan, ...]:
     """Decide everything about every container; each comes after those it depends on.
 
@@ -47,7 +47,8 @@ def plan_containers(
     ordered = _order_containers(message.containers)
     mounts = _plan_mounts(ordered, volumes)
     return tuple(
-        _plan_container(container, message, site, mounts[container.name]) for container in ordered
+        _plan_container(container, message, site, mounts[container.name], metadata_key)
+        for container in ordered
     )
 
 
@@ -120,16 +121,21 @@ def _plan_mounts(
 
 
 def _plan_container(
-    container: ContainerMessage, task: TaskMessage, site: Site, mounts: tuple[MountPlan, ...]
+    container: ContainerMessage,
+    task: TaskMessage,
+    site: Site,
+    mounts: tuple[MountPlan, ...],
+    metadata_key: str,
 ) -> ContainerPlan:
     arn = parse_task_arn(task.arn)
     runtime_id = render_runtime_id(arn.task_id, container.name)
-    metadata_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{task.arn}/{container.name}"))
+    public_id = uuid.uuid5(uuid.NAMESPACE_URL, f"{task.arn}/{container.name}")
+    metadata_id = str(uuid.uuid5(uuid.NAMESPACE_URL, f"{metadata_key}{task.arn}/{container.name}"))
     parameters = container.linux_parameters
     return ContainerPlan(
         name=container.name,
         id=runtime_id,
-        arn=container.container_arn or f"{task.arn.replace(':task/', ':container/')}/{metadata_id}",
+        arn=container.container_arn or f"{task.arn.replace(':task/', ':container/')}/{public_id}",
         metadata_id=metadata_id,
         image=container.image,
         essential=container.essential,

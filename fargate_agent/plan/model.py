@@ -12,6 +12,9 @@ from typing import Final
 TMDS_ADDRESS: Final = IPv4Address("169.254.170.2")
 """Where a task finds its metadata. Source: ECS developer guide, task metadata endpoint v4."""
 
+METADATA_IFNAME: Final = "eth0"
+"""The interface of a task that leads there. Source: amazon-ecs-agent, netlib, managed platform."""
+
 
 class EniKind(StrEnum):
     """How an ENI comes into the network namespace."""
@@ -185,7 +188,7 @@ class ContainerPlan:
     """Id in containerd, and the `runtimeId` of ECS: `<task id>-<10 digits>`."""
     arn: str
     metadata_id: str
-    """What stands in the metadata URI of this container."""
+    """What stands in the metadata URI of this container; can't be computed by others."""
     image: str
     essential: bool
     entry_point: tuple[str, ...] | None

@@ -41,6 +41,9 @@ class TaskRecord:
     facts: TaskFacts = field(default_factory=TaskFacts)
     stop_reason: str | None = None
     """Why the task is to end; None as long as it is to run."""
+    metadata_key: str = field(default="", repr=False)
+    """What the metadata ids of the containers are made from; random. Empty in records of agents
+    before it: the containers have ids in their environment that were made without."""
 
 
 _RECORD: Final = TypeAdapter(TaskRecord)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -120,7 +121,9 @@ class Supervisor:
         if entry is None and task_id in self._over:
             log.info("task %s: the message came too late", task_id, extra={"task": task_id})
         elif entry is None:
-            record = TaskRecord(message=message, boot_id=self._boot_id)
+            record = TaskRecord(
+                message=message, boot_id=self._boot_id, metadata_key=secrets.token_hex()
+            )
             if message.desired_status == "STOPPED":
                 record.facts.status = TaskStatus.STOPPING
                 record.stop_reason = record.facts.reason = STOPPED_BY_USER
@@ -177,6 +180,10 @@ class Supervisor:
         """Return the tasks that were planned."""
         return [entry.run for entry in self._entries.values() if entry.run is not None]
 
+    def has_tasks(self) -> bool:
+        """Whether there may be a task of which not everything was taken back."""
+        return bool(self.unreadable) or any(not run.ended.is_set() for run in self.runs())
+
     def knows(self, task_id: str) -> bool:
         """Whether this agent answers for the task, be it unable to read its record."""
         return task_id in self._entries or task_id in self.unreadable
@@ -201,7 +208,7 @@ class Supervisor:
 
     def _plan(self, record: TaskRecord) -> _Entry:
         try:
-            plan = plan_task(record.message, self._site)
+            plan = plan_task(record.message, self._site, record.metadata_key)
         except TaskError as error:
             record.facts = TaskFacts(status=TaskStatus.STOPPED, reason=error.reason)
             return _Entry(record=record, run=None)

@@ -1,3 +1,4 @@
+import uuid
 from pathlib import Path
 
 import pytest
@@ -5,7 +6,7 @@ from pydantic import ValidationError
 
 from fargate_agent.errors import ResourceInitializationError, TaskDependencyError, TaskError
 from fargate_agent.plan import plan_task
-from tests.messages import TASK_ID, container_json, eni_json, site, task_message
+from tests.messages import TASK_ARN, TASK_ID, container_json, eni_json, site, task_message
 
 SITE = site(Path("/state"))
 
@@ -81,6 +82,27 @@ def test_containers_of_a_task_with_a_role_are_told_where_its_credentials_are() -
     assert task.containers[0].environment[name] == "/v2/credentials/id-1"
     assert name not in without.containers[0].environment
     assert [role.credentials_id for role in (*task.roles, *without.roles)] == ["id-1"] * 2
+
+
+def test_metadata_ids_follow_from_the_key_of_the_task_and_from_nothing_else() -> None:
+    message = task_message(container_json("a"), container_json("b"))
+    plans = [plan_task(message, SITE, key) for key in ("one", "other", "one")]
+
+    ids = [[container.metadata_id for container in plan.containers] for plan in plans]
+
+    assert ids[0] == ids[2]
+    assert len({*ids[0], *ids[1]}) == 4
+    for plan in plans:
+        for container in plan.containers:
+            environment = container.environment["ECS_CONTAINER_METADATA_URI_V4"]
+            assert environment == f"http://169.254.170.2/v4/{container.metadata_id}"
+            assert container.metadata_id not in container.arn
+
+
+def test_containers_of_an_agent_that_had_no_key_keep_their_metadata_ids() -> None:
+    (web,) = plan_task(task_message(), SITE).containers
+
+    assert web.metadata_id == str(uuid.uuid5(uuid.NAMESPACE_URL, f"{TASK_ARN}/web"))
 
 
 @pytest.mark.parametrize(

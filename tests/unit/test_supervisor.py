@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.drivers import ExitStatus
+from fargate_agent.plan import plan_task
 from fargate_agent.task.status import StateChange, TaskStatus
 from fargate_agent.task.store import TaskRecord, TaskStore
 from fargate_agent.task.supervisor import Supervisor
@@ -103,6 +104,37 @@ async def test_every_change_is_in_the_record_before_it_is_sent(tmp_path: Path) -
           for status in ("PENDING", "RUNNING", "STOPPING", "STOPPED")
           for what in ("record", "send")),
     ]  # fmt: skip
+
+
+async def test_metadata_ids_are_random_and_outlive_the_agent(tmp_path: Path) -> None:
+    async def read_id(desk: Desk) -> str:
+        async with desk.serving() as supervisor:
+            await supervisor.apply(task_message())
+            run = supervisor.find(TASK_ID)
+            assert run is not None
+            return run.plan.containers[0].metadata_id
+
+    first = await read_id(Desk(tmp_path / "one", fake_drivers()))
+    again = await read_id(Desk(tmp_path / "one", fake_drivers()))
+    elsewhere = await read_id(Desk(tmp_path / "other", fake_drivers()))
+
+    assert first == again
+    assert elsewhere != first
+
+
+async def test_record_without_a_key_is_of_an_older_agent(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+    await desk.store.write(TASK_ID, TaskRecord(message=task_message(), boot_id="boot-1"))
+    (file,) = (tmp_path / "records").glob("*.json")
+    record = json.loads(file.read_bytes())
+    del record["metadata_key"]
+    file.write_text(json.dumps(record))
+
+    async with desk.serving() as supervisor:
+        run = supervisor.find(TASK_ID)
+
+    assert run is not None
+    assert run.plan == plan_task(task_message(), site(tmp_path))
 
 
 async def test_same_message_again_starts_nothing(tmp_path: Path) -> None:
