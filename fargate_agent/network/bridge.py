@@ -31,6 +31,7 @@ from fargate_agent.network.netlink import (
     get_index,
 )
 from fargate_agent.network.reasons import SubnetInUseError
+from fargate_agent.network.sysctl import ignore_announcements
 from fargate_agent.plan import EniPlan
 
 
@@ -50,7 +51,7 @@ class Bridges:
         Yields its index.
 
         Raises:
-            NetlinkError: the kernel refused.
+            NetlinkError, OSError: the kernel refused.
             SubnetInUseError: the subnet is one of the host's own.
         """
         gateways = _gateways(eni)
@@ -61,6 +62,7 @@ class Bridges:
                 await _refuse_own_subnets(netlink, gateways)
                 await netlink.add_bridge(name, bridge_mac(name))
                 index = get_index(name)
+            ignore_announcements(name)
             await netlink.set_up(index, instance_alias(self.instance))
             for gateway in gateways:
                 await netlink.add_address(index, gateway)

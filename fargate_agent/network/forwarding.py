@@ -1,34 +1,101 @@
-"""Whether the host passes packets on between its interfaces: the switches under /proc/sys."""
+"""Whether the host passes packets on between its interfaces.
+
+The kernel decides that by the interface a packet comes in through: a task's packets by their
+bridge, the answers by the interface that leads to their sender. So forwarding is switched on for
+the interfaces that have routes. `conf/all` and `conf/default` stay as they are, unless it is IPv6
+and the kernel knows no other way.
+"""
 
 import logging
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.network.sysctl import ROOT
+
 log = logging.getLogger(__name__)
 
-SWITCHES: Final = {
-    4: Path("/proc/sys/net/ipv4/ip_forward"),
-    6: Path("/proc/sys/net/ipv6/conf/all/forwarding"),
-}
+FORCE_FORWARDING: Final = "force_forwarding"
+"""Forwarding of IPv6 on one interface, since Linux 6.17. Source: Linux,
+Documentation/networking/ip-sysctl.rst."""
 ACCEPT_ALSO_WHEN_FORWARDING: Final = "2"
-"""Source: Linux, Documentation/networking/ip-sysctl.rst, `accept_ra`."""
+"""Source: the same, `accept_ra`."""
+RTF_ADDRCONF: Final = 0x00040000
+"""A route that a router has announced. Source: Linux, include/uapi/linux/ipv6_route.h."""
+
+_ROUTES_V4: Final = Path("/proc/thread-self/net/route")
+_ROUTES_V6: Final = Path("/proc/thread-self/net/ipv6_route")
+_NOT_ROUTED: Final = ("fe80", "ff")
+"""How the destinations begin that each interface has, and that stay on its own wire."""
 
 
 def ensure_forwarding(version: int) -> None:
-    """Switch forwarding on, for IP version 4 or 6, if it is off.
+    """Have packets of IP version 4 or 6 passed on between all interfaces that have routes now.
 
-    A host that forwards IPv6 stops listening to routers, and would lose its own default route. So
-    interfaces that listen are told to go on. Blocks, for microseconds.
+    Whoever switches forwarding off for the whole host clears this, so it is called for each ENI.
+    Blocks, for microseconds.
 
     Raises:
         OSError: the kernel refused.
     """
-    switch = SWITCHES[version]
-    if switch.read_text(encoding="ascii").strip() != "0":
+    conf = ROOT / f"ipv{version}" / "conf"
+    if _read(conf / "all" / "forwarding") != "0":
         return
-    if version == 6:
-        for setting in switch.parent.parent.glob("*/accept_ra"):
-            if setting.read_text(encoding="ascii").strip() == "1":
-                setting.write_text(ACCEPT_ALSO_WHEN_FORWARDING, encoding="ascii")
-    switch.write_text("1", encoding="ascii")
-    log.info("switched on forwarding of IPv%d, so that tasks reach other networks", version)
+    if version == 4:
+        _switch_on(conf, "forwarding", _routed_v4())
+    elif (conf / "all" / FORCE_FORWARDING).exists():
+        _switch_on(conf, FORCE_FORWARDING, _routed_v6())
+    else:
+        _forward_everywhere_v6(conf)
+
+
+def _switch_on(conf: Path, setting: str, names: set[str]) -> None:
+    for path in (conf / name / setting for name in sorted(names)):
+        with suppress(FileNotFoundError):  # the interface has gone meanwhile
+            if _read(path) == "0":
+                path.write_text("1", encoding="ascii")
+                log.info("switched on %s, so that tasks reach other networks", path)
+
+
+def _forward_everywhere_v6(conf: Path) -> None:
+    """For kernels that can't forward IPv6 on single interfaces.
+
+    A host that forwards stops listening to routers, and would lose the routes that it has from
+    them. So the interfaces that have such routes are told to go on listening, and no other.
+    """
+    announced = {name for _, flags, name in _read_routes_v6() if flags & RTF_ADDRCONF}
+    for path in (conf / name / "accept_ra" for name in announced):
+        with suppress(FileNotFoundError):  # the interface has gone meanwhile
+            if _read(path) == "1":
+                path.write_text(ACCEPT_ALSO_WHEN_FORWARDING, encoding="ascii")
+    (conf / "all" / "forwarding").write_text("1", encoding="ascii")
+    log.info("switched on forwarding of IPv6, so that tasks reach other networks")
+
+
+def _routed_v4() -> set[str]:
+    """The interfaces with routes in the main table. Source: proc(5), /proc/net/route."""
+    _, *lines = _ROUTES_V4.read_text(encoding="ascii").splitlines()
+    return {line.split()[0] for line in lines}
+
+
+def _routed_v6() -> set[str]:
+    return {
+        name
+        for destination, _, name in _read_routes_v6()
+        if name != "lo" and not destination.startswith(_NOT_ROUTED)
+    }
+
+
+def _read_routes_v6() -> Iterator[tuple[str, int, str]]:
+    """Destination, flags and interface of each route.
+
+    Source: Linux, net/ipv6/route.c, `rt6_info_route`.
+    """
+    for line in _ROUTES_V6.read_text(encoding="ascii").splitlines():
+        destination, *_, flags, name = line.split()
+        yield destination, int(flags, 16), name
+
+
+def _read(path: Path) -> str:
+    return path.read_text(encoding="ascii").strip()

@@ -38,8 +38,6 @@ IFF_LOOPBACK: Final = 0x8
 """Source: Linux, include/uapi/linux/if.h."""
 LOOPBACK_INDEX: Final = 1
 """Source: Linux, include/net/net_namespace.h."""
-RT_SCOPE_HOST: Final = 254
-"""Source: Linux, include/uapi/linux/rtnetlink.h."""
 
 NO_IPV6: Final = frozenset({errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 """How a kernel without IPv6 refuses what concerns it."""
@@ -143,7 +141,7 @@ class Netlink:
     async def add_veth(
         self, host: str, bridge: int, netns: int, inside: Mapping[str, str], mtu: int | None
     ) -> None:
-        """Make a pair: one end up and on the bridge, the other in the namespace open as `netns`.
+        """Make a pair, down: one end on the bridge, the other in the namespace open as `netns`.
 
         `inside` are the name and the address of that other end.
         """
@@ -155,7 +153,6 @@ class Netlink:
                 ifname=host,
                 kind="veth",
                 master=bridge,
-                state="up",
                 peer={**inside, **size, "net_ns_fd": netns},
                 **size,
             ),
@@ -195,11 +192,10 @@ class Netlink:
             changes["master"] = master
         await self._ask("bring interface up", self._route.link("set", index=index, **changes))
 
-    async def add_address(self, index: int, address: Interface, *, host_only: bool = False) -> bool:
+    async def add_address(self, index: int, address: Interface) -> bool:
         """Give an interface an address; whether it is new there.
 
-        An IPv6 address is used at once, without asking around for it first. `host_only` keeps it
-        from being chosen as the source of what goes out.
+        An IPv6 address is used at once, without asking around for it first.
         """
         request = self._route.addr(
             "add",
@@ -208,7 +204,6 @@ class Netlink:
             prefixlen=address.network.prefixlen,
             family=_family(address.version),
             flags=IFA_F_NODAD if address.version == 6 else 0,
-            scope=RT_SCOPE_HOST if host_only else 0,
         )
         try:
             await self._ask(f"add address {address}", request)
@@ -217,6 +212,17 @@ class Netlink:
                 return False
             raise
         return True
+
+    async def remove_address(self, index: int, address: Interface) -> None:
+        """Take an address away from an interface; one that isn't there is fine."""
+        request = self._route.addr(
+            "del", index=index, address=str(address.ip), prefixlen=address.network.prefixlen
+        )
+        try:
+            await self._ask(f"remove address {address}", request)
+        except NetlinkError as error:
+            if error.code != errno.EADDRNOTAVAIL:
+                raise
 
     async def set_default_route(self, index: int, gateway: IPv4Address | IPv6Address) -> None:
         """Send what has no better route through the gateway."""

@@ -11,6 +11,7 @@ from fargate_agent.network.namespaces import in_thread
 from fargate_agent.network.netlink import Netlink, find_index, get_index
 from fargate_agent.network.probe import AddressProbes
 from fargate_agent.network.reasons import kernel_refusals
+from fargate_agent.network.sysctl import ignore_announcements
 from fargate_agent.plan import EniPlan
 
 
@@ -56,6 +57,7 @@ class VethEni(EniDriver):
         if end is not None:
             interface = await task.find_link(eni.ifname)
             if interface is not None and interface.peer == end:
+                ignore_announcements(name)
                 await host.set_up(end, alias, master=bridge)
                 return
             # Its other end is in a namespace that has lost its name.
@@ -63,4 +65,5 @@ class VethEni(EniDriver):
         with netns.open("rb") as namespace:
             inside = {"ifname": eni.ifname, "address": eni.mac}
             await host.add_veth(name, bridge, namespace.fileno(), inside, eni.mtu)
+        ignore_announcements(name)
         await host.set_up(get_index(name), alias)
