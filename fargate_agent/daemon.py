@@ -238,7 +238,7 @@ async def _run_services(
                 reporter.serve(supervisor.note_acknowledged),
                 session.serve(),
                 watch_oom_kills(containerd),
-                machine.netns.keep_spare(),
+                machine.netns.keep_spare(supervisor.has_tasks),
                 machine.findings.keep(settings.state_dir, boot_id),
                 _prune_logs(settings, machine.site, supervisor),
                 reserve.serve(),
@@ -289,7 +289,7 @@ def _build_machine(
     log.info("tasks are bounded by %s", cgroups)
     instance = name_instance(settings.state_dir)
     bridges = Bridges(instance, findings)
-    netns = KernelNetns(instance)
+    netns = KernelNetns(instance, settings.netns_dir)
     veth, macvlan = VethEni(bridges), MacvlanEni()
     user = find_logger_user(settings.logger_user)
     runtime = RuncRuntime(
@@ -308,7 +308,7 @@ def _build_machine(
     )
     confidential = make_confidential(settings, http, runtime.exists)
     metadata = TaskMetadata(
-        open_socket=socket_in_netns,
+        bind_listener=netns.metadata.bind,
         read_usage=runtime.usage,
         read_link_stats=read_link_stats,
         snapshotter=settings.snapshotter,

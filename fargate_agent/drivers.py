@@ -21,7 +21,9 @@ class NetnsDriver(Protocol):
     """Makes network namespaces and takes them away. `netns` is the path it is mounted on."""
 
     async def ensure(self, netns: Path) -> None:
-        """Return when the namespace exists, `lo` is up, and instance metadata is black-holed.
+        """Return when the namespace exists and is complete.
+
+        `lo` is up, `eth0` leads to the metadata endpoint, and instance metadata is black-holed.
 
         Raises:
             ResourceInitializationError: the kernel refused it.
@@ -281,7 +283,7 @@ class SecretStore(Protocol):
 
 
 class MetadataEndpoint(Protocol):
-    """Answers inside a task's network namespace on 169.254.170.2."""
+    """Answers a task, and nobody else, on 169.254.170.2."""
 
     async def ensure(self, task: TaskPlan) -> None:
         """Return when the endpoint answers.

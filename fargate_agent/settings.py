@@ -107,9 +107,14 @@ class AgentSettings(FileSettings):
     """Where the programs are that containerd starts as loggers. Without it: beside the agent's
     own Python environment, or in the checkout that the agent runs from."""
     eni_ifname: Annotated[
-        str, matching(r"(?=.{2,15}\Z)[a-z]+[0-9]+", "must be letters and a number, such as eth1")
+        str,
+        matching(
+            r"(?!eth0\Z)(?=.{2,15}\Z)[a-z]+[0-9]+",
+            "must be letters and a number, such as eth1; eth0 leads to the metadata endpoint",
+        ),
     ] = "eth1"
-    """Name of the first interface in a task."""
+    """Name of the first interface in a task. `eth0` leads to the metadata endpoint and can't be
+    chosen."""
     image_pull_behavior: PullBehavior = "default"
     """`default`: from the registry, and the copy here if that fails. `always`: from the registry or
     not at all. `once`: not again what this agent has pulled. `prefer-cached`: any copy here."""

@@ -22,6 +22,7 @@ pytest_plugins = [
     "tests.fixtures.stack",
     "tests.fixtures.runtime",
     "tests.fixtures.aws",
+    "tests.fixtures.tmds",
     "tests.fixtures.loggers",
     "tests.fixtures.awslogs",
 ]

@@ -33,7 +33,10 @@ RTM_DELLINK: Final = 17
 """Source: Linux, include/uapi/linux/rtnetlink.h."""
 
 _HEADER: Final = struct.Struct("=IHHII")
+_ATTRIBUTE: Final = struct.Struct("=HH")
 _IFINFO: Final = struct.Struct("=BxHiII")
+_ERROR: Final = struct.Struct("=i")
+"""Source: Linux, include/uapi/linux/netlink.h, `struct nlmsgerr`."""
 
 
 class NetlinkError(Exception):
@@ -80,6 +83,12 @@ def open_netlink(netns: Path | None, protocol: int, kind: int = socket.SOCK_RAW)
 def render_message(kind: int, flags: int, payload: bytes) -> bytes:
     """Put the netlink header before a payload."""
     return _HEADER.pack(_HEADER.size + len(payload), kind, flags, 0, 0) + payload
+
+
+def render_attribute(kind: int, value: bytes) -> bytes:
+    """Render one attribute of a payload, up to the place where the next may begin."""
+    size = _ATTRIBUTE.size + len(value)
+    return _ATTRIBUTE.pack(size, kind) + value + bytes(-size % 4)
 
 
 def ask(link: socket.socket, what: str, request: bytes) -> list[Answer]:
@@ -130,6 +139,7 @@ def _split(data: bytes) -> Iterator[Answer]:
 
 
 def _check(what: str, answer: Answer) -> None:
-    code = -int.from_bytes(answer.payload[:4], "little", signed=True) if answer.payload else 0
+    """Raise what an answer refuses; it begins with 0 or a negative `errno` number."""
+    (code,) = _ERROR.unpack_from(answer.payload) if answer.payload else (0,)
     if code != 0:
-        raise NetlinkError(what, code)
+        raise NetlinkError(what, -code)

@@ -35,6 +35,22 @@ def veth_name(instance: str, eni_id: str) -> str:
     return f"{ours_prefix(instance)}v{_digest(eni_id)}"
 
 
+def metadata_netns_name(instance: str) -> str:
+    """Name the network namespace in which an agent answers its tasks about themselves."""
+    return f"{NETNS_PREFIX}metadata-{instance}"
+
+
+def metadata_end_name(netns: Path) -> str:
+    """Name the end, in that namespace, of the interface that leads to a task.
+
+    By the number of the task's namespace, which no other has as long as an interface is in it.
+
+    Raises:
+        OSError: there is no such namespace.
+    """
+    return f"task-{netns.stat().st_ino:x}"
+
+
 def nat_table_name(bridge: str) -> str:
     """Name the packet filter table of a bridge."""
     return f"fargate-{bridge}"

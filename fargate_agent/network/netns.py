@@ -5,6 +5,7 @@ name needs nothing more, and a crash before that leaves an empty file at most.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from io import FileIO
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import NetnsDriver
+from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.names import instance_alias
 from fargate_agent.network.namespaces import (
     in_thread,
@@ -23,11 +25,20 @@ from fargate_agent.network.namespaces import (
 )
 from fargate_agent.network.netlink import LOOPBACK_INDEX, NO_IPV6, Netlink, NetlinkError
 from fargate_agent.network.reasons import kernel_refusals
+from fargate_agent.network.sysctl import write_settings
 from fargate_agent.plan import TMDS_ADDRESS
 
 IMDS_V4: Final = IPv4Network("169.254.169.254/32")
 IMDS_V6: Final = IPv6Network("fd00:ec2::254/128")
 """Instance metadata, which no task may read. Source: amazon-ecs-cni-plugins, plugins/eni/engine."""
+
+_SETTINGS: Final = {
+    f"{path}/{setting}": 0
+    for path in ("ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default")
+    for setting in ("forwarding", "accept_redirects")
+} | {"ipv6/conf/all/accept_ra": 0, "ipv6/conf/default/accept_ra": 0}
+"""A new namespace has these as the host has them. A task passes nothing on, and takes no route and
+no address from its neighbours: those it has are given to it."""
 
 SPARE_AFTER_S: Final = 0.5
 """When the next one is made after one was taken: the containers of its task go first."""
@@ -36,16 +47,18 @@ SPARE_AFTER_S: Final = 0.5
 class KernelNetns(NetnsDriver):
     """Network namespaces of the kernel this agent runs on."""
 
-    def __init__(self, instance: str) -> None:
+    def __init__(self, instance: str, netns_dir: Path) -> None:
         """`instance` tells this agent from others on the machine; short, and without a colon."""
         self._instance = instance
+        self.metadata: Final = MetadataNetns(instance, netns_dir)
         self._spare: FileIO | None = None
         self._taken = asyncio.Event()
 
-    async def keep_spare(self) -> None:
+    async def keep_spare(self, has_tasks: Callable[[], bool]) -> None:
         """Have a namespace ready before a task wants one, until cancelled.
 
-        It has no name, so it goes with this process.
+        It has no name, so it goes with this process. In the end what serves all tasks is taken away
+        too, unless there are tasks.
         """
         try:
             while True:
@@ -58,10 +71,14 @@ class KernelNetns(NetnsDriver):
         finally:
             if self._spare is not None:
                 self._spare.close()
+            if not has_tasks():
+                with suppress(OSError):  # the next agent takes it over
+                    await self.metadata.release()
 
     async def ensure(self, netns: Path) -> None:
         with kernel_refusals("network namespace"), ExitStack() as opened:
             if is_netns(netns):
+                await self._renew(netns)
                 return
             namespace = self._take_spare(opened) or await self._make(opened)
             await in_thread(mount_netns, namespace, netns)
@@ -83,11 +100,9 @@ class KernelNetns(NetnsDriver):
         return namespace
 
     async def _furnish(self, netns: Path) -> None:
+        await self.metadata.connect(netns)
         async with Netlink.open(netns) as netlink:
             await netlink.set_up(LOOPBACK_INDEX, instance_alias(self._instance))
-            await netlink.add_address(
-                LOOPBACK_INDEX, IPv4Interface((TMDS_ADDRESS, 32)), host_only=True
-            )
             await netlink.blackhole(IMDS_V4)
             try:
                 await netlink.blackhole(IMDS_V6)
@@ -95,17 +110,24 @@ class KernelNetns(NetnsDriver):
                 if error.code not in NO_IPV6:
                     raise
 
+    async def _renew(self, netns: Path) -> None:
+        """Complete a namespace that another agent has made, or somebody has damaged.
+
+        Older agents listened on the loopback of the task. The address would be found there first.
+        """
+        with inside(netns):
+            write_settings(_SETTINGS)
+        await self._furnish(netns)
+        async with Netlink.open(netns) as netlink:
+            await netlink.remove_address(LOOPBACK_INDEX, IPv4Interface((TMDS_ADDRESS, 32)))
+
 
 def _make_quiet_netns(opened: ExitStack) -> FileIO:
-    """Make one where no neighbour of a macvlan hands out addresses that the ENI hasn't.
+    """Make one that takes nothing from neighbours but what is for the task itself.
 
     It is closed with `opened`, also when nobody waits for it any more.
     """
     namespace = opened.enter_context(make_netns())
-    with (
-        inside(Path(f"/proc/self/fd/{namespace.fileno()}")),
-        suppress(FileNotFoundError),  # the kernel has no IPv6
-    ):
-        for scope in ("all", "default"):
-            Path(f"/proc/sys/net/ipv6/conf/{scope}/accept_ra").write_text("0", encoding="ascii")
+    with inside(Path(f"/proc/self/fd/{namespace.fileno()}")):
+        write_settings(_SETTINGS)
     return namespace

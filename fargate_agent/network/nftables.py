@@ -22,6 +22,7 @@ from fargate_agent.network.blocking import (
     NetlinkError,
     ask,
     open_netlink,
+    render_attribute,
     render_message,
 )
 
@@ -211,24 +212,19 @@ def _expression(name: str, data: bytes) -> bytes:
 
 
 def _data(kind: int, value: bytes) -> bytes:
-    return _nested(kind, _attribute(_DATA_VALUE, value))
+    return _nested(kind, render_attribute(_DATA_VALUE, value))
 
 
 def _nested(kind: int, attributes: bytes) -> bytes:
-    return _attribute(kind | _NESTED, attributes)
+    return render_attribute(kind | _NESTED, attributes)
 
 
 def _number(kind: int, value: int) -> bytes:
-    return _attribute(kind, struct.pack("!I", value))
+    return render_attribute(kind, struct.pack("!I", value))
 
 
 def _text(kind: int, value: str) -> bytes:
-    return _attribute(kind, value.encode() + b"\0")
-
-
-def _attribute(kind: int, value: bytes) -> bytes:
-    size = 4 + len(value)
-    return struct.pack("=HH", size, kind) + value + bytes(-size % 4)
+    return render_attribute(kind, value.encode() + b"\0")
 
 
 def _read_text(attributes: bytes, wanted: int) -> str:

@@ -9,7 +9,13 @@ from pathlib import Path
 
 from fargate_agent.network.blocking import NetlinkError, delete_link
 from fargate_agent.network.bridge import Bridges
-from fargate_agent.network.names import NETNS_PREFIX, instance_alias, netns_alias, ours_prefix
+from fargate_agent.network.names import (
+    NETNS_PREFIX,
+    instance_alias,
+    metadata_netns_name,
+    netns_alias,
+    ours_prefix,
+)
 from fargate_agent.network.namespaces import in_thread, is_netns, unmount_netns
 from fargate_agent.network.netlink import Netlink
 
@@ -19,10 +25,12 @@ log = logging.getLogger(__name__)
 async def sweep(bridges: Bridges, netns_dir: Path, keep: set[str]) -> list[str]:
     """Take back what belongs to none of the network namespaces named in `keep`; return the names.
 
+    Where tasks find their metadata stays as long as there is one.
     For the start of an agent, before it attaches any ENI, and for its end. What can't be taken back
     is logged and left.
     """
-    swept = await _sweep_netns(bridges.instance, netns_dir, keep)
+    shared = {metadata_netns_name(bridges.instance)} if keep else set()
+    swept = await _sweep_netns(bridges.instance, netns_dir, keep | shared)
     try:
         swept += await _sweep_interfaces(bridges.instance, keep)
         swept += await bridges.release_unused()

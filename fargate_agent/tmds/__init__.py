@@ -1,1 +1,1 @@
-"""The task metadata endpoint, 169.254.170.2, inside each task's network namespace."""
+"""The task metadata endpoint, 169.254.170.2, at the other end of each task's `eth0`."""

@@ -1,13 +1,12 @@
-"""A listening socket in each task's network namespace, all served by this process.
+"""A listening socket for each task, all served by this process.
 
 Which task asks is decided by the socket that its connection came in through, never by what the
-request says: nothing but the task itself can reach that socket.
+request says: that socket is bound to the interface that leads to this task and to nothing else.
 """
 
 import asyncio
 import logging
 import socket
-import struct
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from aiohttp import web
 from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.drivers import MetadataEndpoint
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.network.metadata import PORT, TASK_ADDRESS
 from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
 from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.handlers import FindTask, Handlers
@@ -28,17 +28,14 @@ from fargate_agent.tmds.stats import ReadLinkStats, ReadUsage, StatsSampler
 log = logging.getLogger(__name__)
 leave_out_bad_requests(log)
 
-PORT: Final = 80
 TIMEOUT_S: Final = 5
 """For a request to come, and for its answer to be taken. Source: amazon-ecs-agent,
 agent/handlers/task_server_setup.go, `readTimeout` and `writeTimeout`."""
 MAX_CONNECTIONS: Final = 64
 """Of one task. The agent's file descriptors belong to all of them."""
-CLOSE_AT_ONCE: Final = struct.pack("ii", 1, 0)
-"""Value of SO_LINGER. Source: socket(7)."""
 
-OpenSocket = Callable[[Path, int, int], socket.socket]
-"""Opens a socket of a family and a type in a network namespace."""
+BindListener = Callable[[Path], socket.socket]
+"""Binds a socket to the metadata address, for the task of a network namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,13 +53,13 @@ class TaskMetadata(MetadataEndpoint):
     def __init__(
         self,
         *,
-        open_socket: OpenSocket,
+        bind_listener: BindListener,
         read_usage: ReadUsage,
         read_link_stats: ReadLinkStats,
         snapshotter: str,
         confidential: Confidential,
     ) -> None:
-        self._open_socket = open_socket
+        self._bind_listener = bind_listener
         self._confidential = confidential
         self._stats = StatsSampler(read_usage, read_link_stats)
         self._snapshotter = snapshotter
@@ -95,7 +92,7 @@ class TaskMetadata(MetadataEndpoint):
         )
         try:
             listener = await asyncio.get_running_loop().create_server(
-                partial(_accept, connections), sock=self._bind(task.netns)
+                partial(_Doorkeeper, connections), sock=self._bind(task.netns)
             )
         except OSError as error:
             raise ResourceInitializationError(
@@ -112,21 +109,11 @@ class TaskMetadata(MetadataEndpoint):
         endpoint.listener.close()
         for connection in endpoint.connections.connections:
             if connection.transport is not None:
-                opened = connection.transport.get_extra_info("socket")
-                # Else the kernel holds the namespace until the other side has agreed to the end.
-                opened.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, CLOSE_AT_ONCE)
                 connection.transport.abort()
-        await asyncio.sleep(0)  # the transports close their sockets in the next turn of the loop
 
     def _bind(self, netns: Path) -> socket.socket:
-        listener = self._open_socket(netns, socket.AF_INET, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TIMEOUT_S * 1000)
-            listener.bind((str(TMDS_ADDRESS), PORT))
-        except OSError:
-            listener.close()
-            raise
+        listener = self._bind_listener(netns)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TIMEOUT_S * 1000)
         return listener
 
     async def _answer(self, task_id: str, request: web.BaseRequest) -> web.StreamResponse:
@@ -135,14 +122,20 @@ class TaskMetadata(MetadataEndpoint):
         return await self._handlers.answer(task_id, request)
 
 
-def _accept(connections: web.Server) -> asyncio.Protocol:
-    full = len(connections.connections) >= MAX_CONNECTIONS
-    return _Refusal() if full else connections()
+class _Doorkeeper(asyncio.Protocol):
+    """Hands a connection on to the server, unless it is one too many or not from the task."""
 
-
-class _Refusal(asyncio.Protocol):
-    """Closes a connection as soon as it is made."""
+    def __init__(self, connections: web.Server) -> None:
+        self._connections = connections
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.Transport):
+        if not isinstance(transport, asyncio.Transport):
+            return
+        address, _ = transport.get_extra_info("peername")
+        full = len(self._connections.connections) >= MAX_CONNECTIONS
+        if full or address != str(TASK_ADDRESS.ip):
             transport.abort()
+            return
+        handler = self._connections()
+        transport.set_protocol(handler)
+        handler.connection_made(transport)

@@ -38,7 +38,7 @@ SYSTEM_CPU_FIELDS: Final = 7
 ReadUsage = Callable[[tuple[ContainerPlan, ...]], Awaitable[Mapping[str, ContainerUsage]]]
 """By container id; those that don't run are missing."""
 ReadLinkStats = Callable[[Path], Awaitable[Mapping[str, LinkStats]]]
-"""Of a network namespace, by interface, without the loopback."""
+"""Of a network namespace, by interface."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,11 +69,12 @@ class StatsSampler:
         """
         usages = await self._read_usage(containers)
         links = await self._read_link_stats(task.netns) if usages else {}
+        of_enis = {eni.ifname: links[eni.ifname] for eni in task.enis if eni.ifname in links}
         system_cpu_ns = await in_thread(read_system_cpu_ns)
         answer = {}
         for container in containers:
             if usage := usages.get(container.id):
-                sample = Sample(usage=usage, system_cpu_ns=system_cpu_ns, links=links)
+                sample = Sample(usage=usage, system_cpu_ns=system_cpu_ns, links=of_enis)
                 answer[container.id] = render_stats(
                     task, container, sample, self._last.get(container.id)
                 )

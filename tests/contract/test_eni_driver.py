@@ -80,7 +80,7 @@ async def test_detach_may_be_repeated(driver: EniDriver, eni: EniPlan, netns: Pa
     await driver.detach(eni, netns)
     await driver.detach(eni, netns)
 
-    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo"]
+    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth0"]
 
 
 async def test_detach_of_what_was_never_attached_succeeds(
@@ -133,10 +133,11 @@ async def test_an_interface_of_that_name_that_is_not_the_enis_is_left_alone(
     driver: EniDriver, eni: EniPlan, netns: Path
 ) -> None:
     run_ip("link", "add", "eth1", "type", "bridge", netns=netns)
-    before = run_ip("link", netns=netns)
+    before = run_ip("link", "show", "eth1", netns=netns)
 
     with pytest.raises(ResourceInitializationError, match=eni.id):
         await driver.attach(eni, netns)
     await driver.detach(eni, netns)
 
-    assert run_ip("link", netns=netns) == before
+    assert run_ip("link", "show", "eth1", netns=netns) == before
+    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth0", "eth1"]

@@ -8,15 +8,18 @@ import pytest
 
 from fargate_agent.drivers import NetnsDriver
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.netns import KernelNetns
 
 DRIVERS = [pytest.param(KernelNetns, id="kernel", marks=pytest.mark.root)]
 
 
 @pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest, instance: str) -> NetnsDriver:
-    make: Callable[[str], NetnsDriver] = request.param
-    return make(instance)
+def driver(
+    request: pytest.FixtureRequest, instance: str, metadata_netns: MetadataNetns
+) -> NetnsDriver:
+    make: Callable[[str, Path], NetnsDriver] = request.param
+    return make(instance, metadata_netns.path.parent)
 
 
 @pytest.fixture

@@ -13,6 +13,9 @@ from tests.fixtures.stack import DEADLINE_S, Stack, tool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
+SENT = "02AAFEA9:0050 02"
+"""A connection to port 80 of 169.254.170.2 that waits for an answer. Source: proc(5)."""
+
 
 def process_of(stack: Stack, arn: str) -> int:
     """Return the pid of the task's only container."""
@@ -21,10 +24,13 @@ def process_of(stack: Stack, arn: str) -> int:
     return next(int(row[1]) for row in rows if row[0].startswith(task_id))
 
 
-@pytest.mark.parametrize(
+by_signal = pytest.mark.parametrize(
     "how",
     [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGKILL, id="SIGKILL")],
 )
+
+
+@by_signal
 async def test_container_runs_on_while_agents_come_and_go(
     stack: Stack, registry: FakeRegistry, how: signal.Signals
 ) -> None:
@@ -87,16 +93,16 @@ async def test_stop_while_no_agent_ran_is_carried_out_by_the_next(
     assert stack.leftovers(arn) == []
 
 
-async def test_metadata_answers_again_after_a_restart_of_the_agent(
-    stack: Stack, registry: FakeRegistry
+@by_signal
+async def test_who_asks_for_metadata_while_no_agent_runs_is_answered_by_the_next(
+    stack: Stack, registry: FakeRegistry, how: signal.Signals
 ) -> None:
     arn = stack.run(
         tool(
             "main",
             "wget -q -O /dev/null $ECS_CONTAINER_METADATA_URI_V4 && echo first;"
             "while [ ! -e /tmp/go ]; do sleep 0.1; done;"
-            "until wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task; do sleep 0.1; done; echo;"
-            "echo second; sleep 1000",
+            "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task; echo; echo second; sleep 1000",
             linuxParameters={"tmpfs": [{"containerPath": "/tmp", "size": 1}]},
         )
     )
@@ -104,10 +110,12 @@ async def test_metadata_answers_again_after_a_restart_of_the_agent(
     await stack.wait_for(arn, "RUNNING")
     pid = process_of(stack, arn)
 
-    stack.agent.end(signal.SIGKILL)
+    stack.agent.end(how)
+    Path(f"/proc/{pid}/root/tmp/go").touch()
+    connections = Path(f"/proc/{pid}/net/tcp")
+    wait_for(lambda: SENT in connections.read_text(), "the question", DEADLINE_S)
     stack.agent.start()
     wait_for(lambda: stack.agent.wrote("agent is ready"), "the next agent", DEADLINE_S)
-    Path(f"/proc/{pid}/root/tmp/go").touch()
     lines = await stack.wait_for_log(arn, "second")
 
     assert any('"KnownStatus":"RUNNING"' in line for line in lines)

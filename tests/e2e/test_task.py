@@ -16,10 +16,10 @@ async def test_two_containers_are_pulled_run_and_removed(
     stack: Stack, registry: FakeRegistry
 ) -> None:
     arn = stack.run(
-        tool("web", "exec httpd -f -p 8080 -h /www"),
+        tool("web", "exec httpd -f -p 80 -h /www"),
         tool(
             "client",
-            "until wget -q -O - http://127.0.0.1:8080/; do sleep 0.1; done;"
+            "until wget -q -O - http://127.0.0.1/; do sleep 0.1; done;"
             "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4/task; echo; ip -o addr show dev eth1;"
             "cat /proc/self/cgroup; sleep 1000",
             dependsOn=[{"containerName": "web", "condition": "START"}],

@@ -12,7 +12,7 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError, FailedPreconditionError
 from fargate_agent.containerd.processes import RuncOptions
 from fargate_agent.installation.leftovers import purge_namespace, stop_tasks, sweep_machine
-from fargate_agent.network.names import name_instance
+from fargate_agent.network.names import metadata_netns_name, name_instance
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.settings import AgentSettings
 from tests.fixtures.busybox import SNAPSHOTTER, import_busybox, prepare_busybox
@@ -99,13 +99,20 @@ async def test_sweep_ends_what_an_agent_left_and_keeps_images(
     container = await start_container(client)
     netns = settings.netns_dir / f"fargate-{secrets.token_hex(8)}"
     netns.parent.mkdir()
-    await KernelNetns(name_instance(settings.state_dir)).ensure(netns)
+    instance = name_instance(settings.state_dir)
+    await KernelNetns(instance, settings.netns_dir).ensure(netns)
     said: list[str] = []
 
     await sweep_machine(settings, said.append)
 
-    assert said == [f"removed {netns.name}", f"removed container {container}"]
-    assert not netns.exists()
+    assert sorted(said) == sorted(
+        [
+            f"removed {netns.name}",
+            f"removed {metadata_netns_name(instance)}",
+            f"removed container {container}",
+        ]
+    )
+    assert list(settings.netns_dir.iterdir()) == []
     assert [record.name for record in await client.images.list()] == [image.name]
 
 

@@ -27,7 +27,7 @@ class Plugin:
 
     async def run(self, command: str, **changes: Any) -> tuple[int, Any]:
         """Return its exit code and what it said."""
-        environment = {"CNI_COMMAND": command, "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0"}
+        environment = {"CNI_COMMAND": command, "CNI_CONTAINERID": "c1", "CNI_IFNAME": "net0"}
         if self.netns is not None:
             environment["CNI_NETNS"] = str(self.netns)
         pipe = asyncio.subprocess.PIPE
@@ -62,7 +62,7 @@ async def test_add_connects_the_container_and_del_takes_it_back(
     code, result = await plugin.run("ADD")
 
     assert code == 0
-    assert result["interfaces"] == [{"name": "eth0", "mac": eni.mac, "sandbox": str(netns)}]
+    assert result["interfaces"] == [{"name": "net0", "mac": eni.mac, "sandbox": str(netns)}]
     assert result["ips"] == [
         {"address": str(eni.address), "gateway": str(eni.gateway), "interface": 0}
     ]
@@ -75,7 +75,7 @@ async def test_check_notices_an_address_that_was_taken_away(plugin: Plugin, netn
     await plugin.run("ADD")
     assert await plugin.run("CHECK") == (0, None)
 
-    run_ip("address", "flush", "dev", "eth0", netns=netns)
+    run_ip("address", "flush", "dev", "net0", netns=netns)
 
     assert (await plugin.run("CHECK"))[0] == 1
 
@@ -83,12 +83,12 @@ async def test_check_notices_an_address_that_was_taken_away(plugin: Plugin, netn
 async def test_add_refuses_an_interface_that_is_there_and_leaves_it(
     plugin: Plugin, netns: Path
 ) -> None:
-    run_ip("link", "add", "eth0", "type", "bridge", netns=netns)
+    run_ip("link", "add", "net0", "type", "bridge", netns=netns)
 
     code, error = await plugin.run("ADD")
 
-    assert (code, error["msg"]) == (1, "there is an interface eth0 already")
-    assert "eth0" in run_ip("link", netns=netns)
+    assert (code, error["msg"]) == (1, "there is an interface net0 already")
+    assert "net0" in run_ip("link", netns=netns)
 
 
 async def test_del_succeeds_without_a_namespace(plugin: Plugin) -> None:

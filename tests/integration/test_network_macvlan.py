@@ -10,11 +10,13 @@ import pytest
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.plan import EniKind, EniPlan
+from fargate_agent.network.metadata import MetadataNetns
+from fargate_agent.plan import TMDS_ADDRESS, EniKind, EniPlan
 from tests.fixtures.network import (
     MakeEni,
     MakeNetns,
     ask_caller,
+    is_dropped,
     open_tcp,
     read_ip,
     remove_link,
@@ -76,7 +78,7 @@ async def test_the_host_may_have_a_nic_of_the_same_name_as_the_task(
     (link,) = read_ip("link", "show", parent, netns=netns)
     assert link["address"] == eni.mac
     await driver.detach(twin, netns)
-    assert [one["ifname"] for one in read_ip("link", "show", netns=netns)] == ["lo"]
+    assert [one["ifname"] for one in read_ip("link", "show", netns=netns)] == ["lo", "eth0"]
 
 
 async def test_a_task_is_a_machine_of_its_own_on_the_parents_network(
@@ -91,6 +93,22 @@ async def test_a_task_is_a_machine_of_its_own_on_the_parents_network(
     (link,) = read_ip("-d", "link", "show", "eth1", netns=netns)
     assert (link["address"], link["mtu"]) == (eni.mac, 1400)
     assert link["linkinfo"]["info_data"]["mode"] == "bridge"
+
+
+async def test_a_machine_of_the_lan_is_not_passed_on_to_the_metadata_endpoint(
+    eni: EniPlan,
+    netns: Path,
+    driver: MacvlanEni,
+    gateway: Path,
+    metadata_netns: MetadataNetns,
+) -> None:
+    await driver.attach(eni, netns)
+    route = (f"{TMDS_ADDRESS}/32", "via", str(eni.address.ip))
+    run_ip("route", "replace", *route, netns=gateway)
+    with metadata_netns.bind(netns) as listener:
+        listener.listen()
+
+        assert await is_dropped(gateway, netns, TMDS_ADDRESS, 80)
 
 
 async def test_a_parent_that_is_down_is_brought_up(
@@ -139,4 +157,4 @@ async def test_detach_removes_the_interface_though_a_socket_is_open(
 
         await driver.detach(eni, netns)
 
-    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo"]
+    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth0"]

@@ -3,26 +3,19 @@
 import asyncio
 import socket
 import subprocess
-from ipaddress import IPv4Address, ip_address
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.network.forwarding import SWITCHES, ensure_forwarding
-from fargate_agent.network.namespaces import inside, is_netns
+from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import read_link_stats, socket_in_netns
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import EniPlan
 from tests.fixtures.network import ask_caller, open_tcp, read_ip, serve_caller
+from tests.fixtures.pulls import eventually
 
 pytestmark = pytest.mark.root
-
-TMDS = IPv4Address("169.254.170.2")
-
-
-async def test_loopback_is_up_and_carries_the_metadata_address(netns: Path) -> None:
-    async with serve_caller(netns, TMDS) as port:
-        assert await ask_caller(netns, TMDS, port) == str(TMDS)
 
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fd00:ec2::254"])
@@ -55,27 +48,29 @@ def plain_file(tmp_path: Path) -> Path:
 
 
 async def test_a_plain_file_left_by_a_crash_becomes_a_namespace(
-    plain_file: Path, instance: str
+    plain_file: Path, netns_driver: KernelNetns
 ) -> None:
-    driver = KernelNetns(instance)
-
-    await driver.ensure(plain_file)
+    await netns_driver.ensure(plain_file)
 
     assert is_netns(plain_file)
-    assert [link["ifname"] for link in read_ip("link", netns=plain_file)] == ["lo"]
-    await driver.release(plain_file)
+    assert [link["ifname"] for link in read_ip("link", netns=plain_file)] == ["lo", "eth0"]
+    await netns_driver.release(plain_file)
 
 
-async def test_release_removes_a_plain_file_too(plain_file: Path, instance: str) -> None:
-    await KernelNetns(instance).release(plain_file)
+async def test_release_removes_a_plain_file_too(
+    plain_file: Path, netns_driver: KernelNetns
+) -> None:
+    await netns_driver.release(plain_file)
 
     assert not plain_file.exists()
 
 
-async def test_release_removes_a_namespace_mounted_twice(netns: Path, instance: str) -> None:
+async def test_release_removes_a_namespace_mounted_twice(
+    netns: Path, netns_driver: KernelNetns
+) -> None:
     subprocess.run(["mount", "--bind", str(netns), str(netns)], check=True)
 
-    await KernelNetns(instance).release(netns)
+    await netns_driver.release(netns)
 
     assert not netns.exists()
 
@@ -84,24 +79,23 @@ async def test_a_socket_stays_in_its_namespace_and_the_thread_comes_home(netns: 
     home = Path("/proc/thread-self/ns/net").readlink()
 
     with socket_in_netns(netns, socket.AF_INET, socket.SOCK_DGRAM, 0) as inner:
-        inner.bind((str(TMDS), 0))
+        inner.bind(("169.254.172.2", 0))
 
         assert Path("/proc/thread-self/ns/net").readlink() == home
         assert not inner.get_inheritable()
 
 
 async def test_a_namespace_made_while_the_task_is_stopped_is_not_left_behind(
-    tmp_path: Path, instance: str
+    tmp_path: Path, netns_driver: KernelNetns
 ) -> None:
-    driver = KernelNetns(instance)
     for delay_s in (0.0, 0.0005, 0.001, 0.002, 0.003, 0.004, 0.006):
         path = tmp_path / "netns" / "fargate-stopped"
-        ensuring = asyncio.create_task(driver.ensure(path))
+        ensuring = asyncio.create_task(netns_driver.ensure(path))
         await asyncio.sleep(delay_s)
         ensuring.cancel()
         await asyncio.wait([ensuring])
 
-        await driver.release(path)
+        await netns_driver.release(path)
 
         assert not path.exists()
 
@@ -115,19 +109,19 @@ async def test_link_stats_count_what_went_through_the_interface(
 
     after = await read_link_stats(netns)
 
-    assert set(before) == {"eth1"}
+    assert set(before) == {"eth0", "eth1"}
     assert after["eth1"].tx_packets > before["eth1"].tx_packets
     assert after["eth1"].rx_bytes > before["eth1"].rx_bytes
 
 
-@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
-async def test_forwarding_is_switched_on_where_it_is_off(netns: Path, version: int) -> None:
-    accept = Path("/proc/sys/net/ipv6/conf/lo/accept_ra")
-    with inside(netns):
-        SWITCHES[version].write_text("0")
-        accept.write_text("1")
+@pytest.mark.parametrize("has_tasks", [True, False], ids=["with tasks", "without"])
+async def test_where_tasks_find_their_metadata_outlives_an_agent_that_has_some(
+    has_tasks: bool, netns_driver: KernelNetns
+) -> None:
+    job = asyncio.create_task(netns_driver.keep_spare(lambda: has_tasks))
+    await eventually(lambda: is_netns(netns_driver.metadata.path))
 
-        ensure_forwarding(version)
+    job.cancel()
+    await asyncio.wait([job])
 
-        assert SWITCHES[version].read_text() == "1\n"
-        assert accept.read_text() == ("2\n" if version == 6 else "1\n")
+    assert netns_driver.metadata.path.exists() == has_tasks

@@ -8,6 +8,7 @@ import pytest
 
 from fargate_agent.findings import Findings
 from fargate_agent.network.bridge import Bridges
+from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.names import nat_table_name, veth_name
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netns import KernelNetns
@@ -138,6 +139,7 @@ async def test_sweep_leaves_the_tasks_that_are_to_be_kept(
     make_eni: MakeEni,
     make_netns: MakeNetns,
     bridges: Bridges,
+    metadata_netns: MetadataNetns,
     instance: str,
 ) -> None:
     dead, dead_netns = make_eni(), await make_netns()
@@ -146,6 +148,7 @@ async def test_sweep_leaves_the_tasks_that_are_to_be_kept(
     swept = await sweep(bridges, wreck.netns.parent, {wreck.netns.name})
 
     assert swept == [dead_netns.name, veth_name(instance, dead.id)]
+    metadata_netns.bind(wreck.netns).close()
     async with serve_caller(None, wreck.eni.gateway) as port:
         assert await ask_caller(wreck.netns, wreck.eni.gateway, port)
     await veth.detach(wreck.eni, wreck.netns)
@@ -175,11 +178,11 @@ async def test_sweep_removes_an_empty_file_and_leaves_foreign_names(
 
 
 async def test_a_stale_pair_of_a_lost_namespace_is_replaced(
-    wreck: Wreck, veth: VethEni, instance: str
+    wreck: Wreck, veth: VethEni, netns_driver: KernelNetns
 ) -> None:
     async with serve_caller(wreck.netns, wreck.eni.address.ip):  # keeps the lost one alive
-        await KernelNetns(instance).release(wreck.netns)
-        await KernelNetns(instance).ensure(wreck.netns)
+        await netns_driver.release(wreck.netns)
+        await netns_driver.ensure(wreck.netns)
 
         await veth.attach(wreck.eni, wreck.netns)
 

@@ -150,7 +150,7 @@ async def test_only_the_primary_interface_carries_a_default_route(
 
     assert [route["dev"] for route in read_ip("route", "show", "default", netns=netns)] == ["eth1"]
     await veth.detach(second, netns)
-    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth1"]
+    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth0", "eth1"]
 
 
 async def test_detach_frees_the_address_though_a_socket_is_still_open(
@@ -161,7 +161,7 @@ async def test_detach_frees_the_address_though_a_socket_is_still_open(
         await veth.detach(eni, netns)
 
         assert read_host_names(instance) == set()
-        assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo"]
+        assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth0"]
 
 
 async def test_bridge_and_nat_stay_until_the_last_eni_leaves(

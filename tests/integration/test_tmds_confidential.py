@@ -13,7 +13,8 @@ from botocore.utils import ContainerMetadataFetcher
 
 from fargate_agent.drivers import ContainerUsage
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.namespaces import inside, socket_in_netns
+from fargate_agent.network.metadata import MetadataNetns
+from fargate_agent.network.namespaces import inside
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
 from fargate_agent.roles.aws import AwsSite
@@ -25,7 +26,7 @@ from fargate_agent.tmds.server import TaskMetadata
 from tests.fixtures.aws import REGION, ROLE, Front, write_keys
 from tests.fixtures.network import MakeNetns
 from tests.fixtures.runtime import Bench
-from tests.fixtures.tmds import fetch
+from tests.fixtures.tmds import count_listeners, fetch
 from tests.messages import container_json, site, task_arn, task_message
 
 pytestmark = pytest.mark.root
@@ -50,6 +51,7 @@ class View:
 class Agent:
     """The endpoint of an agent, and what its surroundings say."""
 
+    metadata_netns: MetadataNetns
     http: aiohttp.ClientSession
     site: AwsSite
     role_settings: RoleSettings
@@ -63,7 +65,7 @@ class Agent:
         """Make an endpoint, as a fresh agent does."""
         roles = Roles(self.http, self.site, self.role_settings)
         return TaskMetadata(
-            open_socket=socket_in_netns,
+            bind_listener=self.metadata_netns.bind,
             read_usage=self._read_usage,
             read_link_stats=read_link_stats,
             snapshotter="overlayfs",
@@ -108,9 +110,12 @@ def token_path(task: TaskPlan, index: int = 0) -> str:
 
 
 @pytest.fixture
-async def agent(front: Front, tmp_path: Path) -> AsyncIterator[Agent]:
+async def agent(
+    front: Front, metadata_netns: MetadataNetns, tmp_path: Path
+) -> AsyncIterator[Agent]:
     async with aiohttp.ClientSession() as http:
         yield Agent(
+            metadata_netns=metadata_netns,
             http=http,
             site=AwsSite(region=REGION, endpoint_url=front.url),
             role_settings=RoleSettings(credentials_file=write_keys(tmp_path)),
@@ -309,8 +314,7 @@ async def test_secret_that_is_not_to_be_had_ends_the_start_and_nothing_is_left(
         await endpoint.ensure(task)
     await endpoint.release(task)
 
-    with pytest.raises(aiohttp.ClientConnectionError):
-        await fetch(netns, credentials_path(task))
+    assert count_listeners(agent.metadata_netns.path) == 0
 
 
 async def test_token_of_a_task_that_is_gone_is_gone(

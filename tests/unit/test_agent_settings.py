@@ -100,6 +100,11 @@ def test_old_setting_of_one_cluster_still_pins_the_agent(file: Path) -> None:
             ":1: log_max_size: String should have at most",
             id="beyond everything",
         ),
+        pytest.param(
+            'eni_ifname = "eth0"',
+            ":1: eni_ifname: must be letters and a number, such as eth1; eth0 leads to the",
+            id="name of the metadata interface",
+        ),
         pytest.param("_env_file = 'x'", ":1: _env_file: unknown setting", id="of the library"),
         pytest.param("cluster = 'c'\nregion = ", ":2: Invalid value", id="not TOML"),
         pytest.param("cluster = 'c'\nregion = [\n", ":3: Invalid value", id="ends too soon"),

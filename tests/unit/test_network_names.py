@@ -6,6 +6,8 @@ from fargate_agent.network.names import (
     bridge_mac,
     bridge_name,
     eni_alias,
+    metadata_end_name,
+    metadata_netns_name,
     netns_alias,
     ours_prefix,
     veth_name,
@@ -37,6 +39,11 @@ def test_names_of_two_agents_never_meet() -> None:
 
     assert bridge_name("one", gateway) != bridge_name("two", gateway)
     assert veth_name("one", "eni-1") != veth_name("two", "eni-1")
+    assert metadata_netns_name("one") != metadata_netns_name("two")
+
+
+def test_name_of_a_tasks_metadata_interface_fits() -> None:
+    assert len(metadata_end_name(Path("/proc/self/ns/net"))) <= MAX_IFNAME_CHARS
 
 
 def test_bridge_mac_is_unicast_and_locally_administered() -> None:
