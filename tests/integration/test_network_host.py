@@ -71,8 +71,11 @@ async def test_a_router_that_a_task_plays_is_ignored(
     eni = make_eni(**addresses if ipv6 else {})
     await veth.attach(eni, netns)
 
-    announce(netns, "eth1")
-    await eventually(lambda: count_advertisements(bridges.name_of(eni)) > 0)
+    def has_come() -> bool:
+        announce(netns, "eth1")
+        return count_advertisements(bridges.name_of(eni)) > 0
+
+    await eventually(has_come)
 
     believed = run_ip("-6", "address") + run_ip("-6", "route")
     assert str(ANNOUNCED.network_address) not in believed
@@ -186,9 +189,12 @@ async def test_a_host_that_forwards_is_left_alone(host: Host) -> None:
 async def test_a_host_that_listens_to_a_router_goes_on_when_it_forwards(host: Host) -> None:
     for name in ("wan", "idle"):
         host.write(f"ipv6/conf/{name}/accept_ra", "1")
-    announce(host.router, "wire")
-    prefix = str(ANNOUNCED)
-    await eventually(lambda: prefix in run_ip("-6", "route", netns=host.netns))
+
+    def is_believed() -> bool:
+        announce(host.router, "wire")  # what is sent before the wire is ready is lost
+        return str(ANNOUNCED) in run_ip("-6", "route", netns=host.netns)
+
+    await eventually(is_believed)
 
     with inside(host.netns):
         ensure_forwarding(6)
