@@ -13,7 +13,7 @@ import pytest
 
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import build_image, random_layer, write_layout
-from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.registry import FakeRegistry, Fault
 from tests.fixtures.stack import REGISTRY, Stack, build_tool, make_stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -90,10 +90,13 @@ async def test_task_that_is_not_here_is_not_found(stack: Stack, path: str) -> No
         assert answer.status == 404
 
 
-async def test_pull_tells_how_far_it_is(stack: Stack, registry: FakeRegistry) -> None:
+async def test_pull_tells_how_far_it_is_and_that_it_is_tried_again(
+    stack: Stack, registry: FakeRegistry
+) -> None:
     image = build_image([random_layer(4_000_000)])
     (layer,) = image.layers
     gate = registry.gates[layer] = asyncio.Event()
+    registry.faults[layer].append(Fault(cut_after=3_000_000))
     registry.add("big", "1", image)
     arn = stack.run({"name": "main", "image": f"{REGISTRY}/big:1", "command": ["/none"]})
     path = f"/v1/tasks/{arn.rpartition('/')[2]}/progress"
@@ -104,11 +107,15 @@ async def test_pull_tells_how_far_it_is(stack: Stack, registry: FakeRegistry) ->
         told = []
         async for line in answer.content:
             told.append(json.loads(line))
-            if 0 < told[-1]["fetchedBytes"] < told[-1]["totalBytes"]:
+            if 0 < told[-1]["fetchedBytes"] < told[-1]["totalBytes"] and not gate.is_set():
+                async with http.get(path, params={"follow": "0"}) as now:
+                    assert [json.loads(one) for one in (await now.text()).splitlines()] == told[-1:]
                 gate.set()
     await stack.wait_for(arn, "STOPPED")
 
     assert gate.is_set(), told
+    assert any(one["retry"].startswith("try 2 of 5: failed to copy: ") for one in told)
+    assert told[-1]["retry"] == ""
     assert told[-1]["done"]
     assert told[-1]["fetchedBytes"] == told[-1]["totalBytes"] == len(image.blobs[layer])
     assert told[-1]["unpackedLayers"] == told[-1]["totalLayers"] == 1
