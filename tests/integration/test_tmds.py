@@ -17,7 +17,7 @@ from fargate_agent.runtime.usage import render_usage
 from tests.fixtures.busybox import SNAPSHOTTER, prepare_busybox
 from tests.fixtures.machine import wait_for
 from tests.fixtures.network import MakeNetns, run_ip
-from tests.fixtures.tmds import Endpoint, connect, count_listeners, fetch, receive
+from tests.fixtures.tmds import Endpoint, ask, connect, count_listeners, fetch, receive
 
 pytestmark = pytest.mark.root
 
@@ -278,10 +278,9 @@ async def test_connections_of_one_task_are_limited(
     async with AsyncExitStack() as stack:
         for _ in range(2):
             connection = stack.enter_context(connect(netns))
-            connection.sendall(b"GET /v4/x HTTP/1.1\r\nHost: x\r\n\r\n")
-            assert (await receive(connection)).startswith(b"HTTP/1.1 404")
+            assert (await ask(connection)).startswith(b"HTTP/1.1 404")
         third = stack.enter_context(connect(netns))
 
-        assert await receive(third) == b""
+        assert await ask(third) == b""
         answer = await fetch(other_netns, f"/v4/{other.containers[0].metadata_id}")
         assert answer.status == 200

@@ -8,7 +8,7 @@ import pytest
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import inside, socket_in_netns
 from tests.fixtures.network import run_ip
-from tests.fixtures.tmds import DEADLINE_S, Endpoint, fetch, receive
+from tests.fixtures.tmds import DEADLINE_S, Endpoint, ask, fetch
 
 pytestmark = pytest.mark.root
 
@@ -50,7 +50,7 @@ async def test_who_asks_from_another_address_is_refused(endpoint: Endpoint, netn
         strange.bind(("10.213.77.7", 0))
         strange.connect(("169.254.170.2", 80))
 
-        assert await receive(strange) == b""
+        assert await ask(strange) == b""
     assert (await fetch(netns, f"/v4/{task.containers[0].metadata_id}")).status == 200
 
 
