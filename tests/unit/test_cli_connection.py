@@ -1,5 +1,6 @@
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -175,16 +176,16 @@ def test_env_of_nothing_is_not_known(tmp_path: Path) -> None:
 
 @pytest.mark.root
 def test_connection_tells_who_may_not_read_it_what_to_do(installed: Path) -> None:
-    shutil.chown(installed, "root", "tty")
-    installed.chmod(0o640)
-    for directory in installed.parents:
-        if not directory.stat().st_mode & 0o001:  # below /tmp; deeper in a process of xdist
-            directory.chmod(0o711)
+    with tempfile.TemporaryDirectory() as directory:  # pytest's own are closed to other users
+        Path(directory).chmod(0o711)
+        file = shutil.copy(installed, directory)
+        shutil.chown(file, "root", "tty")
+        Path(file).chmod(0o640)
 
-    told = _as_nobody(installed)
+        told = _as_nobody(Path(file))
 
     assert told == (
-        f"{installed}: only root and the group tty may read it: use sudo, or join the group"
+        f"{file}: only root and the group tty may read it: use sudo, or join the group"
         " (usermod -aG tty USER) and log in again"
     )
 
