@@ -105,9 +105,9 @@ def _print_look(settings: AgentSettings) -> None:
 
 
 def _print_plan(message: Path, settings: AgentSettings) -> None:
-    # many modules, which only this command and the daemon need
-    from fargate_agent.daemon import make_site
+    # modules that a look at the settings doesn't need
     from fargate_agent.dry_run import MessageError, print_steps
+    from fargate_agent.site import make_site
 
     try:
         print_steps(message, make_site(settings))

@@ -63,6 +63,7 @@ from fargate_agent.runtime.oom import watch_oom_kills
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_file import SettingsError
+from fargate_agent.site import make_site
 from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import RESERVE_BYTES, TaskStore, read_boot_id
@@ -347,18 +348,6 @@ def _build_machine(
         runtime=runtime,
         metadata=metadata,
         images=ImageAdmin(containerd, turns),
-    )
-
-
-def make_site(settings: AgentSettings) -> Site:
-    """Return what plans have to know of this machine."""
-    return Site(
-        netns_dir=settings.netns_dir,
-        tasks_dir=settings.state_dir / "tasks",
-        logs_dir=settings.state_dir / "logs",
-        eni_ifname=settings.eni_ifname,
-        region=settings.region,
-        default_log_driver="json-file" if settings.log_copy else "none",
     )
 
 

@@ -1,0 +1,16 @@
+"""From the settings of an agent to what its plans have to know of the machine."""
+
+from fargate_agent.plan import Site
+from fargate_agent.settings import AgentSettings
+
+
+def make_site(settings: AgentSettings) -> Site:
+    """Return what plans have to know of this machine."""
+    return Site(
+        netns_dir=settings.netns_dir,
+        tasks_dir=settings.state_dir / "tasks",
+        logs_dir=settings.state_dir / "logs",
+        eni_ifname=settings.eni_ifname,
+        region=settings.region,
+        default_log_driver="json-file" if settings.log_copy else "none",
+    )
