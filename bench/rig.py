@@ -144,13 +144,14 @@ async def rig(root: Path, environment: Mapping[str, str] | None = None) -> Async
     try:
         await _until(lambda: _served(containerd_socket), "containerd")
         async with _control_plane() as (url, connections, changes, changed):
-            socket = root / "agent.sock"
+            socket, settings = root / "agent.sock", root / "agent.toml"
+            settings.touch()
             agent = subprocess.Popen(
                 [Path(sys.executable).parent / "fargate-agent"],
                 stderr=(root / "agent.log").open("ab"),
                 env={
                     **os.environ,
-                    "FARGATE_AGENT_CONFIG": str(root / "none.toml"),
+                    "FARGATE_AGENT_CONFIG": str(settings),
                     "FARGATE_AGENT_CONTROL_PLANE": url,
                     "FARGATE_AGENT_ACCESS_KEY_ID": "bench",
                     "FARGATE_AGENT_SECRET_ACCESS_KEY": "bench",
