@@ -57,6 +57,7 @@ from fargate_agent.preconditions import (
     require_snapshotter,
     tell_old_names,
 )
+from fargate_agent.reserve import FILE as RESERVE_FILE
 from fargate_agent.reserve import Reserve
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.oom import watch_oom_kills
@@ -197,7 +198,7 @@ async def _run_services(
         boot_id = await asyncio.to_thread(read_boot_id)
         await machine.findings.recall(settings.state_dir, boot_id)
         reporter = Reporter(control_plane)
-        reserve = Reserve(settings.state_dir / "reserve", RESERVE_BYTES)
+        reserve = Reserve(settings.state_dir / RESERVE_FILE, RESERVE_BYTES)
         supervisor = Supervisor(
             site=machine.site,
             drivers=machine.drivers,
@@ -240,6 +241,7 @@ async def _run_services(
                 session.serve(),
                 watch_oom_kills(containerd),
                 machine.netns.keep_spare(supervisor.has_tasks),
+                machine.bridges.keep_forwarding(),
                 machine.findings.keep(settings.state_dir, boot_id),
                 _prune_logs(settings, machine.site, supervisor),
                 reserve.serve(),

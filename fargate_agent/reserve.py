@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 """What the kernel says when there is no space."""
 KEEP_EVERY_S: Final = 60
+FILE: Final = "reserve"
+"""Its name in a state directory."""
 _SPARE: Final = 4
 """The reserve is made only if the disk has so many times its size: it must not fill the disk."""
 
@@ -48,14 +50,13 @@ class Reserve:
             await asyncio.to_thread(self.keep)
             await asyncio.sleep(KEEP_EVERY_S)
 
-    def give_up(self) -> bool:
-        """Free the space; return whether there was any."""
+    def give_up(self) -> None:
+        """Free the space, if it is still held."""
         try:
             self._path.unlink()
         except OSError:
-            return False
+            return
         log.warning("the disk of %s is full: what was held back is free now", self._path.parent)
-        return True
 
     def insist(self, work: Callable[[], Result]) -> Result:
         """Return what `work` returns; if the disk is full, it is done again with the reserve.
@@ -66,8 +67,9 @@ class Reserve:
         try:
             return work()
         except OSError as error:
-            if error.errno not in FULL or not self.give_up():
+            if error.errno not in FULL:
                 raise
+            self.give_up()  # somebody else may have done so just now
             return work()
 
     def _allocate(self) -> None:

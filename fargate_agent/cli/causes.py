@@ -90,7 +90,7 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
     (
         r"CannotPull.*(insecure registry|server gave HTTP)",
         Explanation(
-            "The registry doesn't speak TLS, and the agent doesn't speak to it without.",
+            "The registry has no TLS. The agent uses such a registry only if it is listed.",
             "List it in the agent's setting insecure_registries, as the reason names it, and"
             " restart the agent.",
         ),

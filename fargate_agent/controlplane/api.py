@@ -24,6 +24,7 @@ from fargate_agent.controlplane.access.permissions import (
 )
 from fargate_agent.controlplane.agents import fleet, instances, reports
 from fargate_agent.controlplane.agents.acs import Sessions
+from fargate_agent.controlplane.agents.served import render_served
 from fargate_agent.controlplane.clusters import clusters, providers
 from fargate_agent.controlplane.errors import ApiError, unsupported
 from fargate_agent.controlplane.history import stream
@@ -182,12 +183,15 @@ class Front:
                     cluster or self._plane.settings.cluster,
                     caller.access_key_id,
                 )
+            registered = render_served(instance)
+            self._authorize(caller, "RegisterContainerInstance", registered)
         except ApiError as error:
             return _respond(render_error(error), error.status, new_uuid())
 
         async def check() -> None:
             again = await self._authenticator.look_again(caller, datetime.now(UTC))
             self._authorize(again, "Poll", asked)
+            self._authorize(again, "RegisterContainerInstance", registered)
 
         socket = web.WebSocketResponse(
             timeout=CLOSE_TIMEOUT_S,

@@ -67,9 +67,17 @@ class Peers:
             if idle is None:
                 return False
             idle.abort()
+            theirs = self._by_peer.setdefault(connection.peer, {})
         theirs[connection] = None
         self._by_transport[transport] = connection
         return True
+
+    def note_answer(self, connection: "_Connection") -> None:
+        """Put a connection behind those of its client that have done nothing for longer."""
+        theirs = self._by_peer.get(connection.peer, {})
+        if connection in theirs:
+            del theirs[connection]
+            theirs[connection] = None
 
     def forget(self, connection: "_Connection", transport: asyncio.Transport) -> None:
         """Count a connection no more."""
@@ -140,6 +148,7 @@ class _Connection(asyncio.Protocol):
     def end(self) -> None:
         """It was answered; the client may take its time to read that and to ask again."""
         self.is_answered = False
+        self._peers.note_answer(self)
         self._wait(IDLE_TIMEOUT_S)
 
     def abort(self) -> None:

@@ -102,12 +102,12 @@ class ControlPlaneSettings(FileSettings):
     relaxed_clusters: Annotated[tuple[ClusterName, ...], NoDecode, split_commas] = ()
     """Clusters whose tasks may be what Fargate refuses and this machine can do."""
     agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
-    """RunTask waits for an agent that was lost no longer ago than so many seconds, as if it
-    restarts. One that is away for longer is shown as inactive until it is back."""
+    """How many seconds RunTask waits for an agent that has lost its connection, since it may be
+    restarting. After that the agent is shown as INACTIVE until it is back."""
     lost_task_timeout_s: Seconds = 600
     """When an agent is away for so many seconds its machine is taken for lost: its tasks are
     STOPPED, services replace them, and an agent that does come back ends them."""
-    max_connections_per_peer: Annotated[int, Field(ge=1)] = 512
+    max_connections_per_peer: Annotated[int, Field(ge=2)] = 512
     """Connections that one address may have; of IPv6, one /64. One more closes the one that has
     done nothing for longest."""
     heartbeat_s: Seconds = 10
@@ -171,8 +171,12 @@ class ControlPlaneSettings(FileSettings):
     @field_validator("agent_read_timeout_s")
     @classmethod
     def _check_silence(cls, value: float, info: ValidationInfo) -> float:
-        if value <= info.data.get("heartbeat_s", 0):
-            raise ValueError("must be more than heartbeat_s: agents say nothing in between")
+        heartbeat_s = info.data.get("heartbeat_s", 0)
+        if value <= heartbeat_s:
+            raise ValueError(
+                f"is {value:g} and must be more than heartbeat_s, which is {heartbeat_s:g}: "
+                f"set it to {3 * heartbeat_s:g}"
+            )
         return value
 
     @property

@@ -7,13 +7,16 @@ from fargate_agent.acs.session import ARN_FILE
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.findings import FILE as FINDINGS_FILE
 from fargate_agent.installation.leftovers import Say
+from fargate_agent.reserve import FILE as RESERVE_FILE
 from fargate_agent.settings import AgentSettings
 from fargate_agent.trees import remove_tree
 
 AGENT_STATE_DIR: Final[Path] = AgentSettings.model_fields["state_dir"].default
 CONTROL_PLANE_STATE_DIR: Final[Path] = ControlPlaneSettings.model_fields["state_dir"].default
 
-_AGENTS: Final = frozenset({ARN_FILE, FINDINGS_FILE, "lock", "logs", "records", "spool", "tasks"})
+_AGENTS: Final = frozenset(
+    {ARN_FILE, FINDINGS_FILE, RESERVE_FILE, "lock", "logs", "records", "spool", "tasks"}
+)
 """All that an agent makes in its state directory. Source: daemon.py, preconditions.py."""
 
 

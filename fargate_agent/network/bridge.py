@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from ipaddress import IPv4Interface, IPv6Interface
+from typing import Final
 
 from fargate_agent.findings import Findings
 from fargate_agent.network import nftables
@@ -34,6 +35,9 @@ from fargate_agent.network.reasons import SubnetInUseError
 from fargate_agent.network.sysctl import ignore_announcements
 from fargate_agent.plan import EniPlan
 
+FORWARDING_PERIOD_S: Final = 10.0
+"""For how long a new uplink of the host may drop the answers that running tasks wait for."""
+
 
 class Bridges:
     """The bridges of one agent. All its veth ENIs share one of these."""
@@ -43,6 +47,8 @@ class Bridges:
         self.instance = instance
         self._findings = findings
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._forwarded: set[int] = set()
+        """Versions of IP that tasks have used to reach other networks."""
 
     @asynccontextmanager
     async def hold(self, eni: EniPlan, netlink: Netlink) -> AsyncIterator[int]:
@@ -110,9 +116,18 @@ class Bridges:
                 await in_thread(delete_link, None, bridge.index)
             return True
 
+    async def keep_forwarding(self) -> None:
+        """Have packets of tasks passed on by interfaces that get routes later, until cancelled."""
+        while True:
+            await asyncio.sleep(FORWARDING_PERIOD_S)
+            for version in tuple(self._forwarded):
+                with suppress(OSError):  # the next ENI notes it
+                    await in_thread(ensure_forwarding, version)
+
     async def _ensure_way_out(self, name: str, gateways: tuple[Interface, ...]) -> None:
         try:
             for gateway in gateways:
+                self._forwarded.add(gateway.version)
                 ensure_forwarding(gateway.version)
                 if not nftables.table_exists(nat_table_name(name), gateway.version):
                     await in_thread(

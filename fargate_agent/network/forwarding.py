@@ -7,7 +7,7 @@ and the kernel knows no other way.
 """
 
 import logging
-from collections.abc import Iterator
+import socket
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -21,9 +21,8 @@ FORCE_FORWARDING: Final = "force_forwarding"
 Documentation/networking/ip-sysctl.rst."""
 ACCEPT_ALSO_WHEN_FORWARDING: Final = "2"
 """Source: the same, `accept_ra`."""
-RTF_ADDRCONF: Final = 0x00040000
-"""A route that a router has announced. Source: Linux, include/uapi/linux/ipv6_route.h."""
 
+_LINKS: Final = Path("/sys/class/net")
 _ROUTES_V4: Final = Path("/proc/thread-self/net/route")
 _ROUTES_V6: Final = Path("/proc/thread-self/net/ipv6_route")
 _NOT_ROUTED: Final = ("fe80", "ff")
@@ -33,7 +32,8 @@ _NOT_ROUTED: Final = ("fe80", "ff")
 def ensure_forwarding(version: int) -> None:
     """Have packets of IP version 4 or 6 passed on between all interfaces that have routes now.
 
-    Whoever switches forwarding off for the whole host clears this, so it is called for each ENI.
+    Whoever switches forwarding off for the whole host clears this, and interfaces come later.
+    So it is called for each ENI, and again from time to time.
     Blocks, for microseconds.
 
     Raises:
@@ -61,16 +61,21 @@ def _switch_on(conf: Path, setting: str, names: set[str]) -> None:
 def _forward_everywhere_v6(conf: Path) -> None:
     """For kernels that can't forward IPv6 on single interfaces.
 
-    A host that forwards stops listening to routers, and would lose the routes that it has from
-    them. So the interfaces that have such routes are told to go on listening, and no other.
+    A host that forwards stops listening to routers, and would lose what it has from them. So its
+    uplinks that listen are told to go on: what is neither a bridge nor a port of one. No router
+    may be behind those but a task.
     """
-    announced = {name for _, flags, name in _read_routes_v6() if flags & RTF_ADDRCONF}
-    for path in (conf / name / "accept_ra" for name in announced):
+    for path in (conf / name / "accept_ra" for _, name in socket.if_nameindex()):
         with suppress(FileNotFoundError):  # the interface has gone meanwhile
-            if _read(path) == "1":
+            if _is_uplink(path.parent.name) and _read(path) == "1":
                 path.write_text(ACCEPT_ALSO_WHEN_FORWARDING, encoding="ascii")
     (conf / "all" / "forwarding").write_text("1", encoding="ascii")
     log.info("switched on forwarding of IPv6, so that tasks reach other networks")
+
+
+def _is_uplink(name: str) -> bool:
+    link = _LINKS / name
+    return not (link / "bridge").exists() and not (link / "master").exists()
 
 
 def _routed_v4() -> set[str]:
@@ -80,21 +85,13 @@ def _routed_v4() -> set[str]:
 
 
 def _routed_v6() -> set[str]:
+    """The same of IPv6. Source: Linux, net/ipv6/route.c, `rt6_info_route`."""
+    routes = [line.split() for line in _ROUTES_V6.read_text(encoding="ascii").splitlines()]
     return {
         name
-        for destination, _, name in _read_routes_v6()
+        for destination, *_, name in routes
         if name != "lo" and not destination.startswith(_NOT_ROUTED)
     }
-
-
-def _read_routes_v6() -> Iterator[tuple[str, int, str]]:
-    """Destination, flags and interface of each route.
-
-    Source: Linux, net/ipv6/route.c, `rt6_info_route`.
-    """
-    for line in _ROUTES_V6.read_text(encoding="ascii").splitlines():
-        destination, *_, flags, name = line.split()
-        yield destination, int(flags, 16), name
 
 
 def _read(path: Path) -> str:

@@ -21,7 +21,7 @@ _IGNORE_ANNOUNCEMENTS: Final = {
 
 
 def write_settings(settings: Mapping[str, int]) -> None:
-    """Write each setting, by its path below /proc/sys/net.
+    """Make each setting so, by its path below /proc/sys/net.
 
     Those of an IP version that the kernel doesn't have are left out.
 
@@ -30,7 +30,9 @@ def write_settings(settings: Mapping[str, int]) -> None:
     """
     for name, value in settings.items():
         with suppress(FileNotFoundError):
-            (ROOT / name).write_text(str(value), encoding="ascii")
+            path = ROOT / name
+            if path.read_text(encoding="ascii").strip() != str(value):
+                path.write_text(str(value), encoding="ascii")
 
 
 def ignore_announcements(name: str) -> None:

@@ -98,20 +98,26 @@ def _open_logger(cgroups: CgroupDrivers, path: str) -> int | None:
 def _find_logger(cgroups: CgroupDrivers, path: str) -> int | None:
     """Return the process id of the logger: of the shim's children in their group, the eldest.
 
-    The others are those by which the shim calls runC.
+    The others are those by which the shim calls runC. The shim is who has no parent there.
     """
     pids = cgroups.of(path).find_loggers(path)
-    parents = {pid: parent for pid in pids if (parent := _read_parent(pid))}
-    return min((pid for pid, parent in parents.items() if parent in pids), default=None)
+    found = {pid: status for pid in pids if (status := _read_status(pid))}
+    shims = {pid for pid, (parent, _) in found.items() if parent not in pids}
+    children = {pid: began for pid, (parent, began) in found.items() if parent in shims}
+    return min(children, key=lambda pid: (children[pid], pid), default=None)
 
 
-def _read_parent(pid: int) -> int | None:
-    """Return the parent of a process; None if that has gone. Source: proc(5), stat."""
+def _read_status(pid: int) -> tuple[int, int] | None:
+    """Return the parent of a process and when it began; None if it has gone.
+
+    Source: proc(5), stat: ppid and starttime.
+    """
     try:
         text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
-    return int(text.rpartition(")")[2].split()[1])
+    fields = text.rpartition(")")[2].split()
+    return int(fields[1]), int(fields[19])
 
 
 def check_logger(container: ContainerPlan) -> None:

@@ -237,13 +237,12 @@ class RuncRuntime(Runtime):
     async def watch_logger(self, container: ContainerPlan) -> None:
         try:
             process = await self._containerd.processes.get(container.id)
-        except ContainerdError as error:
+            if loggers.is_logger(process.log_uri):
+                await loggers.wait_for_loss(self._cgroups, container)
+                return
+        except (ContainerdError, OSError) as error:
             log.warning("the logger of container %s is not watched: %s", container.name, error)
-            process = None
-        if process is not None and loggers.is_logger(process.log_uri):
-            await loggers.wait_for_loss(self._cgroups, container)
-        else:
-            await asyncio.get_running_loop().create_future()
+        await asyncio.get_running_loop().create_future()
 
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
         status, failure = None, None

@@ -1,5 +1,6 @@
 """What tasks can change of the host's own network, and what the agent does."""
 
+import asyncio
 import socket
 import struct
 import uuid
@@ -186,20 +187,40 @@ async def test_a_host_that_forwards_is_left_alone(host: Host) -> None:
 
 
 @pytest.mark.usefixtures("without_force_forwarding")
-async def test_a_host_that_listens_to_a_router_goes_on_when_it_forwards(host: Host) -> None:
+@pytest.mark.parametrize("what", ["bridge", "master"])
+async def test_uplinks_that_listen_to_routers_go_on_when_the_host_forwards(
+    host: Host, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("wan", "idle"):
         host.write(f"ipv6/conf/{name}/accept_ra", "1")
-
-    def is_believed() -> bool:
-        announce(host.router, "wire")  # what is sent before the wire is ready is lost
-        return str(ANNOUNCED) in run_ip("-6", "route", netns=host.netns)
-
-    await eventually(is_believed)
+    (tmp_path / "idle" / what).mkdir(parents=True)  # sysfs shows no other network namespace
+    monkeypatch.setattr("fargate_agent.network.forwarding._LINKS", tmp_path)
 
     with inside(host.netns):
         ensure_forwarding(6)
 
     assert host.read("ipv6/conf/all/forwarding") == "1"
-    assert host.read("ipv6/conf/wan/accept_ra") == "2"
+    assert host.read("ipv6/conf/wan/accept_ra") == "2"  # before it has heard any
     assert host.read("ipv6/conf/idle/accept_ra") == "1"
     assert host.read("ipv6/conf/default/accept_ra") == "0"
+
+
+async def test_an_uplink_that_comes_while_tasks_run_forwards_too(
+    bridges: Bridges, make_eni: MakeEni, netns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fargate_agent.network.bridge.FORWARDING_PERIOD_S", 0.01)
+    (CONF / "ipv4/ip_forward").write_text("0")
+    eni, driver = make_eni(), VethEni(bridges)
+    await driver.attach(eni, netns)
+    job = asyncio.create_task(bridges.keep_forwarding())
+
+    run_ip("link", "add", "late", "type", "veth", "peer", "name", "latepeer")
+    run_ip("addr", "add", "198.51.100.1/24", "dev", "late")
+    run_ip("link", "set", "late", "up")
+
+    forwarding = CONF / "ipv4/conf/late/forwarding"
+    await eventually(lambda: forwarding.read_text().strip() == "1")
+    job.cancel()
+    await asyncio.wait([job])
+    run_ip("link", "del", "late")
+    await driver.detach(eni, netns)

@@ -13,6 +13,14 @@ def find_served(request: Json) -> list[str] | None:
     return None
 
 
+def render_served(instance: ContainerInstance) -> Json:
+    """Return the part of its registration that says which clusters an instance serves."""
+    request: Json = {"cluster": instance.cluster}
+    if instance.clusters is not None:
+        request["totalResources"] = [{"name": CLUSTERS, "stringSetValue": instance.clusters}]
+    return request
+
+
 def serves(instance: ContainerInstance, cluster: str) -> bool:
     """Whether an instance takes tasks of a cluster."""
     served = [instance.cluster] if instance.clusters is None else instance.clusters

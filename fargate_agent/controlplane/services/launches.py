@@ -12,6 +12,7 @@ from fargate_agent.controlplane.validate import Json
 def render_request(service: Service, template: Json) -> Json:
     """Return a deployment's template as RunTask would be asked for one of its tasks."""
     request = dict(template)
+    request.pop("enableExecuteCommand", None)  # taken before it was refused; services go on
     propagated = request.pop("propagateTags")
     if propagated == "TASK_DEFINITION":
         request["propagateTags"] = propagated

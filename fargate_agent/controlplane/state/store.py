@@ -100,12 +100,10 @@ class Store:
         try:
             return await work()
         except OperationalError as error:
-            if not sqlite.is_full(error) or not await self._give_up_reserve():
+            if self.reserve is None or not sqlite.is_full(error):
                 raise
+            await asyncio.to_thread(self.reserve.give_up)  # somebody else may have just now
             return await work()
-
-    async def _give_up_reserve(self) -> bool:
-        return self.reserve is not None and await asyncio.to_thread(self.reserve.give_up)
 
     async def wait_idle(self) -> None:
         """Return when no transaction is open: some end later than what has begun them."""

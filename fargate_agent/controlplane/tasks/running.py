@@ -12,6 +12,7 @@ from typing import Final
 
 from sqlalchemy import select
 
+from fargate_agent.controlplane.access.permissions import Target, check_permission
 from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
 from fargate_agent.controlplane.agents.connections import wait_for_room
 from fargate_agent.controlplane.agents.places import find_places, find_subnets
@@ -84,10 +85,22 @@ async def run_task(plane: Plane, call: Call) -> Json:
                     created_at=time.time(),
                 )
             )
+    if not _may_see_agents(plane, call, cluster):
+        failures = [{"reason": failure["reason"]} for failure in failures]
     answer = _answer(plane, tasks, failures)
     for task in tasks:
         log.info("task %s: %s:%s on %s", task.id, task.family, task.revision, task.eni.address)
     return answer
+
+
+def _may_see_agents(plane: Plane, call: Call, cluster: str) -> bool:
+    """Whether the caller may be told which agents there are and what is free on them."""
+    target = Target(plane.arns.cluster(cluster))
+    try:
+        check_permission(call.caller, "ecs:ListContainerInstances", [target], plane.arns)
+    except ApiError:
+        return False
+    return True
 
 
 async def stop_task(plane: Plane, call: Call) -> Json:
