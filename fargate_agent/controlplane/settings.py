@@ -107,7 +107,7 @@ class ControlPlaneSettings(FileSettings):
     lost_task_timeout_s: Seconds = 600
     """When an agent is away for so many seconds its machine is taken for lost: its tasks are
     STOPPED, services replace them, and an agent that does come back ends them."""
-    max_connections_per_peer: Annotated[int, Field(ge=2)] = 512
+    max_connections_per_peer: Annotated[int, Field(ge=1)] = 512
     """Connections that one address may have; of IPv6, one /64. One more closes the one that has
     done nothing for longest."""
     heartbeat_s: Seconds = 10

@@ -141,6 +141,10 @@ OPEN = f"""{render_key(PERMANENT)}
 [principal.reader]
 policy = '''
 {{"Statement": [{{"Effect": "Allow", "Action": "fargate:ListEvents", "Resource": "*"}}]}}'''
+[principal.narrow]
+policy = '''
+{{"Statement": [{{"Effect": "Allow", "Action": "ecs:*",
+  "Resource": ["arn:aws:ecs:*:*:cluster/default", "arn:aws:ecs:*:*:container-instance/*"]}}]}}'''
 [principal.nobody]
 policy = '''{{"Statement": [{{"Effect": "Deny", "Action": "*", "Resource": "*"}}]}}'''
 """
@@ -162,6 +166,7 @@ CHANGES = [
     ),
     pytest.param(SECRET, "n" * 40, id="another secret"),
     pytest.param('principal = "', 'principal = "nobody" # "', id="another policy"),
+    pytest.param('principal = "', 'principal = "narrow" # "', id="for fewer clusters"),
     pytest.param('"\n', 'X"\n', id="gone"),
 ]
 """What makes a key one that may no longer have what it has opened."""

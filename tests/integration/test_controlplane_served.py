@@ -176,3 +176,17 @@ def test_key_that_may_not_serve_every_cluster_registers_with_those_that_it_may(
         with pytest.raises(ClientError, match="not authorized"):
             register(*names)
     assert register("default")["containerInstance"]["status"] == "ACTIVE"
+
+
+async def test_client_that_may_not_see_agents_is_told_nothing_of_them(
+    start_control_plane: StartControlPlane, state_dir: Any
+) -> None:
+    allow = [{"Effect": "Allow", "Action": "ecs:RunTask", "Resource": "*"}]
+    await asyncio.to_thread(add_principal, state_dir, allow)
+    plane = await asyncio.to_thread(start_control_plane, agent_grace_s=0)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    await SimulatedAgent(plane).register()
+
+    refused = await asyncio.to_thread(run, plane.client("ci"))
+
+    assert refused["failures"] == [{"reason": NO_CAPACITY}]
