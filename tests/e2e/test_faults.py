@@ -33,7 +33,8 @@ def corrupt(registry: FakeRegistry) -> None:
 
 def cut(registry: FakeRegistry) -> None:
     for digest in build_tool().layers:
-        registry.faults[digest].extend([Fault(cut_after=1000)] * 5 * TRIES)
+        nothing_more = [Fault(cut_after=0)] * 5 * TRIES  # what gets further uses up no try
+        registry.faults[digest].extend([Fault(cut_after=1000), *nothing_more])
 
 
 def other_platform(registry: FakeRegistry) -> None:
