@@ -22,8 +22,8 @@ def pack_project(directory: Path, python: str) -> None:
     `python` is the version of the Python that it is for, e.g. `3.11`.
     """
     main, following = directory / "main", directory / "next"
-    wheels = _build_wheels(CHECKOUT, CHECKOUT / "build" / f"wheels-{python}", python)
-    _copy_checkout(main)
+    _copy_checkout(main)  # first: who works in the checkout meanwhile changes nothing here
+    wheels = _build_wheels(main, CHECKOUT / "build" / f"wheels-{python}", python)
     shutil.copytree(wheels, main / "build/wheels")
     run_on_host(str(main / "examples/busybox-image"), str(directory / IMAGE_ARCHIVE))
     shutil.copytree(main, following, symlinks=True)
