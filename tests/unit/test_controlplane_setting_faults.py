@@ -47,7 +47,7 @@ def refusal(file: Path, text: str, listen: str | None = None) -> list[str]:
         pytest.param("agent_grace_s = nan", "agent_grace_s: Input should be", id="no number"),
         pytest.param("heartbeat_s = inf", "heartbeat_s: Input should be", id="for ever"),
         pytest.param(
-            "agent_read_timeout_s = 10", "agent_read_timeout_s: must be more than", id="impatient"
+            "agent_read_timeout_s = 10", "agent_read_timeout_s: is 10 and must be", id="impatient"
         ),
         pytest.param(f"history_retention_s = {'9' * 20}", "history_retention_s: ", id="age"),
     ],
