@@ -9,8 +9,11 @@ from typing import Final
 from fargate_agent.cli.failure import CliError
 from fargate_agent.files import replace_file
 
-SOCKET_PATH_BYTES: Final = 107
-"""Longest path of a unix socket. Source: unix(7), `sun_path` without its final NUL."""
+SOCKET_PATH_BYTES: Final = 104
+"""Longest path of a socket of containerd; Linux takes 107.
+
+Source: containerd, pkg/sys/socket_unix.go, `CreateUnixSocket`.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ import pytest
 
 from fargate_agent.cli.claims import Claims
 from fargate_agent.cli.connection import parse_env
+from fargate_agent.cli.layout import SOCKET_PATH_BYTES
 from tests.fixtures.cli import FARGATE, Cli, Outcome, finish, plain_env
 from tests.fixtures.containerd import PrivateContainerd, require_program
 from tests.fixtures.images import build_image, busybox_files, make_layer, write_layout
@@ -98,9 +99,12 @@ class Up:
         return found
 
     async def close(self) -> None:
-        """End it and, if tasks were left, those too."""
+        """End it, if it runs."""
         if self._process is not None and self._process.returncode is None:
             await self.end()
+
+    async def clear(self) -> None:
+        """End the tasks that were left in its directory, which nothing else uses now."""
         if any(str(self.state_dir) in point for point in mountpoints()):
             await self.ready()
             await self.end()
@@ -131,15 +135,22 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-async def ups(tmp_path: Path, archive: Path) -> AsyncIterator[Callable[..., Up]]:
-    """Make `fargate up`s below the test's directory; they end with the test."""
+async def ups(
+    tmp_path_factory: pytest.TempPathFactory, archive: Path
+) -> AsyncIterator[Callable[..., Up]]:
+    """Make `fargate up`s below a directory; they end with the test.
+
+    The directory's name is short: paths of containerd's sockets are limited.
+    """
     for program in ("containerd", "runc", "busybox"):
         require_program(program)
-    async with AsyncExitStack() as stack:
+    directory = tmp_path_factory.mktemp("up")
+    async with AsyncExitStack() as clearing, AsyncExitStack() as closing:
 
         def make(name: str = "a") -> Up:
-            up = Up(tmp_path / name, archive)
-            stack.push_async_callback(up.close)
+            up = Up(directory / name, archive)
+            clearing.push_async_callback(up.clear)
+            closing.push_async_callback(up.close)
             return up
 
         yield make
@@ -246,7 +257,9 @@ async def test_up_refuses_a_directory_that_another_has(ups: Callable[..., Up]) -
 
 
 async def test_up_beside_another_takes_another_port_and_range(ups: Callable[..., Up]) -> None:
-    first, second = ups("first"), ups("second")
+    first = ups("first")
+    used = len(f"{first.state_dir.parent}//run/containerd.sock.ttrpc")
+    second = ups("x" * (SOCKET_PATH_BYTES - used))  # the longest that containerd takes
     one, two = await first.ready(), await second.ready()
 
     assert one.env["AWS_ENDPOINT_URL_ECS"] != two.env["AWS_ENDPOINT_URL_ECS"]
