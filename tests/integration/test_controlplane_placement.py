@@ -35,6 +35,8 @@ LAN = {
     "kind": "macvlan",
     "parent": "nic7",
 }
+ROOM = [{"name": "CPU", "type": "INTEGER", "integerValue": 256}]
+"""For one task of `FARGATE`."""
 SIX = {"id": "subnet-six", "cidr": "10.0.32.0/24", "ipv6_cidr": "fd00:77:0:1::/64"}
 
 
@@ -139,6 +141,28 @@ async def test_task_goes_into_that_of_its_subnets_which_an_agent_has(
     await agent.disconnect()
 
     assert taken["elasticNetworkInterfaces"][0]["interfaceAssociationProtocol"] == "veth"
+
+
+async def test_tasks_for_which_the_first_subnet_has_no_room_go_into_the_next(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, subnets=[LAN], overcommit=False)
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    with_nic, without = SimulatedAgent(plane), SimulatedAgent(plane)
+    for agent, attributes in ((with_nic, [*BASE, macvlan("nic7")]), (without, BASE)):
+        await agent.register(attributes=attributes, totalResources=ROOM)
+        await agent.connect()
+
+    both = {"networkConfiguration": subnets("subnet-lan", "subnet-default")}
+    made = await asyncio.to_thread(run, ecs, count=3, **both)
+    taken = [(await agent.take())["elasticNetworkInterfaces"][0] for agent in (with_nic, without)]
+    for agent in (with_nic, without):
+        await agent.disconnect()
+
+    assert [eni["interfaceAssociationProtocol"] for eni in taken] == ["macvlan", "veth"]
+    assert len(made["tasks"]) == 2
+    assert reasons(made) == [NO_CAPACITY]
 
 
 async def test_agent_that_can_do_more_since_it_registered_gets_the_task(

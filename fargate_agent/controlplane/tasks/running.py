@@ -144,22 +144,25 @@ async def make_tasks(
     They are there when the transaction is committed, and their agents are told.
     """
     places = find_places(plane, await find_usable(plane, session, launch.cluster), launch)
-    subnets = find_subnets(plane, places, launch.size)
-    if not subnets:
-        return [], await _fail_for_room(plane, session, launch, launch.count)
-    enis = await plane.vpc.provision(session, launch.count, subnets, launch.security_groups)
     tasks: list[Task] = []
-    for eni in enis:
-        instance = choose_instance(plane, places[eni.subnet_id], launch.size)
-        if instance is None:
-            return tasks, await _fail_for_room(plane, session, launch, launch.count - len(tasks))
-        reserve(instance, launch.size)
-        task = _render_row(plane, launch, instance, eni, launch.providers[len(tasks)])
-        session.add(task)
-        note_task(plane, session, task)
-        announce(session, instance_topic(instance.id))
-        tasks.append(task)
-    return tasks, _fail(launch.count - len(tasks), NO_ADDRESS)
+    for subnet_id in find_subnets(plane, places, launch.size):
+        missing = launch.count - len(tasks)
+        for eni in await plane.vpc.provision(session, missing, subnet_id, launch.security_groups):
+            instance = choose_instance(plane, places[subnet_id], launch.size)
+            if instance is None:
+                break
+            reserve(instance, launch.size)
+            task = _render_row(plane, launch, instance, eni, launch.providers[len(tasks)])
+            session.add(task)
+            note_task(plane, session, task)
+            announce(session, instance_topic(instance.id))
+            tasks.append(task)
+        if len(tasks) == launch.count:
+            return tasks, []
+    missing = launch.count - len(tasks)
+    if find_subnets(plane, places, launch.size):
+        return tasks, _fail(missing, NO_ADDRESS)
+    return tasks, _fail(missing, NO_CAPACITY, detail=await explain_shortage(plane, session, launch))
 
 
 async def end_task(plane: Plane, session: Session, task: Task, reason: str, stop_code: str) -> None:
@@ -214,11 +217,6 @@ def _note_failure(plane: Plane, session: Session, launch: Launch, failure: Json)
     definition = plane.arns.task_definition(launch.definition.family, launch.definition.revision)
     now = round(time.time(), 3)
     add_event(session, render_placement_failure(plane, launch.cluster, definition, failure, now))
-
-
-async def _fail_for_room(plane: Plane, session: Session, launch: Launch, count: int) -> list[Json]:
-    detail = await explain_shortage(plane, session, launch)
-    return _fail(count, NO_CAPACITY, detail=detail)
 
 
 def _fail(count: int, reason: str, **more: str) -> list[Json]:

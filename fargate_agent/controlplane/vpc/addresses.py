@@ -8,7 +8,6 @@ The next few addresses are looked up in that index, which costs the same however
 Only when too few of these are free, every address of the subnet is looked at.
 """
 
-from collections.abc import Sequence
 from ipaddress import IPv4Address
 from itertools import islice
 from typing import Final
@@ -27,27 +26,19 @@ IN_USE: Final = text("enis.in_use")
 """As the partial index has it: SQLite uses that only for the very same condition."""
 
 
-async def take_addresses(
-    session: Session, subnets: Sequence[Subnet], count: int
-) -> list[tuple[Subnet, IPv4Address]]:
-    """Return so many addresses, each of the first subnet that has one left; fewer if all are full.
+async def take_addresses(session: Session, subnet: Subnet, count: int) -> list[IPv4Address]:
+    """Return so many addresses of a subnet, or fewer if it has no more.
 
     The caller puts them into rows of the ENIs in the same transaction, which is one that writes.
     """
-    taken: list[tuple[Subnet, IPv4Address]] = []
-    for subnet in subnets:
-        if len(taken) == count:
-            break
-        cursor = await session.get(SubnetCursor, subnet.id)
-        after = cursor.last_address if cursor else None
-        found = await _find_free(session, subnet, after, count - len(taken))
-        if found:
-            taken += [(subnet, address) for address in found]
-            if cursor is None:
-                cursor = SubnetCursor(subnet_id=subnet.id)
-                session.add(cursor)
-            cursor.last_address = int(found[-1])
-    return taken
+    cursor = await session.get(SubnetCursor, subnet.id)
+    found = await _find_free(session, subnet, cursor.last_address if cursor else None, count)
+    if found:
+        if cursor is None:
+            cursor = SubnetCursor(subnet_id=subnet.id)
+            session.add(cursor)
+        cursor.last_address = int(found[-1])
+    return found
 
 
 def count_in_use() -> Select[str, int]:

@@ -79,18 +79,18 @@ class Vpc:
         self,
         session: Session,
         count: int,
-        subnets: Sequence[str],
+        subnet_id: str,
         security_groups: Sequence[str] = (),
     ) -> list[Eni]:
-        """Return so many new ENIs, each in the first of the subnets that has room; or fewer.
+        """Return so many new ENIs in a subnet, or fewer if it has no more addresses.
 
         Without security groups they get the default one. The caller gives each that it wants a
         task, and stores it, before the transaction ends.
         """
-        chosen = [self.subnets[subnet_id] for subnet_id in subnets]
+        subnet = self.subnets[subnet_id]
         groups = list(dict.fromkeys(security_groups)) or [DEFAULT_SECURITY_GROUP]
-        taken = await take_addresses(session, chosen, count)
-        return [self._render_eni(subnet, address, groups) for subnet, address in taken]
+        addresses = await take_addresses(session, subnet, count)
+        return [self._render_eni(subnet, address, groups) for address in addresses]
 
     def _render_eni(self, subnet: Subnet, address: IPv4Address, groups: list[str]) -> Eni:
         ipv6_address = subnet.ipv6_address(address)
