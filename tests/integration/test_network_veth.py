@@ -79,10 +79,13 @@ async def test_the_host_reaches_a_task(attached: EniPlan, netns: Path) -> None:
 
 
 async def test_an_outsider_sees_the_hosts_address(
-    attached: EniPlan, netns: Path, outsider: Path
+    eni: EniPlan, netns: Path, veth: VethEni, outsider: Path
 ) -> None:
+    await veth.attach(eni, netns)  # now that the host has its uplink
+
     async with serve_caller(outsider, OUTSIDER) as port:
         assert await ask_caller(netns, OUTSIDER, port) == str(HOST_OUTSIDE)
+    await veth.detach(eni, netns)
 
 
 async def test_subnets_of_one_agent_see_each_others_own_addresses(
