@@ -11,7 +11,7 @@ from sqlalchemy.engine import make_url
 
 from fargate_agent.controlplane.state.announcements import Announcements
 from fargate_agent.controlplane.state.model import Cluster
-from fargate_agent.controlplane.state.store import Store, open_store
+from fargate_agent.controlplane.state.store import Store, announce, open_store
 
 ROUNDS = 40
 
@@ -52,3 +52,32 @@ async def test_cancelled_writers_leave_neither_rows_nor_locks(
     assert sorted(found) == sorted(f"kept-{number}" for number in range(ROUNDS))
     new = set(threading.enumerate()) - threads
     assert not [thread for thread in new if "sqlite" in thread.name]
+
+
+async def write_and_tell(store: Store, ending: asyncio.Event) -> None:
+    async with store.write() as session:
+        session.add(Cluster(name="kept", status="ACTIVE", document={}, tags=[]))
+        announce(session, "topic")
+        ending.set()
+
+
+@pytest.mark.root
+async def test_what_a_writer_that_is_cancelled_in_its_commit_has_written_is_told(
+    database: str | None, tmp_path: Path
+) -> None:
+    url = make_url(database or f"sqlite:///{tmp_path / 'state.db'}")
+    announcements = Announcements()
+    async with open_store(url, announcements) as store:
+        with announcements.listening("topic") as news:
+            ending = asyncio.Event()
+            job = asyncio.create_task(write_and_tell(store, ending))
+            await ending.wait()
+            job.cancel()
+
+            with pytest.raises(asyncio.CancelledError):
+                await job
+            is_told = news.is_set()
+
+        async with store.read() as session:
+            assert (await session.scalars(select(Cluster.name))).all() == ["kept"]
+    assert is_told

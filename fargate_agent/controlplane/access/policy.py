@@ -22,7 +22,7 @@ Context = Mapping[str, str]
 ANY_REVISION: Final = ":*"
 """Ends the ARN of a task definition whose revision the request leaves open."""
 
-EVERY_CLUSTER: Final = ":cluster/*"
+ANY_CLUSTER: Final = ":cluster/*"
 """Ends the ARN that stands for all clusters, those included that are made later."""
 
 CONDITION_KEYS: Final = (
@@ -248,7 +248,7 @@ def _refuse_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _covers(pattern: str, resource: str) -> bool:
     """Whether the pattern means the resource, whatever it turns out to be."""
-    if not resource.endswith((ANY_REVISION, EVERY_CLUSTER)):
+    if not resource.endswith((ANY_REVISION, ANY_CLUSTER)):
         return _matches_arn(pattern, resource)
     # a `?` in the pattern would take the one `*` for a revision or a name
     return _matches_arn(pattern, resource) and _matches_arn(pattern, f"{resource}*")
@@ -258,7 +258,7 @@ def _touches(pattern: str, resource: str) -> bool:
     """Whether the pattern may mean the resource."""
     if _matches_arn(pattern, resource):
         return True
-    if resource.endswith(EVERY_CLUSTER):
+    if resource.endswith(ANY_CLUSTER):
         return _touches_cluster(pattern, resource)
     if not resource.endswith(ANY_REVISION):
         return False

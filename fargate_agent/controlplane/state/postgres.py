@@ -21,7 +21,7 @@ LOCK_TIMEOUT_S: Final = 10
 """How long a writer waits for another before it gives up."""
 STATEMENT_TIMEOUT_S: Final = 30
 MAX_READERS: Final = 10
-"""Connections of one process that read; one more writes."""
+"""Connections of one process that are kept for readers; SQLAlchemy opens up to ten more."""
 WRITE: Final = f"SELECT pg_advisory_xact_lock({0x66617267617465})"
 """With what a transaction begins that writes: `fargate` in hexadecimal is the lock of all."""
 PING_EVERY_S: Final = 10

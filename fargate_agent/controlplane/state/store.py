@@ -78,8 +78,6 @@ class Store:
         async with self._turn, self._session(self._writer) as session:
             yield session
             await _to_the_end(self._commit(session))
-            topics = session.info[_TOPICS]
-        self._announcements.tell(topics)
 
     async def write_together(self, work: Work[Item], item: Item) -> None:
         """Do `work` for an item, in one transaction with the items of others who wait for it.
@@ -135,6 +133,7 @@ class Store:
             for topic in sorted(session.info[_TOPICS]):
                 await session.execute(select(func.pg_notify(CHANNEL, topic)))
         await session.commit()
+        self._announcements.tell(session.info[_TOPICS])
 
 
 async def _connect(connections: Connections) -> Session:
