@@ -1,8 +1,10 @@
 """`make install` as packagers use it: all files below one directory, and nothing else touched."""
 
+import importlib.util
 import os
 import signal
 import subprocess
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -101,6 +103,21 @@ def test_every_module_of_ours_is_compiled(installed: Path) -> None:
 
     for source in (*ours.rglob("*.py"), tree / "shim-loggers/json_file.py"):
         assert list(source.parent.glob(f"__pycache__/{source.stem}.*.pyc")), source
+
+
+def test_byte_code_that_was_made_with_a_wheel_is_used(installed: Path) -> None:
+    (packages,) = installed.glob("opt/fargate/venv/lib/*/site-packages")
+    (archive,) = (CHECKOUT / "build/wheels").glob("fargate_agent-*.whl.pyc.zip")
+
+    with zipfile.ZipFile(archive) as brought:
+        names = [name for name in brought.namelist() if name.endswith(".pyc")]
+        assert len(names) > 100
+        for name in names:
+            byte_code = packages / name
+            assert byte_code.read_bytes() == brought.read(name), "compiled again"
+            source = Path(importlib.util.source_from_cache(str(byte_code)))
+            of_source = int.from_bytes(byte_code.read_bytes()[8:12], "little")  # Source: PEP 552
+            assert of_source == source.stat().st_mtime, source
 
 
 def test_installed_agent_finds_the_loggers_beside_it(installed: Path) -> None:
