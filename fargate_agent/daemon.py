@@ -26,6 +26,7 @@ from fargate_agent.acs.session import ARN_FILE, Registration, Session
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.drivers import Drivers
+from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
@@ -309,7 +310,8 @@ def _build_machine(
         render_files=render_etc_files,
         note=findings.note,
     )
-    confidential = make_confidential(settings, http, runtime.exists)
+    egress = Egress(socket_in_netns, read_host_nameservers)
+    confidential = make_confidential(settings, http, egress, runtime.exists)
     metadata = TaskMetadata(
         bind_listener=netns.metadata.bind,
         read_usage=runtime.usage,
@@ -326,8 +328,7 @@ def _build_machine(
             auth_file=settings.registry_auth_file,
             snapshotter=settings.snapshotter,
         ),
-        socket_in_netns,
-        read_host_nameservers,
+        egress,
         turns,
     )
     return _Machine(

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol
 
 from fargate_agent.acs.api import ControlPlaneError, ControlPlaneUnreachableError
-from fargate_agent.acs.backoff import backoff_delays_s
+from fargate_agent.backoff import Backoff
 from fargate_agent.errors import MAX_REASON_CHARS
 from fargate_agent.task.status import StateChange, TaskStatus
 from fargate_agent.wire.changes import (
@@ -47,7 +47,7 @@ class Reporter:
 
     def __init__(self, control_plane: Submitter, *, first_delay_s: float = 1) -> None:
         self._control_plane = control_plane
-        self._first_delay_s = first_delay_s
+        self._backoff = Backoff(first_s=first_delay_s, longest_s=30, factor=1.3)
         self._queues: dict[str, deque[StateChange]] = {}
         self._sent: dict[str, StateChange] = {}
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
@@ -87,7 +87,7 @@ class Reporter:
 
     async def _submit(self, change: StateChange) -> None:
         request = render_change(change)
-        delays_s = backoff_delays_s(self._first_delay_s, 30, 1.3, 0.2)
+        pauses_s = self._backoff.pauses_s()
         while True:
             try:
                 async with self._in_flight:
@@ -101,7 +101,7 @@ class Reporter:
                 log.warning("the change of %s will be sent again: %s", change.task_arn, error)
             else:
                 return
-            await asyncio.sleep(next(delays_s))
+            await asyncio.sleep(next(pauses_s))
 
 
 def render_change(change: StateChange) -> dict[str, Any]:

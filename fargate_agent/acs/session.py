@@ -17,9 +17,9 @@ import aiohttp
 
 from fargate_agent import __version__
 from fargate_agent.acs.api import ControlPlane, ControlPlaneError, ControlPlaneUnreachableError
-from fargate_agent.acs.backoff import backoff_delays_s
 from fargate_agent.acs.capabilities import Attribute
 from fargate_agent.acs.responder import Responder
+from fargate_agent.backoff import Backoff
 from fargate_agent.files import replace_file
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import CLUSTERS, EVERY_CLUSTER
@@ -39,8 +39,8 @@ MAX_AGE_JITTER_S: Final = 5 * 60
 """An older connection is made anew."""
 LOOK_EVERY_S: Final = 10
 """How often the agent looks whether the machine can do what was said."""
-MOST_DELAY_S: Final = 15
-"""Longest wait before the next attempt. ACS has 2 min; a control plane near by returns sooner."""
+BACKOFF: Final = Backoff(first_s=0.25, longest_s=15, factor=1.5)
+"""Between attempts to connect. ACS has 2 min at most; a control plane near by returns sooner."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +83,7 @@ class Session:
 
     async def serve(self) -> None:
         """Stay connected, until cancelled."""
-        delays_s = backoff_delays_s(0.25, MOST_DELAY_S, 1.5, 0.2)
+        pauses_s = BACKOFF.pauses_s()
         while True:
             try:
                 await self._connect()
@@ -95,8 +95,8 @@ class Session:
                 log.warning("the connection to the control plane broke: %r", error)
             else:
                 log.info("the connection to the control plane has ended")
-                delays_s = backoff_delays_s(0.25, MOST_DELAY_S, 1.5, 0.2)
-            await asyncio.sleep(next(delays_s))
+                pauses_s = BACKOFF.pauses_s()
+            await asyncio.sleep(next(pauses_s))
 
     async def _connect(self) -> None:
         """Hold one connection until either side ends it."""

@@ -16,10 +16,11 @@ from fargate_agent.containerd.errors import (
 )
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.types import Descriptor
+from fargate_agent.egress.retry import GaveUpError
+from fargate_agent.egress.session import READ_BUFFER_BYTES
+from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.image.progress import Progress
 from fargate_agent.image.registry import RangeError, Registry
-from fargate_agent.image.retry import GaveUpError
-from fargate_agent.image.transport import READ_BUFFER_BYTES, RefusedError, TransferError
 from fargate_agent.image.turns import Turns
 
 _LAYER: Final = "layer-"

@@ -9,14 +9,14 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
+from fargate_agent.egress.retry import Tries
+from fargate_agent.egress.transport import RefusedError
+from fargate_agent.egress.urls import Origin, origin_of
 from fargate_agent.image.auth import Credentials
 from fargate_agent.image.challenge import parse_challenges
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.requests import Requests
-from fargate_agent.image.retry import Tries
 from fargate_agent.image.token import FAILED, fetch_token
-from fargate_agent.image.transport import RefusedError
-from fargate_agent.image.urls import Origin, origin_of
 
 FindCredentials = Callable[[URL], Credentials | None]
 """Returns what the operator gave for the host of a URL; raises `InvalidDocumentError`."""

@@ -10,6 +10,8 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.content import Content
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.types import Descriptor
+from fargate_agent.egress.retry import GaveUpError, Tries
+from fargate_agent.egress.transport import RefusedError
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.documents import ImageKeeper, PlatformImage, ReadDocument, read_local
@@ -18,8 +20,6 @@ from fargate_agent.image.manifest import PlatformError
 from fargate_agent.image.progress import Progress
 from fargate_agent.image.reference import Reference
 from fargate_agent.image.registry import Registry
-from fargate_agent.image.retry import GaveUpError, Tries
-from fargate_agent.image.transport import RefusedError
 from fargate_agent.image.turns import Turns
 from fargate_agent.image.unpack import Unpacker
 from fargate_agent.parallel import together

@@ -14,9 +14,9 @@ from typing import Final
 
 import aiohttp
 
+from fargate_agent.egress.transport import RefusedError, TransferError, transfer
+from fargate_agent.egress.urls import shown
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
-from fargate_agent.image.transport import RefusedError, TransferError, transfer
-from fargate_agent.image.urls import shown
 
 MAX_MESSAGE_CHARS: Final = 400
 """A reason has 1,024, and the end of the message is not what helps."""

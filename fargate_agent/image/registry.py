@@ -14,23 +14,24 @@ import aiohttp
 from yarl import URL
 
 from fargate_agent.containerd.types import Descriptor
+from fargate_agent.egress.retry import Tries
+from fargate_agent.egress.session import READ_BUFFER_BYTES
+from fargate_agent.egress.transport import (
+    RefusedError,
+    TransferError,
+    read_body,
+    transfer,
+)
+from fargate_agent.egress.urls import Origin, host_of, origin_of, shown
 from fargate_agent.image.auth import AuthFile, Credentials
 from fargate_agent.image.challenge import parse_challenges
 from fargate_agent.image.digest import digest_of, is_digest
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES
 from fargate_agent.image.login import Logins
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference
 from fargate_agent.image.refusal import explain_refusal, read_message
 from fargate_agent.image.requests import MAX_HOPS, Requests, redirect_target
-from fargate_agent.image.retry import Tries
-from fargate_agent.image.transport import (
-    READ_BUFFER_BYTES,
-    RefusedError,
-    TransferError,
-    read_document,
-    transfer,
-)
-from fargate_agent.image.urls import Origin, host_of, origin_of, shown
 
 _MANIFESTS: Final = {"Accept": ", ".join([*sorted(INDEX_TYPES | MANIFEST_TYPES), "*/*;q=0.1"])}
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")
@@ -174,7 +175,7 @@ class Registry:
         async with self._request("GET", url, headers) as response:
             if response.status != 200:
                 raise await _refuse(response)
-            return response.content_type, await read_document(response)
+            return response.content_type, await read_body(response, MAX_DOCUMENT_BYTES)
 
     @asynccontextmanager
     async def _request(

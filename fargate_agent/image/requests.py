@@ -10,13 +10,13 @@ from typing import Final
 import aiohttp
 from yarl import URL
 
-from fargate_agent.image.transport import (
+from fargate_agent.egress.transport import (
     NoTlsError,
     RefusedError,
     UntrustedError,
     transfer,
 )
-from fargate_agent.image.urls import host_of, resolve_url, shown
+from fargate_agent.egress.urls import host_of, resolve_url, shown
 
 MAX_HOPS: Final = 10
 """Redirects and demands to log in that one request may meet. Source: Go, net/http, `Client`."""

@@ -9,9 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
-from socket import AF_INET, AF_INET6, socket
 from typing import Final
 
 from fargate_agent.containerd.client import Containerd
@@ -19,6 +17,8 @@ from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.images import ImageRecord
 from fargate_agent.drivers import Image, ImageStore, PullProgress
+from fargate_agent.egress.retry import Retry, Tries
+from fargate_agent.egress.session import Egress
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.image.auth import read_auth_file
 from fargate_agent.image.document import InvalidDocumentError
@@ -29,8 +29,6 @@ from fargate_agent.image.progress import Progress
 from fargate_agent.image.pull import Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
 from fargate_agent.image.registry import Registry
-from fargate_agent.image.retry import Retry, Tries
-from fargate_agent.image.transport import open_session
 from fargate_agent.image.turns import Turns
 from fargate_agent.plan import TaskPlan
 
@@ -44,9 +42,6 @@ ASKED_PAUSE_S: Final = 15.0
 
 PULLED_LABEL: Final = "fargate.agent/pulled-at"
 """On an image record: when this agent pulled it. An image that was loaded doesn't have it."""
-
-OpenTaskSocket = Callable[[Path, int, int, int], socket]
-"""Opens a socket of a family, type and protocol inside a network namespace."""
 
 
 class PullBehavior(StrEnum):
@@ -91,18 +86,15 @@ class ContainerdImageStore(ImageStore):
         self,
         containerd: Containerd,
         settings: PullSettings,
-        open_socket: OpenTaskSocket,
-        read_nameservers: Callable[[], tuple[str, ...]],
+        egress: Egress,
         turns: Turns,
     ) -> None:
-        """Ask `read_nameservers`, which may block, where a task names no DNS servers."""
         self._containerd = containerd
         self._settings = settings
         self._insecure = frozenset(
             host.removesuffix(":80").lower() for host in settings.insecure_registries
         )
-        self._open_socket = open_socket
-        self._read_nameservers = read_nameservers
+        self._egress = egress
         self._turns = turns
         self._known: dict[tuple[str, str], PlatformImage] = {}
         """Images that were read before, by digest and architecture; a digest stays what it is."""
@@ -271,27 +263,13 @@ class ContainerdImageStore(ImageStore):
         self, reference: Reference, task: TaskPlan, tries: Tries
     ) -> AsyncIterator[Registry]:
         """Yield the registry, seen from inside the task."""
-        # An agent that pulls nothing does without 2 MB of DNS.
-        from fargate_agent.image.resolver import Nameservers, TaskResolver
-
         try:
             auths = await asyncio.to_thread(read_auth_file, self._settings.auth_file)
             auths.find(reference.registry)
         except InvalidDocumentError as error:
             raise CannotPullContainerError(str(error)) from error
-        servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)
-        has_ipv6 = any(eni.ipv6_address for eni in task.enis)
-        open_socket = partial(self._open_socket, task.netns)
-        resolver = TaskResolver(
-            open_socket,
-            Nameservers(
-                servers=servers,
-                search=task.dns.search,
-                families=(AF_INET, AF_INET6) if has_ipv6 else (AF_INET,),
-            ),
-        )
-        async with open_session(
-            open_socket, resolver, self._settings.inactivity_s, self._settings.trusted
+        async with self._egress.session(
+            task, self._settings.inactivity_s, self._settings.trusted
         ) as session:
             yield Registry(session, reference, auths, self._insecure, tries)
 

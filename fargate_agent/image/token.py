@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 import aiohttp
 from yarl import URL
 
+from fargate_agent.egress.transport import RefusedError, TransferError, read_body
+from fargate_agent.egress.urls import origin_of, parse_url, shown
 from fargate_agent.image.auth import Credentials
 from fargate_agent.image.challenge import Challenge
-from fargate_agent.image.document import InvalidDocumentError, parse_document
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError, parse_document
 from fargate_agent.image.refusal import explain_refusal
 from fargate_agent.image.requests import MAX_HOPS, Requests, redirect_target
-from fargate_agent.image.transport import RefusedError, TransferError, read_document
-from fargate_agent.image.urls import origin_of, parse_url, shown
 
 FAILED: Final = "failed to authorize"
 
@@ -38,7 +38,7 @@ async def fetch_token(
     try:
         if response.status != 200:
             raise (await explain_refusal(response)).within(what)
-        data = await read_document(response)
+        data = await read_body(response, MAX_DOCUMENT_BYTES)
     finally:
         response.release()
     try:

@@ -11,9 +11,9 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import AlreadyExistsError, ContainerdError, UnavailableError
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.types import Descriptor
+from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.image.digest import chain_ids
 from fargate_agent.image.fetch import NO_SPACE
-from fargate_agent.image.transport import RefusedError, TransferError
 from fargate_agent.image.turns import Turns
 
 _SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"

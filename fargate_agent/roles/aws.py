@@ -8,9 +8,12 @@ import aiohttp
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
-from fargate_agent.image.transport import TransferError, read_document, transfer
-from fargate_agent.image.urls import shown
+from fargate_agent.egress.transport import TransferError, read_body, transfer
+from fargate_agent.egress.urls import shown
 from fargate_agent.plan import RoleKeys
+
+MAX_ANSWER_BYTES: Final = 4 << 20
+"""Far more than an answer of these services has: a secret is 64 KiB at most."""
 
 _THROTTLED: Final = frozenset(
     {
@@ -82,7 +85,7 @@ async def send_call(
         async with http.post(
             url, data=call.body, headers=signed, allow_redirects=False
         ) as response:
-            return response.status, await read_document(response)
+            return response.status, await read_body(response, MAX_ANSWER_BYTES)
 
 
 async def call_json(

@@ -12,7 +12,7 @@ from typing import Final
 
 import aiohttp
 
-from fargate_agent.image.transport import TransferError
+from fargate_agent.egress.transport import TransferError
 from fargate_agent.plan import RoleKeys, RolePlan, TaskPlan
 from fargate_agent.roles.aws import AwsError, AwsSite
 from fargate_agent.roles.errors import RoleError

@@ -8,19 +8,17 @@ import asyncio
 import json
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from socket import AF_INET, AF_INET6
 from typing import Final, TypeVar
 
 import aiohttp
 
+from fargate_agent.egress.retry import Retry
+from fargate_agent.egress.session import Egress
+from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.image.retry import Retry
-from fargate_agent.image.store import OpenTaskSocket
-from fargate_agent.image.transport import RefusedError, TransferError, open_session
 from fargate_agent.parallel import together
 from fargate_agent.plan import RoleKeys, TaskPlan
 from fargate_agent.roles.aws import AwsError, AwsSite
@@ -65,15 +63,12 @@ class Secrets:
         self,
         roles: Roles,
         site: AwsSite,
-        open_socket: OpenTaskSocket,
-        read_nameservers: Callable[[], tuple[str, ...]],
+        egress: Egress,
         settings: SecretSettings,
     ) -> None:
-        """Ask `read_nameservers`, which may block, where a task names no DNS servers."""
         self._roles = roles
         self._site = site
-        self._open_socket = open_socket
-        self._read_nameservers = read_nameservers
+        self._egress = egress
         self._settings = settings
 
     async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
@@ -107,7 +102,7 @@ class Secrets:
                 case ParameterReference(region=region, name=name):
                     parameters[region][reference] = name
         values: dict[str, str] = {}
-        async with self._open_session(task) as http:
+        async with self._egress.session(task, self._settings.inactivity_s) as http:
             fetcher = _Fetcher(
                 http=http,
                 site=self._site,
@@ -122,28 +117,6 @@ class Secrets:
                 ]
             )
         return values
-
-    @asynccontextmanager
-    async def _open_session(self, task: TaskPlan) -> AsyncIterator[aiohttp.ClientSession]:
-        """Yield a session of which every socket and every name is the task's."""
-        # An agent that reads no secrets does without 2 MB of DNS.
-        from fargate_agent.image.resolver import Nameservers, TaskResolver
-
-        servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)
-        has_ipv6 = any(eni.ipv6_address for eni in task.enis)
-        open_socket = partial(self._open_socket, task.netns)
-        nameservers = Nameservers(
-            servers=servers,
-            search=task.dns.search,
-            families=(AF_INET, AF_INET6) if has_ipv6 else (AF_INET,),
-        )
-        async with open_session(
-            open_socket,
-            TaskResolver(open_socket, nameservers),
-            self._settings.inactivity_s,
-            trusted=None,
-        ) as session:
-            yield session
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,7 +160,7 @@ class _Fetcher:
         Raises:
             _FetchError: none did, or one was refused.
         """
-        tries = 0
+        tries, pauses_s = 0, self.retry.backoff.pauses_s()
         while True:
             tries += 1
             try:
@@ -197,7 +170,7 @@ class _Fetcher:
                     counted = f"service call has been retried {tries} time(s)"
                     raise _FetchError(f"{what}: {counted}: {failed}{_explain(error)}") from error
                 log.info("secrets: try %d of %d failed: %s", tries, self.retry.attempts, error)
-            await asyncio.sleep(self.retry.pause_s(tries))
+            await asyncio.sleep(next(pauses_s))
 
 
 def _may_pass(error: AwsError | RoleError | TransferError) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import aiohttp
 
-from fargate_agent.image.transport import RefusedError, TransferError
+from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.plan import RoleKeys
 from fargate_agent.roles.aws import AwsCall, AwsSite, call_json
 from fargate_agent.roles.references import SecretReference

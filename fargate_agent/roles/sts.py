@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 import aiohttp
 
-from fargate_agent.image.transport import TransferError
+from fargate_agent.egress.transport import TransferError
 from fargate_agent.plan import RoleKeys
 from fargate_agent.roles.aws import AwsCall, AwsError, AwsSite, send_call
 

@@ -13,8 +13,7 @@ import aiohttp
 from aiohttp import web
 
 from fargate_agent.drivers import SecretStore
-from fargate_agent.network.dns import read_host_nameservers
-from fargate_agent.network.namespaces import socket_in_netns
+from fargate_agent.egress.session import Egress
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.roles.aws import AwsSite
 from fargate_agent.roles.credentials import Roles, RoleSettings
@@ -90,6 +89,7 @@ class Confidential(SecretStore):
 def make_confidential(
     settings: AgentSettings,
     http: aiohttp.ClientSession,
+    egress: Egress,
     exists: Callable[[ContainerPlan], Awaitable[bool]],
 ) -> Confidential:
     """Answer loggers as the settings of an agent want it; `http` is for the agent's own calls."""
@@ -98,7 +98,7 @@ def make_confidential(
         credentials_file=settings.aws_credentials_file, assume=settings.assume_roles
     )
     roles = Roles(http, site, role_settings)
-    secrets = Secrets(roles, site, socket_in_netns, read_host_nameservers, SecretSettings())
+    secrets = Secrets(roles, site, egress, SecretSettings())
     return Confidential(roles, LogSecrets(secrets.fetch, exists))
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from fargate_agent.backoff import Backoff
+from fargate_agent.egress.retry import Retry
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.image.retry import Retry
 from fargate_agent.image.store import PullBehavior
 from tests.fixtures.images import build_image, write_layout
 from tests.fixtures.pulls import Puller
@@ -152,7 +153,7 @@ async def test_registry_that_is_not_there_is_tried_once_where_a_copy_is_here(
     name = f"{refused if host == 'refused' else 'nowhere.test'}/web:latest"
     image = build_image()
     await puller.admin.load(write_layout(tmp_path / "image.tar", {name: image}))
-    slow = Retry(attempts=5, first_pause_s=60)
+    slow = Retry(attempts=5, backoff=Backoff(first_s=60, longest_s=5))
 
     with caplog.at_level(logging.WARNING):
         pulled = await puller.pull(name, retry=slow, insecure_registries=(refused,))

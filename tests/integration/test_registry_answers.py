@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.containerd.types import Descriptor
-from fargate_agent.image.retry import Tries
+from fargate_agent.egress.retry import Tries
 from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback, make_certificate
 from tests.fixtures.registry_client import (
     AUTH,

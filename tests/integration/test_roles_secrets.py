@@ -12,8 +12,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from fargate_agent.egress.session import Egress
+from fargate_agent.egress.sockets import OpenTaskSocket
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.image.store import OpenTaskSocket
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.plan import DnsPlan, TaskPlan, plan_task
 from fargate_agent.roles.aws import AwsSite
@@ -88,7 +89,7 @@ class Reader:
 
     async def fetch(self, *references: str, task: TaskPlan | None = None) -> dict[str, str]:
         aws = AwsSite(region=REGION, endpoint_url=self.url)
-        reader = Secrets(self.roles, aws, self.open_socket, lambda: (), self.settings)
+        reader = Secrets(self.roles, aws, Egress(self.open_socket, lambda: ()), self.settings)
         return dict(await reader.fetch(task or plan(), references))
 
     async def fail(self, *references: str, task: TaskPlan | None = None) -> str:

@@ -3,22 +3,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from fargate_agent.image.retry import GaveUpError, Retry, Tries
-from fargate_agent.image.transport import RefusedError, TransferError, UnreachableError
+from fargate_agent.backoff import Backoff
+from fargate_agent.egress.retry import GaveUpError, Retry, Tries
+from fargate_agent.egress.transport import RefusedError, TransferError, UnreachableError
 
-AT_ONCE = Retry(attempts=3, unreachable_attempts=2, first_pause_s=0)
+AT_ONCE = Retry(attempts=3, unreachable_attempts=2, backoff=Backoff(first_s=0, longest_s=5))
 
 
 def after(error: TransferError, seconds: float) -> TransferError:
     error.retry_after_s = seconds
     return error
-
-
-def test_pauses_grow_to_the_longest_and_vary_by_the_jitter() -> None:
-    retry = Retry()
-
-    for tries, pause_s in ((1, 1.1), (2, 2.2), (3, 4.4), (4, 5.0)):
-        assert pause_s <= retry.pause_s(tries) <= pause_s * 1.2
 
 
 async def test_call_is_repeated_until_it_succeeds_and_each_try_is_told() -> None:

@@ -1,7 +1,7 @@
 import pytest
 from yarl import URL
 
-from fargate_agent.image.urls import host_of, origin_of, parse_url, resolve_url, shown
+from fargate_agent.egress.urls import host_of, origin_of, parse_url, resolve_url, shown
 
 BASE = URL("http://registry.test:5000/v2/a/blobs/x")
 SIGNED = "X-Amz-Credential=AKIA%2F2025%2Fs3&sig=a%2Bb%3D%3d&t=~x%7Ey&p=%20q+r&c=a:b,c;d'(e)"

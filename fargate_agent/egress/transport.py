@@ -1,35 +1,23 @@
-"""HTTP through a task's network: sessions, and what goes wrong there, in words for everyone.
+"""What goes wrong with HTTP, in words for everyone.
 
 The words are those of containerd's registry client, which Fargate's reasons quote. Query strings
 are never shown: registries sign URLs in them.
 """
 
-import socket
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final, Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver
 
-from fargate_agent.image.document import MAX_DOCUMENT_BYTES
-from fargate_agent.image.sockets import OpenSocket, explain_os_error
-from fargate_agent.image.tls import TlsFault, explain_tls
-from fargate_agent.image.urls import shown
-
-CONNECT_TIMEOUT_S: Final = 15.0
-"""For one address. Half of what containerd allows: an address that takes longer is dead."""
-
-READ_BUFFER_BYTES: Final = 1 << 20
-"""As much as is written to containerd at once."""
-
-AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
-"""Family, type, protocol, canonical name, address, as of getaddrinfo(3)."""
+from fargate_agent.egress.sockets import explain_os_error
+from fargate_agent.egress.tls import TlsFault, explain_tls
+from fargate_agent.egress.urls import shown
 
 
 class TransferError(Exception):
-    """A registry, or the way to it, failed. Another try may succeed."""
+    """A server, or the way to it, failed. Another try may succeed."""
 
     retry_after_s: float = 0
     """How long the server asks to wait before the next try."""
@@ -46,7 +34,7 @@ class UnreachableError(TransferError):
 
 
 class RefusedError(TransferError):
-    """A registry refused. Another try would hear the same."""
+    """The server refused. Another try would hear the same."""
 
 
 class UntrustedError(RefusedError):
@@ -77,52 +65,19 @@ _TLS_RECORD: Final = "\\x15\\x03"
 """How aiohttp shows the first bytes of a TLS alert in the place of a status line."""
 
 
-def open_session(
-    open_socket: OpenSocket,
-    resolver: AbstractResolver,
-    inactivity_s: float,
-    trusted: ssl.SSLContext | None,
-) -> aiohttp.ClientSession:
-    """Make a session all of whose sockets are opened by `open_socket`.
-
-    It follows no redirects by itself, keeps no cookies, and unpacks nothing.
-    """
-
-    def make_socket(address: AddressInfo) -> socket.socket:
-        family, kind, proto, _, _ = address
-        return open_socket(family, kind, proto)
-
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            resolver=resolver,
-            socket_factory=make_socket,
-            ssl=trusted or True,
-        ),
-        timeout=aiohttp.ClientTimeout(
-            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=inactivity_s
-        ),
-        headers={"Accept-Encoding": "identity", "User-Agent": "fargate-agent"},
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        read_bufsize=READ_BUFFER_BYTES,
-    )
-
-
-async def read_document(response: aiohttp.ClientResponse) -> bytes:
-    """Read a body that must be small.
+async def read_body(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    """Read a whole body.
 
     Raises:
         TransferError: the connection broke.
-        RefusedError: it isn't small.
+        RefusedError: it is larger than `max_bytes`.
     """
     data = bytearray()
     with transfer(f"failed to read {shown(response.url)}"):
         while piece := await response.content.readany():
             data += piece
-            if len(data) > MAX_DOCUMENT_BYTES:
-                raise RefusedError(
-                    f"{shown(response.url)} is larger than {MAX_DOCUMENT_BYTES} bytes"
-                )
+            if len(data) > max_bytes:
+                raise RefusedError(f"{shown(response.url)} is larger than {max_bytes} bytes")
     return bytes(data)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import dns.rcode
 import pytest
 
-from fargate_agent.image.resolver import LookupFailedError, Nameservers, TaskResolver
+from fargate_agent.egress.resolver import LookupFailedError, Nameservers, TaskResolver
 from tests.fixtures.nameserver import NameServer, bind_to_one_port
 
 BOTH = (socket.AF_INET, socket.AF_INET6)

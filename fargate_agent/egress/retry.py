@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from fargate_agent.image.transport import RefusedError, TransferError, UnreachableError
+from fargate_agent.backoff import Backoff
+from fargate_agent.egress.transport import RefusedError, TransferError, UnreachableError
 
 Result = TypeVar("Result")
 
@@ -24,16 +24,8 @@ class Retry:
     """Instead, where nobody answers at all."""
     longest_asked_pause_s: float = math.inf
     """The longest pause that is taken because a server asks for it."""
-    first_pause_s: float = 1.1
-    longest_pause_s: float = 5.0
-    factor: float = 2.0
-    jitter: float = 0.2
-    """Each pause is up to this part of itself longer, so that many tasks don't come at once."""
-
-    def pause_s(self, tries: int) -> float:
-        """How long to wait after so many tries."""
-        pause_s = min(self.first_pause_s * self.factor ** (tries - 1), self.longest_pause_s)
-        return pause_s * (1 + random.uniform(0, self.jitter))  # noqa: S311 - no secret
+    backoff: Backoff = Backoff(first_s=1.1, longest_s=5.0)
+    """Between the tries, unless the server asks for a longer pause."""
 
     def attempts_after(self, error: TransferError) -> int:
         """How often a request is sent that ends with such an error."""
@@ -62,7 +54,7 @@ def _tell_nobody(_: str) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tries:
-    """How the requests of one pull are tried: each by itself, all within one deadline."""
+    """How requests that belong together are tried: each by itself, all within one deadline."""
 
     retry: Retry
     ends_at: float = math.inf
@@ -82,6 +74,7 @@ class Tries:
             GaveUpError: none did, or the server asks for a pause that is too long.
         """
         tries, told, furthest = 0, False, reached()
+        pauses_s = self.retry.backoff.pauses_s()
         while True:
             tries += 1
             try:
@@ -89,7 +82,8 @@ class Tries:
             except TransferError as error:
                 if (now := reached()) > furthest:
                     furthest, tries = now, 1
-                pause_s = self._pause_s(tries, error)
+                    pauses_s = self.retry.backoff.pauses_s()
+                pause_s = self._pause_s(tries, error, next(pauses_s))
             else:
                 if told:
                     self.tell("")
@@ -97,8 +91,8 @@ class Tries:
             told = True
             await asyncio.sleep(pause_s)
 
-    def _pause_s(self, tries: int, error: TransferError) -> float:
-        """Choose how long to wait, and say so.
+    def _pause_s(self, tries: int, error: TransferError, pause_s: float) -> float:
+        """Choose how long to wait, `pause_s` or as long as the server asks, and say so.
 
         Raises:
             GaveUpError: there is no further try.
@@ -106,7 +100,7 @@ class Tries:
         attempts = self.retry.attempts_after(error)
         if tries >= attempts:
             raise GaveUpError(tries, str(error)) from error
-        pause_s, asked = self.retry.pause_s(tries), ""
+        asked = ""
         if error.retry_after_s > pause_s:
             pause_s, seconds = error.retry_after_s, math.ceil(error.retry_after_s)
             ends_at = asyncio.get_running_loop().time() + pause_s

@@ -19,7 +19,7 @@ import dns.rcode
 import dns.rdatatype
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from fargate_agent.image.sockets import OpenSocket, explain_os_error
+from fargate_agent.egress.sockets import OpenSocket, explain_os_error
 from fargate_agent.parallel import together
 
 MAX_ALIASES: Final = 8

@@ -2,7 +2,7 @@ import ssl
 
 import pytest
 
-from fargate_agent.image.tls import TlsFault, explain_tls
+from fargate_agent.egress.tls import TlsFault, explain_tls
 
 
 def failed(reason: str) -> ssl.SSLError:

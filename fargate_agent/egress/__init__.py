@@ -1,0 +1,1 @@
+"""HTTP through the network namespace of a task: sockets, names, TLS, errors and tries."""

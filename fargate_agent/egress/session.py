@@ -1,0 +1,90 @@
+"""HTTP sessions whose sockets and names are those of one task."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+import aiohttp
+from aiohttp.abc import AbstractResolver
+
+from fargate_agent.egress.sockets import OpenSocket, OpenTaskSocket
+from fargate_agent.plan import TaskPlan
+
+CONNECT_TIMEOUT_S: Final = 15.0
+"""For one address. Half of what containerd allows: an address that takes longer is dead."""
+
+READ_BUFFER_BYTES: Final = 1 << 20
+"""As much as is written to containerd at once."""
+
+AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
+"""Family, type, protocol, canonical name, address, as of getaddrinfo(3)."""
+
+
+class Egress:
+    """Opens HTTP sessions through the networks of tasks."""
+
+    def __init__(
+        self, open_socket: OpenTaskSocket, read_nameservers: Callable[[], tuple[str, ...]]
+    ) -> None:
+        """Ask `read_nameservers`, which may block, where a task names no DNS servers."""
+        self._open_socket = open_socket
+        self._read_nameservers = read_nameservers
+
+    @asynccontextmanager
+    async def session(
+        self, task: TaskPlan, inactivity_s: float, trusted: ssl.SSLContext | None = None
+    ) -> AsyncIterator[aiohttp.ClientSession]:
+        """Yield a session of which every socket is opened, and every name resolved, in the task.
+
+        A server may send nothing for `inactivity_s`. `trusted` None believes the certificates of
+        the system.
+        """
+        # An agent that pulls nothing and reads no secret does without 2 MB of DNS.
+        from fargate_agent.egress.resolver import Nameservers, TaskResolver
+
+        servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)
+        has_ipv6 = any(eni.ipv6_address for eni in task.enis)
+        open_socket = partial(self._open_socket, task.netns)
+        nameservers = Nameservers(
+            servers=servers,
+            search=task.dns.search,
+            families=(socket.AF_INET, socket.AF_INET6) if has_ipv6 else (socket.AF_INET,),
+        )
+        resolver = TaskResolver(open_socket, nameservers)
+        async with open_session(open_socket, resolver, inactivity_s, trusted) as session:
+            yield session
+
+
+def open_session(
+    open_socket: OpenSocket,
+    resolver: AbstractResolver,
+    inactivity_s: float,
+    trusted: ssl.SSLContext | None,
+) -> aiohttp.ClientSession:
+    """Make a session all of whose sockets are opened by `open_socket`.
+
+    It follows no redirects by itself, keeps no cookies, and unpacks nothing.
+    """
+
+    def make_socket(address: AddressInfo) -> socket.socket:
+        family, kind, proto, _, _ = address
+        return open_socket(family, kind, proto)
+
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            resolver=resolver,
+            socket_factory=make_socket,
+            ssl=trusted or True,
+        ),
+        timeout=aiohttp.ClientTimeout(
+            total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=inactivity_s
+        ),
+        headers={"Accept-Encoding": "identity", "User-Agent": "fargate-agent"},
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        read_bufsize=READ_BUFFER_BYTES,
+    )
