@@ -11,15 +11,15 @@ Source: moby, daemon/logger/jsonfilelog/jsonfilelog.go; shim-loggers-for-contain
 import posix
 import sys
 
-from deadline import Deadline
-from flags import DECIMAL, parse_bool, parse_flags, parse_size
-from local_copy import LocalCopy
-from pump import pump
-from shim import END_S, catch_signals, tell_ready, write_fault
+from local.local_copy import LocalCopy
+from reading.deadline import Deadline
+from reading.flags import DECIMAL, parse_bool, parse_flags, parse_size
+from reading.pump import pump
+from reading.shim import END_S, catch_signals, tell_ready, write_fault
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from compressor import Compressor
+    from local.compressor import Compressor
 
 PREFIX = "json-file-"
 ATTRIBUTES = ("labels", "labels-regex", "env", "env-regex", "tag")
@@ -66,7 +66,7 @@ def main() -> None:
     copy.close()
     deadline.begin(END_S)
     if compressor is not None and not compressor.wait(deadline.left_s(END_S)):
-        from compressor import COMPRESSED, PART, remove
+        from local.compressor import COMPRESSED, PART, remove
 
         remove(flags["log-path"] + ".1" + COMPRESSED + PART)
     posix._exit(0)
@@ -95,7 +95,7 @@ def make_compressor(flags: dict[str, str]) -> "Compressor | None":
         raise ValueError(
             "compress cannot be true when max-file is less than 2 or max-size is not set"
         )
-    from compressor import Compressor
+    from local.compressor import Compressor
 
     return Compressor()
 
@@ -104,7 +104,7 @@ def render_attributes(flags: dict[str, str], deadline: Deadline) -> bytes:
     """Return the member `attrs` of every record, and a comma; nothing if there are none.
 
     Raises:
-        OSError, ValueError: as the functions of `tags`.
+        OSError, ValueError: as the functions of `sending/tags.py`.
     """
     asked = {name: flags[PREFIX + name] for name in ATTRIBUTES if PREFIX + name in flags}
     if not asked:
@@ -112,11 +112,11 @@ def render_attributes(flags: dict[str, str], deadline: Deadline) -> bytes:
     for name in ("container-id", "container-name"):
         if name not in flags:
             raise ValueError(f"{name} is required")
-    from connection import Connector
-    from destination import Setup
-    from json_text import quote
-    from reports import Reports
-    from tags import load_env, read_attributes, render_tag
+    from local.json_text import quote
+    from network.connection import Connector
+    from sending.destination import Setup
+    from sending.reports import Reports
+    from sending.tags import load_env, read_attributes, render_tag
 
     load_env(flags)
     setup = Setup(flags | asked, deadline, Reports("json-file", "", None), None)

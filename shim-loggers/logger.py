@@ -3,18 +3,22 @@
     logger --log-driver DRIVER --container-id ID --container-name NAME [--log-path FILE] …
 
 What can't be set up ends this program before the container starts, and the file `--fault-path` says
-why. What is needed only then, is loaded while the container is made; see delivery.py.
+why. What is needed only then, is loaded while the container is made; see sending/delivery.py.
 """
 
 import posix
 import sys
 
-from deadline import Deadline
-from destination import Destination, Setup
-from flags import DECIMAL, parse_buffer_size, parse_flags, parse_size
-from local_copy import LocalCopy
-from reports import Reports
-from shim import catch_signals, tell_ready, write_fault
+from local.local_copy import LocalCopy
+from reading.deadline import Deadline
+from reading.flags import DECIMAL, parse_buffer_size, parse_flags, parse_size
+from reading.shim import catch_signals, tell_ready, write_fault
+from sending.destination import Destination, Setup
+from sending.reports import Reports
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from types import ModuleType
 
 O_PATH = posix.O_PATH | posix.O_CLOEXEC
 O_RDONLY = posix.O_RDONLY | posix.O_CLOEXEC
@@ -30,16 +34,9 @@ FLAGS = (
     *("netns", "dns-servers", "dns-search"),
 )
 """Of every driver."""
-DRIVERS = {
-    "awslogs": "to_awslogs",
-    "fluentd": "to_fluentd",
-    "gelf": "to_gelf",
-    "journald": "to_journald",
-    "splunk": "to_splunk",
-    "syslog": "to_syslog",
-}
-"""Names of modules."""
-LATER = ("delivery", "endpoints", "json_text", "nameservers")
+DRIVERS = ("awslogs", "fluentd", "gelf", "journald", "splunk", "syslog")
+"""Each has a module `destinations/to_<driver>.py`."""
+LATER = ("sending.delivery", "network.endpoints", "local.json_text", "network.nameservers")
 """Modules of ours that are loaded when they are needed, which may be after `_drop_rights`."""
 MODES = ("blocking", "non-blocking")
 
@@ -62,7 +59,7 @@ def main() -> None:
         _say_why(flags, fault_directory, error)
         posix._exit(1)
     tell_ready()
-    from delivery import deliver
+    from sending.delivery import deliver
 
     deliver(setup, destination, buffer, sigterm_fd)
     posix._exit(0)  # whatever the sender hangs in
@@ -72,7 +69,7 @@ def _enter_network(flags: dict[str, str]) -> None:
     """Reach whatever this connects to through the interface of the task."""
     if "netns" not in flags:
         return
-    from libc import call
+    from sending.libc import call
 
     fd = posix.open(flags["netns"], O_RDONLY)
     if call("setns", fd, CLONE_NEWNET):
@@ -103,13 +100,17 @@ def _set_up(flags: dict[str, str]) -> Setup:
 
 
 def _make_destination(setup: Setup) -> Destination:
-    """Load the driver's own module; it has a function `make`, and the names of its `FLAGS`."""
-    module = __import__(DRIVERS[setup.flags["log-driver"]])
+    module = load_driver(setup.flags["log-driver"])
     for name in setup.flags:
         if name not in (*FLAGS, *module.FLAGS):
             raise ValueError(f"unknown flag: --{name}")
     destination: Destination = module.make(setup)
     return destination
+
+
+def load_driver(name: str) -> "ModuleType":
+    """Load the driver's own module; it has a function `make`, and the names of its `FLAGS`."""
+    return __import__(f"destinations.to_{name}", fromlist=("make", "FLAGS"))
 
 
 def _drop_rights(flags: dict[str, str]) -> None:

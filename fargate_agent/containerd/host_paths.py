@@ -1,7 +1,7 @@
 """What containerd and runC say, without the paths of this machine.
 
 Paths inside an image or a container stay: they are what its owner knows. The loggers have the same
-rules, in shim-loggers/host_paths.py, for what runC writes into a container's log.
+rules, in shim-loggers/reading/host_paths.py, for what runC writes into a container's log.
 """
 
 import re

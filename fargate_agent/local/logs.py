@@ -40,7 +40,7 @@ GZIP_MAGIC: Final = b"\x1f\x8b"
 _COMMENTED: Final = GZIP_MAGIC + b"\x08\x10"
 _HEADER_BYTES: Final = 10
 """How a file begins that has a comment, which is the inode of the file that it replaces.
-Source: RFC 1952; shim-loggers/compressor.py."""
+Source: RFC 1952; shim-loggers/local/compressor.py."""
 MAX_JOINED_CHARS: Final = 1024 * 1024
 """A line that is longer comes in parts, so that it needn't fit into memory."""
 

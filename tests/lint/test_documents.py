@@ -13,6 +13,7 @@ PLACES: Final = (
     "fargate_agent/containerd",
     "fargate_agent/controlplane",
     "fargate_agent/controlplane/state",
+    "shim-loggers",
 )
 """Documents name a file from one of these on."""
 

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from events import (
+from destinations.events import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
     MAX_TEXT_BYTES,

@@ -1,10 +1,10 @@
 """What the driver awslogs wants to be told."""
 
 import pytest
-from deadline import Deadline
-from destination import Setup
-from reports import Reports
-from to_awslogs import AwsLogs, make
+from destinations.to_awslogs import AwsLogs, make
+from reading.deadline import Deadline
+from sending.destination import Setup
+from sending.reports import Reports
 
 REQUIRED = {
     "awslogs-group": "g",

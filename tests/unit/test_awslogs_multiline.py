@@ -1,8 +1,8 @@
 """Lines that belong together."""
 
 import pytest
-from lines import Lines
-from multiline import Joiner, compile_datetime, compile_pattern
+from destinations.multiline import Joiner, compile_datetime, compile_pattern
+from reading.lines import Lines
 
 MAX_BYTES = 262_118
 

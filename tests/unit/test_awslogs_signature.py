@@ -2,7 +2,7 @@
 
 import pytest
 from botocore.credentials import Credentials
-from sigv4 import Keys, Scope, render_signature
+from destinations.sigv4 import Keys, Scope, render_signature
 
 from tests.fixtures.cloudwatch import sign_as_botocore
 

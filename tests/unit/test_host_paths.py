@@ -1,7 +1,7 @@
 """What is told of errors of containerd and runC, by the agent and in a container's log."""
 
-import host_paths as in_loggers
 import pytest
+from reading import host_paths as in_loggers
 
 from fargate_agent.containerd.host_paths import hide_host_paths
 

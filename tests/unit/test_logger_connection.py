@@ -1,7 +1,7 @@
 """Addresses of destinations."""
 
 import pytest
-from connection import parse_address
+from network.connection import parse_address
 
 SCHEMES = ("tcp", "tls", "unix")
 

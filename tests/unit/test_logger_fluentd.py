@@ -5,11 +5,11 @@ from typing import Any
 
 import msgpack
 import pytest
-from deadline import Deadline
-from destination import Setup
-from lines import Lines
-from reports import Reports
-from to_fluentd import Entries, Fluentd, make
+from destinations.to_fluentd import Entries, Fluentd, make
+from reading.deadline import Deadline
+from reading.lines import Lines
+from sending.destination import Setup
+from sending.reports import Reports
 
 NOW_NS = 1_767_607_207_123_456_789
 FLAGS = {"container-id": "0123456789abcdef" * 4, "container-name": "web"}

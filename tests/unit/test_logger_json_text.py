@@ -4,7 +4,7 @@ import json
 import random
 
 import pytest
-from json_text import parse_json, quote
+from local.json_text import parse_json, quote
 
 
 @pytest.mark.parametrize(

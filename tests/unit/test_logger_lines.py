@@ -3,7 +3,7 @@
 import random
 
 import pytest
-from lines import Lines, Splitter
+from reading.lines import Lines, Splitter
 
 LIMIT = 16 * 1024
 CLOUDWATCH_LIMIT = 262_118

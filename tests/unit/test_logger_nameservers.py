@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import dns.rcode
 import pytest
-from connection import Connector
-from deadline import Deadline
-from nameservers import Nameservers
+from network.connection import Connector
+from network.nameservers import Nameservers
+from reading.deadline import Deadline
 
 from tests.fixtures.nameserver import NameServer, bind_to_one_port
 

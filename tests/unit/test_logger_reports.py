@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from local_copy import LocalCopy
-from reports import MAX_TOLD, Reports
+from local.local_copy import LocalCopy
+from sending.reports import MAX_TOLD, Reports
 
 
 @pytest.fixture

@@ -5,13 +5,13 @@ import time
 from collections.abc import Callable
 
 import pytest
-import sender
-from deadline import Deadline
-from destination import Destination, TryAgain
-from lines import Lines
-from reports import Reports
-from sender import Sender
-from spool import Spool
+from reading.deadline import Deadline
+from reading.lines import Lines
+from sending import sender
+from sending.destination import Destination, TryAgain
+from sending.reports import Reports
+from sending.sender import Sender
+from sending.spool import Spool
 
 
 class Shelf(Destination):

@@ -4,11 +4,11 @@ import threading
 import time
 from itertools import count as numbers
 
-import deadline as deadline_module
 import pytest
-from deadline import Deadline
-from lines import OVERHEAD_BYTES, Lines
-from spool import Empty, Spool
+from reading import deadline as deadline_module
+from reading.deadline import Deadline
+from reading.lines import OVERHEAD_BYTES, Lines
+from sending.spool import Empty, Spool
 
 KIB = 1024
 

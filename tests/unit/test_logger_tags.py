@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from connection import Connector
-from deadline import Deadline
-from destination import Setup
-from reports import Reports
-from tags import load_env, read_attributes, render_tag
+from network.connection import Connector
+from reading.deadline import Deadline
+from sending.destination import Setup
+from sending.reports import Reports
+from sending.tags import load_env, read_attributes, render_tag
 
 FLAGS = {
     "container-id": "0123456789abcdef0123456789abcdef",

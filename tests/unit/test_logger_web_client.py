@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-import web_client
-from connection import Connector
-from deadline import Deadline
-from web_client import WebClient
+from network import web_client
+from network.connection import Connector
+from network.web_client import WebClient
+from reading.deadline import Deadline
 
 Serve = Callable[[socket.socket, int], None]
 """Gets each connection, and its number from 1."""

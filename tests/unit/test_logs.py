@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from compressor import compress
+from local.compressor import compress
 
 from fargate_agent.local import logs
 from fargate_agent.local.logs import LogLine, prune_logs, read_logs

@@ -1,0 +1,1 @@
+"""The copy of the output on this machine, and its JSON."""

@@ -1,0 +1,1 @@
+"""Connections: TCP, TLS, unix sockets, DNS, HTTP."""

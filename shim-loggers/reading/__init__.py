@@ -1,0 +1,1 @@
+"""What the shim gives a logger: flags, pipes, the signal that ends it."""

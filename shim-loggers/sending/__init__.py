@@ -1,0 +1,1 @@
+"""From lines to a destination: the spool, the sender, and what every destination shares."""
