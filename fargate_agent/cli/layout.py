@@ -1,13 +1,11 @@
 """Where `fargate up` keeps what: all of it below one state directory."""
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.cli.failure import CliError
-from fargate_agent.files import replace_file
 
 SOCKET_PATH_BYTES: Final = 104
 """Longest path of a socket of containerd; Linux takes 107.
@@ -90,25 +88,3 @@ class Layout:
         for path in (run, self.logs, self.containerd, self.control_plane, self.agent):
             path.mkdir(mode=0o700, exist_ok=True)
         self.netns.mkdir(mode=0o755, exist_ok=True)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Choices:
-    """What a stack chose for itself and keeps, so that what still runs there can be taken over."""
-
-    listen: str | None = None
-    vpc_cidr: str | None = None
-    containerd_namespace: str | None = None
-
-
-def read_choices(file: Path) -> Choices:
-    """Read what was chosen last; nothing, if there is no such file or it makes no sense."""
-    try:
-        return Choices(**json.loads(file.read_text()))
-    except (OSError, ValueError, TypeError):
-        return Choices()
-
-
-def write_choices(file: Path, choices: Choices) -> None:
-    """Keep what was chosen."""
-    replace_file(file, json.dumps(asdict(choices)) + "\n")

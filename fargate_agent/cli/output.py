@@ -13,6 +13,8 @@ NO_LIMIT: Final = 1 << 16
 """Width of what is not a terminal: a pipe gets whole lines."""
 MIN_WIDTH: Final = 28
 """Text isn't wrapped to less."""
+SHORT_ID_CHARS: Final = 12
+"""How much of a task's id lists show."""
 _LABEL_CHARS: Final = 13
 _STATUS_COLOURS: Final = {
     "RUNNING": "green",

@@ -16,8 +16,8 @@ from typing import Final
 
 from fargate_agent.cli.connection import render_env
 from fargate_agent.cli.failure import CliError
-from fargate_agent.cli.ports import client_url, parse_listen
-from fargate_agent.cli.stack import Key, parse_keys
+from fargate_agent.cli.stack.keys import Key, parse_keys
+from fargate_agent.cli.stack.ports import client_url, parse_listen
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.files import replace_file
 

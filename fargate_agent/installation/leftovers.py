@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.cli.agent import Agent
+from fargate_agent.cli.clients.agent import Agent
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.findings import Findings

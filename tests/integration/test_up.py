@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.cli.claims import Claims
 from fargate_agent.cli.connection import parse_env
 from fargate_agent.cli.layout import SOCKET_PATH_BYTES
+from fargate_agent.cli.stack.claims import Claims
 from tests.fixtures.cli import FARGATE, Cli, Outcome, finish, plain_env
 from tests.fixtures.containerd import PrivateContainerd, require_program
 from tests.fixtures.images import build_image, busybox_files, make_layer, write_layout

@@ -10,6 +10,7 @@ DOCUMENTS: Final = ("CONTRIBUTING.md", "SECURITY.md", "docs/ARCHITECTURE.md")
 PLACES: Final = (
     ".",
     "fargate_agent",
+    "fargate_agent/cli",
     "fargate_agent/containerd",
     "fargate_agent/controlplane",
     "fargate_agent/controlplane/state",

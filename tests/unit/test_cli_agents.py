@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.cli.agents import render_agent
+from fargate_agent.cli.doctor.agents import render_agent
 
 ID = "0123456789abcdef0123456789abcdef"
 ARN = f"arn:aws:ecs:us-east-1:000000000000:container-instance/blue/{ID}"

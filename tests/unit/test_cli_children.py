@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.cli.children import Child, Program
 from fargate_agent.cli.failure import CliError
+from fargate_agent.cli.stack.children import Child, Program
 
 DEADLINE_S = 15
 
@@ -162,7 +162,7 @@ async def test_child_dies_with_its_killed_parent_and_is_out_of_reach_of_its_term
 ) -> None:
     parent = f"""
 import asyncio, os, pathlib
-from fargate_agent.cli.children import Child, Program
+from fargate_agent.cli.stack.children import Child, Program
 program = Program(name="child", argv=("/bin/sh", "-c", "echo $$; exec sleep 60"),
                   env=dict(os.environ), log=pathlib.Path({str(tmp_path / "log")!r}),
                   stop_timeout_s=1)

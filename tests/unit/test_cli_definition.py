@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.cli.definition import parse_overrides, read_definition
 from fargate_agent.cli.failure import CliError
+from fargate_agent.cli.tasks.definition import parse_overrides, read_definition
 
 
 def test_definition_is_taken_as_it_is(tmp_path: Path) -> None:

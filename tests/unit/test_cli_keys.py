@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.cli.connection import parse_env
-from fargate_agent.cli.keys import find_keys_file
-from fargate_agent.cli.keys_file import change_keys
+from fargate_agent.cli.keys.commands import find_keys_file
+from fargate_agent.cli.keys.file import change_keys
 from fargate_agent.cli.main import main
 from fargate_agent.controlplane.access.keys import ensure_keys, new_key, read_keys
 from fargate_agent.controlplane.access.policy import Decision

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.cli.claims import Claims
 from fargate_agent.cli.failure import CliError
-from fargate_agent.cli.ports import choose_listen, client_url, parse_listen
-from fargate_agent.cli.ranges import (
+from fargate_agent.cli.stack.claims import Claims
+from fargate_agent.cli.stack.ports import choose_listen, client_url, parse_listen
+from fargate_agent.cli.stack.ranges import (
     Route,
     choose_range,
     parse_addresses,
@@ -136,7 +136,7 @@ def test_claim_of_a_range_keeps_overlapping_ones_from_others_until_it_ends() -> 
 
 def test_claim_ends_with_its_process_however_it_ends(tmp_path: Path) -> None:
     program = (
-        "import sys, pathlib; from fargate_agent.cli.claims import Claims; c = Claims();"
+        "import sys, pathlib; from fargate_agent.cli.stack.claims import Claims; c = Claims();"
         "c.lock(pathlib.Path(sys.argv[1])); print(c.take('test/killed'), flush=True);"
         "sys.stdin.read()"
     )

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fargate_agent.cli.agent import Pull
-from fargate_agent.cli.causes import explain, is_pulling
-from fargate_agent.cli.why import note_retries, render_why
+from fargate_agent.cli.clients.agent import Pull
+from fargate_agent.cli.why.explain import explain, is_pulling
+from fargate_agent.cli.why.show import note_retries, render_why
 from tests.unit.test_cli_why import NOW, failed_to_start, make_task, uncoloured
 
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from fargate_agent.cli.logs import LogPrinter
-from fargate_agent.cli.screen import TextScreen
-from fargate_agent.cli.shapes import Task
+from fargate_agent.cli.clients.shapes import Task
+from fargate_agent.cli.logs.printer import LogPrinter
+from fargate_agent.cli.tasks.screen import TextScreen
 
 ARN = f"arn:aws:ecs:us-east-1:000000000000:task/default/{'a' * 32}"
 OOM = "OutOfMemoryError: container killed due to memory usage"

@@ -4,17 +4,17 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.cli.failure import CliError
-from fargate_agent.cli.layout import Choices, Layout, read_choices, write_choices
-from fargate_agent.cli.stack import (
-    Key,
+from fargate_agent.cli.layout import Layout
+from fargate_agent.cli.stack.choices import Choices, read_choices, write_choices
+from fargate_agent.cli.stack.keys import Key, parse_keys
+from fargate_agent.cli.stack.place import read_file_settings
+from fargate_agent.cli.stack.programs import (
     Place,
     agent_program,
     control_plane_program,
-    parse_keys,
-    read_file_settings,
     render_containerd_config,
 )
-from fargate_agent.cli.tail import Tail
+from fargate_agent.cli.stack.tail import Tail
 
 KEY = Key(access_key_id="AKIAAGENT", secret_access_key="agent's secret")
 

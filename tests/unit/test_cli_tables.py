@@ -4,10 +4,12 @@ from typing import cast
 
 import pytest
 
-from fargate_agent.cli.describe import render_task
+from fargate_agent.cli.clients.shapes import Task
+from fargate_agent.cli.images.store import render_images
+from fargate_agent.cli.keys.commands import render_keys
 from fargate_agent.cli.output import NO_LIMIT, render_age, render_pair, render_status
-from fargate_agent.cli.shapes import Task
-from fargate_agent.cli.tables import render_images, render_keys, render_tasks
+from fargate_agent.cli.tasks.describe import render_task
+from fargate_agent.cli.tasks.ps import render_tasks
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TASK_ID = "0123456789abcdef0123456789abcdef"

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.cli import up
 from fargate_agent.cli.layout import Layout
-from fargate_agent.cli.stack import Place
-from fargate_agent.cli.up import remove_shim_sockets
+from fargate_agent.cli.stack import up
+from fargate_agent.cli.stack.programs import Place
+from fargate_agent.cli.stack.up import remove_shim_sockets
 
 
 @pytest.fixture

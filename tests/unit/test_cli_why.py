@@ -4,12 +4,11 @@ from typing import cast
 
 import pytest
 
-from fargate_agent.cli.causes import AGENT_LOG, explain
-from fargate_agent.cli.describe import render_task
-from fargate_agent.cli.events import EventTeller, plan_query
-from fargate_agent.cli.failure import CliError
-from fargate_agent.cli.shapes import Task
-from fargate_agent.cli.why import parse_event, render_document, render_why
+from fargate_agent.cli.clients.shapes import Task
+from fargate_agent.cli.tasks.describe import render_task
+from fargate_agent.cli.why.explain import explain
+from fargate_agent.cli.why.explanation import AGENT_LOG
+from fargate_agent.cli.why.show import render_document, render_why
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TASK_ID = "0123456789abcdef0123456789abcdef"
@@ -273,71 +272,6 @@ def test_why_for_programs_is_json_with_the_time_line() -> None:
     assert document["task"]["taskArn"] == ARN
 
 
-def envelope(**detail: object) -> dict[str, object]:
-    return {
-        "id": "00000000-0000-0000-0000-000000000007",
-        "detail-type": "ECS Task State Change",
-        "time": "2026-11-21T12:00:00Z",
-        "resources": [ARN],
-        "detail": {
-            "taskArn": ARN,
-            "taskDefinitionArn": "arn:aws:ecs:us-east-1:000000000000:task-definition/web:3",
-            "lastStatus": "RUNNING",
-            "desiredStatus": "RUNNING",
-            "updatedAt": "2026-11-21T12:00:00.123Z",
-            **detail,
-        },
-    }
-
-
-def test_task_of_an_event_has_times() -> None:
-    task = parse_event(envelope(createdAt="2026-11-21T11:59:00.500Z"))
-
-    assert task["createdAt"] == NOW - timedelta(seconds=59.5)
-    assert explain(task).what == "It runs."
-
-
-def test_event_is_one_line() -> None:
-    line = EventTeller().render(
-        envelope(
-            lastStatus="STOPPED",
-            desiredStatus="STOPPED",
-            stopCode="UserInitiated",
-            stoppedReason="enough\n\x1b[31mof it",
-            containers=[{"name": "app", "exitCode": 143}, {"name": "side", "exitCode": 0}],
-        )
-    )
-
-    assert "".join(uncoloured([line])) == (
-        "2026-11-21T12:00:00.123Z  0123456789ab  web:3  STOPPED"
-        "  enough [31mof it (UserInitiated), app: exit code 143"
-    )
-
-
-def test_events_say_each_thing_once() -> None:
-    teller = EventTeller()
-    stop = {
-        "desiredStatus": "STOPPED",
-        "stopCode": "UserInitiated",
-        "stoppedReason": "enough",
-    }
-    ended = [{"name": "app", "exitCode": 143}]
-
-    lines = uncoloured(
-        [
-            teller.render(envelope(**stop)),
-            teller.render(envelope(**stop, lastStatus="STOPPING", containers=ended)),
-            teller.render(envelope(**stop, lastStatus="STOPPED", containers=ended)),
-        ]
-    )
-
-    assert [line.partition("web:3  ")[2] for line in lines] == [
-        "RUNNING  is to stop, enough (UserInitiated)",
-        "STOPPING  app: exit code 143",
-        "STOPPED",
-    ]
-
-
 def test_reason_of_the_task_is_not_said_again_for_its_containers() -> None:
     reason = "CannotPullContainerError: not found"
     task = failed_to_start(reason)
@@ -364,37 +298,3 @@ def test_moments_are_told_in_the_order_in_which_they_happened() -> None:
 
     labels = [line[:13].strip() for line in lines]
     assert labels.index("essential end") < labels.index("stopped") < labels.index("stopping")
-
-
-def test_event_says_what_the_status_does_not() -> None:
-    line = EventTeller().render(envelope(desiredStatus="STOPPED", connectivity="DISCONNECTED"))
-
-    assert line.endswith("is to stop, nothing is heard of its agent")
-
-
-def test_event_of_a_service_is_one_line_too() -> None:
-    line = EventTeller().render(
-        {
-            **envelope(),
-            "detail-type": "ECS Service Action",
-            "resources": ["arn:aws:ecs:us-east-1:000000000000:service/default/shop"],
-            "detail": {"eventName": "SERVICE_STEADY_STATE", "createdAt": "2026-11-21T12:00:00Z"},
-        }
-    )
-
-    assert line.split() == ["2026-11-21T12:00:00Z", "shop", "SERVICE_STEADY_STATE"]
-
-
-def test_options_become_a_query() -> None:
-    query = plan_query(ARN, "1h", cluster="a", follow=True)
-
-    assert (query.task, query.cluster, query.follow) == (TASK_ID, "a", True)
-    assert query.since is not None
-    age = datetime.now(UTC) - query.since
-    assert timedelta(hours=1) <= age < timedelta(hours=1, minutes=1)
-
-
-@pytest.mark.parametrize("task", ["", "task/default/"])
-def test_empty_task_is_not_taken_for_every_task(task: str) -> None:
-    with pytest.raises(CliError, match="names no task"):
-        plan_query(task, None, cluster=None, follow=False)

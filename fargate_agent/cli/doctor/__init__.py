@@ -1,0 +1,1 @@
+"""`fargate doctor`: what doesn't work, and what this machine denies to tasks."""

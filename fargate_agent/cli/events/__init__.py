@@ -1,0 +1,1 @@
+"""`fargate events`: what has happened to tasks, and what happens."""

@@ -1,0 +1,1 @@
+"""`fargate images`: what the agent of this machine has in store."""

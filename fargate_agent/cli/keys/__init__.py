@@ -1,0 +1,1 @@
+"""`fargate keys`: access keys of the control plane."""

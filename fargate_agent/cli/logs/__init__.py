@@ -1,0 +1,1 @@
+"""`fargate logs`: what containers wrote."""

@@ -1,0 +1,1 @@
+"""`fargate up`: control plane, agent and containerd as one stack, in the foreground."""

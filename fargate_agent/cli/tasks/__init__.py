@@ -1,0 +1,1 @@
+"""`fargate run`, `ps`, `describe` and `stop`."""

@@ -1,0 +1,1 @@
+"""`fargate why`: why a task is as it is."""
