@@ -1,35 +1,34 @@
-"""Names of registries, resolved inside a task: its servers are asked, from its network namespace.
+"""Names, resolved inside a task: the servers of the task are asked, from its network namespace.
 
-A stub resolver as libc's: servers in order, all of them twice; the search list for short names; TCP
-when an answer doesn't fit into a datagram. `/etc/hosts` isn't looked at.
+dnspython asks: servers in order, TCP when an answer doesn't fit into a datagram. What it has no way
+to do is done here: the search goes on behind a name that exists without addresses, as by libc; an
+alias whose server tells no more is asked for by itself; both families are asked side by side.
+`/etc/hosts` and `/etc/resolv.conf` of the host are not read.
 Source: RFC 1034, 1035 and 7766; resolv.conf(5) for the rules of the search list.
 """
 
-import asyncio
 import socket
 from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Final, TypeGuard
+from typing import Final
 
+import dns.asyncresolver
 import dns.exception
-import dns.flags
-import dns.message
+import dns.inet
 import dns.name
-import dns.rcode
 import dns.rdatatype
+import dns.resolver
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from fargate_agent.egress.dns_sockets import TaskSockets
 from fargate_agent.egress.sockets import OpenSocket, explain_os_error
 from fargate_agent.parallel import together
 
 MAX_ALIASES: Final = 8
 """How many answers may lead on to a further name; content networks use three or four."""
 
-MAX_DATAGRAM_BYTES: Final = 1 << 16
-"""Source: RFC 768."""
-
 ROUNDS: Final = 2
-"""How often each server is asked. Source: resolv.conf(5), `attempts`."""
+"""How often a server that says nothing is asked. Source: resolv.conf(5), `attempts`."""
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _RECORDS: Final = {socket.AF_INET: dns.rdatatype.A, socket.AF_INET6: dns.rdatatype.AAAA}
@@ -56,8 +55,14 @@ class TaskResolver(AbstractResolver):
     """Resolves for aiohttp, through sockets of a task, by the servers of the task."""
 
     def __init__(self, open_socket: OpenSocket, nameservers: Nameservers) -> None:
-        self._open_socket = open_socket
         self._nameservers = nameservers
+        self._sockets = TaskSockets(open_socket)
+        servers = [one for one in nameservers.servers if dns.inet.is_address(one)]
+        self._resolver = dns.asyncresolver.Resolver(configure=False)
+        self._resolver.nameservers = servers
+        self._resolver.port = nameservers.port
+        self._resolver.timeout = nameservers.timeout_s
+        self._resolver.lifetime = nameservers.timeout_s * ROUNDS * max(len(servers), 1)
 
     async def close(self) -> None:
         """Hold nothing: sockets live as long as one question."""
@@ -76,7 +81,7 @@ class TaskResolver(AbstractResolver):
                 if addresses := await self._addresses(name):
                     return [_result(host, address, port) for address in addresses]
         except (OSError, dns.exception.DNSException) as error:
-            raise LookupFailedError(f"lookup {host}: {_explain(error)}") from error
+            raise LookupFailedError(f"lookup {host}: {self._explain(error)}") from error
         raise LookupFailedError(f"lookup {host}: no such host")
 
     async def _addresses(self, name: dns.name.Name) -> tuple[str, ...]:
@@ -101,79 +106,35 @@ class TaskResolver(AbstractResolver):
         self, name: dns.name.Name, record: dns.rdatatype.RdataType
     ) -> tuple[str, ...]:
         for _ in range(MAX_ALIASES):
-            response = await self._ask(dns.message.make_query(name, record))
-            if response.rcode() == dns.rcode.NXDOMAIN:
+            try:
+                answer = await self._resolver.resolve(
+                    name, record, raise_on_no_answer=False, backend=self._sockets
+                )
+            except dns.resolver.NXDOMAIN:
                 return ()
-            chain = response.resolve_chaining()
-            if chain.answer is not None:
-                return tuple(data.to_text() for data in chain.answer)
-            if chain.canonical_name == name:
+            if answer.rrset is not None:
+                return tuple(data.to_text() for data in answer.rrset)
+            if answer.canonical_name == name:
                 return ()
-            name = chain.canonical_name
+            name = answer.canonical_name
         raise LookupFailedError("too many aliases")
 
-    async def _ask(self, query: dns.message.QueryMessage) -> dns.message.QueryMessage:
-        failure: Exception = LookupFailedError("no nameserver")
-        for server in self._nameservers.servers * ROUNDS:
-            try:
-                async with asyncio.timeout(self._nameservers.timeout_s):
-                    response = await self._exchange(query, server)
-            except (OSError, dns.exception.DNSException) as error:
-                failure = error
-                continue
-            if response.rcode() in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN):
-                return response
-            failure = LookupFailedError("server misbehaving")
-        raise failure
+    def _explain(self, error: Exception) -> str:
+        if isinstance(error, dns.exception.Timeout):
+            return "i/o timeout"
+        if isinstance(error, dns.resolver.NoNameservers):
+            return self._explain_refusal(error)
+        return explain_os_error(error) if isinstance(error, OSError) else str(error)
 
-    async def _exchange(
-        self, query: dns.message.QueryMessage, server: str
-    ) -> dns.message.QueryMessage:
-        with self._socket(server, socket.SOCK_DGRAM) as sock:
-            response = await self._exchange_datagrams(query, sock, server)
-        if not response.flags & dns.flags.TC:
-            return response
-        with self._socket(server, socket.SOCK_STREAM) as sock:
-            return await self._exchange_stream(query, sock, server)
-
-    async def _exchange_datagrams(
-        self, query: dns.message.QueryMessage, sock: socket.socket, server: str
-    ) -> dns.message.QueryMessage:
-        """Wait for the answer to this very question; what else arrives is not for us."""
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, (server, self._nameservers.port))
-        await loop.sock_sendall(sock, query.to_wire())
-        while True:
-            data = await loop.sock_recv(sock, MAX_DATAGRAM_BYTES)
-            try:
-                # A truncated message may end in the middle of a record: take what is whole.
-                response = dns.message.from_wire(data, continue_on_error=True)
-            except dns.exception.DNSException:
-                continue
-            cut = response.flags & dns.flags.TC
-            if _answers(response, query) and (cut or not response.errors):
-                return response
-
-    async def _exchange_stream(
-        self, query: dns.message.QueryMessage, sock: socket.socket, server: str
-    ) -> dns.message.QueryMessage:
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(sock, (server, self._nameservers.port))
-        await loop.sock_sendall(sock, query.to_wire(prepend_length=True))
-        length = int.from_bytes(await _read_exactly(sock, 2))
-        response = dns.message.from_wire(await _read_exactly(sock, length))
-        if not _answers(response, query):
-            raise LookupFailedError("server misbehaving")
-        return response
-
-    def _socket(self, server: str, kind: socket.SocketKind) -> socket.socket:
-        try:
-            family = _FAMILIES[ip_address(server).version]
-        except ValueError as error:
-            raise LookupFailedError(f"nameserver '{server}' is not an address") from error
-        sock = self._open_socket(family, kind, 0)
-        sock.settimeout(0)
-        return sock
+    def _explain_refusal(self, error: dns.resolver.NoNameservers) -> str:
+        """Say why no server is left to be asked: what went wrong with the last of them."""
+        if not self._resolver.nameservers:
+            given = "".join(self._nameservers.servers[-1:])
+            return f"nameserver '{given}' is not an address" if given else "no nameserver"
+        _, _, _, reason, _ = error.kwargs["errors"][-1]
+        if isinstance(reason, EOFError):
+            return "unexpected EOF"
+        return explain_os_error(reason) if isinstance(reason, OSError) else "server misbehaving"
 
 
 def _candidates(host: str, search: tuple[str, ...]) -> list[dns.name.Name]:
@@ -185,23 +146,6 @@ def _candidates(host: str, search: tuple[str, ...]) -> list[dns.name.Name]:
     return [dns.name.from_text(name) for name in names]
 
 
-def _answers(
-    response: dns.message.Message, query: dns.message.QueryMessage
-) -> TypeGuard[dns.message.QueryMessage]:
-    return isinstance(response, dns.message.QueryMessage) and query.is_response(response)
-
-
-async def _read_exactly(sock: socket.socket, size: int) -> bytes:
-    loop = asyncio.get_running_loop()
-    data = b""
-    while len(data) < size:
-        more = await loop.sock_recv(sock, size - len(data))
-        if not more:
-            raise LookupFailedError("unexpected EOF")
-        data += more
-    return data
-
-
 def _result(host: str, address: str, port: int) -> ResolveResult:
     return ResolveResult(
         hostname=host,
@@ -211,9 +155,3 @@ def _result(host: str, address: str, port: int) -> ResolveResult:
         proto=socket.IPPROTO_TCP,
         flags=socket.AI_NUMERICHOST,
     )
-
-
-def _explain(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "i/o timeout"
-    return explain_os_error(error) if isinstance(error, OSError) else str(error)

@@ -43,7 +43,7 @@ class Egress:
         A server may send nothing for `inactivity_s`. `trusted` None believes the certificates of
         the system.
         """
-        # An agent that pulls nothing and reads no secret does without 2 MB of DNS.
+        # An agent that pulls nothing and reads no secret does without 3 MB of DNS.
         from fargate_agent.egress.resolver import Nameservers, TaskResolver
 
         servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)

@@ -114,6 +114,32 @@ async def test_search_list_is_tried_in_the_order_of_libc(
     assert lookups.server.queries == [f"udp {each} A" for each in asked]
 
 
+async def test_search_goes_on_behind_a_name_without_addresses(lookups: Lookups) -> None:
+    lookups.server.records["short.one.test", "MX"] = ["10 mail.test."]
+    lookups.server.records["short.two.test", "A"] = ["10.0.0.1"]
+
+    assert await lookups.resolve("short", families=BOTH) == ["10.0.0.1"]
+
+
+async def test_answer_to_another_question_over_tcp_is_no_answer(lookups: Lookups) -> None:
+    lookups.server.records["registry.test", "A"] = ["10.0.0.1"]
+    lookups.server.truncates = lookups.server.forges = True
+
+    with pytest.raises(LookupFailedError, match=r"^lookup registry\.test: server misbehaving$"):
+        await lookups.resolve("registry.test")
+
+
+async def test_server_that_is_no_address_is_passed_over(lookups: Lookups) -> None:
+    lookups.server.records["registry.test", "A"] = ["10.0.0.1"]
+
+    assert await lookups.resolve("registry.test", servers=("https://dns.test", "127.0.0.1"))
+
+
+async def test_failure_says_what_the_kernel_said(lookups: Lookups) -> None:
+    with pytest.raises(LookupFailedError, match=r"^lookup registry\.test: connection refused$"):
+        await lookups.resolve("registry.test", servers=("127.0.0.2", "127.0.0.3"))
+
+
 async def test_next_server_is_asked_when_the_first_says_nothing(lookups: Lookups) -> None:
     lookups.server.records["registry.test", "A"] = ["10.0.0.1"]
 
