@@ -25,6 +25,8 @@ from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.credentials.aws import AwsSite
+from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.drivers import Drivers
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
@@ -63,6 +65,8 @@ from fargate_agent.reserve import Reserve
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.oom import watch_oom_kills
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
+from fargate_agent.secrets.reader import SecretReader, SecretSettings
+from fargate_agent.secrets.store import TaskSecrets
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_file import SettingsError
 from fargate_agent.site import make_site
@@ -70,7 +74,7 @@ from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import RESERVE_BYTES, TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
-from fargate_agent.tmds.confidential import make_confidential
+from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.server import TaskMetadata
 
 log = logging.getLogger(__name__)
@@ -311,13 +315,19 @@ def _build_machine(
         note=findings.note,
     )
     egress = Egress(socket_in_netns, read_host_nameservers)
-    confidential = make_confidential(settings, http, egress, runtime.exists)
+    aws = AwsSite(region=settings.region, endpoint_url=settings.aws_endpoint_url)
+    role_settings = RoleSettings(
+        credentials_file=settings.aws_credentials_file, assume=settings.assume_roles
+    )
+    roles = Roles(http, aws, role_settings)
+    reader = SecretReader(roles, aws, egress, SecretSettings())
+    secrets = TaskSecrets(reader.fetch, roles, runtime.exists)
     metadata = TaskMetadata(
         bind_listener=netns.metadata.bind,
         read_usage=runtime.usage,
         read_link_stats=read_link_stats,
         snapshotter=settings.snapshotter,
-        confidential=confidential,
+        confidential=Confidential(roles, secrets),
     )
     turns = Turns()
     images = ContainerdImageStore(
@@ -340,7 +350,7 @@ def _build_machine(
             images=images,
             runtime=runtime,
             logs=make_log_drivers(settings, user, read_host_nameservers),
-            secrets=confidential,
+            secrets=secrets,
         ),
         findings=findings,
         cgroups=cgroups,

@@ -273,12 +273,26 @@ class LogDriver(Protocol):
 class SecretStore(Protocol):
     """Reads the values of secrets, as the execution role of a task."""
 
+    async def ensure(self, task: TaskPlan) -> None:
+        """Return when the loggers that are still to be started can ask for their secrets.
+
+        The network of the task must be up.
+
+        Raises:
+            ResourceInitializationError: one is not to be had.
+        """
+        ...
+
     async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
         """Return the values by what refers to them. The network of the task must be up.
 
         Raises:
             ResourceInitializationError: one is not to be had.
         """
+        ...
+
+    async def release(self, task: TaskPlan) -> None:
+        """Keep no secret and no credentials of a task."""
         ...
 
 

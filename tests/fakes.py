@@ -187,9 +187,18 @@ class FakeLogs(LogDriver):
 class FakeSecrets(SecretStore):
     diary: Diary
 
+    held: set[str] = field(default_factory=set)
+    """Tasks whose secrets loggers can ask for. Memory only, so it stands in no diary."""
+
+    async def ensure(self, task: TaskPlan) -> None:
+        self.held.add(task.id)
+
     async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
         await self.diary.write(f"fetch {', '.join(sorted(references))}")
         return {one: f"value of {one}" for one in references}
+
+    async def release(self, task: TaskPlan) -> None:
+        self.held.discard(task.id)
 
 
 @dataclass

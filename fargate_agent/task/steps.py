@@ -64,10 +64,21 @@ def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
     ]
     metadata = Step(
         what="metadata endpoint",
-        do=partial(drivers.metadata.ensure, plan),
-        undo=partial(drivers.metadata.release, plan),
+        do=partial(_open_endpoint, plan, drivers),
+        undo=partial(_close_endpoint, plan, drivers),
     )
     return [enis, [metadata]]
+
+
+async def _open_endpoint(plan: TaskPlan, drivers: Drivers) -> None:
+    """Serve metadata, and have there what loggers ask for when they start."""
+    await drivers.metadata.ensure(plan)
+    await drivers.secrets.ensure(plan)
+
+
+async def _close_endpoint(plan: TaskPlan, drivers: Drivers) -> None:
+    await drivers.secrets.release(plan)
+    await drivers.metadata.release(plan)
 
 
 def container_waves(

@@ -5,49 +5,44 @@ Source: amazon-ecs-agent, ecs-agent/tmds/handlers/v1 and v2, the credentials han
 
 import hmac
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping
 from datetime import UTC
-from typing import Final
+from typing import Final, Protocol
 
-import aiohttp
 from aiohttp import web
 
-from fargate_agent.drivers import SecretStore
-from fargate_agent.egress.session import Egress
-from fargate_agent.plan import ContainerPlan, TaskPlan
-from fargate_agent.roles.aws import AwsSite
-from fargate_agent.roles.credentials import Roles, RoleSettings
-from fargate_agent.roles.errors import RoleError
-from fargate_agent.roles.secrets import Secrets, SecretSettings
-from fargate_agent.settings import AgentSettings
-from fargate_agent.tmds.log_secrets import LogSecrets
+from fargate_agent.credentials.errors import RoleError
+from fargate_agent.plan import RoleKeys, RolePlan, TaskPlan
 
 CREDENTIALS: Final = "/v2/credentials/"
 SPLUNK_TOKEN: Final = "/v2/splunk-token/"  # noqa: S105 - a path
 
 
-class Confidential(SecretStore):
-    """Answers loggers. What they ask for stands behind ids that a container can't know."""
+class Credentials(Protocol):
+    """Has the credentials of tasks' roles."""
 
-    def __init__(self, roles: Roles, log_secrets: LogSecrets) -> None:
-        self._roles = roles
-        self._log_secrets = log_secrets
-
-    async def ensure(self, task: TaskPlan) -> None:
-        """Return when what the loggers of a task ask for when they start is here.
+    async def keys(self, task: TaskPlan, role: RolePlan) -> RoleKeys:
+        """Return credentials of a role of a task that last for a while.
 
         Raises:
-            ResourceInitializationError: it is not to be had.
+            RoleError: there are none to be had now.
         """
-        await self._log_secrets.ensure(task)
+        ...
 
-    async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
-        return await self._log_secrets.fetch(task, references)
 
-    def forget(self, task: TaskPlan) -> None:
-        """Keep nothing of a task."""
-        self._log_secrets.forget(task)
-        self._roles.forget(task)
+class LogSecrets(Protocol):
+    """Has the secrets of log options."""
+
+    def take(self, task: TaskPlan, secrets_id: str, option: str) -> str | None:
+        """Return a value, and forget it; None if that id isn't the task's, or has none."""
+        ...
+
+
+class Confidential:
+    """Answers containers and loggers: what is behind an id is for who knows it."""
+
+    def __init__(self, credentials: Credentials, log_secrets: LogSecrets) -> None:
+        self._credentials = credentials
+        self._log_secrets = log_secrets
 
     async def answer(self, task: TaskPlan | None, path: str) -> web.Response | None:
         """Answer a request of a task; None if the path is none of these."""
@@ -65,7 +60,7 @@ class Confidential(SecretStore):
         if task is None or role is None:
             return _refuse(400, "InvalidIdInRequest", "Credentials not found")
         try:
-            keys = await self._roles.keys(task, role)
+            keys = await self._credentials.keys(task, role)
         except RoleError as error:
             return _refuse(500, "InternalServerError", str(error))
         return _json(
@@ -84,22 +79,6 @@ class Confidential(SecretStore):
         if token is None:
             return _json(404, {"code": "InvalidIdInRequest", "message": "no splunk token here"})
         return _json(200, {"token": token})
-
-
-def make_confidential(
-    settings: AgentSettings,
-    http: aiohttp.ClientSession,
-    egress: Egress,
-    exists: Callable[[ContainerPlan], Awaitable[bool]],
-) -> Confidential:
-    """Answer loggers as the settings of an agent want it; `http` is for the agent's own calls."""
-    site = AwsSite(region=settings.region, endpoint_url=settings.aws_endpoint_url)
-    role_settings = RoleSettings(
-        credentials_file=settings.aws_credentials_file, assume=settings.assume_roles
-    )
-    roles = Roles(http, site, role_settings)
-    secrets = Secrets(roles, site, egress, SecretSettings())
-    return Confidential(roles, LogSecrets(secrets.fetch, exists))
 
 
 def _same(one: str, other: str) -> bool:

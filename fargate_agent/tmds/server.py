@@ -77,11 +77,8 @@ class TaskMetadata(MetadataEndpoint):
                 await self.release(endpoint.task)
 
     async def ensure(self, task: TaskPlan) -> None:
-        if task.id not in self._endpoints:
-            await self._listen(task)
-        await self._confidential.ensure(task)
-
-    async def _listen(self, task: TaskPlan) -> None:
+        if task.id in self._endpoints:
+            return
         connections = web.Server(
             partial(self._answer, task.id),
             handler_cancellation=True,
@@ -101,7 +98,6 @@ class TaskMetadata(MetadataEndpoint):
         self._endpoints[task.id] = _Endpoint(task=task, connections=connections, listener=listener)
 
     async def release(self, task: TaskPlan) -> None:
-        self._confidential.forget(task)
         endpoint = self._endpoints.pop(task.id, None)
         if endpoint is None:
             return

@@ -11,17 +11,17 @@ import aiohttp
 import pytest
 from botocore.utils import ContainerMetadataFetcher
 
+from fargate_agent.credentials.aws import AwsSite
+from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.drivers import ContainerUsage
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.namespaces import inside
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
-from fargate_agent.roles.aws import AwsSite
-from fargate_agent.roles.credentials import Roles, RoleSettings
+from fargate_agent.secrets.store import TaskSecrets
 from fargate_agent.task.status import TaskFacts
 from fargate_agent.tmds.confidential import Confidential
-from fargate_agent.tmds.log_secrets import LogSecrets
 from fargate_agent.tmds.server import TaskMetadata
 from tests.fixtures.aws import REGION, ROLE, Front, write_keys
 from tests.fixtures.network import MakeNetns
@@ -47,6 +47,22 @@ class View:
     facts: TaskFacts
 
 
+@dataclass(frozen=True)
+class Endpoint:
+    """An endpoint, and the secrets that it hands out."""
+
+    metadata: TaskMetadata
+    secrets: TaskSecrets
+
+    async def ensure(self, task: TaskPlan) -> None:
+        await self.metadata.ensure(task)
+        await self.secrets.ensure(task)
+
+    async def release(self, task: TaskPlan) -> None:
+        await self.secrets.release(task)
+        await self.metadata.release(task)
+
+
 @dataclass(kw_only=True)
 class Agent:
     """The endpoint of an agent, and what its surroundings say."""
@@ -61,16 +77,18 @@ class Agent:
     secrets: dict[str, str] = field(default_factory=lambda: {SECRET: "splunk-secret"})
     fetched: list[set[str]] = field(default_factory=list)
 
-    def endpoint(self) -> TaskMetadata:
+    def endpoint(self) -> Endpoint:
         """Make an endpoint, as a fresh agent does."""
         roles = Roles(self.http, self.site, self.role_settings)
-        return TaskMetadata(
+        secrets = TaskSecrets(self._fetch, roles, self._exists)
+        metadata = TaskMetadata(
             bind_listener=self.metadata_netns.bind,
             read_usage=self._read_usage,
             read_link_stats=read_link_stats,
             snapshotter="overlayfs",
-            confidential=Confidential(roles, LogSecrets(self._fetch, self._exists)),
+            confidential=Confidential(roles, secrets),
         )
+        return Endpoint(metadata, secrets)
 
     def add(self, task: TaskPlan) -> TaskPlan:
         self.tasks[task.id] = View(task, TaskFacts())
@@ -123,14 +141,14 @@ async def agent(
 
 
 @pytest.fixture
-async def endpoint(agent: Agent) -> AsyncIterator[TaskMetadata]:
+async def endpoint(agent: Agent) -> AsyncIterator[Endpoint]:
     endpoint = agent.endpoint()
-    async with endpoint.serve(agent.tasks.get):
+    async with endpoint.metadata.serve(agent.tasks.get):
         yield endpoint
 
 
 async def test_logger_reads_the_credentials_of_the_execution_role(
-    agent: Agent, endpoint: TaskMetadata, front: Front, netns: Path
+    agent: Agent, endpoint: Endpoint, front: Front, netns: Path
 ) -> None:
     task = agent.plan(netns)
     await endpoint.ensure(task)
@@ -152,7 +170,7 @@ async def test_logger_reads_the_credentials_of_the_execution_role(
 
 
 async def test_credentials_are_what_an_sdk_understands(
-    agent: Agent, endpoint: TaskMetadata, netns: Path
+    agent: Agent, endpoint: Endpoint, netns: Path
 ) -> None:
     task = agent.plan(netns)
     await endpoint.ensure(task)
@@ -184,7 +202,7 @@ async def test_credentials_are_what_an_sdk_understands(
     ],
 )
 async def test_wrong_id_is_refused_as_the_ecs_agent_does(
-    agent: Agent, endpoint: TaskMetadata, front: Front, netns: Path, path: str, code: str, text: str
+    agent: Agent, endpoint: Endpoint, front: Front, netns: Path, path: str, code: str, text: str
 ) -> None:
     await endpoint.ensure(agent.plan(netns))
 
@@ -197,7 +215,7 @@ async def test_wrong_id_is_refused_as_the_ecs_agent_does(
 
 
 async def test_credentials_are_for_their_own_task_only(
-    agent: Agent, endpoint: TaskMetadata, front: Front, make_netns: MakeNetns
+    agent: Agent, endpoint: Endpoint, front: Front, make_netns: MakeNetns
 ) -> None:
     task, other, roleless = (
         agent.plan(await make_netns()),
@@ -218,7 +236,7 @@ async def test_credentials_that_cannot_be_had_are_an_error_that_says_why(
 ) -> None:
     agent.role_settings = RoleSettings()
     endpoint, task = agent.endpoint(), agent.plan(netns)
-    async with endpoint.serve(agent.tasks.get):
+    async with endpoint.metadata.serve(agent.tasks.get):
         await endpoint.ensure(task)
 
         answer = await fetch(netns, credentials_path(task))
@@ -240,7 +258,7 @@ async def test_agent_that_starts_anew_assumes_the_role_anew(
 
     for _ in range(2):
         endpoint = agent.endpoint()
-        async with endpoint.serve(agent.tasks.get):
+        async with endpoint.metadata.serve(agent.tasks.get):
             await endpoint.ensure(task)
             answers.append(await fetch(netns, credentials_path(task)))
 
@@ -259,7 +277,7 @@ async def test_agent_that_starts_anew_assumes_the_role_anew(
     ],
 )
 async def test_splunk_token_is_read_once(
-    agent: Agent, endpoint: TaskMetadata, netns: Path, log: dict[str, Any], role: bool
+    agent: Agent, endpoint: Endpoint, netns: Path, log: dict[str, Any], role: bool
 ) -> None:
     task = agent.plan(netns, container_json(logConfiguration=log), role=role)
     await endpoint.ensure(task)
@@ -272,7 +290,7 @@ async def test_splunk_token_is_read_once(
 
 
 async def test_splunk_token_is_not_behind_an_id_that_a_container_knows(
-    agent: Agent, endpoint: TaskMetadata, make_netns: MakeNetns
+    agent: Agent, endpoint: Endpoint, make_netns: MakeNetns
 ) -> None:
     task = agent.plan(await make_netns(), container_json(logConfiguration=SPLUNK))
     other = agent.plan(await make_netns(), container_json(logConfiguration=SPLUNK))
@@ -287,7 +305,7 @@ async def test_splunk_token_is_not_behind_an_id_that_a_container_knows(
 
 
 async def test_only_containers_that_are_still_to_be_made_have_their_secrets_read(
-    agent: Agent, endpoint: TaskMetadata, netns: Path
+    agent: Agent, endpoint: Endpoint, netns: Path
 ) -> None:
     agent.made, agent.secrets["/side"] = {"web"}, "side-secret"
     side = {**SPLUNK, "secretOptions": [{"name": "splunk-token", "valueFrom": "/side"}]}
@@ -305,7 +323,7 @@ async def test_only_containers_that_are_still_to_be_made_have_their_secrets_read
 
 
 async def test_secret_that_is_not_to_be_had_ends_the_start_and_nothing_is_left(
-    agent: Agent, endpoint: TaskMetadata, netns: Path
+    agent: Agent, endpoint: Endpoint, netns: Path
 ) -> None:
     agent.secrets.clear()
     task = agent.plan(netns, container_json(logConfiguration=SPLUNK))
@@ -318,7 +336,7 @@ async def test_secret_that_is_not_to_be_had_ends_the_start_and_nothing_is_left(
 
 
 async def test_token_of_a_task_that_is_gone_is_gone(
-    agent: Agent, endpoint: TaskMetadata, netns: Path
+    agent: Agent, endpoint: Endpoint, netns: Path
 ) -> None:
     task = agent.plan(netns, container_json(logConfiguration=SPLUNK))
     await endpoint.ensure(task)
@@ -330,7 +348,7 @@ async def test_token_of_a_task_that_is_gone_is_gone(
 
 
 async def test_container_reads_credentials_of_its_task_role_and_by_no_other_id(
-    agent: Agent, endpoint: TaskMetadata, bench: Bench
+    agent: Agent, endpoint: Endpoint, bench: Bench
 ) -> None:
     own, execution = role_json(), {**role_json(), "roleArn": f"{ROLE}-execution"}
     url = "http://169.254.170.2"

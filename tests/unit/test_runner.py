@@ -17,6 +17,7 @@ from tests.fakes import (
     FakeImages,
     FakeMetadata,
     FakeRuntime,
+    FakeSecrets,
     fake_drivers,
 )
 from tests.fixtures.clock import jumping
@@ -71,6 +72,22 @@ async def test_task_ends_with_the_reason_given_when_it_is_stopped_while_running(
     assert run.facts.status is TaskStatus.STOPPED
     assert run.facts.reason == "maintenance"
     assert run.facts.containers["web"].exit_code == 143
+
+
+@jumping
+async def test_secrets_of_loggers_are_held_from_the_network_until_the_end() -> None:
+    run, drivers = new_run(), fake_drivers(exits={"web": EXITED})
+    secrets = FakeSecrets(drivers.diary)
+    drivers.all = replace(drivers.all, secrets=secrets)
+    held: dict[TaskStatus, bool] = {}
+
+    async def report(run: TaskRun) -> None:
+        held[run.facts.status] = run.plan.id in secrets.held
+
+    await run_task(run, drivers.all, report)
+
+    assert (held[TaskStatus.PENDING], held[TaskStatus.RUNNING]) == (True, True)
+    assert held[TaskStatus.STOPPED] is False
 
 
 @jumping

@@ -10,10 +10,10 @@ from typing import Any, Final
 
 import aiohttp
 
+from fargate_agent.credentials.aws import AwsCall, AwsSite, call_json
 from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.plan import RoleKeys
-from fargate_agent.roles.aws import AwsCall, AwsSite, call_json
-from fargate_agent.roles.references import SecretReference
+from fargate_agent.secrets.references import SecretReference
 
 MAX_PARAMETERS: Final = 10
 """Of one call."""

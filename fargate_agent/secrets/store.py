@@ -1,35 +1,40 @@
-"""The secrets of log options, handed to the logger that is being started, and to nobody else.
+"""The secrets of tasks, and those of log options in particular.
 
-A container of the same task can ask for whatever the logger can. So they stand behind an id that
-nobody can guess, and the first who reads one is the last.
+A secret of a log option is handed to the logger that is being started, and to nobody else. A
+container of the same task can ask for whatever the logger can. So it stands behind an id that
+nobody can guess, and the first who reads it is the last.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
+from fargate_agent.credentials.roles import Roles
+from fargate_agent.drivers import SecretStore
 from fargate_agent.plan import ContainerPlan, TaskPlan
 
 FetchSecrets = Callable[[TaskPlan, Collection[str]], Awaitable[Mapping[str, str]]]
 """Returns values by what refers to them."""
 
 
-class LogSecrets:
-    """Holds secrets from when the network of a task is up until its loggers have read them."""
+class TaskSecrets(SecretStore):
+    """Holds secrets of log options from when the network of a task is up until they are taken."""
 
     def __init__(
-        self, fetch: FetchSecrets, exists: Callable[[ContainerPlan], Awaitable[bool]]
+        self,
+        fetch: FetchSecrets,
+        roles: Roles,
+        exists: Callable[[ContainerPlan], Awaitable[bool]],
     ) -> None:
         """`exists` says of which containers the loggers have been started already."""
-        self.fetch = fetch
+        self._fetch = fetch
+        self._roles = roles
         self._exists = exists
         self._options: dict[str, dict[str, str]] = {}
         """Values by option, by the id of the container's secrets."""
 
-    async def ensure(self, task: TaskPlan) -> None:
-        """Return when the secrets of all containers that are still to be made are here.
+    async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
+        return await self._fetch(task, references)
 
-        Raises:
-            ResourceInitializationError: one is not to be had.
-        """
+    async def ensure(self, task: TaskPlan) -> None:
         waiting = [
             container
             for container in task.containers
@@ -37,7 +42,7 @@ class LogSecrets:
             and not await self._exists(container)
         ]
         wanted = {one for container in waiting for one in container.log.secrets.values()}
-        values = await self.fetch(task, wanted)
+        values = await self._fetch(task, wanted)
         for container in waiting:
             self._options[container.log.secrets_id] = {
                 **container.log.plain_secrets,
@@ -50,7 +55,7 @@ class LogSecrets:
         known = self._options.get(secrets_id, {}) if secrets_id in ids else {}
         return known.pop(option, None)
 
-    def forget(self, task: TaskPlan) -> None:
-        """Keep nothing of a task."""
+    async def release(self, task: TaskPlan) -> None:
         for container in task.containers:
             self._options.pop(container.log.secrets_id, None)
+        self._roles.forget(task)

@@ -12,14 +12,14 @@ from typing import Any
 import aiohttp
 import pytest
 
+from fargate_agent.credentials.aws import AwsSite
+from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.egress.session import Egress
 from fargate_agent.egress.sockets import OpenTaskSocket
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.plan import DnsPlan, TaskPlan, plan_task
-from fargate_agent.roles.aws import AwsSite
-from fargate_agent.roles.credentials import Roles, RoleSettings
-from fargate_agent.roles.secrets import Secrets, SecretSettings
+from fargate_agent.secrets.reader import SecretReader, SecretSettings
 from tests.fixtures.aws import REGION, ROLE, Front, client, write_keys
 from tests.fixtures.nameserver import NameServer
 from tests.fixtures.pulls import FAST, open_on_host
@@ -89,7 +89,7 @@ class Reader:
 
     async def fetch(self, *references: str, task: TaskPlan | None = None) -> dict[str, str]:
         aws = AwsSite(region=REGION, endpoint_url=self.url)
-        reader = Secrets(self.roles, aws, Egress(self.open_socket, lambda: ()), self.settings)
+        reader = SecretReader(self.roles, aws, Egress(self.open_socket, lambda: ()), self.settings)
         return dict(await reader.fetch(task or plan(), references))
 
     async def fail(self, *references: str, task: TaskPlan | None = None) -> str:

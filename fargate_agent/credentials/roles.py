@@ -12,12 +12,12 @@ from typing import Final
 
 import aiohttp
 
+from fargate_agent.credentials.aws import AwsError, AwsSite
+from fargate_agent.credentials.errors import RoleError
+from fargate_agent.credentials.machine_keys import read_machine_keys
+from fargate_agent.credentials.sts import assume_role
 from fargate_agent.egress.transport import TransferError
 from fargate_agent.plan import RoleKeys, RolePlan, TaskPlan
-from fargate_agent.roles.aws import AwsError, AwsSite
-from fargate_agent.roles.errors import RoleError
-from fargate_agent.roles.machine_keys import read_machine_keys
-from fargate_agent.roles.sts import assume_role
 
 log = logging.getLogger(__name__)
 

@@ -15,22 +15,22 @@ from typing import Final, TypeVar
 
 import aiohttp
 
+from fargate_agent.credentials.aws import AwsError, AwsSite
+from fargate_agent.credentials.errors import RoleError
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.egress.retry import Retry
 from fargate_agent.egress.session import Egress
 from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.parallel import together
 from fargate_agent.plan import RoleKeys, TaskPlan
-from fargate_agent.roles.aws import AwsError, AwsSite
-from fargate_agent.roles.credentials import Roles
-from fargate_agent.roles.errors import RoleError
-from fargate_agent.roles.references import (
+from fargate_agent.secrets.references import (
     InvalidReferenceError,
     ParameterReference,
     SecretReference,
     parse_reference,
 )
-from fargate_agent.roles.stores import MAX_PARAMETERS, get_parameters, get_secret
+from fargate_agent.secrets.services import MAX_PARAMETERS, get_parameters, get_secret
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _FetchError(Exception):
     """A value is not to be had. Never leaves this module."""
 
 
-class Secrets:
+class SecretReader:
     """Reads what `valueFrom` of a task definition refers to."""
 
     def __init__(

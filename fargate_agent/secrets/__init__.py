@@ -1,0 +1,1 @@
+"""The values of secrets that a task definition refers to."""
