@@ -18,6 +18,7 @@ from tests.fixtures.images import (
     random_layer,
     write_layout,
 )
+from tests.fixtures.programs import require_program
 from tests.fixtures.pulls import Puller
 from tests.fixtures.registry import FakeRegistry
 
@@ -27,6 +28,7 @@ NAME = "test.example/team/web:1"
 
 
 async def copy_by_skopeo(source: str, target: str) -> None:
+    require_program("skopeo")
     command = ["skopeo", "copy", "--src-tls-verify=false", "--insecure-policy", source, target]
     process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.DEVNULL)
     assert await process.wait() == 0

@@ -20,6 +20,7 @@ from tests.fixtures.loggers import (
 )
 from tests.fixtures.machine import wait_for
 from tests.fixtures.network import run_ip
+from tests.fixtures.programs import require_program
 
 TEXT = "test-e2e-log-0d3f"
 
@@ -119,6 +120,7 @@ def test_lines_go_through_a_unix_socket(start_logger: StartLogger, tmp_path: Pat
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ssl.SSLContext]:
     """A certificate that signed itself, for `localhost`, and a server that has it."""
+    require_program("openssl")
     directory = tmp_path_factory.mktemp("tls")
     certificate, key = directory / "cert.pem", directory / "key.pem"
     subprocess.run(

@@ -60,6 +60,7 @@ def test_without_root_make_test_says_what_is_left_out_and_runs_the_rest(programs
 def test_as_root_make_test_runs_the_virtual_machine_too(programs: Path) -> None:
     commands = make(programs, "-n", "test", user=0).stdout
 
+    assert " CI=true pytest " in commands
     assert commands.index("apt-get update") < commands.index("-m pytest -n 2")
     assert "-m tests.vm --suite bookworm --journey short" in commands
 

@@ -16,9 +16,10 @@ from fargate_agent.cli.connection import parse_env
 from fargate_agent.cli.layout import SOCKET_PATH_BYTES
 from fargate_agent.cli.stack.claims import Claims
 from tests.fixtures.cli import FARGATE, Cli, Outcome, finish, plain_env
-from tests.fixtures.containerd import PrivateContainerd, require_program
+from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import build_image, busybox_files, make_layer, write_layout
 from tests.fixtures.machine import arguments, mountpoints
+from tests.fixtures.programs import require_program
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]  # two stacks, one after the other
 

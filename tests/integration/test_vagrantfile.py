@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 from typing import Final
 
+from tests.fixtures.programs import require_program
+
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 VAGRANTFILE: Final = CHECKOUT / "Vagrantfile"
 
@@ -37,6 +39,7 @@ COMMANDS: Final = {
 
 
 def validate(directory: Path, text: str) -> subprocess.CompletedProcess[str]:
+    require_program("vagrant")
     (directory / "Vagrantfile").write_text(text)
     return subprocess.run(
         ["vagrant", "validate", "--ignore-provider"],
@@ -66,6 +69,7 @@ def test_broken_vagrantfile_would_be_noticed(tmp_path: Path) -> None:
 
 def provision(sandbox: Path, name: str) -> str:
     """Do what the machine is told to do, in a directory in its place; return the commands."""
+    require_program("ruby")
     scripts = json.loads(
         subprocess.check_output(["ruby", "-e", READ_SCRIPTS, VAGRANTFILE], text=True, timeout=60)
     )
