@@ -13,6 +13,9 @@ from pydantic import AfterValidator, BeforeValidator, Field
 MAX_SOCKET_BYTES: Final = 107
 """Longest path of a unix socket. Source: unix(7), `sun_path` without its final NUL."""
 
+CLUSTER_NAME: Final = r"[A-Za-z0-9_-]{1,255}"
+"""Source: ECS API, CreateCluster, `clusterName`."""
+
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9A-Fa-f:.]+(%\w+)?")
 """A name or an address as it stands in a URL, an IPv6 address without its brackets."""
 
@@ -116,7 +119,5 @@ Region = Annotated[
     str, matching(r"[a-z]{2}(-[a-z]+)+-[0-9]{1,2}", "must be a region such as us-east-1")
 ]
 ClusterName = Annotated[
-    str,
-    matching(r"[A-Za-z0-9_-]{1,255}", "must have 1 to 255 letters, digits, hyphens, underscores"),
+    str, matching(CLUSTER_NAME, "must have 1 to 255 letters, digits, hyphens, underscores")
 ]
-"""Source: ECS API, CreateCluster, `clusterName`."""

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fargate_agent.setting_values import (
+    CLUSTER_NAME,
     AbsolutePath,
     Region,
     Registry,
@@ -27,9 +28,6 @@ from fargate_agent.settings_file import FileSettings, Reading, read_document, re
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
 """Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`."""
-
-CLUSTER_NAME: Final = r"[A-Za-z0-9_-]{1,255}"
-"""Source: ECS API, CreateCluster.clusterName."""
 
 KeyPart = Annotated[str, matching(r"[!-~]*", "must be printable ASCII without spaces")]
 """An access key id or a secret; empty where another place has it."""
