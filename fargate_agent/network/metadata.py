@@ -33,7 +33,7 @@ from fargate_agent.network.rtnetlink import (
     render_pair,
     render_up,
 )
-from fargate_agent.network.sysctl import write_settings
+from fargate_agent.network.sysctl import METADATA_SETTINGS, write_settings
 from fargate_agent.plan import METADATA_IFNAME, TMDS_ADDRESS
 
 TASK_ADDRESS: Final = IPv4Interface("169.254.172.2/22")
@@ -45,16 +45,6 @@ CNI makes it: 0a:58 and the address. Source: the same."""
 PORT: Final = 80
 
 _ENDPOINT: Final = IPv4Network((TMDS_ADDRESS, 32))
-_SETTINGS: Final = {
-    setting: value
-    for scope in ("all", "default")
-    for setting, value in (
-        (f"ipv4/conf/{scope}/forwarding", 0),
-        # Answers leave by the interface the listener is bound to; no route leads back to a task.
-        (f"ipv4/conf/{scope}/rp_filter", 0),
-        (f"ipv6/conf/{scope}/disable_ipv6", 1),
-    )
-}
 
 
 class MetadataNetns:
@@ -110,7 +100,7 @@ class MetadataNetns:
                 namespace = await in_thread(lambda: opened.enter_context(make_netns()))
                 made = Path(f"/proc/self/fd/{namespace.fileno()}")
                 with inside(made):
-                    write_settings(_SETTINGS)
+                    write_settings(METADATA_SETTINGS)
                 async with Netlink.open(made) as netlink:
                     await netlink.add_address(LOOPBACK_INDEX, IPv4Interface(_ENDPOINT))
                     await netlink.set_up(LOOPBACK_INDEX, self._alias)

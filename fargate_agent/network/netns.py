@@ -25,20 +25,12 @@ from fargate_agent.network.namespaces import (
 )
 from fargate_agent.network.netlink import LOOPBACK_INDEX, NO_IPV6, Netlink, NetlinkError
 from fargate_agent.network.reasons import kernel_refusals
-from fargate_agent.network.sysctl import write_settings
+from fargate_agent.network.sysctl import TASK_SETTINGS, write_settings
 from fargate_agent.plan import TMDS_ADDRESS
 
 IMDS_V4: Final = IPv4Network("169.254.169.254/32")
 IMDS_V6: Final = IPv6Network("fd00:ec2::254/128")
 """Instance metadata, which no task may read. Source: amazon-ecs-cni-plugins, plugins/eni/engine."""
-
-_SETTINGS: Final = {
-    f"{path}/{setting}": 0
-    for path in ("ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default")
-    for setting in ("forwarding", "accept_redirects")
-} | {"ipv6/conf/all/accept_ra": 0, "ipv6/conf/default/accept_ra": 0}
-"""A new namespace has these as the host has them. A task passes nothing on, and takes no route and
-no address from its neighbours: those it has are given to it."""
 
 SPARE_AFTER_S: Final = 0.5
 """When the next one is made after one was taken: the containers of its task go first."""
@@ -116,7 +108,7 @@ class KernelNetns(NetnsDriver):
         Older agents listened on the loopback of the task. The address would be found there first.
         """
         with inside(netns):
-            write_settings(_SETTINGS)
+            write_settings(TASK_SETTINGS)
         await self._furnish(netns)
         async with Netlink.open(netns) as netlink:
             await netlink.remove_address(LOOPBACK_INDEX, IPv4Interface((TMDS_ADDRESS, 32)))
@@ -129,5 +121,5 @@ def _make_quiet_netns(opened: ExitStack) -> FileIO:
     """
     namespace = opened.enter_context(make_netns())
     with inside(Path(f"/proc/self/fd/{namespace.fileno()}")):
-        write_settings(_SETTINGS)
+        write_settings(TASK_SETTINGS)
     return namespace

@@ -11,6 +11,26 @@ from typing import Final
 
 ROOT: Final = Path("/proc/sys/net")
 
+TASK_SETTINGS: Final = {
+    f"{path}/{setting}": 0
+    for path in ("ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default")
+    for setting in ("forwarding", "accept_redirects")
+} | {"ipv6/conf/all/accept_ra": 0, "ipv6/conf/default/accept_ra": 0}
+"""A new namespace has these as the host has them. A task passes nothing on, and takes no route and
+no address from its neighbours: those it has are given to it."""
+
+METADATA_SETTINGS: Final = {
+    setting: value
+    for scope in ("all", "default")
+    for setting, value in (
+        (f"ipv4/conf/{scope}/forwarding", 0),
+        # Answers leave by the interface the listener is bound to; no route leads back to a task.
+        (f"ipv4/conf/{scope}/rp_filter", 0),
+        (f"ipv6/conf/{scope}/disable_ipv6", 1),
+    )
+}
+"""Those of the namespace where tasks find their metadata."""
+
 _IGNORE_ANNOUNCEMENTS: Final = {
     "ipv4/conf/{name}/accept_redirects": 0,
     "ipv6/conf/{name}/accept_ra": 0,

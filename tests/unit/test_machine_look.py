@@ -10,8 +10,9 @@ from fargate_agent.machine import storage
 from fargate_agent.machine.kernel import NAMESPACES, find_cgroup_faults, find_kernel_faults
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.look import look
-from fargate_agent.machine.network import find_name_faults
+from fargate_agent.machine.network import find_name_faults, find_setting_fault
 from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
+from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
 from fargate_agent.runtime.cgroup import Cgroups
 from fargate_agent.runtime.host import HostLimits
 from fargate_agent.settings import AgentSettings
@@ -130,6 +131,35 @@ def test_machine_whose_tasks_get_no_dns_is_found(tmp_path: Path, text: str, foun
     file.write_text(text)
 
     assert bool(whats(find_name_faults((file, tmp_path / "none")))) is found
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "effect"),
+    [
+        pytest.param(
+            "ipv4/conf/default/accept_redirects",
+            "net.ipv4.conf.default.accept_redirects is 1, not 0, and /proc/sys is read-only",
+            "no task starts",
+            id="differs",
+        ),
+        pytest.param(
+            None,
+            "net.ipv4.ip_forward is 0, and /proc/sys is read-only",
+            "tasks reach their own subnet, but no other network",
+            id="is-as-tasks-need-it",
+        ),
+    ],
+)
+def test_read_only_setting_is_found_by_what_it_denies(
+    tmp_path: Path, name: str | None, what: str, effect: str
+) -> None:
+    settings = {**TASK_SETTINGS, **METADATA_SETTINGS}
+    for setting in (setting for setting in settings if setting.startswith("ipv4/")):
+        file = tmp_path / "proc/sys/net" / setting
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("1\n" if setting == name else f"{settings[setting]}\n")
+
+    assert find_setting_fault(tmp_path) == Finding(what=what, effect=effect)
 
 
 def test_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
