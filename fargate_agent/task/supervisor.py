@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from os.path import ismount
 
 from fargate_agent.drivers import Drivers
-from fargate_agent.errors import TaskError
+from fargate_agent.errors import ContainerRuntimeError, InternalError, TaskError
 from fargate_agent.plan import Site, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import StateChange, TaskFacts, TaskStatus
@@ -29,7 +29,10 @@ SYNC_AFTER_S = 1.0
 MAX_OVER = 1000
 """How many tasks that are over are remembered: a message may have been under way meanwhile."""
 
-REBOOTED = "the machine was restarted while the task ran"
+TASK_REBOOTED = InternalError("the machine was restarted while the task ran").reason
+CONTAINER_REBOOTED = ContainerRuntimeError(
+    "the machine was restarted while the container ran"
+).reason
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,11 +81,8 @@ class Supervisor:
                 record.facts.status,
                 extra={"task": task_id},
             )
-            if record.boot_id != self._boot_id and not record.facts.status.is_after(
-                TaskStatus.RUNNING
-            ):
-                record.facts.status = TaskStatus.STOPPING
-                record.facts.reason = record.stop_reason or f"InternalError: {REBOOTED}"
+            if record.boot_id != self._boot_id:
+                _note_reboot(record)
             self._entries[task_id] = self._plan(record)
 
     async def _keep_or_put_aside(self, task_id: str, why: str) -> None:
@@ -257,3 +257,25 @@ class Supervisor:
                 error.strerror,
                 extra={"task": task_id},
             )
+
+
+def _note_reboot(record: TaskRecord) -> None:
+    """Say of a task, and of its containers whose exit nobody saw, that a reboot has ended them.
+
+    A machine that goes down ends shims before the agent, which then knows of a lost shim only.
+    """
+    facts = record.facts
+    if facts.status is TaskStatus.STOPPED:
+        return
+    unseen = [
+        container
+        for container in facts.containers.values()
+        if container.started_at is not None and container.exit_code is None
+    ]
+    if not facts.status.is_after(TaskStatus.RUNNING):
+        facts.status = TaskStatus.STOPPING
+        facts.reason = record.stop_reason or TASK_REBOOTED
+    elif any(container.reason == facts.reason for container in unseen):
+        facts.reason = TASK_REBOOTED
+    for container in unseen:
+        container.reason = CONTAINER_REBOOTED

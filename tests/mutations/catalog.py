@@ -16,6 +16,7 @@ LIFE: Final = "tests/unit/test_runner.py"
 LOST_LOGGER: Final = "tests/unit/test_lost_logger.py"
 GRACE: Final = "tests/unit/test_stop_grace.py"
 SUPERVISION: Final = "tests/unit/test_supervisor.py"
+ADOPTION: Final = "tests/unit/test_supervisor_adoption.py"
 REPORTS: Final = "tests/unit/test_reporter.py"
 
 
@@ -206,9 +207,9 @@ MUTATIONS: Final = (
     Mutation(
         "a task of an earlier boot is started again",
         SUPERVISOR,
-        "if record.boot_id != self._boot_id and not",
-        "if False and not",
-        (SUPERVISION,),
+        "if record.boot_id != self._boot_id:",
+        "if False:",
+        (ADOPTION,),
     ),
     Mutation(
         "a stop isn't in the record",

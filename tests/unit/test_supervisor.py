@@ -1,85 +1,16 @@
 import asyncio
-import errno
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from fargate_agent.drivers import ExitStatus
 from fargate_agent.plan import plan_task
-from fargate_agent.task.status import StateChange, TaskStatus
-from fargate_agent.task.store import TaskRecord, TaskStore
-from fargate_agent.task.supervisor import Supervisor
-from tests.fakes import MOMENT, FakeDrivers, fake_drivers
+from fargate_agent.task.status import TaskStatus
+from fargate_agent.task.store import TaskRecord
+from tests.fakes import MOMENT, fake_drivers
+from tests.fixtures.desk import Desk
 from tests.messages import TASK_ARN, TASK_ID, container_json, site, task_message
-
-
-class DiaryStore(TaskStore):
-    """Writes into a diary what it has written."""
-
-    def __init__(self, directory: Path, diary: list[str]) -> None:
-        super().__init__(directory)
-        self._diary = diary
-        self.is_full = False
-
-    async def write(self, task_id: str, record: TaskRecord) -> None:
-        if self.is_full:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        await super().write(task_id, record)
-        self._diary.append(f"record {record.facts.status}")
-
-
-class Desk:
-    """A supervisor, and the changes it has sent."""
-
-    def __init__(self, root: Path, drivers: FakeDrivers, boot_id: str = "boot-1") -> None:
-        self.changes: list[StateChange] = []
-        self.changed = asyncio.Event()
-        self.diary: list[str] = []
-        self.store = DiaryStore(root / "records", self.diary)
-        self.drivers = drivers
-        self.supervisor = Supervisor(
-            site=site(root),
-            drivers=drivers.all,
-            store=self.store,
-            boot_id=boot_id,
-            send=self._note,
-        )
-
-    def _note(self, change: StateChange) -> None:
-        self.diary.append(f"send {change.status}")
-        self.changes.append(change)
-        self.changed.set()
-
-    async def wait_for(self, status: TaskStatus) -> StateChange:
-        async with asyncio.timeout(5):
-            while True:
-                found = next((c for c in self.changes if c.status is status), None)
-                if found is not None:
-                    return found
-                self.changed.clear()
-                await self.changed.wait()
-
-    @asynccontextmanager
-    async def serving(self) -> AsyncIterator[Supervisor]:
-        await self.supervisor.adopt()
-        job = asyncio.create_task(self.supervisor.serve())
-        await asyncio.sleep(0)
-        try:
-            yield self.supervisor
-        finally:
-            job.cancel()
-            await asyncio.wait([job])
-
-
-@pytest.fixture
-def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the network namespace of the task is mounted."""
-    netns = site(tmp_path).netns(TASK_ID)
-    monkeypatch.setattr("fargate_agent.task.supervisor.ismount", lambda path: path == netns)
-    return tmp_path
 
 
 async def test_task_is_on_disk_when_apply_returns(tmp_path: Path) -> None:
@@ -214,131 +145,6 @@ async def test_message_that_comes_after_the_task_is_over_starts_it_no_more(tmp_p
         assert not supervisor.knows(TASK_ID)
         assert (await desk.store.read_all()).records == {}
     assert desk.drivers.diary.calls == []
-
-
-async def test_running_task_is_adopted_by_the_next_agent_with_its_exit_code(tmp_path: Path) -> None:
-    drivers = fake_drivers()
-    first = Desk(tmp_path, drivers)
-    async with first.serving() as supervisor:
-        await supervisor.apply(task_message())
-        await first.wait_for(TaskStatus.RUNNING)
-    drivers.runtime.exits = {"web": ExitStatus(code=9, at=MOMENT)}
-    drivers.diary.calls.clear()
-
-    second = Desk(tmp_path, drivers)
-    async with second.serving():
-        change = await second.wait_for(TaskStatus.STOPPED)
-
-    assert change.containers[0].exit_code == 9
-    assert "create web" not in drivers.diary.calls
-
-
-async def test_stop_that_an_agent_took_before_it_died_is_carried_out_by_the_next(
-    tmp_path: Path,
-) -> None:
-    store = TaskStore(tmp_path / "records")
-    record = TaskRecord(message=task_message(), boot_id="boot-1", stop_reason="scaled in")
-    await store.write(TASK_ID, record)
-    desk = Desk(tmp_path, fake_drivers())
-
-    async with desk.serving():
-        change = await desk.wait_for(TaskStatus.STOPPED)
-
-    assert change.reason == "scaled in"
-    assert "start web" not in desk.drivers.diary.calls
-
-
-async def test_task_of_an_earlier_boot_is_reported_stopped(tmp_path: Path) -> None:
-    drivers = fake_drivers()
-    first = Desk(tmp_path, drivers, boot_id="boot-1")
-    async with first.serving() as supervisor:
-        await supervisor.apply(task_message())
-        await first.wait_for(TaskStatus.RUNNING)
-    drivers.diary.calls.clear()
-
-    second = Desk(tmp_path, drivers, boot_id="boot-2")
-    async with second.serving():
-        change = await second.wait_for(TaskStatus.STOPPED)
-
-    assert change.reason == "InternalError: the machine was restarted while the task ran"
-    assert "create web" not in drivers.diary.calls
-    assert "release netns" in drivers.diary.calls
-
-
-UNREADABLE = [
-    pytest.param('{"message": ', "Invalid JSON", id="cut-off"),
-    pytest.param("", "Invalid JSON", id="empty"),
-    pytest.param('{"version": 1}', "message: Field required", id="lacks-something"),
-    pytest.param(
-        '{"version": 2, "message": {}}',
-        "it has version 2, this agent knows versions up to 1",
-        id="of-a-newer-agent",
-    ),
-]
-
-
-def write_record(root: Path, text: str) -> Path:
-    record = root / "records" / f"{TASK_ID}.json"
-    record.parent.mkdir()
-    record.write_text(text)
-    return record
-
-
-@pytest.mark.parametrize(("text", "why"), UNREADABLE)
-async def test_record_that_cannot_be_read_of_a_task_that_does_not_run_is_put_aside(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, text: str, why: str
-) -> None:
-    record = write_record(tmp_path, text)
-    desk = Desk(tmp_path, fake_drivers())
-
-    async with desk.serving() as supervisor:
-        assert not supervisor.knows(TASK_ID)
-
-    assert record.with_suffix(".unreadable").read_text() == text
-    assert f"{record}: " in caplog.text
-    assert why in caplog.text
-
-
-@pytest.mark.parametrize(("text", "why"), UNREADABLE)
-async def test_task_that_runs_is_kept_though_its_record_cannot_be_read(
-    running: Path, text: str, why: str
-) -> None:
-    record = write_record(running, text)
-    desk = Desk(running, fake_drivers())
-
-    async with desk.serving() as supervisor:
-        assert supervisor.knows(TASK_ID)
-        assert why in supervisor.unreadable[TASK_ID]
-
-    assert record.read_text() == text
-    assert desk.drivers.diary.calls == []
-    assert desk.changes == []
-
-
-async def test_task_whose_record_cannot_be_read_can_be_stopped(running: Path) -> None:
-    write_record(running, "")
-    desk = Desk(running, fake_drivers())
-
-    async with desk.serving() as supervisor:
-        await supervisor.apply(task_message(desiredStatus="STOPPED"))
-        change = await desk.wait_for(TaskStatus.STOPPED)
-        await supervisor.note_acknowledged(change)
-
-        assert not supervisor.knows(TASK_ID)
-
-    assert "stop web" in desk.drivers.diary.calls
-    assert list((running / "records").iterdir()) == []
-
-
-async def test_record_without_a_version_is_of_the_first(tmp_path: Path) -> None:
-    store = TaskStore(tmp_path / "records")
-    await store.write(TASK_ID, TaskRecord(message=task_message(), boot_id="boot-1"))
-    path = tmp_path / "records" / f"{TASK_ID}.json"
-    record = json.loads(path.read_text())
-    assert record.pop("version") == 1
-    path.write_text(json.dumps(record))
-
-    assert (await store.read_all()).records[TASK_ID].version == 1
 
 
 async def test_drain_ends_every_task_and_names_them(tmp_path: Path) -> None:
