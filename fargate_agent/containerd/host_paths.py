@@ -1,7 +1,8 @@
 """What containerd and runC say, without the paths of this machine.
 
-Paths inside an image or a container stay: they are what its owner knows. The loggers have the same
-rules, in shim-loggers/reading/host_paths.py, for what runC writes into a container's log.
+Paths inside an image or a container stay: they are what its owner knows. The loggers, which import
+nothing of this package, have the same rules in shim-loggers/reading/host_paths.py, for what runC
+writes into a container's log. tests/unit/test_host_paths.py holds both to one table.
 """
 
 import re

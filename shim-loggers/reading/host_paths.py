@@ -1,7 +1,8 @@
 """What runC writes into a container's log, without the paths of this machine.
 
 When runC can't make a container, it says so on the stderr that the container would have had. Paths
-inside the container stay. The agent has the same rules, in fargate_agent/containerd/host_paths.py.
+inside the container stay. The agent has the same rules, in fargate_agent/containerd/host_paths.py;
+tests/unit/test_host_paths.py holds both to one table.
 """
 
 RUNC_FAILED = b"runc create failed: "
