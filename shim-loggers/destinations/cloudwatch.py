@@ -5,13 +5,12 @@ Source: CloudWatch Logs API reference.
 
 import time
 
-from local.json_text import quote
-from network.web_client import WebClient
-
 from destinations.aws_answers import Fault, parse_object, read_fault
 from destinations.events import Events, render_batch
 from destinations.sigv4 import Scope, render_signature
 from destinations.task_credentials import Credentials
+from local.json_text import quote
+from network.web_client import WebClient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -7,12 +7,11 @@ credential file settings".
 import posix
 import time
 
+from destinations.aws_answers import parse_object
+from destinations.sigv4 import Keys
 from network.connection import Connector
 from network.web_client import WebClient
 from reading.deadline import Deadline
-
-from destinations.aws_answers import parse_object
-from destinations.sigv4 import Keys
 
 ENDPOINT = "http://169.254.170.2"
 """What a path is taken to be a path of. Source: shim-loggers-for-containerd."""

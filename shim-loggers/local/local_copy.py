@@ -9,9 +9,8 @@ from _thread import allocate_lock
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from reading.lines import Lines
-
     from local.compressor import Compressor
+    from reading.lines import Lines
 
 COMPRESSED = ".gz"
 RECORD = b'{"log":"'

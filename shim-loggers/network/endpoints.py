@@ -4,9 +4,8 @@ from network.web_client import WebClient
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from reading.deadline import Deadline
-
     from network.connection import Connector
+    from reading.deadline import Deadline
 
 HOST = "http://169.254.170.2"
 """Source: Amazon ECS developer guide, "Task metadata endpoint"."""

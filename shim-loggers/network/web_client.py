@@ -4,9 +4,8 @@ The standard library's client and what it loads take 4 MB and 30 ms, more than a
 Source: RFC 9112.
 """
 
-from reading.deadline import Deadline
-
 from network.connection import Connector, make_tls_context
+from reading.deadline import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from _socket import AF_INET, AF_INET6, SOCK_DGRAM, socket
 
 from network.connection import Connector
-
 from sending.destination import Destination, TryAgain
 
 TYPE_CHECKING = False
@@ -11,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from reading.lines import Lines
-
     from sending.destination import Setup
 
 SEND_S = 5.0

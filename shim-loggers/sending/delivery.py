@@ -10,7 +10,6 @@ from _thread import stack_size, start_new_thread
 from reading.lines import Lines
 from reading.pump import STDOUT_FD, has_ended, pump
 from reading.shim import END_S
-
 from sending.destination import Destination, Setup
 from sending.libc import tune_heap
 from sending.sender import Sender

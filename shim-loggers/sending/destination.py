@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from local.local_copy import LocalCopy
     from reading.deadline import Deadline
     from reading.lines import Lines
-
     from sending.reports import Reports
 
 NO_LIMIT = 2**63

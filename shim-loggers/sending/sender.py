@@ -9,7 +9,6 @@ import time
 from _queue import SimpleQueue
 
 from reading.deadline import Deadline
-
 from sending.destination import Destination, TryAgain
 from sending.libc import trim_heap
 from sending.reports import Reports

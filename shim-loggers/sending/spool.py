@@ -7,7 +7,6 @@ import time
 from _queue import Empty, SimpleQueue
 
 from reading.lines import OVERHEAD_BYTES, Lines
-
 from sending.destination import NO_LIMIT
 
 TYPE_CHECKING = False

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+
 from destinations.events import (
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,

@@ -1,6 +1,7 @@
 """What the driver awslogs wants to be told."""
 
 import pytest
+
 from destinations.to_awslogs import AwsLogs, make
 from reading.deadline import Deadline
 from sending.destination import Setup

@@ -1,6 +1,7 @@
 """Lines that belong together."""
 
 import pytest
+
 from destinations.multiline import Joiner, compile_datetime, compile_pattern
 from reading.lines import Lines
 

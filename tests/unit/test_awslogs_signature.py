@@ -2,8 +2,8 @@
 
 import pytest
 from botocore.credentials import Credentials
-from destinations.sigv4 import Keys, Scope, render_signature
 
+from destinations.sigv4 import Keys, Scope, render_signature
 from tests.fixtures.cloudwatch import sign_as_botocore
 
 BASE = {

@@ -1,9 +1,9 @@
 """What is told of errors of containerd and runC, by the agent and in a container's log."""
 
 import pytest
-from reading import host_paths as in_loggers
 
 from fargate_agent.containerd.host_paths import hide_host_paths
+from reading import host_paths as in_loggers
 
 ROOT = "/srv/state/containerd/root/io.containerd.snapshotter.v1.overlayfs/snapshots"
 BUNDLE = "/run/x/io.containerd.runtime.v2.task/fargate/0123-web"

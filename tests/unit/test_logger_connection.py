@@ -1,6 +1,7 @@
 """Addresses of destinations."""
 
 import pytest
+
 from network.connection import parse_address
 
 SCHEMES = ("tcp", "tls", "unix")

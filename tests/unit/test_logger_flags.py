@@ -1,6 +1,7 @@
 """What a logger is told on its command line."""
 
 import pytest
+
 from reading.flags import BINARY, DECIMAL, parse_bool, parse_duration, parse_flags, parse_size
 
 

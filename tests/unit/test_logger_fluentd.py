@@ -5,6 +5,7 @@ from typing import Any
 
 import msgpack
 import pytest
+
 from destinations.to_fluentd import Entries, Fluentd, make
 from reading.deadline import Deadline
 from reading.lines import Lines

@@ -4,6 +4,7 @@ import json
 import random
 
 import pytest
+
 from local.json_text import parse_json, quote
 
 

@@ -3,6 +3,7 @@
 import random
 
 import pytest
+
 from reading.lines import Lines, Splitter
 
 LIMIT = 16 * 1024

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 
 import dns.rcode
 import pytest
+
 from network.connection import Connector
 from network.nameservers import Nameservers
 from reading.deadline import Deadline
-
 from tests.fixtures.nameserver import NameServer, bind_to_one_port
 
 

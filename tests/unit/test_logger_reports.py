@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from local.local_copy import LocalCopy
 from sending.reports import MAX_TOLD, Reports
 

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import pytest
+
 from reading.deadline import Deadline
 from reading.lines import Lines
 from sending import sender

@@ -5,6 +5,7 @@ import time
 from itertools import count as numbers
 
 import pytest
+
 from reading import deadline as deadline_module
 from reading.deadline import Deadline
 from reading.lines import OVERHEAD_BYTES, Lines

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+
 from network.connection import Connector
 from reading.deadline import Deadline
 from sending.destination import Setup

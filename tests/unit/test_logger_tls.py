@@ -11,8 +11,8 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
-from network.tls import SET_BY_HAND, TlsSocket, has_all, make_context
 
+from network.tls import SET_BY_HAND, TlsSocket, has_all, make_context
 from tests.fixtures.hec import make_certificate
 
 TIMEOUT_S = 5.0

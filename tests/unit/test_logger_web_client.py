@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
+
 from network import web_client
 from network.connection import Connector
 from network.web_client import WebClient

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from local.compressor import compress
 
 from fargate_agent.local import logs
 from fargate_agent.local.logs import LogLine, prune_logs, read_logs
+from local.compressor import compress
 
 DEADLINE_S = 5.0
 
