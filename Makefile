@@ -4,7 +4,7 @@
 #   sudo make test    every tier of tests, and the short way through a virtual machine;
 #                     without root it says what is left out, and runs the rest
 #   make lint         style, types, import contracts
-#   make docs         the tables of docs/settings.md
+#   make docs         the tables of docs/settings.md and docs/logging.md, the flags of loggers
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
 #   make kill-test    kill -9 of the control plane under load, 200 times
@@ -108,6 +108,7 @@ mutation-test: $(VENV)/dev.stamp
 
 docs: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m docs.settings_tables
+	$(VENV)/bin/python -m docs.log_options
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest tests/lint

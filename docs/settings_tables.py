@@ -50,13 +50,22 @@ def render_page(text: str) -> str:
         ValueError: a table has no place on it.
     """
     for name, model in TABLES.items():
-        begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
-        before, found, rest = text.partition(begin)
-        _, found_too, after = rest.partition(end)
-        if not found or not found_too:
-            raise ValueError(f"{PAGE}: there are no lines {begin.strip()} and {end.strip()}")
-        text = f"{before}{begin}{_render_table(model)}{end}{after}"
+        text = put_table(text, name, _render_table(model))
     return text
+
+
+def put_table(text: str, name: str, table: str) -> str:
+    """Return a page with this table between the markers of its name.
+
+    Raises:
+        ValueError: there are none.
+    """
+    begin, end = f"<!-- {name} -->\n", f"<!-- end of {name} -->\n"
+    before, found, rest = text.partition(begin)
+    _, found_too, after = rest.partition(end)
+    if not found or not found_too:
+        raise ValueError(f"there are no lines {begin.strip()} and {end.strip()}")
+    return f"{before}{begin}{table}{end}{after}"
 
 
 def _render_table(model: type[BaseModel]) -> str:

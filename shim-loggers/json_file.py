@@ -14,6 +14,7 @@ import sys
 from local.local_copy import LocalCopy
 from reading.deadline import Deadline
 from reading.flags import DECIMAL, parse_bool, parse_flags, parse_size
+from reading.known_flags import JSON_FILE
 from reading.pump import pump
 from reading.shim import END_S, catch_signals, tell_ready, write_fault
 
@@ -24,14 +25,6 @@ if TYPE_CHECKING:
 PREFIX = "json-file-"
 ATTRIBUTES = ("labels", "labels-regex", "env", "env-regex", "tag")
 """Flags with that prefix: what each record tells of the container."""
-FLAGS = (
-    *("log-path", "fault-path", "max-size", "max-file", "compress"),
-    *("container-id", "container-name", "container-image-name"),
-    *("container-labels", "container-env", "container-env-names"),
-    *(PREFIX + name for name in ATTRIBUTES),
-    *("log-driver", "mode", "max-buffer-size"),
-)
-"""The last ones are those of every driver, and change nothing: nothing keeps this one waiting."""
 MAX_LINE_BYTES = 16 * 1024
 """A longer line becomes several records. Source: moby, daemon/logger/copier.go."""
 
@@ -79,7 +72,7 @@ def check_names(flags: dict[str, str]) -> None:
         ValueError: one isn't.
     """
     for name in flags:
-        if name not in FLAGS:
+        if name not in JSON_FILE:
             raise ValueError("unknown flag: --" + name)
 
 

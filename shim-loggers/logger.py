@@ -12,6 +12,7 @@ import sys
 from local.local_copy import LocalCopy
 from reading.deadline import Deadline
 from reading.flags import DECIMAL, parse_buffer_size, parse_flags, parse_size
+from reading.known_flags import DESTINATIONS, LOGGER
 from reading.shim import catch_signals, tell_ready, write_fault
 from sending.destination import Destination, Setup
 from sending.reports import Reports
@@ -27,15 +28,6 @@ CLONE_NEWNET = 0x40000000
 """Source: setns(2), linux/sched.h."""
 REQUIRED = ("container-id", "container-name", "log-driver")
 """In the order in which shim-loggers-for-containerd asks for them."""
-FLAGS = (
-    *REQUIRED,
-    *("log-path", "copy-max-size", "copy-max-file", "fault-path"),
-    *("mode", "max-buffer-size", "uid", "gid"),
-    *("netns", "dns-servers", "dns-search"),
-)
-"""Of every driver."""
-DRIVERS = ("awslogs", "fluentd", "gelf", "journald", "splunk", "syslog")
-"""Each has a module `destinations/to_<driver>.py`."""
 LATER = ("sending.delivery", "network.endpoints", "local.json_text", "network.nameservers")
 """Modules of ours that are loaded when they are needed, which may be after `_drop_rights`."""
 MODES = ("blocking", "non-blocking")
@@ -89,7 +81,7 @@ def _set_up(flags: dict[str, str]) -> Setup:
     for name in REQUIRED:
         if name not in flags:
             raise ValueError(f"{name} is required")
-    if flags["log-driver"] not in DRIVERS:
+    if flags["log-driver"] not in DESTINATIONS:
         raise ValueError(f"unknown log driver: {flags['log-driver']}")
     copy = None
     if "log-path" in flags:
@@ -100,17 +92,26 @@ def _set_up(flags: dict[str, str]) -> Setup:
 
 
 def _make_destination(setup: Setup) -> Destination:
-    module = load_driver(setup.flags["log-driver"])
-    for name in setup.flags:
-        if name not in (*FLAGS, *module.FLAGS):
-            raise ValueError(f"unknown flag: --{name}")
-    destination: Destination = module.make(setup)
+    driver = setup.flags["log-driver"]
+    check_names(setup.flags, driver)
+    destination: Destination = load_driver(driver).make(setup)
     return destination
 
 
+def check_names(flags: dict[str, str], driver: str) -> None:
+    """Return if all flags are those of a driver.
+
+    Raises:
+        ValueError: one isn't.
+    """
+    for name in flags:
+        if name not in LOGGER and name not in DESTINATIONS[driver]:
+            raise ValueError(f"unknown flag: --{name}")
+
+
 def load_driver(name: str) -> "ModuleType":
-    """Load the driver's own module; it has a function `make`, and the names of its `FLAGS`."""
-    return __import__(f"destinations.to_{name}", fromlist=("make", "FLAGS"))
+    """Load the driver's own module; it has a function `make`."""
+    return __import__(f"destinations.to_{name}", fromlist=("make",))
 
 
 def _drop_rights(flags: dict[str, str]) -> None:

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from fargate_agent.drivers import LogDriver, LoggerUser
+from fargate_agent.logdriver.added_flags import ADDED_FLAGS, add_attributes
 from fargate_agent.logdriver.firelens import make_firelens_driver
 from fargate_agent.logdriver.jsonfile import JsonFileDriver, NoneDriver
 from fargate_agent.logdriver.logger import LoggerDriver, LoggerSettings
-from fargate_agent.logdriver.options import OPTIONS
 from fargate_agent.settings import AgentSettings
+from fargate_agent.wire.log_options import DESTINATIONS, DRIVER_OPTIONS
 
 
 def make_log_drivers(
@@ -48,12 +49,13 @@ def make_log_drivers(
     }
     drivers: dict[str, LogDriver] = {
         name: LoggerDriver(
-            options=options,
+            options=DRIVER_OPTIONS[name],
+            add_flags=ADDED_FLAGS.get(name, add_attributes),
             settings=shared,
-            needs_network=options.in_netns,
+            needs_network=DRIVER_OPTIONS[name].in_netns,
             defaults=defaults.get(name, {}),
         )
-        for name, options in OPTIONS.items()
+        for name in DESTINATIONS
     }
     return {
         **drivers,

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import LogDriver
+from fargate_agent.logdriver.added_flags import add_attributes
 from fargate_agent.logdriver.logger import LoggerDriver, LoggerSettings
-from fargate_agent.logdriver.options import OPTIONS
-from fargate_agent.logdriver.uri import COMMON_OPTIONS, refuse
+from fargate_agent.logdriver.uri import name_flags, refuse
 from fargate_agent.plan import ContainerPlan, LogPlan, TaskPlan
-from fargate_agent.plan.firelens import BUFFER_LIMIT
+from fargate_agent.wire.log_options import COMMON_NAMES, DRIVER_OPTIONS, ROUTER_BUFFER
 
 DEFAULT_BUFFER_BYTES: Final = 10 * 1024 * 1024
 """Of every driver; see `logger.DEFAULT_BUFFER`."""
@@ -35,11 +35,10 @@ class FirelensDriver(LogDriver):
             "fluentd-request-ack": "false",
             "fluentd-sub-second-precision": "true",
             "tag": f"{container.name}-firelens-{task.id}",
-            **_plan_limits(container.log.options.get(BUFFER_LIMIT)),
+            **name_flags(DRIVER_OPTIONS["awsfirelens"], container.log.options),
+            **_plan_bytes(container.log.options.get(ROUTER_BUFFER.name, "")),
             **{
-                name: value
-                for name, value in container.log.options.items()
-                if name in COMMON_OPTIONS
+                name: value for name, value in container.log.options.items() if name in COMMON_NAMES
             },
         }
         log = LogPlan(driver="fluentd", options=options)
@@ -55,7 +54,8 @@ def make_firelens_driver(settings: LoggerSettings) -> FirelensDriver:
     """
     return FirelensDriver(
         fluentd=LoggerDriver(
-            options=replace(OPTIONS["fluentd"], in_netns=False),
+            options=replace(DRIVER_OPTIONS["fluentd"], in_netns=False),
+            add_flags=add_attributes,
             settings=replace(settings, user=None, host_paths=(Path("/"),)),
             needs_network=False,
             defaults={},
@@ -63,9 +63,7 @@ def make_firelens_driver(settings: LoggerSettings) -> FirelensDriver:
     )
 
 
-def _plan_limits(limit: str | None) -> Mapping[str, str]:
+def _plan_bytes(limit: str) -> Mapping[str, str]:
     """ECS counts lines, and its users set bytes: a buffer has room for as many of either."""
-    if limit is None:
-        return {}
     bytes_too = limit.isdecimal() and int(limit) > DEFAULT_BUFFER_BYTES
-    return {"fluentd-buffer-limit": limit, **({"max-buffer-size": limit} if bytes_too else {})}
+    return {"max-buffer-size": limit} if bytes_too else {}

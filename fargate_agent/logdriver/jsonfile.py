@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import LogDriver
-from fargate_agent.logdriver.options import ATTRIBUTES, add_attributes
-from fargate_agent.logdriver.uri import COMMON_OPTIONS, check_options, refuse, render_uri
+from fargate_agent.logdriver.added_flags import add_attributes
+from fargate_agent.logdriver.uri import check_options, name_flags, refuse, render_uri
 from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.wire.log_options import DRIVER_OPTIONS
 
-OPTIONS: Final = ("max-size", "max-file", "compress", "tag", *ATTRIBUTES)
-_OWN: Final = ("max-size", "max-file", "compress")
-"""The flags that aren't named `json-file-<option>`."""
+_OPTIONS: Final = DRIVER_OPTIONS["json-file"]
 _BOOLEANS: Final = ("1", "t", "true", "0", "f", "false")
 
 _SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})? ?[kmgt]?b?", re.IGNORECASE)
@@ -37,14 +36,10 @@ class JsonFileDriver(LogDriver):
 
     def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
         options = container.log.options
-        check_options(container, OPTIONS)
+        check_options(container, _OPTIONS)
         if wrong := _find_wrong_value(options):
             raise refuse(container, wrong)
-        told = {
-            name if name in _OWN else f"json-file-{name}": value
-            for name, value in options.items()
-            if name not in COMMON_OPTIONS
-        }
+        told = name_flags(_OPTIONS, options)
         return self.render(container, {**told, **add_attributes(task, container)})
 
     def render(self, container: ContainerPlan, options: Mapping[str, str]) -> str:

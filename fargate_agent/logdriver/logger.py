@@ -1,15 +1,16 @@
 """The drivers that send output somewhere: all are `shim-loggers/logger` with other flags."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 from fargate_agent.drivers import LogDriver, LoggerUser
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.logdriver.options import DriverOptions
-from fargate_agent.logdriver.uri import COMMON_OPTIONS, check_options, refuse, render_uri
+from fargate_agent.logdriver.added_flags import AddFlags
+from fargate_agent.logdriver.uri import check_options, name_flags, refuse, render_uri
 from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.wire.log_options import DriverOptions, Kind
 
 DEFAULT_BUFFER: Final = "10m"
 """Source: ECS API, LogConfiguration.options, `max-buffer-size`."""
@@ -38,6 +39,7 @@ class LoggerDriver(LogDriver):
     """Sends output to a destination, and keeps the local copy."""
 
     options: DriverOptions
+    add_flags: AddFlags
     settings: LoggerSettings
     needs_network: bool
     defaults: Mapping[str, str]
@@ -45,18 +47,13 @@ class LoggerDriver(LogDriver):
 
     def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
         log = container.log
-        check_options(container, self.options.known)
+        check_options(container, self.options)
         self._check_secrets(container)
         self._check_paths(container)
         given = {**log.options, **log.plain_secrets, **log.secrets}
         for name in self.options.required:
             if not given.get(name):
                 raise _refuse_arguments(container, f"{name} is required")
-        told = {
-            self.options.renamed.get(name, name): value
-            for name, value in log.options.items()
-            if name not in COMMON_OPTIONS
-        }
         return render_uri(
             self.settings.program,
             {
@@ -65,9 +62,9 @@ class LoggerDriver(LogDriver):
                 "container-name": container.name,
                 "fault-path": str(container.log_fault_path),
                 **self.defaults,
-                **told,
+                **name_flags(self.options, log.options),
                 **self._render_mode(log.options),
-                **self.options.add(task, container),
+                **self.add_flags(task, container),
                 **self._render_copy(container),
                 **self._render_user(),
                 **(self._render_network(task) if self.options.in_netns else {}),
@@ -84,7 +81,7 @@ class LoggerDriver(LogDriver):
 
     def _check_paths(self, container: ContainerPlan) -> None:
         """A logger may be root, and is not in the task's file system but in that of the machine."""
-        for name, path in self.options.find_paths(container.log.options):
+        for name, path in _find_paths(self.options, container.log.options):
             allowed = any(path.is_relative_to(one) for one in self.settings.host_paths)
             if not allowed or ".." in path.parts:
                 why = f"'{path}' is not one of this machine's log_host_paths"
@@ -113,6 +110,19 @@ class LoggerDriver(LogDriver):
             "dns-servers": ",".join(servers),
             "dns-search": ",".join(task.dns.search),
         }
+
+
+def _find_paths(
+    driver: DriverOptions, options: Mapping[str, str]
+) -> Iterator[tuple[str, PurePosixPath]]:
+    """Yield the options that reach into this machine, and where to."""
+    kinds = {option.name: option.kind for option in driver.options}
+    for name, value in options.items():
+        scheme, found, rest = value.partition("://")
+        if kinds.get(name) is Kind.FILE and value:
+            yield name, PurePosixPath(value)
+        elif kinds.get(name) is Kind.ADDRESS and found and scheme.startswith("unix"):
+            yield name, PurePosixPath(rest)
 
 
 def _refuse_arguments(container: ContainerPlan, why: str) -> ResourceInitializationError:

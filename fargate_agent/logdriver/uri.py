@@ -1,20 +1,12 @@
 """How a logger is named to containerd, and what all log drivers have in common."""
 
-import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 from urllib.parse import quote, urlencode
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan
-
-MODES: Final = ("blocking", "non-blocking")
-COMMON_OPTIONS: Final = frozenset({"mode", "max-buffer-size"})
-"""Of every driver. Source: moby, daemon/logger/factory.go."""
-
-_BINARY_SIZE: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,2})? ?([kmgtp]i?)?b?", re.IGNORECASE)
-"""Source: docker/go-units, `RAMInBytes`."""
+from fargate_agent.wire.log_options import MAX_BUFFER_SIZE, MODE, DriverOptions
 
 
 def render_uri(program: Path, flags: Mapping[str, str]) -> str:
@@ -27,22 +19,32 @@ def render_uri(program: Path, flags: Mapping[str, str]) -> str:
     return f"binary://{quote(str(program))}?{query}"
 
 
-def check_options(container: ContainerPlan, known: Collection[str]) -> None:
+def name_flags(driver: DriverOptions, options: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what a logger is told of options, by the names of its flags.
+
+    Secrets are left out, and options of every driver: what a logger is told of these is decided
+    elsewhere.
+    """
+    names = {option.name: option.flag_name for option in driver.options if not option.secret}
+    return {flag: value for name, value in options.items() if (flag := names.get(name)) is not None}
+
+
+def check_options(container: ContainerPlan, driver: DriverOptions) -> None:
     """Return if a driver takes all options of a container, in Docker's words if it doesn't.
 
     Raises:
         ResourceInitializationError: one is unknown, or one of those that every driver has is wrong.
     """
-    options = container.log.options
+    options, names = container.log.options, driver.names
     for name in options:
-        if name not in known and name not in COMMON_OPTIONS:
+        if name not in names:
             raise refuse(
                 container, f"unknown log opt '{name}' for {container.log.driver} log driver"
             )
-    if options.get("mode", "blocking") not in MODES:
-        raise refuse(container, f"logger: logging mode not supported: {options['mode']}")
-    size = options.get("max-buffer-size")
-    if size is not None and not _BINARY_SIZE.fullmatch(size):
+    mode, size = options.get(MODE.name), options.get(MAX_BUFFER_SIZE.name)
+    if mode is not None and not MODE.takes(mode):
+        raise refuse(container, f"logger: logging mode not supported: {mode}")
+    if size is not None and not MAX_BUFFER_SIZE.takes(size):
         raise refuse(container, f"error parsing option max-buffer-size: invalid size: '{size}'")
 
 

@@ -6,7 +6,7 @@ left behind by making the same plan again. The ids that containers ask for metad
 a random key as well, which the record of the task keeps.
 """
 
-from fargate_agent.plan.containers import SECRET_OPTIONS, plan_containers, render_runtime_id
+from fargate_agent.plan.containers import plan_containers, render_runtime_id
 from fargate_agent.plan.enis import plan_enis
 from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
 from fargate_agent.plan.model import (
@@ -35,7 +35,6 @@ from fargate_agent.wire.messages import TaskMessage
 
 __all__ = [
     "METADATA_IFNAME",
-    "SECRET_OPTIONS",
     "TMDS_ADDRESS",
     "Condition",
     "ContainerPlan",

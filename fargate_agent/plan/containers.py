@@ -19,6 +19,7 @@ from fargate_agent.plan.model import (
     UlimitPlan,
 )
 from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.log_options import DRIVER_OPTIONS
 from fargate_agent.wire.messages import ContainerMessage, Dependency, TaskMessage
 
 DEFAULT_STOP_TIMEOUT_S: Final = 30
@@ -27,9 +28,6 @@ DEFAULT_STOP_TIMEOUT_S: Final = 30
 MAX_CPU_SHARES: Final = 262_144
 MIN_CPU_SHARES: Final = 2
 """Source: amazon-ecs-agent, agent/api/task/task_linux.go, `minimumCPUShare`; Linux' own bounds."""
-
-SECRET_OPTIONS: Final = {"splunk": frozenset({"splunk-token"})}
-"""The options of log drivers that are secrets by their nature."""
 
 LOG_FAULTS_DIRECTORY: Final = "log-faults"
 """Below the directory of the task."""
@@ -185,7 +183,8 @@ def _plan_log(container: ContainerMessage, task_arn: str, site: Site) -> LogPlan
     log = container.log_configuration
     if log is None:
         return LogPlan(driver=site.default_log_driver, options={})
-    hidden = SECRET_OPTIONS.get(log.log_driver, frozenset())
+    known = DRIVER_OPTIONS.get(log.log_driver)
+    hidden = known.secrets if known else frozenset()
     key = f"{site.secrets_key}/{task_arn}/{container.name}"
     return LogPlan(
         driver=log.log_driver,

@@ -13,11 +13,11 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan.fluent import HOST, KINDS, PORT, SOCKET_PATH, RouterInput, RouterKind
 from fargate_agent.plan.model import ContainerPlan, FirelensPlan, MountPlan
 from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.log_options import COMMON_NAMES, ROUTER_BUFFER
 from fargate_agent.wire.messages import ContainerMessage, Dependency, TaskMessage
 
 DRIVER: Final = "awsfirelens"
-BUFFER_LIMIT: Final = "log-driver-buffer-limit"
-LOGGER_OPTIONS: Final = frozenset({BUFFER_LIMIT, "mode", "max-buffer-size"})
+LOGGER_OPTIONS: Final = COMMON_NAMES | {ROUTER_BUFFER.name}
 """Options for the logger, not for the router."""
 DEFAULT_MEMORY_MIB: Final = 25
 TRUE: Final = frozenset({"1", "t", "T", "TRUE", "true", "True"})

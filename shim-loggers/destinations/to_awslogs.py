@@ -7,13 +7,6 @@ import posix
 import sys
 import time
 
-from network.connection import Connector
-from network.web_client import WebClient
-from reading.deadline import Deadline
-from reading.flags import parse_bool, parse_buffer_size
-from reading.lines import Lines
-from sending.destination import Destination, Setup, TryAgain
-
 from destinations.aws_answers import Fault
 from destinations.cloudwatch import (
     BUSY,
@@ -36,6 +29,12 @@ from destinations.events import (
     take_batch,
 )
 from destinations.task_credentials import Credentials, EndpointCredentials, FileCredentials
+from network.connection import Connector
+from network.web_client import WebClient
+from reading.deadline import Deadline
+from reading.flags import parse_bool, parse_buffer_size
+from reading.lines import Lines
+from sending.destination import Destination, Setup, TryAgain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,13 +43,6 @@ if TYPE_CHECKING:
 REQUIRED = ("awslogs-group", "awslogs-region", "awslogs-stream")
 MULTILINE = ("awslogs-datetime-format", "awslogs-multiline-pattern")
 """The first one wins."""
-FLAGS = (
-    *REQUIRED,
-    *MULTILINE,
-    *("awslogs-create-group", "awslogs-create-stream", "awslogs-flush-pending-multiline"),
-    *("awslogs-credentials-endpoint", "awslogs-endpoint", "awslogs-format"),
-    *("awslogs-packages", "awslogs-python"),
-)
 BEGUN_ANEW = b"LOGGER_BEGUN_ANEW"
 FORMAT = "json/emf"
 LINGER_S = 5.0

@@ -22,11 +22,6 @@ if TYPE_CHECKING:
     from network.tls import Context
     from reading.lines import Lines
 
-FLAGS = (
-    *("fluentd-address", "fluentd-tag", "fluentd-async", "fluentd-async-reconnect-interval"),
-    *("fluentd-sub-second-precision", "fluentd-buffer-limit", "fluentd-write-timeout"),
-    *("fluentd-request-ack", "fluentd-capath", "container-image-name"),
-)
 SCHEMES = ("tcp", "tls", "unix")
 PORT = 24224
 SHORT_ID_CHARS = 12

@@ -9,7 +9,6 @@ from local.json_text import quote
 from local.local_copy import escape
 from network.connection import Connector, parse_address
 from sending.destination import SEVERITIES
-from sending.tags import FLAGS as TAG_FLAGS
 from sending.tags import load_env, read_attributes, read_name, render_tag
 
 TYPE_CHECKING = False
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 UDP_FLAGS = ("gelf-compression-type", "gelf-compression-level")
 TCP_FLAGS = ("gelf-tcp-max-reconnect", "gelf-tcp-reconnect-delay")
-FLAGS = ("gelf-address", *UDP_FLAGS, *TCP_FLAGS, *TAG_FLAGS)
 
 
 class Format:
@@ -86,9 +84,8 @@ def make(setup: "Setup") -> "Destination":
 
 
 def _make_datagrams(setup: "Setup", place: tuple[str, int]) -> "Destination":
-    from sending.datagrams import DatagramConnector
-
     from destinations.gelf_datagrams import GelfDatagrams
+    from sending.datagrams import DatagramConnector
 
     for name in TCP_FLAGS:
         if name in setup.flags:

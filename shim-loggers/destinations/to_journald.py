@@ -13,7 +13,6 @@ from network.connection import Connector
 from sending.datagrams import TOO_LONG, DatagramDestination
 from sending.destination import SEVERITIES
 from sending.reports import JOURNAL
-from sending.tags import FLAGS as TAG_FLAGS
 from sending.tags import load_env, read_attributes, read_name, render_tag, shorten_id
 
 TYPE_CHECKING = False
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
     from reading.lines import Lines
     from sending.destination import Setup
 
-FLAGS = ("journald-socket", *TAG_FLAGS)
 NO_BUFFER = 105
 """ENOBUFS; see errno(3)."""
 ADD_SEALS, ALL_SEALS = 1033, 0xF

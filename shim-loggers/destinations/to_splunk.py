@@ -6,6 +6,7 @@ Source: moby, daemon/logger/splunk; shim-loggers-for-containerd (the flags).
 import posix
 import time
 
+from destinations.hec import BadEventError, Collector
 from local.json_text import parse_json, quote
 from local.local_copy import escape
 from network.connection import Connector
@@ -14,10 +15,7 @@ from network.web_client import WebClient
 from reading.flags import parse_bool, parse_buffer_size, parse_duration
 from reading.lines import Lines
 from sending.destination import Destination, Setup, TryAgain
-from sending.tags import FLAGS as TAG_FLAGS
 from sending.tags import load_env, read_attributes, render_tag
-
-from destinations.hec import BadEventError, Collector
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,14 +23,6 @@ if TYPE_CHECKING:
 
     from network.tls import Context, TlsSocket
 
-FLAGS = (
-    *("splunk-url", "splunk-token", "splunk-token-endpoint", "splunk-verify-connection"),
-    *("splunk-source", "splunk-sourcetype", "splunk-index", "splunk-tag", "splunk-format"),
-    *("splunk-capath", "splunk-caname", "splunk-insecureskipverify"),
-    *("splunk-gzip", "splunk-gzip-level"),
-    *("splunk-index-acknowledgment", "splunk-ack-timeout"),
-    *TAG_FLAGS,
-)
 FORMATS = ("inline", "json", "raw")
 LEVELS = tuple(map(str, range(-1, 10)))
 MAX_EVENTS = 1000

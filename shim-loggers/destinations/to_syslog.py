@@ -13,7 +13,6 @@ from _socket import SOCK_DGRAM
 from network.connection import Address, Connector, make_tls_context, parse_address
 from reading.flags import parse_bool
 from sending.destination import SEVERITIES
-from sending.tags import FLAGS as TAG_FLAGS
 from sending.tags import render_tag
 
 TYPE_CHECKING = False
@@ -24,11 +23,6 @@ if TYPE_CHECKING:
     from reading.lines import Lines
     from sending.destination import Destination, Setup
 
-FLAGS = (
-    *("syslog-address", "syslog-facility", "syslog-format"),
-    *("syslog-tls-ca-cert", "syslog-tls-cert", "syslog-tls-key", "syslog-tls-skip-verify"),
-    *TAG_FLAGS,
-)
 LOCAL = "unixgram:///dev/log"
 SCHEMES = ("tcp", "tcp+tls", "udp", "unix", "unixgram")
 PORT = 514

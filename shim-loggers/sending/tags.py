@@ -9,15 +9,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from network.connection import Connector
-
     from sending.destination import Setup
 
-FLAGS = (
-    *("container-image-name", "container-labels"),
-    *("container-env", "container-env-names", "container-env-endpoint"),
-    *("tag", "labels", "labels-regex", "env", "env-regex"),
-)
-"""The flags that this module reads."""
 DEFAULT_TAG = "{{.ID}}"
 SHORT_ID_CHARS = 12
 DAEMON_NAME = "fargate-agent"

@@ -6,14 +6,15 @@ from typing import Final
 from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.rules.logs import (
-    DOCKER_AWSLOGS_OPTIONS,
+    NOT_ON_FARGATE,
     driver_of,
     refuse_awslogs_options,
 )
 from fargate_agent.controlplane.sizes import check_pair, check_windows_pair, no_configuration
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.log_options import DRIVER_OPTIONS
 
-LOG_DRIVERS: Final = ("awslogs", "splunk", "awsfirelens")
+LOG_DRIVERS: Final = tuple(name for name, one in DRIVER_OPTIONS.items() if one.on_fargate)
 MAX_TIMEOUT_S: Final = 120
 """Source: ECS API, ContainerDefinition.startTimeout and stopTimeout."""
 MAX_OPEN_FILES: Final = 1048576
@@ -148,7 +149,7 @@ def _is_within(ulimit: Json, most: int) -> bool:
 
 
 def _check_awslogs(options: Json, draft: Draft) -> None:
-    refuse_awslogs_options(options.keys() & DOCKER_AWSLOGS_OPTIONS)
+    refuse_awslogs_options(options.keys() & NOT_ON_FARGATE)
     if "awslogs-stream-prefix" not in options:
         raise client_error(
             "Fargate requires log configuration options to include awslogs-stream-prefix to "

@@ -1,50 +1,23 @@
 """Rules about where the output of containers goes."""
 
-import re
 from collections.abc import Set
 from typing import Final
 
-from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.rules.secrets import NO_EXECUTION_ROLE, check_source
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.log_options import COMMON_OPTIONS, DRIVER_OPTIONS, ROUTER_BUFFER, LogOption
 
-AWSLOGS_OPTIONS: Final = frozenset(
-    {
-        "awslogs-create-group",
-        "awslogs-datetime-format",
-        "awslogs-group",
-        "awslogs-multiline-pattern",
-        "awslogs-region",
-        "awslogs-stream-prefix",
-        "max-buffer-size",
-        "mode",
-    }
-)
-"""Source: ECS API, LogConfiguration.options."""
-DOCKER_AWSLOGS_OPTIONS: Final = frozenset(
-    {"awslogs-create-stream", "awslogs-endpoint", "awslogs-format"}
+NOT_ON_FARGATE: Final = frozenset(
+    option.name for option in DRIVER_OPTIONS["awslogs"].options if not option.on_fargate
 )
 """What Docker's driver has besides; taken where it isn't for Fargate. Source: moby, awslogs."""
 
-_REQUIRED: Final = {
-    "awslogs": ("awslogs-region", "awslogs-group"),
-    "splunk": ("splunk-url", "splunk-token"),
-}
-"""Source: ECS API, LogConfiguration.options; Docker, "Splunk logging driver"."""
-
-_ROUTER_BUFFER: Final = "log-driver-buffer-limit"
 MAX_ROUTER_BUFFER_BYTES: Final = 536_870_912
 
-_VALUES: Final = {
-    "mode": re.compile("blocking|non-blocking"),
-    "max-buffer-size": re.compile(
-        r"[0-9]{1,12}(\.[0-9]{1,2})? ?([kmgtp]i?)?b?", re.IGNORECASE | re.ASCII
-    ),
-    _ROUTER_BUFFER: re.compile(r"[0-9]{1,9}", re.ASCII),
-}
-"""Source: ECS API, LogConfiguration.options; docker/go-units, `RAMInBytes`. So many digits as no
-machine has bytes."""
+_CHECKED: Final = (*COMMON_OPTIONS, ROUTER_BUFFER)
+"""Options whose values are checked, whatever the driver."""
 
 _FIRELENS_OPTIONS: Final = {"enable-ecs-log-metadata", "config-file-type", "config-file-value"}
 """Source: ECS API, FirelensConfiguration.options."""
@@ -84,19 +57,29 @@ def _check_configuration(configuration: Json, draft: Draft) -> None:
     driver, options = configuration["logDriver"], configuration.get("options", {})
     secrets = configuration.get("secretOptions", [])
     given = {*options, *(secret["name"] for secret in secrets)}
-    if missing := [name for name in _REQUIRED.get(driver, ()) if name not in given]:
+    if missing := [name for name in _required_by(driver) if name not in given]:
         raise client_error(f"Log driver {driver} requires options: {', '.join(missing)}")
     if driver == "awslogs":
-        refuse_awslogs_options(given - AWSLOGS_OPTIONS - DOCKER_AWSLOGS_OPTIONS)
-    for name, pattern in _VALUES.items():
-        if name in options and not pattern.fullmatch(options[name]):  # unverified
-            raise client_error(f"Log driver {driver} has an invalid value for option: {name}")
-    if int(options.get(_ROUTER_BUFFER, 0)) > MAX_ROUTER_BUFFER_BYTES:  # unverified
-        raise client_error(f"Log driver {driver} has an invalid value for option: {_ROUTER_BUFFER}")
+        refuse_awslogs_options(given - DRIVER_OPTIONS["awslogs"].names)
+    for option in _CHECKED:
+        if option.name in options and not option.takes(options[option.name]):  # unverified
+            raise _invalid(driver, option)
+    if int(options.get(ROUTER_BUFFER.name, 0)) > MAX_ROUTER_BUFFER_BYTES:  # unverified
+        raise _invalid(driver, ROUTER_BUFFER)
     for secret in secrets:
         if "executionRoleArn" not in draft.request:  # unverified
             raise client_error(NO_EXECUTION_ROLE)
         check_source(secret, draft.account)
+
+
+def _required_by(driver: str) -> tuple[str, ...]:
+    """Source: ECS API, LogConfiguration.options; Docker, "Splunk logging driver"."""
+    known = DRIVER_OPTIONS.get(driver)
+    return known.required if known is not None and known.on_fargate else ()
+
+
+def _invalid(driver: str, option: LogOption) -> ApiError:
+    return client_error(f"Log driver {driver} has an invalid value for option: {option.name}")
 
 
 def _check_router(options: Json) -> None:
