@@ -1,4 +1,4 @@
-"""The composition root: builds clients, drivers and services, and runs them until SIGTERM.
+"""The services of the agent: builds them, with what they share, and runs them until SIGTERM.
 
 SIGTERM cancels the services. Tasks go on; the next agent adopts them. SIGHUP does the same when the
 settings, read again, are right: this process then begins anew with them.
@@ -12,7 +12,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -23,36 +22,22 @@ from fargate_agent.acs.capabilities import read_attributes
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
+from fargate_agent.composition import Shared, open_drivers
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
-from fargate_agent.credentials.aws import AwsSite
-from fargate_agent.credentials.roles import Roles, RoleSettings
-from fargate_agent.drivers import Drivers
-from fargate_agent.egress.session import Egress
+from fargate_agent.drivers import Drivers, Service
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
-from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.image.turns import Turns
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
-from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.machine.look import look
-from fargate_agent.network.bridge import Bridges
-from fargate_agent.network.dns import read_host_nameservers, render_etc_files
-from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.network.names import name_instance
-from fargate_agent.network.namespaces import socket_in_netns
-from fargate_agent.network.netlink import read_link_stats
-from fargate_agent.network.netns import KernelNetns
-from fargate_agent.network.veth import VethEni
 from fargate_agent.parallel import together, until
-from fargate_agent.plan import EniKind, Site
 from fargate_agent.preconditions import (
     NotNowError,
     find_cgroup_drivers,
     find_group,
     find_key_file,
-    find_logger_user,
     hold,
     hold_state_dir,
     read_key,
@@ -62,11 +47,7 @@ from fargate_agent.preconditions import (
 )
 from fargate_agent.reserve import FILE as RESERVE_FILE
 from fargate_agent.reserve import Reserve
-from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.oom import watch_oom_kills
-from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
-from fargate_agent.secrets.reader import SecretReader, SecretSettings
-from fargate_agent.secrets.store import TaskSecrets
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_file import SettingsError
 from fargate_agent.site import make_site
@@ -74,8 +55,6 @@ from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import RESERVE_BYTES, TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
-from fargate_agent.tmds.confidential import Confidential
-from fargate_agent.tmds.server import TaskMetadata
 
 log = logging.getLogger(__name__)
 
@@ -87,23 +66,6 @@ UNWATCHED: Final = (
     "and start the agent again"
 )
 """What it means for a task that its record can't be read."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Machine:
-    """What the services share."""
-
-    site: Site
-    drivers: Drivers
-    findings: Findings
-    cgroups: CgroupDrivers
-    netns: KernelNetns
-    bridges: Bridges
-    veth: VethEni
-    macvlan: MacvlanEni
-    runtime: RuncRuntime
-    metadata: TaskMetadata
-    images: ImageAdmin
 
 
 async def serve(
@@ -184,75 +146,96 @@ async def _run_services(
     http: aiohttp.ClientSession,
     notifier: Notifier,
 ) -> None:
+    """Take over what the agent before has left, then do all that an agent does, until cancelled."""
     control_plane = _build_control_plane(settings, http)
-    machine = _build_machine(settings, containerd, http)
+    shared = Shared(
+        settings=settings,
+        site=make_site(settings),
+        containerd=containerd,
+        http=http,
+        findings=Findings(),
+        cgroups=find_cgroup_drivers(settings),
+        turns=Turns(),
+    )
+    log.info("tasks are bounded by %s", shared.cgroups)
+    boot_id = await asyncio.to_thread(read_boot_id)
+    reporter = Reporter(control_plane)
+    reserve = Reserve(settings.state_dir / RESERVE_FILE, RESERVE_BYTES)
+    store = TaskStore(settings.state_dir / "records", reserve)
+    supervisor = Supervisor(site=shared.site, store=store, boot_id=boot_id, send=reporter.send)
+    async with (
+        open_drivers(shared, supervisor) as drivers,
+        _hold_containerd(shared, drivers, notifier) as version,
+    ):
+        notifier.status("taking over the tasks of the agent before")
+        await containerd.ensure_namespace()
+        await shared.findings.recall(settings.state_dir, boot_id)
+        await supervisor.adopt()
+        for task_id, why in supervisor.unreadable.items():
+            shared.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
+        await sweep(drivers, shared.site, _find_tasks(supervisor))
+        session = Session(
+            http,
+            control_plane,
+            _describe_machine(settings, drivers.logs),
+            Responder(supervisor, reporter.send),
+        )
+        async with _listen(_make_local_server(shared, supervisor, session, version), settings):
+            _settle_memory()
+            log.info("the agent is ready; containerd %s", version)
+            await together(
+                (
+                    supervisor.serve(drivers),
+                    reporter.serve(supervisor.note_acknowledged),
+                    session.serve(),
+                    watch_oom_kills(containerd),
+                    *(driver.serve() for driver in drivers if isinstance(driver, Service)),
+                    shared.findings.keep(settings.state_dir, boot_id),
+                    _prune_logs(shared, supervisor),
+                    reserve.serve(),
+                    _tell_systemd(settings, notifier, session, supervisor),
+                )
+            )
+
+
+@asynccontextmanager
+async def _hold_containerd(
+    shared: Shared, drivers: Drivers, notifier: Notifier
+) -> AsyncIterator[str]:
+    """Hold the containerd namespace for this agent alone; yield the version of containerd.
+
+    Raises:
+        AgentError: another agent holds it, or containerd is not what an agent needs.
+    """
+    settings, containerd = shared.settings, shared.containerd
     notifier.status(f"waiting for containerd at {settings.containerd_address}")
-    await machine.runtime.ready()
+    await drivers.runtime.ready()
     version = (await containerd.version()).version
     require_containerd(version, containerd.address)
     snapshotters = await containerd.introspection.snapshotters()
     require_snapshotter(settings.snapshotter, snapshotters, containerd.address)
-    async with AsyncExitStack() as stack:
-        uuid = await containerd.introspection.server_uuid()
-        namespace = f"containerd namespace {settings.containerd_namespace}"
-        stack.enter_context(
-            hold(f"{namespace} of {uuid}", f"{namespace} at {settings.containerd_address}")
-        )
-        notifier.status("taking over the tasks of the agent before")
-        await containerd.ensure_namespace()
-        boot_id = await asyncio.to_thread(read_boot_id)
-        await machine.findings.recall(settings.state_dir, boot_id)
-        reporter = Reporter(control_plane)
-        reserve = Reserve(settings.state_dir / RESERVE_FILE, RESERVE_BYTES)
-        supervisor = Supervisor(
-            site=machine.site,
-            drivers=machine.drivers,
-            store=TaskStore(settings.state_dir / "records", reserve),
-            boot_id=boot_id,
-            send=reporter.send,
-        )
-        await supervisor.adopt()
-        for task_id, why in supervisor.unreadable.items():
-            machine.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
-        await sweep(machine.runtime, machine.bridges, machine.site, _find_tasks(supervisor))
-        session = Session(
-            http,
-            control_plane,
-            _describe_machine(settings, machine.drivers.logs),
-            Responder(supervisor, reporter.send),
-        )
-        local = LocalServer(
-            supervisor=supervisor,
-            images=machine.images,
-            findings=machine.findings,
-            look=partial(look, settings),
-            logs_dir=machine.site.logs_dir,
-            log_copy=settings.log_copy,
-            spool_dir=settings.state_dir / "spool",
-            is_connected=lambda: session.connected,
-            containerd_version=version,
-            cgroups=str(machine.cgroups),
-        )
-        for eni in (machine.veth, machine.macvlan):
-            stack.callback(eni.close)
-        await stack.enter_async_context(machine.metadata.serve(supervisor.find))
-        await stack.enter_async_context(_listen(local, settings))
-        _settle_memory()
-        log.info("the agent is ready; containerd %s", version)
-        await together(
-            (
-                supervisor.serve(),
-                reporter.serve(supervisor.note_acknowledged),
-                session.serve(),
-                watch_oom_kills(containerd),
-                machine.netns.keep_spare(supervisor.has_tasks),
-                machine.bridges.keep_forwarding(),
-                machine.findings.keep(settings.state_dir, boot_id),
-                _prune_logs(settings, machine.site, supervisor),
-                reserve.serve(),
-                _tell_systemd(settings, notifier, session, supervisor),
-            )
-        )
+    uuid = await containerd.introspection.server_uuid()
+    namespace = f"containerd namespace {settings.containerd_namespace}"
+    with hold(f"{namespace} of {uuid}", f"{namespace} at {settings.containerd_address}"):
+        yield version
+
+
+def _make_local_server(
+    shared: Shared, supervisor: Supervisor, session: Session, containerd_version: str
+) -> LocalServer:
+    settings = shared.settings
+    return LocalServer(
+        supervisor=supervisor,
+        images=ImageAdmin(shared.containerd, shared.turns),
+        findings=shared.findings,
+        look=partial(look, settings),
+        logs_dir=shared.site.logs_dir,
+        log_copy=settings.log_copy,
+        spool_dir=settings.state_dir / "spool",
+        is_connected=lambda: session.connected,
+        containerd_version=containerd_version,
+        cgroups=str(shared.cgroups),
+    )
 
 
 @asynccontextmanager
@@ -290,80 +273,6 @@ def _settle_memory() -> None:
     ctypes.CDLL(None).malloc_trim(0)
 
 
-def _build_machine(
-    settings: AgentSettings, containerd: Containerd, http: aiohttp.ClientSession
-) -> _Machine:
-    findings, cgroups = Findings(), find_cgroup_drivers(settings)
-    log.info("tasks are bounded by %s", cgroups)
-    instance = name_instance(settings.state_dir)
-    bridges = Bridges(instance, findings)
-    netns = KernelNetns(instance, settings.netns_dir)
-    veth, macvlan = VethEni(bridges), MacvlanEni()
-    user = find_logger_user(settings.logger_user)
-    runtime = RuncRuntime(
-        containerd,
-        RuncSettings(
-            snapshotter=settings.snapshotter,
-            runc_root=settings.runc_root,
-            create_timeout_s=settings.container_create_timeout_s,
-            start_timeout_s=settings.container_start_timeout_s,
-            pids_limit=settings.container_pids_limit,
-            logger_user=user,
-        ),
-        cgroups,
-        render_files=render_etc_files,
-        note=findings.note,
-    )
-    egress = Egress(socket_in_netns, read_host_nameservers)
-    aws = AwsSite(region=settings.region, endpoint_url=settings.aws_endpoint_url)
-    role_settings = RoleSettings(
-        credentials_file=settings.aws_credentials_file, assume=settings.assume_roles
-    )
-    roles = Roles(http, aws, role_settings)
-    reader = SecretReader(roles, aws, egress, SecretSettings())
-    secrets = TaskSecrets(reader.fetch, roles, runtime.exists)
-    metadata = TaskMetadata(
-        bind_listener=netns.metadata.bind,
-        read_usage=runtime.usage,
-        read_link_stats=read_link_stats,
-        snapshotter=settings.snapshotter,
-        confidential=Confidential(roles, secrets),
-    )
-    turns = Turns()
-    images = ContainerdImageStore(
-        containerd,
-        PullSettings(
-            behavior=PullBehavior(settings.image_pull_behavior),
-            insecure_registries=settings.insecure_registries,
-            auth_file=settings.registry_auth_file,
-            snapshotter=settings.snapshotter,
-        ),
-        egress,
-        turns,
-    )
-    return _Machine(
-        site=make_site(settings),
-        drivers=Drivers(
-            netns=netns,
-            enis={EniKind.VETH: veth, EniKind.MACVLAN: macvlan},
-            metadata=metadata,
-            images=images,
-            runtime=runtime,
-            logs=make_log_drivers(settings, user, read_host_nameservers),
-            secrets=secrets,
-        ),
-        findings=findings,
-        cgroups=cgroups,
-        netns=netns,
-        bridges=bridges,
-        veth=veth,
-        macvlan=macvlan,
-        runtime=runtime,
-        metadata=metadata,
-        images=ImageAdmin(containerd, turns),
-    )
-
-
 def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -> ControlPlane:
     key, file = read_key(settings), find_key_file(settings)
     if file and file.stat().st_mode & 0o077:
@@ -389,9 +298,10 @@ def _find_tasks(supervisor: Supervisor) -> frozenset[str]:
     return frozenset({run.plan.id for run in supervisor.runs()} | supervisor.unreadable.keys())
 
 
-async def _prune_logs(settings: AgentSettings, site: Site, supervisor: Supervisor) -> None:
+async def _prune_logs(shared: Shared, supervisor: Supervisor) -> None:
     while True:
         keep = _find_tasks(supervisor)
-        for task_id in await prune_logs(site.logs_dir, settings.log_retention_s, keep):
+        retention_s = shared.settings.log_retention_s
+        for task_id in await prune_logs(shared.site.logs_dir, retention_s, keep):
             log.info("removed the old logs of task %s", task_id, extra={"task": task_id})
         await asyncio.sleep(JANITOR_PERIOD_S)

@@ -1,23 +1,64 @@
 """The seams of the agent: what the task runner asks for, and nothing about how it is done.
 
-Two rules hold for every driver:
+Three rules hold for every driver:
 
 * An `ensure`/`attach`/`start` that is repeated succeeds and changes nothing; so does a
   `release`/`detach`/`stop` of something already gone. A restarted agent depends on it.
 * Only a `TaskError` leaves a driver. The error of the kernel or of containerd is its `__cause__`.
+* What it holds of the agent's process, it closes in `__aexit__`. What belongs to a task stays: the
+  next agent takes it over.
+
+`composition` makes the drivers, and is the only module that names them.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self, runtime_checkable
 
 from fargate_agent.plan import ContainerPlan, EniKind, EniPlan, TaskPlan
 
 
-class NetnsDriver(Protocol):
+class Driver(Protocol):
+    """What every driver is: an async context manager, open as long as the agent works."""
+
+    async def __aenter__(self) -> Self:
+        """Open what the driver needs before its first call."""
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close what the driver holds of this process."""
+        return
+
+
+@runtime_checkable
+class Service(Protocol):
+    """Background work. A driver that has some names this as a base, too."""
+
+    async def serve(self) -> None:
+        """Work until cancelled. Begins when the tasks of the agent before are known and swept."""
+        ...
+
+
+@runtime_checkable
+class Sweeper(Protocol):
+    """Takes back what a crash left. A driver of which something may be left names it as a base."""
+
+    async def sweep(self, kept: Collection[str]) -> list[str]:
+        """Remove what is left of all tasks but those with the ids `kept`; return the names of it.
+
+        For the start of an agent, before any other call, and for its end. What is removed is
+        logged; so is what can't be removed, and it is left.
+
+        Raises:
+            ContainerRuntimeError: containerd doesn't say which tasks there are.
+        """
+        ...
+
+
+class NetnsDriver(Driver, Protocol):
     """Makes network namespaces and takes them away. `netns` is the path it is mounted on."""
 
     async def ensure(self, netns: Path) -> None:
@@ -35,7 +76,7 @@ class NetnsDriver(Protocol):
         ...
 
 
-class EniDriver(Protocol):
+class EniDriver(Driver, Protocol):
     """Puts one kind of ENI into a network namespace, and takes it out again.
 
     Terms: `eni` is the plan of one interface; `netns` is the path of a namespace that exists.
@@ -107,7 +148,7 @@ class PullProgress:
     done: bool = False
 
 
-class ImageStore(Protocol):
+class ImageStore(Driver, Protocol):
     """Gets images, through a task's own network."""
 
     async def ensure(
@@ -168,7 +209,7 @@ class ContainerUsage:
     """Major, minor, operation, count."""
 
 
-class Runtime(Protocol):
+class Runtime(Driver, Protocol):
     """Makes containers and ends them."""
 
     async def ready(self) -> None:
@@ -255,7 +296,7 @@ class LoggerUser:
     gid: int
 
 
-class LogDriver(Protocol):
+class LogDriver(Driver, Protocol):
     """Says where a container's output goes; the program that sends it is started by the shim."""
 
     needs_network: bool = False
@@ -270,7 +311,7 @@ class LogDriver(Protocol):
         ...
 
 
-class SecretStore(Protocol):
+class SecretStore(Driver, Protocol):
     """Reads the values of secrets, as the execution role of a task."""
 
     async def ensure(self, task: TaskPlan) -> None:
@@ -296,7 +337,7 @@ class SecretStore(Protocol):
         ...
 
 
-class MetadataEndpoint(Protocol):
+class MetadataEndpoint(Driver, Protocol):
     """Answers a task, and nobody else, on 169.254.170.2."""
 
     async def ensure(self, task: TaskPlan) -> None:
@@ -314,13 +355,23 @@ class MetadataEndpoint(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drivers:
-    """The drivers one agent runs with; chosen in `daemon.py`, nowhere else."""
+    """The drivers one agent runs with; made in `composition.py`, nowhere else."""
 
+    runtime: Runtime
     netns: NetnsDriver
     enis: Mapping[EniKind, EniDriver]
     metadata: MetadataEndpoint
     images: ImageStore
-    runtime: Runtime
     logs: Mapping[str, LogDriver]
     """By the name used in the task definition, e.g. `awslogs`."""
     secrets: SecretStore
+
+    def __iter__(self) -> Iterator[Driver]:
+        """Yield every driver, in the order in which they are opened and swept."""
+        yield self.runtime
+        yield self.netns
+        yield from self.enis.values()
+        yield self.metadata
+        yield self.images
+        yield from self.logs.values()
+        yield self.secrets

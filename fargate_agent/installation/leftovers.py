@@ -13,11 +13,10 @@ from typing import Final
 from fargate_agent.cli.clients.agent import Agent
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.drivers import Sweeper
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
-from fargate_agent.network.bridge import Bridges
 from fargate_agent.network.names import name_instance
-from fargate_agent.network.sweep import sweep
 from fargate_agent.settings import AgentSettings
 
 DRAIN_TIMEOUT_S: Final = 150
@@ -58,9 +57,13 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
         ContainerdError: containerd doesn't answer, or something of it is still there.
         NetlinkError: the kernel refused.
     """
-    instance = name_instance(settings.state_dir)
-    for name in await sweep(Bridges(instance, Findings()), settings.netns_dir, set()):
-        say(f"removed {name}")
+    from fargate_agent.composition import make_enis, make_netns  # all drivers, slow to import
+
+    enis = make_enis(name_instance(settings.state_dir), Findings()).values()
+    for driver in (make_netns(settings, lambda: False), *enis):
+        if isinstance(driver, Sweeper):
+            for name in await driver.sweep(()):
+                say(f"removed {name}")
     if not settings.containerd_address.exists():
         return
     async with _served(settings) as containerd:

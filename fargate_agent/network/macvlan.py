@@ -26,7 +26,7 @@ class MacvlanEni(EniDriver):
     def __init__(self) -> None:
         self._probes = AddressProbes()
 
-    def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Let go of the sockets of ENIs that were attached and not confirmed; the ENIs stay."""
         self._probes.close_all()
 

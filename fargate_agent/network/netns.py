@@ -5,16 +5,17 @@ name needs nothing more, and a crash before that leaves an empty file at most.
 """
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from io import FileIO
 from ipaddress import IPv4Interface, IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.drivers import NetnsDriver
+from fargate_agent.drivers import NetnsDriver, Service, Sweeper
 from fargate_agent.network.metadata import MetadataNetns
-from fargate_agent.network.names import instance_alias
+from fargate_agent.network.names import NETNS_PREFIX, instance_alias, metadata_netns_name
 from fargate_agent.network.namespaces import (
     in_thread,
     inside,
@@ -28,6 +29,8 @@ from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.network.sysctl import TASK_SETTINGS, write_settings
 from fargate_agent.plan import TMDS_ADDRESS
 
+log = logging.getLogger(__name__)
+
 IMDS_V4: Final = IPv4Network("169.254.169.254/32")
 IMDS_V6: Final = IPv6Network("fd00:ec2::254/128")
 """Instance metadata, which no task may read. Source: amazon-ecs-cni-plugins, plugins/eni/engine."""
@@ -36,17 +39,27 @@ SPARE_AFTER_S: Final = 0.5
 """When the next one is made after one was taken: the containers of its task go first."""
 
 
-class KernelNetns(NetnsDriver):
+class KernelNetns(NetnsDriver, Service, Sweeper):
     """Network namespaces of the kernel this agent runs on."""
 
-    def __init__(self, instance: str, netns_dir: Path) -> None:
-        """`instance` tells this agent from others on the machine; short, and without a colon."""
+    def __init__(self, instance: str, netns_dir: Path, has_tasks: Callable[[], bool]) -> None:
+        """Make nothing yet.
+
+        `instance` tells this agent from others on the machine; short, and without a colon.
+        `has_tasks` says whether there may be a task of which not everything was taken back.
+        """
         self._instance = instance
+        self._netns_dir = netns_dir
+        self._has_tasks = has_tasks
         self.metadata: Final = MetadataNetns(instance, netns_dir)
         self._spare: FileIO | None = None
         self._taken = asyncio.Event()
 
-    async def keep_spare(self, has_tasks: Callable[[], bool]) -> None:
+    async def __aexit__(self, *_: object) -> None:
+        if self._spare is not None:
+            self._spare.close()
+
+    async def serve(self) -> None:
         """Have a namespace ready before a task wants one, until cancelled.
 
         It has no name, so it goes with this process. In the end what serves all tasks is taken away
@@ -61,9 +74,7 @@ class KernelNetns(NetnsDriver):
                 await self._taken.wait()
                 await asyncio.sleep(SPARE_AFTER_S)
         finally:
-            if self._spare is not None:
-                self._spare.close()
-            if not has_tasks():
+            if not self._has_tasks():
                 with suppress(OSError):  # the next agent takes it over
                     await self.metadata.release()
 
@@ -78,6 +89,29 @@ class KernelNetns(NetnsDriver):
     async def release(self, netns: Path) -> None:
         with kernel_refusals("network namespace"):
             await in_thread(unmount_netns, netns)
+
+    async def sweep(self, kept: Collection[str]) -> list[str]:
+        """Where tasks find their metadata stays as long as a task is kept."""
+        names = {f"{NETNS_PREFIX}{task_id}" for task_id in kept}
+        shared = {metadata_netns_name(self._instance)} if kept else set()
+        swept = []
+        for netns in await in_thread(_list_netns, self._netns_dir):
+            try:
+                if netns.name not in names | shared and await self._is_ours(netns):
+                    await in_thread(unmount_netns, netns)
+                    log.info("swept %s", netns.name)
+                    swept.append(netns.name)
+            except (NetlinkError, OSError) as error:
+                log.warning("could not clean up network namespace %s: %s", netns.name, error)
+        return swept
+
+    async def _is_ours(self, netns: Path) -> bool:
+        """An empty file has no owner; whoever is about to mount on it makes another."""
+        if not is_netns(netns):
+            return True
+        async with Netlink.open(netns) as netlink:
+            loopback = await netlink.get_link("lo")
+        return loopback.alias == instance_alias(self._instance)
 
     def _take_spare(self, opened: ExitStack) -> FileIO | None:
         spare, self._spare = self._spare, None
@@ -123,3 +157,7 @@ def _make_quiet_netns(opened: ExitStack) -> FileIO:
     with inside(Path(f"/proc/self/fd/{namespace.fileno()}")):
         write_settings(TASK_SETTINGS)
     return namespace
+
+
+def _list_netns(netns_dir: Path) -> list[Path]:
+    return sorted(netns_dir.glob(f"{NETNS_PREFIX}*"))

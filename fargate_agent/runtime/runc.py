@@ -9,7 +9,7 @@ whoever comes later finds it.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,12 +24,13 @@ from fargate_agent.containerd.errors import (
 )
 from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
-from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, LoggerUser, Runtime
+from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, LoggerUser, Runtime, Sweeper
 from fargate_agent.errors import (
     CannotCreateContainerError,
     CannotStartContainerError,
     ContainerRuntimeError,
     ResourceInitializationError,
+    TaskError,
 )
 from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
@@ -95,7 +96,7 @@ class RuncSettings:
     """Whom loggers run as; None is root."""
 
 
-class RuncRuntime(Runtime):
+class RuncRuntime(Runtime, Sweeper):
     """Runs containers in one containerd namespace."""
 
     def __init__(
@@ -269,6 +270,17 @@ class RuncRuntime(Runtime):
             raise ContainerRuntimeError(render_error(error)) from error
         read_at = datetime.now(UTC)
         return {id_: render_usage(measured, read_at) for id_, measured in metrics.items()}
+
+    async def sweep(self, kept: Collection[str]) -> list[str]:
+        swept = []
+        for task_id in (await self.list_tasks()).difference(kept):
+            try:
+                await self.release_strays(task_id)
+                log.info("swept the containers of task %s", task_id, extra={"task": task_id})
+                swept.append(f"containers of task {task_id}")
+            except TaskError as error:
+                log.warning("could not sweep task %s: %s", task_id, error, extra={"task": task_id})
+        return swept
 
     async def list_tasks(self) -> set[str]:
         """Return the ids of all tasks that containerd holds something of.

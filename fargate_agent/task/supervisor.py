@@ -51,14 +51,12 @@ class Supervisor:
         self,
         *,
         site: Site,
-        drivers: Drivers,
         store: TaskStore,
         boot_id: str,
         send: Callable[[StateChange], None],
     ) -> None:
         """`send` queues a change for the control plane and never blocks."""
         self._site = site
-        self._drivers = drivers
         self._store = store
         self._boot_id = boot_id
         self._send = send
@@ -67,7 +65,7 @@ class Supervisor:
         self.unreadable: dict[str, str] = {}
         """Tasks that were left running, by id, and why their records can't be read. Nobody watches
         them. A message about one takes it over."""
-        self._jobs: asyncio.TaskGroup | None = None
+        self._run: Callable[[TaskRun], None] | None = None
 
     async def adopt(self) -> None:
         """Take over the tasks that a predecessor left. Call it once, before anything else."""
@@ -99,10 +97,14 @@ class Supervisor:
             extra={"task": task_id},
         )
 
-    async def serve(self) -> None:
+    async def serve(self, drivers: Drivers) -> None:
         """Run the tasks, until cancelled; cancelled, it leaves them running for a successor."""
         async with asyncio.TaskGroup() as jobs:
-            self._jobs = jobs
+
+            def run(one: TaskRun) -> None:
+                jobs.create_task(run_task(one, drivers, self._report), name=one.plan.id)
+
+            self._run = run
             for entry in self._entries.values():
                 await self._begin(entry)
             await asyncio.get_running_loop().create_future()
@@ -218,12 +220,10 @@ class Supervisor:
         return _Entry(record=record, run=TaskRun(plan=plan, stop=stop, facts=record.facts))
 
     async def _begin(self, entry: _Entry) -> None:
-        if self._jobs is None:
+        if self._run is None:
             return  # `serve` begins with what is there
         if entry.run is not None:
-            self._jobs.create_task(
-                run_task(entry.run, self._drivers, self._report), name=entry.run.plan.id
-            )
+            self._run(entry.run)
             return
         message, facts = entry.record.message, entry.record.facts
         task_id = parse_task_arn(message.arn).task_id

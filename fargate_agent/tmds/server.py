@@ -7,8 +7,7 @@ request says: that socket is bound to the interface that leads to this task and 
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -53,28 +52,23 @@ class TaskMetadata(MetadataEndpoint):
     def __init__(
         self,
         *,
+        find_task: FindTask,
         bind_listener: BindListener,
         read_usage: ReadUsage,
         read_link_stats: ReadLinkStats,
         snapshotter: str,
         confidential: Confidential,
     ) -> None:
+        """Listen nowhere yet; `find_task` knows the tasks by their ids."""
         self._bind_listener = bind_listener
         self._confidential = confidential
         self._stats = StatsSampler(read_usage, read_link_stats)
-        self._snapshotter = snapshotter
-        self._handlers: Handlers | None = None
+        self._handlers = Handlers(find_task, self._stats, snapshotter, confidential)
         self._endpoints: dict[str, _Endpoint] = {}
 
-    @asynccontextmanager
-    async def serve(self, find_task: FindTask) -> AsyncIterator[None]:
-        """Answer while the body runs; `find_task` knows the tasks by their ids."""
-        self._handlers = Handlers(find_task, self._stats, self._snapshotter, self._confidential)
-        try:
-            yield
-        finally:
-            for endpoint in list(self._endpoints.values()):
-                await self.release(endpoint.task)
+    async def __aexit__(self, *_: object) -> None:
+        for endpoint in list(self._endpoints.values()):
+            await self.release(endpoint.task)
 
     async def ensure(self, task: TaskPlan) -> None:
         if task.id in self._endpoints:
@@ -113,8 +107,6 @@ class TaskMetadata(MetadataEndpoint):
         return listener
 
     async def _answer(self, task_id: str, request: web.BaseRequest) -> web.StreamResponse:
-        if self._handlers is None:
-            return web.Response(status=503)
         return await self._handlers.answer(task_id, request)
 
 

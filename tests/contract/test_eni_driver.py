@@ -1,28 +1,26 @@
-"""What every `EniDriver` promises. A driver is one more line in `DRIVERS`."""
+"""What every `EniDriver` promises: that of each kind is tested."""
 
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from ipaddress import IPv4Network
 from pathlib import Path
 
 import pytest
 
+from fargate_agent.composition import make_enis
 from fargate_agent.drivers import EniDriver
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.bridge import Bridges
-from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.network.veth import VethEni
-from fargate_agent.plan import EniPlan
+from fargate_agent.findings import Findings
+from fargate_agent.plan import EniKind, EniPlan
 from tests.fixtures.network import MakeEni, read_ip, run_ip
 
-DRIVERS = [pytest.param(VethEni, id="veth"), pytest.param(lambda _: MacvlanEni(), id="macvlan")]
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("bridges")]
 
 
-@pytest.fixture(params=DRIVERS)
-def driver(request: pytest.FixtureRequest, bridges: Bridges) -> EniDriver:
-    make: Callable[[Bridges], EniDriver] = request.param
-    return make(bridges)
+@pytest.fixture(params=EniKind)
+def driver(request: pytest.FixtureRequest, instance: str) -> EniDriver:
+    kind: EniKind = request.param
+    return make_enis(instance, Findings())[kind]
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """What every `NetnsDriver` promises. A driver is one more line in `DRIVERS`."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,8 +17,8 @@ DRIVERS = [pytest.param(KernelNetns, id="kernel", marks=pytest.mark.root)]
 def driver(
     request: pytest.FixtureRequest, instance: str, metadata_netns: MetadataNetns
 ) -> NetnsDriver:
-    make: Callable[[str, Path], NetnsDriver] = request.param
-    return make(instance, metadata_netns.path.parent)
+    driver: NetnsDriver = request.param(instance, metadata_netns.path.parent, lambda: False)
+    return driver
 
 
 @pytest.fixture

@@ -17,7 +17,6 @@ from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
 from fargate_agent.task.store import TaskStore
 from fargate_agent.task.supervisor import Supervisor
-from tests.fakes import fake_drivers
 from tests.fixtures.controlplane import ControlPlane
 from tests.messages import site
 
@@ -41,7 +40,6 @@ async def connected(
     """Keep an agent without a machine connected."""
     supervisor = Supervisor(
         site=site(directory),
-        drivers=fake_drivers().all,
         store=TaskStore(directory / "records"),
         boot_id="boot",
         send=lambda _: None,

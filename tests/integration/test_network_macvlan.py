@@ -62,9 +62,8 @@ def eni(make_eni: MakeEni, parent: str) -> EniPlan:
 
 @pytest.fixture
 async def driver() -> AsyncIterator[MacvlanEni]:
-    driver = MacvlanEni()
-    yield driver
-    driver.close()
+    async with MacvlanEni() as driver:
+        yield driver
 
 
 async def test_the_host_may_have_a_nic_of_the_same_name_as_the_task(

@@ -116,7 +116,7 @@ async def test_the_agent_after_finds_the_way_of_each_task(
     metadata_netns: MetadataNetns, make_netns: MakeNetns, instance: str
 ) -> None:
     one, other = await make_netns(), await make_netns()
-    successor = KernelNetns(instance, metadata_netns.path.parent)
+    successor = KernelNetns(instance, metadata_netns.path.parent, lambda: True)
     for netns in (other, one):
         await successor.ensure(netns)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import read_link_stats, socket_in_netns
 from fargate_agent.network.netns import KernelNetns
@@ -116,12 +117,13 @@ async def test_link_stats_count_what_went_through_the_interface(
 
 @pytest.mark.parametrize("has_tasks", [True, False], ids=["with tasks", "without"])
 async def test_where_tasks_find_their_metadata_outlives_an_agent_that_has_some(
-    has_tasks: bool, netns_driver: KernelNetns
+    has_tasks: bool, instance: str, metadata_netns: MetadataNetns
 ) -> None:
-    job = asyncio.create_task(netns_driver.keep_spare(lambda: has_tasks))
-    await eventually(lambda: is_netns(netns_driver.metadata.path))
+    async with KernelNetns(instance, metadata_netns.path.parent, lambda: has_tasks) as driver:
+        job = asyncio.create_task(driver.serve())
+        await eventually(lambda: is_netns(metadata_netns.path))
 
-    job.cancel()
-    await asyncio.wait([job])
+        job.cancel()
+        await asyncio.wait([job])
 
-    assert netns_driver.metadata.path.exists() == has_tasks
+    assert metadata_netns.path.exists() == has_tasks

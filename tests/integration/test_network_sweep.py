@@ -13,7 +13,6 @@ from fargate_agent.network.names import nat_table_name, veth_name
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.nftables import delete_tables, read_tables
-from fargate_agent.network.sweep import sweep
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
 from tests.fixtures.network import (
@@ -87,6 +86,13 @@ WRECKS = [
 wrecked = pytest.mark.parametrize("damage", WRECKS, ids=lambda damage: damage.__name__)
 
 
+async def sweep(instance: str, netns_dir: Path, *kept: str) -> list[str]:
+    """Do what an agent does at its start, of which these tasks are known."""
+    netns = KernelNetns(instance, netns_dir, lambda: True)
+    veth = VethEni(Bridges(instance, Findings()))
+    return [*await netns.sweep(kept), *await veth.sweep(kept)]
+
+
 @pytest.fixture
 async def wreck(eni: EniPlan, netns: Path, veth: VethEni, instance: str) -> Wreck:
     await veth.attach(eni, netns)
@@ -122,11 +128,11 @@ async def test_detach_removes_what_was_left_half_way(
 
 @wrecked
 async def test_sweep_removes_what_was_left_half_way(
-    damage: Callable[[Wreck], None], wreck: Wreck, bridges: Bridges, instance: str
+    damage: Callable[[Wreck], None], wreck: Wreck, instance: str
 ) -> None:
     damage(wreck)
 
-    swept = await sweep(bridges, wreck.netns.parent, set())
+    swept = await sweep(instance, wreck.netns.parent)
 
     assert wreck.netns.name in swept
     assert read_host_names(instance) == set()
@@ -138,14 +144,14 @@ async def test_sweep_leaves_the_tasks_that_are_to_be_kept(
     veth: VethEni,
     make_eni: MakeEni,
     make_netns: MakeNetns,
-    bridges: Bridges,
     metadata_netns: MetadataNetns,
     instance: str,
 ) -> None:
     dead, dead_netns = make_eni(), await make_netns()
     await veth.attach(dead, dead_netns)
 
-    swept = await sweep(bridges, wreck.netns.parent, {wreck.netns.name})
+    task_id = wreck.netns.name.removeprefix("fargate-")
+    swept = await sweep(instance, wreck.netns.parent, task_id)
 
     assert swept == [dead_netns.name, veth_name(instance, dead.id)]
     metadata_netns.bind(wreck.netns).close()
@@ -159,7 +165,7 @@ async def test_sweep_leaves_what_another_agent_made(
 ) -> None:
     mine = read_host_names(instance)
 
-    swept = await sweep(Bridges("another", Findings()), wreck.netns.parent, set())
+    swept = await sweep("another", wreck.netns.parent)
 
     assert swept == []
     assert is_netns(wreck.netns)
@@ -168,12 +174,12 @@ async def test_sweep_leaves_what_another_agent_made(
 
 
 async def test_sweep_removes_an_empty_file_and_leaves_foreign_names(
-    tmp_path: Path, bridges: Bridges
+    tmp_path: Path, instance: str
 ) -> None:
     for name in ("fargate-left", "somebody-elses"):
         (tmp_path / name).touch()
 
-    assert await sweep(bridges, tmp_path, set()) == ["fargate-left"]
+    assert await sweep(instance, tmp_path) == ["fargate-left"]
     assert [path.name for path in tmp_path.iterdir()] == ["somebody-elses"]
 
 

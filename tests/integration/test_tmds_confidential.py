@@ -82,6 +82,7 @@ class Agent:
         roles = Roles(self.http, self.site, self.role_settings)
         secrets = TaskSecrets(self._fetch, roles, self._exists)
         metadata = TaskMetadata(
+            find_task=self.tasks.get,
             bind_listener=self.metadata_netns.bind,
             read_usage=self._read_usage,
             read_link_stats=read_link_stats,
@@ -143,7 +144,7 @@ async def agent(
 @pytest.fixture
 async def endpoint(agent: Agent) -> AsyncIterator[Endpoint]:
     endpoint = agent.endpoint()
-    async with endpoint.metadata.serve(agent.tasks.get):
+    async with endpoint.metadata:
         yield endpoint
 
 
@@ -236,7 +237,7 @@ async def test_credentials_that_cannot_be_had_are_an_error_that_says_why(
 ) -> None:
     agent.role_settings = RoleSettings()
     endpoint, task = agent.endpoint(), agent.plan(netns)
-    async with endpoint.metadata.serve(agent.tasks.get):
+    async with endpoint.metadata:
         await endpoint.ensure(task)
 
         answer = await fetch(netns, credentials_path(task))
@@ -258,7 +259,7 @@ async def test_agent_that_starts_anew_assumes_the_role_anew(
 
     for _ in range(2):
         endpoint = agent.endpoint()
-        async with endpoint.metadata.serve(agent.tasks.get):
+        async with endpoint.metadata:
             await endpoint.ensure(task)
             answers.append(await fetch(netns, credentials_path(task)))
 

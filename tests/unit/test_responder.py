@@ -32,7 +32,6 @@ class Desk:
         self.changes: list[StateChange] = []
         self.supervisor = Supervisor(
             site=site(root),
-            drivers=fake_drivers().all,
             store=TaskStore(root / "records"),
             boot_id="boot",
             send=self.changes.append,
@@ -43,7 +42,7 @@ class Desk:
 @asynccontextmanager
 async def serving(root: Path) -> AsyncIterator[Desk]:
     desk = Desk(root)
-    job = asyncio.create_task(desk.supervisor.serve())
+    job = asyncio.create_task(desk.supervisor.serve(fake_drivers().all))
     await asyncio.sleep(0)
     try:
         yield desk

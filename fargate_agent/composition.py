@@ -1,0 +1,155 @@
+"""The drivers of an agent, each named once: made of its settings, opened and closed together."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.credentials.aws import AwsSite
+from fargate_agent.credentials.roles import Roles, RoleSettings
+from fargate_agent.drivers import Driver, Drivers, EniDriver
+from fargate_agent.egress.session import Egress
+from fargate_agent.findings import Findings
+from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
+from fargate_agent.image.turns import Turns
+from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.network.bridge import Bridges
+from fargate_agent.network.dns import read_host_nameservers, render_etc_files
+from fargate_agent.network.macvlan import MacvlanEni
+from fargate_agent.network.names import name_instance
+from fargate_agent.network.namespaces import socket_in_netns
+from fargate_agent.network.netlink import read_link_stats
+from fargate_agent.network.netns import KernelNetns
+from fargate_agent.network.veth import VethEni
+from fargate_agent.plan import EniKind, Site
+from fargate_agent.preconditions import find_logger_user
+from fargate_agent.runtime.cgroupdriver import CgroupDrivers
+from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
+from fargate_agent.secrets.reader import SecretReader, SecretSettings
+from fargate_agent.secrets.store import TaskSecrets
+from fargate_agent.settings import AgentSettings
+from fargate_agent.task.supervisor import Supervisor
+from fargate_agent.tmds.confidential import Confidential
+from fargate_agent.tmds.server import TaskMetadata
+
+log = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S: Final = 5.0
+"""How long one driver may take to close what it holds. The end of the process closes the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What drivers and services of one agent have in common."""
+
+    settings: AgentSettings
+    site: Site
+    containerd: Containerd
+    http: aiohttp.ClientSession
+    """For the agent's own requests, which go through no task's network."""
+    findings: Findings
+    cgroups: CgroupDrivers
+    turns: Turns
+    """What is done to one image at a time."""
+
+
+@asynccontextmanager
+async def open_drivers(shared: Shared, supervisor: Supervisor) -> AsyncIterator[Drivers]:
+    """Yield the drivers of an agent; `supervisor` knows the tasks that they serve.
+
+    Nothing is asked of the machine before the first call of a driver.
+
+    Raises:
+        AgentError: the user of loggers doesn't exist.
+    """
+    drivers = _make_drivers(shared, supervisor)
+    async with AsyncExitStack() as stack:
+        for driver in drivers:
+            await stack.enter_async_context(_closing_in_time(driver))
+        yield drivers
+
+
+@asynccontextmanager
+async def _closing_in_time(driver: Driver) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(driver)
+        try:
+            yield
+        finally:
+            try:
+                async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                    await stack.aclose()
+            except TimeoutError:
+                log.warning("%s is not closed after %g s", type(driver).__name__, CLOSE_TIMEOUT_S)
+
+
+def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> KernelNetns:
+    """Make the driver of network namespaces. `has_tasks` says if one may still need its own."""
+    return KernelNetns(name_instance(settings.state_dir), settings.netns_dir, has_tasks)
+
+
+def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
+    """Make the driver of each kind of ENI; for `instance` see `network.names`."""
+    return {
+        EniKind.VETH: VethEni(Bridges(instance, findings)),
+        EniKind.MACVLAN: MacvlanEni(),
+    }
+
+
+def _make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
+    settings, containerd = shared.settings, shared.containerd
+    user = find_logger_user(settings.logger_user)
+    netns = make_netns(settings, supervisor.has_tasks)
+    runtime = RuncRuntime(
+        containerd,
+        RuncSettings(
+            snapshotter=settings.snapshotter,
+            runc_root=settings.runc_root,
+            create_timeout_s=settings.container_create_timeout_s,
+            start_timeout_s=settings.container_start_timeout_s,
+            pids_limit=settings.container_pids_limit,
+            logger_user=user,
+        ),
+        shared.cgroups,
+        render_files=render_etc_files,
+        note=shared.findings.note,
+    )
+    egress = Egress(socket_in_netns, read_host_nameservers)
+    aws = AwsSite(region=settings.region, endpoint_url=settings.aws_endpoint_url)
+    role_settings = RoleSettings(
+        credentials_file=settings.aws_credentials_file, assume=settings.assume_roles
+    )
+    roles = Roles(shared.http, aws, role_settings)
+    reader = SecretReader(roles, aws, egress, SecretSettings())
+    secrets = TaskSecrets(reader.fetch, roles, runtime.exists)
+    return Drivers(
+        runtime=runtime,
+        netns=netns,
+        enis=make_enis(name_instance(settings.state_dir), shared.findings),
+        metadata=TaskMetadata(
+            find_task=supervisor.find,
+            bind_listener=netns.metadata.bind,
+            read_usage=runtime.usage,
+            read_link_stats=read_link_stats,
+            snapshotter=settings.snapshotter,
+            confidential=Confidential(roles, secrets),
+        ),
+        images=ContainerdImageStore(
+            containerd,
+            PullSettings(
+                behavior=PullBehavior(settings.image_pull_behavior),
+                insecure_registries=settings.insecure_registries,
+                auth_file=settings.registry_auth_file,
+                snapshotter=settings.snapshotter,
+            ),
+            egress,
+            shared.turns,
+        ),
+        logs=make_log_drivers(settings, user, read_host_nameservers),
+        secrets=secrets,
+    )
