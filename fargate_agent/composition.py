@@ -26,7 +26,7 @@ from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.veth import VethEni
-from fargate_agent.plan import EniKind, Site
+from fargate_agent.plan import Site
 from fargate_agent.preconditions import find_logger_user
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
@@ -36,6 +36,7 @@ from fargate_agent.settings import AgentSettings
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.server import TaskMetadata
+from fargate_agent.wire.eni_kinds import EniKind
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from typing import Final
@@ -177,7 +177,7 @@ async def _run_services(
         session = Session(
             http,
             control_plane,
-            _describe_machine(settings, drivers.logs),
+            _describe_machine(settings, drivers),
             Responder(supervisor, reporter.send),
         )
         async with _listen(_make_local_server(shared, supervisor, session, version), settings):
@@ -282,13 +282,13 @@ def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -
     return ControlPlane(http, urls, credentials, settings.region)
 
 
-def _describe_machine(settings: AgentSettings, log_drivers: Collection[str]) -> Registration:
+def _describe_machine(settings: AgentSettings, drivers: Drivers) -> Registration:
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Registration(
         clusters=settings.clusters,
         cpu_units=1024 * (os.cpu_count() or 1),
         memory_mib=memory_bytes // (1024 * 1024),
-        read_attributes=partial(read_attributes, tuple(log_drivers)),
+        read_attributes=partial(read_attributes, drivers.enis.values(), drivers.logs),
         arn_file=settings.state_dir / ARN_FILE,
     )
 

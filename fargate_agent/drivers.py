@@ -12,13 +12,15 @@ Three rules hold for every driver:
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Protocol, Self, runtime_checkable
 
-from fargate_agent.plan import ContainerPlan, EniKind, EniPlan, TaskPlan
+from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
+from fargate_agent.wire.attributes import LOG_DRIVER, Attribute
+from fargate_agent.wire.eni_kinds import EniKind
 
 
 class Driver(Protocol):
@@ -103,6 +105,10 @@ class EniDriver(Driver, Protocol):
     async def detach(self, eni: EniPlan, netns: Path) -> None:
         """Remove the interface, and what only it needed on the host."""
         ...
+
+    def read_attributes(self, _root: Path) -> Iterable[Attribute]:
+        """Return what the machine has that ENIs of this kind may ask for; blocks."""
+        return ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,6 +315,10 @@ class LogDriver(Driver, Protocol):
             ResourceInitializationError: an option is missing or wrong.
         """
         ...
+
+    def read_attributes(self, name: str, _root: Path) -> Iterable[Attribute]:
+        """Return what the machine can do with this driver, which has that name; blocks."""
+        return (Attribute(LOG_DRIVER + name),)
 
 
 class SecretStore(Driver, Protocol):

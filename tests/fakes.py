@@ -22,7 +22,8 @@ from fargate_agent.drivers import (
     SecretStore,
 )
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.plan import ContainerPlan, EniKind, EniPlan, TaskPlan
+from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
+from fargate_agent.wire.eni_kinds import EniKind
 
 MOMENT = datetime(2026, 1, 5, 10, 0, 7, tzinfo=UTC)
 

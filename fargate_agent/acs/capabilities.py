@@ -6,21 +6,18 @@ is so now is said, so they are read again from time to time: a NIC may come or g
 Source: amazon-ecs-agent, agent/app/agent_capability.go.
 """
 
-import re
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.drivers import EniDriver, LogDriver
 from fargate_agent.image.platform import read_machine
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
     EMULATES,
-    FIRELENS,
     IPV6,
-    LOG_DRIVER,
-    MACVLAN_PARENT,
     TASK_ENI,
+    Attribute,
 )
 
 _ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
@@ -33,43 +30,26 @@ ALWAYS: Final = (
     TASK_ENI,
 )
 CPU_AND_MEMORY: Final = "ecs.capability.task-cpu-mem-limit"
-MAX_PARENTS: Final = 100
-"""NICs that are named."""
-
-_ETHERNET: Final = "1"
-"""Source: Linux, if_arp.h, ARPHRD_ETHER."""
-_OURS: Final = re.compile(r"fg[0-9a-f]{4}[a-z].+")
-"""Interfaces of agents. Source: `network.names`."""
-_FIRELENS_DRIVER: Final = "awsfirelens"
-_JOURNALD: Final = "journald"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Attribute:
-    """One attribute; most say all by their name."""
-
-    name: str
-    value: str = ""
-
-    def render(self) -> dict[str, str]:
-        """Return it as RegisterContainerInstance takes it."""
-        return {"name": self.name, **({"value": self.value} if self.value else {})}
-
-
-def read_attributes(log_drivers: Collection[str], root: Path = Path("/")) -> tuple[Attribute, ...]:
-    """Return what an agent with these log drivers can do on the machine; blocks.
+def read_attributes(
+    enis: Iterable[EniDriver], logs: Mapping[str, LogDriver], root: Path = Path("/")
+) -> tuple[Attribute, ...]:
+    """Return what an agent with these drivers can do on the machine; blocks.
 
     Example:
-        >>> [a.value for a in read_attributes(()) if a.name == "ecs.os-type"]
+        >>> [a.value for a in read_attributes((), {}) if a.name == "ecs.os-type"]
         ['linux']
     """
     found = [
         Attribute("ecs.os-type", "linux"),
         *map(Attribute, ALWAYS),
         *_read_architectures(root),
-        *_read_log_drivers(log_drivers, root),
-        *_read_network(root),
+        *(attribute for eni in enis for attribute in eni.read_attributes(root)),
+        *(one for name, driver in logs.items() for one in driver.read_attributes(name, root)),
     ]
+    if (root / "proc/net/if_inet6").exists():
+        found.append(Attribute(IPV6))
     if _has_limits(root):
         found.append(Attribute(CPU_AND_MEMORY))
     return tuple(sorted(found))
@@ -83,28 +63,6 @@ def _read_architectures(root: Path) -> Iterator[Attribute]:
             yield Attribute(ARCHITECTURE, name)
         elif name is not None:
             yield Attribute(f"{EMULATES}{name}")
-
-
-def _read_log_drivers(names: Collection[str], root: Path) -> Iterator[Attribute]:
-    for name in names:
-        if name == _FIRELENS_DRIVER:
-            yield Attribute(f"{FIRELENS}fluentbit")
-            yield Attribute(f"{FIRELENS}fluentd")
-        elif name == _JOURNALD and not (root / "run/systemd/journal/socket").exists():
-            continue
-        yield Attribute(f"{LOG_DRIVER}{name}")
-
-
-def _read_network(root: Path) -> Iterator[Attribute]:
-    if (root / "proc/net/if_inet6").exists():
-        yield Attribute(IPV6)
-    parents = sorted(
-        link.name
-        for link in (root / "sys/class/net").glob("*")
-        if not _OURS.fullmatch(link.name) and _read(link / "type") == _ETHERNET
-    )
-    for name in parents[:MAX_PARENTS]:
-        yield Attribute(f"{MACVLAN_PARENT}{name}")
 
 
 def _has_limits(root: Path) -> bool:

@@ -17,12 +17,12 @@ import aiohttp
 
 from fargate_agent import __version__
 from fargate_agent.acs.api import ControlPlane, ControlPlaneError, ControlPlaneUnreachableError
-from fargate_agent.acs.capabilities import Attribute
 from fargate_agent.acs.responder import Responder
 from fargate_agent.backoff import Backoff
 from fargate_agent.files import replace_file
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import CLUSTERS, EVERY_CLUSTER
+from fargate_agent.wire.attributes import Attribute
 from fargate_agent.wire.messages import Frame, parse_frame, render_frame
 
 log = logging.getLogger(__name__)

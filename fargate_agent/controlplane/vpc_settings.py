@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fargate_agent.setting_values import matching
+from fargate_agent.wire.eni_kinds import EniKind
 
 DEFAULT_VPC: Final = "vpc-default"
 DEFAULT_SUBNET: Final = "subnet-default"
@@ -58,7 +59,7 @@ class SubnetSettings(BaseModel):
     """Range of the subnet, /16 to /28."""
     ipv6_cidr: IPv6Network | None = None
     """IPv6 range, a /64. Without it tasks have no IPv6 address."""
-    kind: Literal["veth", "macvlan"] = "veth"
+    kind: EniKind = EniKind.VETH
     """How tasks are connected: `veth` by a bridge and NAT, `macvlan` as machines on the network of
     `parent`."""
     parent: (
@@ -83,7 +84,7 @@ class SubnetSettings(BaseModel):
                 f"{self.id}: cidr {self.cidr} must be between "
                 f"/{MIN_SUBNET_PREFIX} and /{MAX_SUBNET_PREFIX}"
             )
-        if (self.kind == "macvlan") != (self.parent is not None):
+        if (self.kind is EniKind.MACVLAN) != (self.parent is not None):
             raise ValueError(f"{self.id}: kind macvlan needs a parent, kind veth has none")
         ends = (self.cidr.network_address, self.cidr.broadcast_address)
         if self.gateway is not None and (self.gateway not in self.cidr or self.gateway in ends):

@@ -1,6 +1,6 @@
 """Output that goes to the router of its own task, by the Forward protocol over a unix socket."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -10,6 +10,7 @@ from fargate_agent.logdriver.added_flags import add_attributes
 from fargate_agent.logdriver.logger import LoggerDriver, LoggerSettings
 from fargate_agent.logdriver.uri import name_flags, refuse
 from fargate_agent.plan import ContainerPlan, LogPlan, TaskPlan
+from fargate_agent.wire.attributes import FIRELENS, LOG_DRIVER, Attribute
 from fargate_agent.wire.log_options import COMMON_NAMES, DRIVER_OPTIONS, ROUTER_BUFFER
 
 DEFAULT_BUFFER_BYTES: Final = 10 * 1024 * 1024
@@ -43,6 +44,9 @@ class FirelensDriver(LogDriver):
         }
         log = LogPlan(driver="fluentd", options=options)
         return self.fluentd.uri(task, replace(container, log=log))
+
+    def read_attributes(self, name: str, _root: Path) -> Iterable[Attribute]:
+        return map(Attribute, (LOG_DRIVER + name, FIRELENS + "fluentbit", FIRELENS + "fluentd"))
 
 
 def make_firelens_driver(settings: LoggerSettings) -> FirelensDriver:

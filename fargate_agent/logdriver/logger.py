@@ -1,6 +1,6 @@
 """The drivers that send output somewhere: all are `shim-loggers/logger` with other flags."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -10,6 +10,7 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.logdriver.added_flags import AddFlags
 from fargate_agent.logdriver.uri import check_options, name_flags, refuse, render_uri
 from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.wire.attributes import LOG_DRIVER, Attribute
 from fargate_agent.wire.log_options import DriverOptions, Kind
 
 DEFAULT_BUFFER: Final = "10m"
@@ -70,6 +71,11 @@ class LoggerDriver(LogDriver):
                 **(self._render_network(task) if self.options.in_netns else {}),
             },
         )
+
+    def read_attributes(self, name: str, root: Path) -> Iterable[Attribute]:
+        """Return nothing while the machine lacks the socket that output goes to."""
+        socket = self.options.socket
+        return () if socket and not (root / socket).exists() else (Attribute(LOG_DRIVER + name),)
 
     def _check_secrets(self, container: ContainerPlan) -> None:
         for name in container.log.secrets:

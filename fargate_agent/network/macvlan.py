@@ -4,6 +4,8 @@ The gateway is whatever that network has. The host itself can't be reached throu
 is how macvlan works.
 """
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -16,8 +18,16 @@ from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.network.probe import AddressProbes
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.plan import EniPlan
+from fargate_agent.wire.attributes import MACVLAN_PARENT, Attribute
 
 KIND: Final = "macvlan"
+MAX_PARENTS: Final = 100
+"""NICs that are named."""
+
+_ETHERNET: Final = "1"
+"""Source: Linux, if_arp.h, ARPHRD_ETHER."""
+_OURS: Final = re.compile(r"fg[0-9a-f]{4}[a-z].+")
+"""Interfaces of agents. Source: `network.names`."""
 
 
 class MacvlanEni(EniDriver):
@@ -57,6 +67,20 @@ class MacvlanEni(EniDriver):
                 interface = await _find(task, eni)
             if interface is not None:
                 await in_thread(delete_link, netns, interface.index)
+
+    def read_attributes(self, root: Path) -> Iterator[Attribute]:
+        links = sorted((root / "sys/class/net").glob("*"))
+        for link in [link for link in links if _is_parent(link)][:MAX_PARENTS]:
+            yield Attribute(MACVLAN_PARENT + link.name)
+
+
+def _is_parent(link: Path) -> bool:
+    """Whether a link, by its directory in sysfs, is a NIC that a macvlan can hang on."""
+    try:
+        kind = (link / "type").read_text().strip()
+    except OSError:
+        return False
+    return kind == _ETHERNET and not _OURS.fullmatch(link.name)
 
 
 async def _ready_parent(host: Netlink, eni: EniPlan) -> Link:

@@ -3,7 +3,8 @@
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.plan.model import EniKind, EniPlan
+from fargate_agent.plan.model import EniPlan
+from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.messages import EniMessage
 
 

@@ -9,18 +9,13 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.wire.eni_kinds import EniKind
+
 TMDS_ADDRESS: Final = IPv4Address("169.254.170.2")
 """Where a task finds its metadata. Source: ECS developer guide, task metadata endpoint v4."""
 
 METADATA_IFNAME: Final = "eth0"
 """The interface of a task that leads there. Source: amazon-ecs-agent, netlib, managed platform."""
-
-
-class EniKind(StrEnum):
-    """How an ENI comes into the network namespace."""
-
-    VETH = "veth"
-    MACVLAN = "macvlan"
 
 
 class Condition(StrEnum):

@@ -1,8 +1,9 @@
-"""Names of the attributes by which an agent says what it can do, and a control plane asks for it.
+"""The attributes by which an agent says what it can do, and a control plane asks for it.
 
 Source: amazon-ecs-agent, agent/app/agent_capability.go; `fargate.capability…` are ours.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 ARCHITECTURE: Final = "ecs.cpu-architecture"
@@ -18,3 +19,15 @@ MACVLAN_PARENT: Final = "fargate.capability.task-eni.macvlan."
 """Before the name of a NIC that macvlan ENIs can hang on."""
 TASK_ENI: Final = "ecs.capability.task-eni"
 """Every agent that says what it can do has this one."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Attribute:
+    """One attribute; most say all by their name."""
+
+    name: str
+    value: str = ""
+
+    def render(self) -> dict[str, str]:
+        """Return it as RegisterContainerInstance takes it."""
+        return {"name": self.name, **({"value": self.value} if self.value else {})}

@@ -65,6 +65,8 @@ class DriverOptions:
     """Whether the logger works in the network namespace of the task."""
     on_fargate: bool = False
     """Whether Fargate has the driver. RegisterTaskDefinition checks required options of these."""
+    socket: str = ""
+    """A socket of the machine, below `/`, without which nothing can be sent; empty if none is."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -366,7 +368,10 @@ DRIVER_OPTIONS: Final[Mapping[str, DriverOptions]] = {
     "syslog": DriverOptions(options=_SYSLOG, flags=_CONTAINER_FLAGS),
     "gelf": DriverOptions(options=_GELF, flags=_CONTAINER_FLAGS),
     "journald": DriverOptions(
-        options=_JOURNALD, flags=("journald-socket", *_CONTAINER_FLAGS), in_netns=False
+        options=_JOURNALD,
+        flags=("journald-socket", *_CONTAINER_FLAGS),
+        in_netns=False,
+        socket="run/systemd/journal/socket",
     ),
     "json-file": DriverOptions(
         options=_JSON_FILE,

@@ -83,9 +83,8 @@ class EniMessage(Message):
     domain_name: tuple[str, ...] = ()
     domain_name_servers: tuple[str, ...] = ()
     private_dns_name: str | None = None
-    interface_association_protocol: Literal["default", "tunnel", "veth", "vlan", "macvlan"] = (
-        "default"
-    )
+    interface_association_protocol: str = "default"
+    """One of `EniKind`; ACS knows `default`, `tunnel` and `vlan` besides, which plans refuse."""
     interface_macvlan_properties: MacvlanProperties | None = None
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
 

@@ -11,7 +11,8 @@ from fargate_agent.composition import make_enis
 from fargate_agent.drivers import EniDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.findings import Findings
-from fargate_agent.plan import EniKind, EniPlan
+from fargate_agent.plan import EniPlan
+from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.network import MakeEni, read_ip, run_ip
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("bridges")]

@@ -12,11 +12,11 @@ import pytest
 from fargate_agent.acs import session as session_module
 from fargate_agent.acs.api import ControlPlane as Api
 from fargate_agent.acs.api import Credentials
-from fargate_agent.acs.capabilities import Attribute
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
 from fargate_agent.task.store import TaskStore
 from fargate_agent.task.supervisor import Supervisor
+from fargate_agent.wire.attributes import Attribute
 from tests.fixtures.controlplane import ControlPlane
 from tests.messages import site
 

@@ -11,7 +11,8 @@ import pytest
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.macvlan import MacvlanEni
 from fargate_agent.network.metadata import MetadataNetns
-from fargate_agent.plan import TMDS_ADDRESS, EniKind, EniPlan
+from fargate_agent.plan import TMDS_ADDRESS, EniPlan
+from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.network import (
     MakeEni,
     MakeNetns,

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.acs.capabilities import Attribute, read_attributes
+from fargate_agent.acs.capabilities import read_attributes
+from fargate_agent.composition import make_enis
+from fargate_agent.findings import Findings
+from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.settings import AgentSettings
+from fargate_agent.wire.attributes import Attribute
+
+LOGS = make_log_drivers(AgentSettings(), None, lambda: ())
 
 ECS_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 """Of architectures, by the name that the kernel has for them."""
@@ -23,11 +30,13 @@ def write(path: Path, text: str) -> None:
 
 
 def names(root: Path, *log_drivers: str) -> set[str]:
-    return {attribute.name for attribute in read_attributes(log_drivers, root)}
+    enis = make_enis("test", Findings()).values()
+    logs = {name: LOGS[name] for name in log_drivers}
+    return {attribute.name for attribute in read_attributes(enis, logs, root)}
 
 
 def test_this_machine_has_its_own_architecture_and_tasks_have_an_eni() -> None:
-    found = read_attributes(("json-file",))
+    found = read_attributes((), {"json-file": LOGS["json-file"]})
 
     assert Attribute("ecs.cpu-architecture", ECS_NAMES[platform.machine()]) in found
     assert Attribute("ecs.capability.task-eni") in found

@@ -16,7 +16,7 @@ from ipaddress import (
     IPv6Network,
 )
 from socket import inet_ntoa
-from typing import Final, Literal
+from typing import Final
 
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.vpc_settings import (
@@ -24,6 +24,7 @@ from fargate_agent.controlplane.vpc_settings import (
     SecurityGroupSettings,
     SubnetSettings,
 )
+from fargate_agent.wire.eni_kinds import EniKind
 
 RESERVED_ADDRESSES: Final = 4
 """At the start of a subnet."""
@@ -36,7 +37,7 @@ class Subnet:
     id: str
     cidr: IPv4Network
     ipv6_cidr: IPv6Network | None = None
-    kind: Literal["veth", "macvlan"] = "veth"
+    kind: EniKind = EniKind.VETH
     parent: str | None = None
     gateway: IPv4Address
     gateway6: IPv6Address | None = None
@@ -109,7 +110,7 @@ class SecurityGroup:
 def plan_subnet(subnet: SubnetSettings, region: str) -> Subnet:
     """Decide what the settings leave open."""
     gateway6 = subnet.gateway6
-    if gateway6 is None and subnet.ipv6_cidr is not None and subnet.kind == "veth":
+    if gateway6 is None and subnet.ipv6_cidr is not None and subnet.kind is EniKind.VETH:
         gateway6 = subnet.ipv6_cidr[1]
     return Subnet(
         id=subnet.id,
