@@ -90,7 +90,7 @@ async def _closing_in_time(driver: Driver) -> AsyncIterator[None]:
 
 
 def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> KernelNetns:
-    """Make the driver of network namespaces. `has_tasks` says if one may still need its own."""
+    """Make the driver of network namespaces. `has_tasks` says whether tasks may still need one."""
     return KernelNetns(name_instance(settings.state_dir), settings.netns_dir, has_tasks)
 
 
