@@ -89,7 +89,9 @@ def test_container_does_not_start_without_a_group(
 def test_container_runs_without_a_stream_that_is_not_to_be_created(
     cloudwatch: CloudWatch, awslogs: Awslogs, tmp_path: Path
 ) -> None:  # 6
-    with running_loggers(make_program(tmp_path / "logger", {"pump.END_S": 1})) as start_logger:
+    with running_loggers(
+        make_program(tmp_path / "logger", {"reading.pump.END_S": 1})
+    ) as start_logger:
         logger = awslogs.start(start_logger, awslogs_create_stream="false")
         logger.write(b"test-e2e-log\n")
 
@@ -261,7 +263,7 @@ def test_both_streams_arrive_in_the_order_of_their_times(
 def test_line_arrives_while_the_container_runs(
     cloudwatch: CloudWatch, awslogs: Awslogs, tmp_path: Path
 ) -> None:
-    program = make_program(tmp_path / "logger", {"to_awslogs.AwsLogs.linger_s": 0.1})
+    program = make_program(tmp_path / "logger", {"destinations.to_awslogs.AwsLogs.linger_s": 0.1})
     with running_loggers(program) as start_logger:
         logger = awslogs.start(start_logger)
 
@@ -289,7 +291,8 @@ def test_event_of_many_lines_is_whole_although_lines_come_late(
     cloudwatch: CloudWatch, awslogs: Awslogs, tmp_path: Path
 ) -> None:
     program = make_program(
-        tmp_path / "logger", {"to_awslogs.AwsLogs.linger_s": 0.2, "multiline.PENDING_S": 30}
+        tmp_path / "logger",
+        {"destinations.to_awslogs.AwsLogs.linger_s": 0.2, "destinations.multiline.PENDING_S": 30},
     )
     with running_loggers(program) as start_logger:
         logger = awslogs.start(start_logger, awslogs_multiline_pattern="^TEST")
@@ -307,7 +310,8 @@ def test_event_that_waits_for_another_line_is_sent_after_a_while(
     cloudwatch: CloudWatch, awslogs: Awslogs, tmp_path: Path
 ) -> None:
     program = make_program(
-        tmp_path / "logger", {"to_awslogs.AwsLogs.linger_s": 0.2, "multiline.PENDING_S": 0.3}
+        tmp_path / "logger",
+        {"destinations.to_awslogs.AwsLogs.linger_s": 0.2, "destinations.multiline.PENDING_S": 0.3},
     )
     with running_loggers(program) as start_logger:
         logger = awslogs.start(start_logger, awslogs_multiline_pattern="^TEST")

@@ -146,7 +146,7 @@ def test_lines_that_find_no_room_are_counted_in_the_stream(
 def test_logger_ends_in_time_and_counts_what_never_arrived(
     cloudwatch: CloudWatch, awslogs: Awslogs, tmp_path: Path
 ) -> None:
-    program = make_program(tmp_path / "logger", HASTY | {"pump.END_S": 1})
+    program = make_program(tmp_path / "logger", HASTY | {"reading.pump.END_S": 1})
     with running_loggers(program) as start_logger:
         logger = awslogs.start(start_logger)
         cloudwatch.answering.clear()
@@ -167,7 +167,7 @@ def test_logger_counts_exactly_what_has_not_arrived_when_only_some_of_it_has(
     cloudwatch.sink = True
     cloudwatch.max_body_bytes = 100_000  # so that one flush is many requests
     cloudwatch.bytes_per_second = 500_000
-    program = make_program(tmp_path / "logger", IMPATIENT | {"pump.END_S": 1})
+    program = make_program(tmp_path / "logger", IMPATIENT | {"reading.pump.END_S": 1})
     with running_loggers(program) as start_logger:
         logger = awslogs.start(start_logger, mode="non-blocking", max_buffer_size="32m")
         logger.write("\n".join(SENT).encode() + b"\n")
