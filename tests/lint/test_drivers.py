@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 from fargate_agent.wire.eni_kinds import EniKind
+from fargate_agent.wire.log_options import DESTINATIONS
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 PACKAGE: Final = CHECKOUT / "fargate_agent"
@@ -20,20 +21,23 @@ PAGE: Final = CHECKOUT / "docs/ARCHITECTURE.md"
 
 COMPOSITION: Final = PACKAGE / "composition.py"
 
+Additions = tuple[tuple[str, str, str], ...]
+"""Each a file, a line of it, and what comes behind it."""
+
 ENI: Final = (
-    ("wire/eni_kinds.py", '    MACVLAN = "macvlan"\n', '    WIRE = "wire"\n'),
+    ("fargate_agent/wire/eni_kinds.py", '    MACVLAN = "macvlan"\n', '    WIRE = "wire"\n'),
     (
-        "composition.py",
+        "fargate_agent/composition.py",
         "from fargate_agent.network.veth import VethEni\n",
         "from fargate_agent.network.wire import WireEni\n",
     ),
     (
-        "composition.py",
+        "fargate_agent/composition.py",
         "        EniKind.MACVLAN: MacvlanEni(),\n",
         "        EniKind.WIRE: WireEni(),\n",
     ),
 )
-"""What the recipe of an ENI kind adds: a file, a line of it, and the line that comes behind it."""
+"""What the recipe of an ENI kind adds."""
 
 NEW_ENI: Final = '''
 """ENIs as lengths of wire."""
@@ -92,6 +96,60 @@ for attribute in read_attributes(enis.values(), {}, Path("/nowhere")):
 """
 
 
+LOGGER: Final = (
+    (
+        "fargate_agent/wire/log_options.py",
+        "DRIVER_OPTIONS: Final[Mapping[str, DriverOptions]] = {\n",
+        '    "pigeon": DriverOptions(options=_PIGEON, flags=_CONTAINER_FLAGS),\n',
+    ),
+    (
+        "fargate_agent/wire/log_options.py",
+        "_JOURNALD: Final = (_tag(), *_attributes())\n",
+        '_PIGEON: Final = (LogOption("pigeon-loft", "name", required=True), *_attributes())\n',
+    ),
+    (
+        "docs/logging.md",
+        "<!-- end of every driver -->\n",
+        "\n## pigeon\n\n<!-- pigeon -->\n<!-- end of pigeon -->\n",
+    ),
+)
+"""The same of a log driver."""
+
+NEW_LOGGER: Final = '''
+"""Sends lines by pigeon."""
+
+
+def make(setup):
+    """Print where they go."""
+    print("to", setup.flags["pigeon-loft"])
+'''
+
+TRY_LOGGER: Final = """
+from types import SimpleNamespace
+from urllib.parse import parse_qsl, urlsplit
+from pathlib import Path
+
+import logger
+from fargate_agent.acs.capabilities import read_attributes
+from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.plan import plan_task
+from fargate_agent.settings import AgentSettings
+from tests.messages import container_json, site, task_message
+
+log = {"logDriver": "pigeon", "options": {"pigeon-loft": "attic"}}
+plan = plan_task(task_message(container_json(logConfiguration=log)), site(Path("/state")))
+(container,) = plan.containers
+drivers = make_log_drivers(AgentSettings(), None, tuple)
+uri = drivers[container.log.driver].uri(plan, container)
+flags = {name[2:]: value for name, value in parse_qsl(urlsplit(uri).query)}
+logger.check_names(flags, flags["log-driver"])
+logger.load_driver(flags["log-driver"]).make(SimpleNamespace(flags=flags))
+for attribute in read_attributes((), drivers, Path("/nowhere")):
+    if "pigeon" in attribute.name:
+        print(attribute.name)
+"""
+
+
 def find_drivers() -> Iterator[tuple[str, Path]]:
     """Yield each class whose base is a protocol of `drivers.py`, and its file."""
     tree = ast.parse((PACKAGE / "drivers.py").read_text())
@@ -135,50 +193,88 @@ def test_kinds_of_enis_stand_in_one_list() -> None:
     assert listed == {"wire/eni_kinds.py", "machine/kernel.py"}
 
 
-def test_recipe_of_an_eni_kind_names_every_file_that_has_to_change() -> None:
-    recipe = PAGE.read_text().partition("**A kind of ENI**")[2].partition("**")[0]
-    required = recipe.partition("Nothing else changes")[0]
+def test_log_drivers_with_a_destination_stand_in_one_list() -> None:
+    """The loggers have a copy, which is made of it; no other file has more than two of them."""
+    listed = {
+        str(path.relative_to(CHECKOUT))
+        for root in (PACKAGE, CHECKOUT / "shim-loggers", CHECKOUT / "docs")
+        for path in root.rglob("*.py")
+        if sum(f'"{name}"' in path.read_text() for name in DESTINATIONS) > 2
+    }
 
-    assert set(re.findall(r"`([\w/]+\.py)[:`]", required)) == {name for name, _, _ in ENI}
-    assert "`network/<kind>.py`" in required
+    assert listed == {"fargate_agent/wire/log_options.py", "shim-loggers/reading/known_flags.py"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changed", "new"),
+    [
+        pytest.param("**A kind of ENI**", ENI, "network/<kind>.py", id="eni"),
+        pytest.param(
+            "**A log driver**", LOGGER, "shim-loggers/destinations/to_<driver>.py", id="log-driver"
+        ),
+    ],
+)
+def test_recipe_names_the_files_that_have_to_change(
+    recipe: str, changed: Additions, new: str
+) -> None:
+    steps = PAGE.read_text().partition(recipe)[2].partition("Nothing else changes")[0]
+
+    files = set(re.findall(r"^\d\. `([^`:]+)", steps, re.MULTILINE))
+
+    assert files == {name.removeprefix("fargate_agent/") for name, _, _ in changed} | {new}
 
 
 def test_a_plan_reaches_an_eni_kind_that_was_added_by_the_recipe(copy: Path) -> None:
     add_lines(copy, ENI)
     (copy / "fargate_agent/network/wire.py").write_text(NEW_ENI)
 
-    assert run(copy, TRY_ENI) == [
+    assert run(copy, "-c", TRY_ENI) == [
         "attach wire eni-0123456789abcdef0",
         "detach wire",
         "fargate.capability.task-eni.wire",
     ]
 
 
+def test_a_plan_reaches_a_log_driver_that_was_added_by_the_recipe(copy: Path) -> None:
+    add_lines(copy, LOGGER)
+    (copy / "shim-loggers/destinations/to_pigeon.py").write_text(NEW_LOGGER)
+
+    run(copy, "-m", "docs.log_options")
+
+    assert "| `pigeon-loft` | name | required |" in (copy / "docs/logging.md").read_text()
+    assert run(copy, "-c", TRY_LOGGER) == [
+        "to attic",
+        "com.amazonaws.ecs.capability.logging-driver.pigeon",
+    ]
+
+
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    """The package and what tests plan tasks with, to be changed."""
+    """The code and what tests plan tasks with, to be changed."""
     ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(PACKAGE, tmp_path / "fargate_agent", ignore=ignored)
+    for name in ("fargate_agent", "shim-loggers", "docs"):
+        shutil.copytree(CHECKOUT / name, tmp_path / name, ignore=ignored)
     (tmp_path / "tests").mkdir()
     for name in ("__init__.py", "fakes.py", "messages.py"):
         shutil.copy(CHECKOUT / "tests" / name, tmp_path / "tests")
     return tmp_path
 
 
-def add_lines(copy: Path, additions: tuple[tuple[str, str, str], ...]) -> None:
+def add_lines(copy: Path, additions: Additions) -> None:
     for name, line, added in additions:
-        path = copy / "fargate_agent" / name
+        path = copy / name
         text = path.read_text()
         assert text.count(line) == 1
         path.write_text(text.replace(line, line + added))
 
 
-def run(copy: Path, program: str) -> list[str]:
-    """Return what a program prints that imports the copy."""
+def run(copy: Path, *arguments: str) -> list[str]:
+    """Return what Python prints with the copy in place of the code."""
+    paths = f"{copy}{os.pathsep}{copy / 'shim-loggers'}"
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, *arguments],
         cwd=copy,
-        env={**os.environ, "PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"},
+        env={**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,
