@@ -15,8 +15,8 @@ from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.drivers import Driver, Drivers, EniDriver
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
+from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
-from fargate_agent.image.turns import Turns
 from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.network.bridge import Bridges
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
@@ -55,7 +55,7 @@ class Shared:
     """For the agent's own requests, which go through no task's network."""
     findings: Findings
     cgroups: CgroupDrivers
-    turns: Turns
+    image_locks: KeyedLocks
     """What is done to one image at a time."""
 
 
@@ -149,7 +149,7 @@ def _make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
                 snapshotter=settings.snapshotter,
             ),
             egress,
-            shared.turns,
+            shared.image_locks,
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,

@@ -28,7 +28,7 @@ from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.drivers import Drivers, Service
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
-from fargate_agent.image.turns import Turns
+from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
 from fargate_agent.machine.look import look
@@ -155,7 +155,7 @@ async def _run_services(
         http=http,
         findings=Findings(),
         cgroups=find_cgroup_drivers(settings),
-        turns=Turns(),
+        image_locks=KeyedLocks(),
     )
     log.info("tasks are bounded by %s", shared.cgroups)
     boot_id = await asyncio.to_thread(read_boot_id)
@@ -226,7 +226,7 @@ def _make_local_server(
     settings = shared.settings
     return LocalServer(
         supervisor=supervisor,
-        images=ImageAdmin(shared.containerd, shared.turns),
+        images=ImageAdmin(shared.containerd, shared.image_locks),
         findings=shared.findings,
         look=partial(look, settings),
         logs_dir=shared.site.logs_dir,

@@ -15,8 +15,8 @@ from typing import Final
 from fargate_agent.credentials.errors import RoleError
 from fargate_agent.credentials.machine_keys import read_machine_keys
 from fargate_agent.files import find_obstacle
-from fargate_agent.image.auth import check_credentials
 from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.registry.auth import check_credentials
 from fargate_agent.settings import AgentSettings
 
 LOGGERS: Final = ("json-file", "logger")

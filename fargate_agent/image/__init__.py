@@ -1,1 +1,1 @@
-"""Images: the registry protocol through a task's network, into containerd's stores."""
+"""Images: from registries and archives into containerd's stores."""

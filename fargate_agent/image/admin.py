@@ -18,20 +18,19 @@ from fargate_agent.containerd.errors import (
 )
 from fargate_agent.containerd.images import ImageRecord
 from fargate_agent.containerd.types import Descriptor
-from fargate_agent.image.archive import (
+from fargate_agent.image.archive.layout import ArchivedImage, Blob, read_images
+from fargate_agent.image.archive.tar import (
     COPY_BYTES,
     Archive,
     ImageArchiveError,
     Member,
     open_archive,
 )
+from fargate_agent.image.content import copy_error, drop_unfinished, read_local
 from fargate_agent.image.document import InvalidDocumentError
-from fargate_agent.image.documents import read_local
-from fargate_agent.image.fetch import copy_error, drop_unfinished
-from fargate_agent.image.layout import ArchivedImage, Blob, read_images
+from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES, Manifest, parse_manifest
 from fargate_agent.image.reference import InvalidReferenceError, parse_reference
-from fargate_agent.image.turns import Turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +49,10 @@ class ImageSummary:
 class ImageAdmin:
     """What `fargate images` does."""
 
-    def __init__(self, containerd: Containerd, turns: Turns) -> None:
-        """Share `turns` with who pulls, and so leave alone what is being pulled."""
+    def __init__(self, containerd: Containerd, locks: KeyedLocks) -> None:
+        """Share `locks` with who pulls, and so leave alone what is being pulled."""
         self._containerd = containerd
-        self._turns = turns
+        self._locks = locks
 
     async def load(self, file: Path, name: str | None = None) -> list[str]:
         """Return the names of the images of an archive when they're all here.
@@ -93,7 +92,7 @@ class ImageAdmin:
         kept = set(_full_names(in_use))
         names = sorted(record.name for record in await self._containerd.images.list())
         unused = [name for name in names if name not in kept]
-        await drop_unfinished(self._containerd.content, self._turns)
+        await drop_unfinished(self._containerd.content, self._locks)
         for name in unused:
             await self._containerd.images.delete(name, sync=name == unused[-1])
         return unused

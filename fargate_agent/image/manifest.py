@@ -1,18 +1,22 @@
-"""Manifests and indexes of images, in OCI's words and Docker's, and the choice of a platform.
+"""Manifests, indexes and configurations of images, in OCI's words and Docker's.
 
 A *manifest* lists the configuration and the layers of an image for one platform. An *index* (in
-Docker's words a manifest list) lists manifests. Both are JSON, named by the digest of their bytes.
-Source: OCI image specification, manifest.md and image-index.md; Docker registry, schema 2.
+Docker's words a manifest list) lists manifests. A *configuration* says what to run, and what the
+layers are when they aren't compressed. All are JSON, named by the digest of their bytes.
+Source: OCI image specification, manifest.md, image-index.md and config.md; Docker registry, schema
+2; Docker's image specification has the same fields.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from fargate_agent.containerd.types import Descriptor
-from fargate_agent.image.digest import is_digest
+from fargate_agent.drivers import ImageConfig
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
 from fargate_agent.image.platform import OS, Platform, parse_platform
+from fargate_agent.image.reference import digest_of, is_digest
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -53,6 +57,16 @@ NO_PLATFORM: Final = Platform(os="unknown", architecture="unknown")
 
 Source: docker/buildx, docs/reference, attestation storage.
 """
+
+_ROOTFS_TYPE: Final = "layers"
+_TEXTS: Final = ("os", "architecture", "variant", "os.version", "author", "created")
+_RUN_TEXTS: Final = ("User", "WorkingDir", "StopSignal")
+_RUN_LISTS: Final = ("Entrypoint", "Cmd", "Env")
+_RUN_OBJECTS: Final = ("ExposedPorts", "Volumes", "Healthcheck")
+"""Members by their types. Source: OCI image specification, config.md; Docker's for the last."""
+
+_SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"
+"""On a configuration: keeps a snapshot. Source: containerd, metadata/gc.go."""
 
 
 class PlatformError(InvalidDocumentError):
@@ -199,3 +213,115 @@ def _check_types(manifest: Manifest) -> None:
     for layer in manifest.layers:
         if layer.media_type not in LAYER_TYPES:
             raise InvalidDocumentError(f"layers of type '{layer.media_type}' can't be unpacked")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfigFile:
+    """What is read of an image's configuration."""
+
+    config: ImageConfig
+    diff_ids: tuple[str, ...]
+    """Digest of each layer when it isn't compressed."""
+
+    def snapshot_labels(self, snapshotter: str) -> dict[str, str]:
+        """Tell containerd's garbage collector which snapshots the configuration holds on to.
+
+        The top one keeps all below it. They have labels of their own too, so that while an image is
+        being unpacked a layer that another task unpacked stays when that task's lease goes.
+        """
+        *below, top = chain_ids(self.diff_ids)
+        label = f"{_SNAPSHOT_LABEL}.{snapshotter}"
+        return {label: top, **{f"{label}/{n}": chain_id for n, chain_id in enumerate(below)}}
+
+
+def chain_ids(diff_ids: Iterable[str]) -> tuple[str, ...]:
+    """Name the file system after each layer: a layer's name depends on all below it.
+
+    Source: OCI image specification, config.md, "Layer ChainID".
+    """
+    chain: list[str] = []
+    for diff_id in diff_ids:
+        chain.append(digest_of(f"{chain[-1]} {diff_id}".encode()) if chain else diff_id)
+    return tuple(chain)
+
+
+def parse_config(data: bytes, architecture: str | None, layers: int) -> ConfigFile:
+    """Read the configuration of an image that has so many layers.
+
+    Raises:
+        PlatformError: the image is for another platform than Linux on `architecture`; None takes
+            any that is said.
+        InvalidDocumentError: members are missing or wrong; the text names them all.
+    """
+    document = parse_document("image config", data)
+    _check_config(document, layers, () if architecture else ("os", "architecture"))
+    platform = parse_platform(
+        document.text("os", OS),
+        document.text("architecture", architecture or ""),
+        document.text("variant", ""),
+    )
+    if architecture and (platform.os, platform.architecture) != (OS, architecture):
+        raise PlatformError(architecture, [platform])
+    run = document.child("config")
+    return ConfigFile(
+        config=ImageConfig(
+            entrypoint=run.texts("Entrypoint"),
+            command=run.texts("Cmd"),
+            environment=run.texts("Env"),
+            user=run.text("User", ""),
+            working_directory=run.text("WorkingDir", ""),
+            stop_signal=run.text("StopSignal", ""),
+        ),
+        diff_ids=document.child("rootfs").texts("diff_ids"),
+    )
+
+
+def _check_config(document: Document, layers: int, required: tuple[str, ...]) -> None:
+    """Return if all members have the types of the specification, whether they are used or not."""
+    faults = []
+    for check in _config_checks(document, layers, required):
+        try:
+            check()
+        except InvalidDocumentError as error:
+            faults.append(str(error))
+    if faults:
+        raise InvalidDocumentError(", ".join(dict.fromkeys(faults)))
+
+
+def _config_checks(
+    document: Document, layers: int, required: tuple[str, ...]
+) -> Iterator[Callable[[], object]]:
+    for key in _TEXTS:
+        yield partial(document.text, key, None if key in required else "")
+    yield partial(document.texts, "os.features")
+    yield partial(document.children, "history")
+    yield partial(_check_rootfs, document, layers)
+    try:
+        run = document.child("config")
+    except InvalidDocumentError:
+        yield partial(document.child, "config")
+        return
+    for key in _RUN_TEXTS:
+        yield partial(run.text, key, "")
+    for key in _RUN_LISTS:
+        yield partial(run.texts, key)
+    for key in _RUN_OBJECTS:
+        yield partial(run.child, key)
+    yield partial(_check_labels, run)
+
+
+def _check_labels(run: Document) -> None:
+    labels = run.child("Labels")
+    for key in labels.keys:
+        labels.text(key, "")
+
+
+def _check_rootfs(document: Document, layers: int) -> None:
+    rootfs = document.child("rootfs")
+    if rootfs.text("type", _ROOTFS_TYPE) != _ROOTFS_TYPE:
+        raise InvalidDocumentError(f"{document.what}: 'rootfs.type' is not '{_ROOTFS_TYPE}'")
+    diff_ids = rootfs.texts("diff_ids")
+    if len(diff_ids) != layers or not all(map(is_digest, diff_ids)):
+        raise InvalidDocumentError(
+            f"{document.what}: 'rootfs.diff_ids' does not name the {layers} layers of the manifest"
+        )

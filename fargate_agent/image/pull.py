@@ -1,7 +1,7 @@
-"""What happens to one image for one task: resolve, fetch, unpack, each with its retries."""
+"""What happens to one image for one task: resolve, fetch, unpack; its retries and progress."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -10,22 +10,88 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.content import Content
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.types import Descriptor
+from fargate_agent.drivers import PullProgress
 from fargate_agent.egress.retry import GaveUpError, Tries
 from fargate_agent.egress.transport import RefusedError
 from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.image.content import (
+    ImageKeeper,
+    PlatformImage,
+    ReadDocument,
+    copy_error,
+    fetch_layer,
+    read_local,
+)
 from fargate_agent.image.document import InvalidDocumentError
-from fargate_agent.image.documents import ImageKeeper, PlatformImage, ReadDocument, read_local
-from fargate_agent.image.fetch import copy_error, fetch_layer
+from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import PlatformError
-from fargate_agent.image.progress import Progress
 from fargate_agent.image.reference import Reference
-from fargate_agent.image.registry import Registry
-from fargate_agent.image.turns import Turns
+from fargate_agent.image.registry.protocol import Registry
 from fargate_agent.image.unpack import Unpacker
 from fargate_agent.parallel import together
 
 MAX_TRANSFERS: Final = 3
 """Layers of one image that are fetched at once. Source: dockerd, `max-concurrent-downloads`."""
+
+
+class Progress:
+    """Tells of one pull whenever something has changed."""
+
+    def __init__(self, image: str, tell: Callable[[PullProgress], None]) -> None:
+        self._image = image
+        self._tell = tell
+        self._fetched: dict[str, int] = {}
+        self._total_bytes = 0
+        self._unpacked_layers = 0
+        self._total_layers = 0
+        self._retry = ""
+
+    def fetched_bytes(self, digest: str) -> int:
+        """Return how much of a layer is there; 0 for one that doesn't count."""
+        return self._fetched.get(digest, 0)
+
+    def note_retry(self, text: str) -> None:
+        """Note which try is next and why; an empty text when it has succeeded."""
+        self._retry = text
+        self._report()
+
+    def begin(self, missing: Iterable[Descriptor], total_layers: int) -> None:
+        """Note what has to be fetched."""
+        sizes = {layer.digest: layer.size for layer in missing}
+        self._fetched = dict.fromkeys(sizes, 0)
+        self._total_bytes = sum(sizes.values())
+        self._total_layers = total_layers
+        self._report()
+
+    def note_fetched(self, digest: str, fetched_bytes: int) -> None:
+        """Note how much of a layer is there; one that was there before doesn't count."""
+        if digest in self._fetched:
+            self._fetched[digest] = fetched_bytes
+            self._report()
+
+    def note_unpacked(self, layers: int) -> None:
+        """Note how many layers are unpacked."""
+        self._unpacked_layers = layers
+        self._report()
+
+    def end(self, layers: int) -> None:
+        """Note that the image is there."""
+        self._unpacked_layers = self._total_layers = layers
+        self._retry = ""
+        self._report(done=True)
+
+    def _report(self, *, done: bool = False) -> None:
+        self._tell(
+            PullProgress(
+                image=self._image,
+                fetched_bytes=sum(self._fetched.values()),
+                total_bytes=self._total_bytes,
+                unpacked_layers=self._unpacked_layers,
+                total_layers=self._total_layers,
+                retry=self._retry,
+                done=done,
+            )
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +109,7 @@ class Pull:
     """Under the lease of the task."""
     snapshotter: str
     tries: Tries
-    turns: Turns
+    locks: KeyedLocks
     progress: Progress
 
     async def resolve(self, registry: Registry) -> PlatformImage:
@@ -91,9 +157,10 @@ class Pull:
         transfers = asyncio.Semaphore(MAX_TRANSFERS)
 
         async def fetch(layer: Descriptor, arrival: asyncio.Event) -> None:
-            async with transfers, self.turns.lock(layer.digest):
+            async with transfers, self.locks.lock(layer.digest):
+                note = partial(self.progress.note_fetched, layer.digest)
                 await self._try(
-                    partial(fetch_layer, layer, registry, content, self.progress),
+                    partial(fetch_layer, layer, registry, content, note),
                     partial(self.progress.fetched_bytes, layer.digest),
                 )
             arrival.set()
@@ -175,7 +242,7 @@ class Pull:
         )
 
     def _unpacker(self, image: PlatformImage) -> Unpacker:
-        return Unpacker(self.containerd, self.snapshotter, image.config.diff_ids, self.turns)
+        return Unpacker(self.containerd, self.snapshotter, image.config.diff_ids, self.locks)
 
 
 async def _missing(content: Content, image: PlatformImage) -> list[Descriptor]:

@@ -1,17 +1,19 @@
 """Names of images: `nginx`, `host:5000/team/web:2`, `web@sha256:…`, and what each stands for.
 
+A *digest* names a blob, a manifest or an index by its bytes.
+
 Source: the distribution project's reference grammar, and Docker's rule for short names: what has no
-registry is on `docker.io`, and what has one part there is an official image, `library/…`.
+registry is on `docker.io`, and what has one part there is an official image, `library/…`; for
+digests OCI image specification, descriptor.md.
 """
 
+import hashlib
 import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
 
 from yarl import URL
-
-from fargate_agent.image.digest import is_digest
 
 DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_API: Final = "registry-1.docker.io"
@@ -25,6 +27,7 @@ _REGISTRY: Final = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9a-fA-F:]+\])(?
 _PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY: Final = re.compile(rf"{_PART}(?:/{_PART})*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class InvalidReferenceError(ValueError):
@@ -107,3 +110,13 @@ def _split_registry(text: str) -> tuple[str, str]:
     if registry == DOCKER_HUB and "/" not in rest:
         rest = f"library/{rest}"
     return registry, rest
+
+
+def is_digest(text: str) -> bool:
+    """Whether it is a digest of the one kind that is accepted here, SHA-256."""
+    return _DIGEST.fullmatch(text) is not None
+
+
+def digest_of(data: bytes) -> str:
+    """Name a blob by its content."""
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"

@@ -20,16 +20,15 @@ from fargate_agent.drivers import Image, ImageStore, PullProgress
 from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.image.auth import read_auth_file
+from fargate_agent.image.content import PlatformImage
 from fargate_agent.image.document import InvalidDocumentError
-from fargate_agent.image.documents import PlatformImage
+from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import PlatformError
 from fargate_agent.image.platform import OS, Machine, read_machine
-from fargate_agent.image.progress import Progress
-from fargate_agent.image.pull import Pull
+from fargate_agent.image.pull import Progress, Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
-from fargate_agent.image.registry import Registry
-from fargate_agent.image.turns import Turns
+from fargate_agent.image.registry.auth import read_auth_file
+from fargate_agent.image.registry.protocol import Registry
 from fargate_agent.plan import TaskPlan
 
 log = logging.getLogger(__name__)
@@ -87,7 +86,7 @@ class ContainerdImageStore(ImageStore):
         containerd: Containerd,
         settings: PullSettings,
         egress: Egress,
-        turns: Turns,
+        locks: KeyedLocks,
     ) -> None:
         self._containerd = containerd
         self._settings = settings
@@ -95,7 +94,7 @@ class ContainerdImageStore(ImageStore):
             host.removesuffix(":80").lower() for host in settings.insecure_registries
         )
         self._egress = egress
-        self._turns = turns
+        self._locks = locks
         self._known: dict[tuple[str, str], PlatformImage] = {}
         """Images that were read before, by digest and architecture; a digest stays what it is."""
 
@@ -118,12 +117,12 @@ class ContainerdImageStore(ImageStore):
             containerd=self._containerd.with_lease(task.lease),
             snapshotter=self._settings.snapshotter,
             tries=self._tries(name, shown),
-            turns=self._turns,
+            locks=self._locks,
             progress=shown,
         )
         if not pull.variants:
             raise await self._refuse_architecture(pull)
-        image = await self._obey(pull, task, network)
+        image = await self._apply_policy(pull, task, network)
         pull.progress.end(len(image.manifest.layers))
         return image.named(name.name)
 
@@ -137,8 +136,10 @@ class ContainerdImageStore(ImageStore):
 
         return Tries(retry=self._settings.retry, tell=tell)
 
-    async def _obey(self, pull: Pull, task: TaskPlan, network: asyncio.Event) -> PlatformImage:
-        """Do as the settings say.
+    async def _apply_policy(
+        self, pull: Pull, task: TaskPlan, network: asyncio.Event
+    ) -> PlatformImage:
+        """Apply the pull policy.
 
         Raises:
             CannotPullContainerError: there is no image to be had in this way.

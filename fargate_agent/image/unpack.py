@@ -12,39 +12,25 @@ from fargate_agent.containerd.errors import AlreadyExistsError, ContainerdError,
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.egress.transport import RefusedError, TransferError
-from fargate_agent.image.digest import chain_ids
-from fargate_agent.image.fetch import NO_SPACE
-from fargate_agent.image.turns import Turns
-
-_SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"
-"""On a configuration: keeps a snapshot. Source: containerd, metadata/gc.go."""
+from fargate_agent.image.content import NO_SPACE
+from fargate_agent.image.locks import KeyedLocks
+from fargate_agent.image.manifest import chain_ids
 
 _DOCKER_ZSTD: Final = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 _OCI_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
-
-
-def snapshot_labels(snapshotter: str, diff_ids: tuple[str, ...]) -> dict[str, str]:
-    """Tell containerd's garbage collector which snapshots an image configuration holds on to.
-
-    The top one keeps all below it. They have labels of their own too, so that while an image is
-    being unpacked a layer that another task unpacked stays when that task's lease goes.
-    """
-    *below, top = chain_ids(diff_ids)
-    lower = {f"{_SNAPSHOT_LABEL}.{snapshotter}/{n}": chain_id for n, chain_id in enumerate(below)}
-    return {f"{_SNAPSHOT_LABEL}.{snapshotter}": top, **lower}
 
 
 class Unpacker:
     """Unpacks the layers of one image under one lease."""
 
     def __init__(
-        self, containerd: Containerd, snapshotter: str, diff_ids: tuple[str, ...], turns: Turns
+        self, containerd: Containerd, snapshotter: str, diff_ids: tuple[str, ...], locks: KeyedLocks
     ) -> None:
         self._diff = containerd.diff
         self._snapshots = containerd.snapshots(snapshotter)
         self._diff_ids = diff_ids
         self._chain = chain_ids(diff_ids)
-        self._turns = turns
+        self._locks = locks
 
     @property
     def chain_id(self) -> str:
@@ -65,7 +51,7 @@ class Unpacker:
         """
         name = self._chain[position]
         try:
-            async with self._turns.lock(name):
+            async with self._locks.lock(name):
                 if not await self._snapshots.exists(name):
                     await self._apply(position, layer)
         except UnavailableError as error:

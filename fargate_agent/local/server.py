@@ -24,7 +24,7 @@ from fargate_agent import __version__
 from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.findings import Finding, Findings
 from fargate_agent.image.admin import ImageAdmin
-from fargate_agent.image.archive import ImageArchiveError
+from fargate_agent.image.archive.tar import ImageArchiveError
 from fargate_agent.local.logs import read_logs
 from fargate_agent.task.runner import TaskRun
 from fargate_agent.task.status import TaskStatus

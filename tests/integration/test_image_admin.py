@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.image.archive import ImageArchiveError
+from fargate_agent.image.archive.tar import ImageArchiveError
 from fargate_agent.image.store import PullBehavior
 from tests.fixtures.images import (
     DOCKER,

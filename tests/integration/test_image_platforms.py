@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.image.documents import MAX_MANIFESTS
+from fargate_agent.image.content import MAX_MANIFESTS
 from fargate_agent.image.manifest import MAX_DEPTH
 from fargate_agent.image.platform import Machine
 from fargate_agent.image.store import PullBehavior

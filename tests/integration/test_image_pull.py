@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from fargate_agent.drivers import ImageConfig, PullProgress
-from fargate_agent.image.digest import chain_ids
+from fargate_agent.image.manifest import chain_ids
 from fargate_agent.parallel import together
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.images import (

@@ -6,7 +6,7 @@ from collections import deque
 import pytest
 
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.image.fetch import render_ref
+from fargate_agent.image.content import render_ref
 from tests.fixtures.images import BuiltImage, build_image, random_layer
 from tests.fixtures.pulls import Puller, eventually
 from tests.fixtures.registry import FakeRegistry, Fault

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import zstandard
 
-from fargate_agent.image.archive import ImageArchiveError, open_archive
-from fargate_agent.image.layout import read_images
+from fargate_agent.image.archive.layout import read_images
+from fargate_agent.image.archive.packing import unpack
+from fargate_agent.image.archive.tar import ImageArchiveError, open_archive
 from fargate_agent.image.manifest import MAX_DEPTH
-from fargate_agent.image.packing import unpack
 from tests.fixtures.images import (
     OCI,
     BuiltImage,

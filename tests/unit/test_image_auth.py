@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.image.auth import Credentials, read_auth_file
 from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.registry.auth import Credentials, read_auth_file
 
 ANN = Credentials(username="ann", password="pa:ss")
 AUTH = {"auth": base64.b64encode(b"ann:pa:ss").decode()}

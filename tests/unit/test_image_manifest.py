@@ -4,9 +4,14 @@ from typing import Any
 import pytest
 
 from fargate_agent.drivers import ImageConfig
-from fargate_agent.image.config import parse_config
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError
-from fargate_agent.image.manifest import Index, Manifest, PlatformError, parse_manifest
+from fargate_agent.image.manifest import (
+    Index,
+    Manifest,
+    PlatformError,
+    parse_config,
+    parse_manifest,
+)
 from tests.fixtures.images import DOCKER, OCI, build_image, build_index
 
 BLOB = {"mediaType": OCI["gzip"], "digest": "sha256:" + "a" * 64, "size": 3}

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
+from fargate_agent.image.archive.packing import NotWholeError, find_packing, unpack
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
-from fargate_agent.image.packing import NotWholeError, find_packing, unpack
 
 MAX_ARCHIVE_BYTES: Final = 64 << 30
 """Largest archive when it isn't compressed; the largest public images have a third of it."""

@@ -23,15 +23,18 @@ from fargate_agent.egress.transport import (
     transfer,
 )
 from fargate_agent.egress.urls import Origin, host_of, origin_of, shown
-from fargate_agent.image.auth import AuthFile, Credentials
-from fargate_agent.image.challenge import parse_challenges
-from fargate_agent.image.digest import digest_of, is_digest
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
-from fargate_agent.image.login import Logins
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
-from fargate_agent.image.reference import Reference
-from fargate_agent.image.refusal import explain_refusal, read_message
-from fargate_agent.image.requests import MAX_HOPS, Requests, redirect_target
+from fargate_agent.image.reference import Reference, digest_of, is_digest
+from fargate_agent.image.registry.auth import AuthFile, Credentials
+from fargate_agent.image.registry.login import Logins, parse_challenges
+from fargate_agent.image.registry.requests import (
+    MAX_HOPS,
+    Requests,
+    explain_refusal,
+    read_message,
+    redirect_target,
+)
 
 _MANIFESTS: Final = {"Accept": ", ".join([*sorted(INDEX_TYPES | MANIFEST_TYPES), "*/*;q=0.1"])}
 _RANGE: Final = re.compile(r"bytes ([0-9]{1,19})-[0-9]{1,19}/([0-9]{1,19}|\*)")

@@ -4,7 +4,7 @@ import asyncio
 from weakref import WeakValueDictionary
 
 
-class Turns:
+class KeyedLocks:
     """One lock per name, which exists as long as somebody holds it or waits for it."""
 
     def __init__(self) -> None:
@@ -14,7 +14,7 @@ class Turns:
         """Return the lock of that name.
 
         Example:
-            >>> async with turns.lock(layer.digest):  # doctest: +SKIP
+            >>> async with locks.lock(layer.digest):  # doctest: +SKIP
             ...     await fetch(layer)
         """
         lock = self._locks.get(name)

@@ -1,6 +1,6 @@
 import pytest
 
-from fargate_agent.image.challenge import parse_challenges
+from fargate_agent.image.registry.login import parse_challenges
 
 URL = "https://auth.test/token?tenant=a%2Fb"
 

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from fargate_agent.image.refusal import parse_retry_after
+from fargate_agent.image.registry.requests import parse_retry_after
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 

@@ -8,9 +8,7 @@ from functools import partial
 from typing import Final
 
 from fargate_agent.containerd.types import Descriptor
-from fargate_agent.image.archive import COPY_BYTES, Archive, ImageArchiveError, Member
-from fargate_agent.image.config import parse_config
-from fargate_agent.image.digest import digest_of
+from fargate_agent.image.archive.tar import COPY_BYTES, Archive, ImageArchiveError, Member
 from fargate_agent.image.document import (
     Document,
     InvalidDocumentError,
@@ -25,10 +23,11 @@ from fargate_agent.image.manifest import (
     MAX_DEPTH,
     NO_PLATFORM,
     Manifest,
+    parse_config,
     parse_descriptor,
     parse_manifest,
 )
-from fargate_agent.image.reference import InvalidReferenceError, parse_reference
+from fargate_agent.image.reference import InvalidReferenceError, digest_of, parse_reference
 
 CONTAINERD_NAME: Final = "io.containerd.image.name"
 """Annotation with the full name. Source: containerd, images/annotations.go."""
