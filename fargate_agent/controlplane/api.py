@@ -1,18 +1,11 @@
-"""The front: HTTP in, JSON 1.1 out. Authenticates, authorizes, checks, dispatches.
-
-Source: Smithy, "AWS JSON 1.1 protocol".
-"""
+"""The HTTP server: authenticates, authorizes, checks, dispatches."""
 
 import asyncio
-import json
-import logging
-import time
 from datetime import UTC, datetime
 from typing import Final
 
 from aiohttp import web
 from aiohttp.typedefs import Middleware
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fargate_agent.controlplane import account_settings, definitions, ec2, services, tags
 from fargate_agent.controlplane.access.auth import Authenticator, Caller, Service, SignedRequest
@@ -26,23 +19,26 @@ from fargate_agent.controlplane.agents import fleet, instances, reports
 from fargate_agent.controlplane.agents.acs import Sessions
 from fargate_agent.controlplane.agents.served import render_served
 from fargate_agent.controlplane.clusters import clusters, providers
+from fargate_agent.controlplane.error_answers import (
+    CONTENT_TYPE,
+    REQUEST_ID,
+    answer_errors,
+    is_query,
+    mark_response,
+    respond,
+)
 from fargate_agent.controlplane.errors import ApiError, unsupported
 from fargate_agent.controlplane.history import stream
-from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.rules.task import definition_too_long
 from fargate_agent.controlplane.tasks import protection, queries, running
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
-
-log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 1 << 20
 BODY_TIMEOUT_S: Final = 30
 """How long a client may take to send a body."""
 CLOSE_TIMEOUT_S: Final = 2
 """How long an agent may take to agree that its connection ends."""
-
-CONTENT_TYPE: Final = "application/x-amz-json-1.1"
 
 OPERATIONS: Final[dict[str, Operation]] = {
     name: operation
@@ -79,7 +75,7 @@ ON_FULL_DISK: Final = frozenset(
 disk. Each is one transaction, so it can be done again."""
 
 
-class Front:
+class ApiServer:
     """Answers what comes in over HTTP."""
 
     def __init__(self, plane: Plane, sessions: Sessions, authenticator: Authenticator) -> None:
@@ -89,72 +85,34 @@ class Front:
         self._streams = stream.EventStreams(plane)
 
     def application(self, *middlewares: Middleware) -> web.Application:
-        """Return what an HTTP server serves."""
-        application = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=middlewares)
-        application.router.add_post("/", self._serve_operation)
+        """Return what an HTTP server serves; `middlewares` are around that of errors."""
+        application = web.Application(
+            client_max_size=MAX_BODY_BYTES, middlewares=[*middlewares, answer_errors]
+        )
+        application.on_response_prepare.append(mark_response)
+        application.on_shutdown.append(self._end_streams)
+        application.router.add_post("/", self._serve_call)
         application.router.add_get("/ws", self._serve_websocket)
         application.router.add_get("/events", self._serve_events)
-        application.on_shutdown.append(self._end_streams)
-        application.router.add_route("*", "/{path:.*}", self._serve_nothing)
+        application.router.add_route("*", "/{path:.*}", _serve_nothing)
         return application
 
-    async def _serve_operation(self, request: web.Request) -> web.Response:
-        if request.content_type == ec2.FORM_CONTENT_TYPE:
-            return await self._serve_query(request)
-        request_id, began = new_uuid(), time.monotonic()
-        try:
-            answer, status = await self._answer(request), 200
-        except ApiError as error:
-            answer, status = render_error(error), error.status
-        except OperationalError as error:
-            log.error("request %s: state can't be read or written: %s", request_id, error.orig)
-            answer, status = render_error(_state_error(error, request_id)), 500
-        except Exception:
-            log.exception("request %s: unexpected error", request_id)
-            answer, status = render_error(_server_error(request_id)), 500
-        log.debug(
-            "request %s: %s %d %s in %.0f ms",
-            request_id,
-            request.headers.get("X-Amz-Target"),
-            status,
-            answer.get("__type", ""),
-            (time.monotonic() - began) * 1000,
-        )
-        return _respond(answer, status, request_id)
-
-    async def _serve_query(self, request: web.Request) -> web.Response:
-        """Answer in EC2's protocol."""
-        request_id = new_uuid()
-        try:
-            status, answer = 200, await self._answer_query(request, request_id)
-        except ApiError as error:
-            status, answer = ec2.render_refusal(error, request_id)
-        except OperationalError as error:
-            log.error("request %s: state can't be read: %s", request_id, error.orig)
-            status, answer = ec2.render_refusal(_state_error(error, request_id), request_id)
-        except Exception:
-            log.exception("request %s: unexpected error", request_id)
-            status, answer = ec2.render_refusal(_server_error(request_id), request_id)
-        return web.Response(
-            body=answer,
-            status=status,
-            headers={"Content-Type": ec2.CONTENT_TYPE, "x-amzn-RequestId": request_id},
-        )
-
-    async def _answer_query(self, request: web.Request, request_id: str) -> bytes:
+    async def _serve_call(self, request: web.Request) -> web.Response:
+        """Answer a request of one of the two APIs."""
         body = await _read_body(request)
+        if is_query(request):
+            return await self._serve_query(request, body)
+        return respond(await self._answer_operation(request, body))
+
+    async def _serve_query(self, request: web.Request, body: bytes) -> web.Response:
+        """Answer in EC2's protocol."""
         caller = await self._authenticate(request, body, "ec2")
         action = f"ec2:{ec2.parse_action(body)}"
         check_permission(caller, action, ANYTHING, self._plane.arns)
-        return await ec2.answer_query(self._plane, body, request_id)
+        answer = await ec2.answer_query(self._plane, body, request[REQUEST_ID])
+        return web.Response(body=answer, headers={"Content-Type": ec2.CONTENT_TYPE})
 
-    async def _serve_nothing(self, _: web.Request) -> web.Response:
-        """Answer another method or path. Unverified: AWS's kind and status, from recollection."""
-        error = ApiError("UnknownOperationException", "There is nothing here.", status=404)
-        return _respond(render_error(error), error.status, new_uuid())
-
-    async def _answer(self, request: web.Request) -> Json:
-        body = await _read_body(request)
+    async def _answer_operation(self, request: web.Request, body: bytes) -> Json:
         caller = await self._authenticate(request, body)
         name = _find_operation(request)
         operation = OPERATIONS.get(name)
@@ -168,25 +126,22 @@ class Front:
         return await operation(self._plane, call)
 
     async def _serve_websocket(self, request: web.Request) -> web.StreamResponse:
-        try:
-            caller = await self._authenticate(request, b"")
-            query = request.query
-            cluster = self._plane.arns.parse_cluster(query.get("clusterArn", ""))
-            arn = query.get("containerInstanceArn", "")
-            asked = {"cluster": cluster, "containerInstance": arn}
-            self._authorize(caller, "Poll", asked)
-            async with self._plane.store.read() as session:
-                instance = await instances.find_own_instance(
-                    self._plane,
-                    session,
-                    arn,
-                    cluster or self._plane.settings.cluster,
-                    caller.access_key_id,
-                )
-            registered = render_served(instance)
-            self._authorize(caller, "RegisterContainerInstance", registered)
-        except ApiError as error:
-            return _respond(render_error(error), error.status, new_uuid())
+        caller = await self._authenticate(request, b"")
+        query = request.query
+        cluster = self._plane.arns.parse_cluster(query.get("clusterArn", ""))
+        arn = query.get("containerInstanceArn", "")
+        asked = {"cluster": cluster, "containerInstance": arn}
+        self._authorize(caller, "Poll", asked)
+        async with self._plane.store.read() as session:
+            instance = await instances.find_own_instance(
+                self._plane,
+                session,
+                arn,
+                cluster or self._plane.settings.cluster,
+                caller.access_key_id,
+            )
+        registered = render_served(instance)
+        self._authorize(caller, "RegisterContainerInstance", registered)
 
         async def check() -> None:
             again = await self._authenticator.look_again(caller, datetime.now(UTC))
@@ -206,28 +161,17 @@ class Front:
         return socket
 
     async def _serve_events(self, request: web.Request) -> web.StreamResponse:
-        request_id = new_uuid()
-        try:
-            caller = await self._authenticate(request, b"")
-            query = stream.parse_query(request.query, self._plane)
-            targets = stream.find_targets(query, self._plane)
-            check_permission(caller, stream.ACTION, targets, self._plane.arns)
+        caller = await self._authenticate(request, b"")
+        query = stream.parse_query(request.query, self._plane)
+        targets = stream.find_targets(query, self._plane)
+        check_permission(caller, stream.ACTION, targets, self._plane.arns)
 
-            async def look_again() -> Caller:
-                again = await self._authenticator.look_again(caller, datetime.now(UTC))
-                check_permission(again, stream.ACTION, targets, self._plane.arns)
-                return again
+        async def look_again() -> Caller:
+            again = await self._authenticator.look_again(caller, datetime.now(UTC))
+            check_permission(again, stream.ACTION, targets, self._plane.arns)
+            return again
 
-            return await self._streams.serve(request, query, look_again)
-        except ApiError as error:
-            refusal = error
-        except OperationalError as error:
-            log.error("request %s: events can't be read: %s", request_id, error.orig)
-            refusal = _state_error(error, request_id)
-        except SQLAlchemyError:
-            log.exception("request %s: unexpected error", request_id)
-            refusal = _server_error(request_id)
-        return _respond(render_error(refusal), refusal.status, request_id)
+        return await self._streams.serve(request, query, look_again)
 
     async def _end_streams(self, _: web.Application) -> None:
         self._streams.close()
@@ -247,17 +191,9 @@ class Front:
         check_permission(caller, f"ecs:{operation}", find_targets(operation, asked), arns)
 
 
-def render_error(error: ApiError) -> Json:
-    """Return the body that says what was wrong."""
-    return {"__type": error.kind, "message": error.message, **error.members}
-
-
-def _respond(answer: Json, status: int, request_id: str) -> web.Response:
-    return web.Response(
-        body=json.dumps(answer).encode(),
-        status=status,
-        headers={"Content-Type": CONTENT_TYPE, "x-amzn-RequestId": request_id},
-    )
+async def _serve_nothing(_: web.Request) -> web.Response:  # noqa: RUF029 - a handler
+    """Refuse another method or path. Unverified: AWS's kind and status, from recollection."""
+    raise ApiError("UnknownOperationException", "There is nothing here.", status=404)
 
 
 def _find_operation(request: web.Request) -> str:
@@ -307,13 +243,3 @@ def _too_long(request: web.Request) -> ApiError:
         f"The request body is longer than {MAX_BODY_BYTES} bytes.",
         status=413,
     )
-
-
-def _state_error(error: OperationalError, request_id: str) -> ApiError:
-    """Say what SQLite says, e.g. that the disk is full: it names neither values nor paths."""
-    text = f"The control plane's state: {error.orig}; request id {request_id}."
-    return ApiError("ServerException", text, status=500)
-
-
-def _server_error(request_id: str) -> ApiError:
-    return ApiError("ServerException", f"Unexpected error; request id {request_id}.", status=500)

@@ -25,7 +25,7 @@ from fargate_agent.controlplane.access.keys import Key, ensure_keys
 from fargate_agent.controlplane.agents.acs import Sessions
 from fargate_agent.controlplane.agents.capacity import RegisteredAgents, keep_warm
 from fargate_agent.controlplane.agents.connections import watch_agents
-from fargate_agent.controlplane.api import Front
+from fargate_agent.controlplane.api import ApiServer
 from fargate_agent.controlplane.clusters.clusters import ensure_cluster
 from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.history.followers import ensure_followers, follow_events
@@ -126,10 +126,10 @@ async def serve(
         sessions = Sessions(plane)
         await _ensure_default_cluster(plane)
         await ensure_followers(plane)
-        front = Front(
+        api = ApiServer(
             plane, sessions, Authenticator(Keyring(settings.keys_path, keys), settings.region)
         )
-        served = await stack.enter_async_context(_listen(front, sessions, settings))
+        served = await stack.enter_async_context(_listen(api, sessions, settings))
         await asyncio.to_thread(replace_file, _endpoint(settings), f"{served}\n")
         ready(served)
         notifier.status(f"serving {served}")
@@ -201,13 +201,13 @@ async def _ensure_default_cluster(plane: Plane) -> None:
 
 @asynccontextmanager
 async def _listen(
-    front: Front, sessions: Sessions, settings: ControlPlaneSettings
+    api: ApiServer, sessions: Sessions, settings: ControlPlaneSettings
 ) -> AsyncIterator[str]:
     async def close_sessions(_: web.Application) -> None:
         await sessions.close()
 
     peers = Peers(settings.max_connections_per_peer)
-    application = front.application(peers.answering)
+    application = api.application(peers.answering)
     application.on_shutdown.append(close_sessions)
     runner = web.AppRunner(
         application, access_log=None, logger=log, shutdown_timeout=SHUTDOWN_TIMEOUT_S

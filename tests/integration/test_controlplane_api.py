@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from botocore.exceptions import ClientError
 
-from fargate_agent.controlplane import api
+from fargate_agent.controlplane import error_answers
 from tests.fixtures.controlplane import DEADLINE_S, ControlPlane
 from tests.fixtures.ecs import APP, FARGATE
 from tests.fixtures.requests import Answer, post, signed
@@ -197,7 +197,7 @@ def test_client_that_hangs_up_within_a_body_is_no_fault_of_the_control_plane(
     control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
-        caplog.at_level(logging.DEBUG, api.__name__),
+        caplog.at_level(logging.DEBUG, error_answers.__name__),
         contextlib.closing(open_request(control_plane, b"1000")) as connection,
     ):
         connection.shutdown(socket.SHUT_WR)

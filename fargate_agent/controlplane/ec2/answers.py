@@ -104,7 +104,10 @@ _REFUSALS: Final[Mapping[str, tuple[str, int]]] = {
     "ServerException": ("InternalError", 500),
     "UnrecognizedClientException": ("AuthFailure", 401),
 }
-"""What EC2 calls an error that the front finds. Source: EC2 API reference, "Error codes"."""
+"""What EC2 calls an error that is found before a query is read.
+
+Source: EC2 API reference, "Error codes".
+"""
 
 
 async def answer_query(plane: Plane, body: bytes, request_id: str) -> bytes:
@@ -126,7 +129,7 @@ async def answer_query(plane: Plane, body: bytes, request_id: str) -> bytes:
 
 
 def render_refusal(error: ApiError, request_id: str) -> tuple[int, bytes]:
-    """Return HTTP status and XML of an error, whether it was found here or by the front."""
+    """Return HTTP status and XML of an error, whether it was found here or before."""
     code, status = _REFUSALS.get(error.kind, (error.kind, error.status))
     said = "You are not authorized to perform this operation. " if status == FORBIDDEN else ""
     return status, render_error(code, f"{said}{error.message}", request_id)
