@@ -27,8 +27,8 @@ class Work:
     def __init__(self) -> None:
         self.batches: list[Sequence[str]] = []
 
-    async def make_clusters(self, session: Session, names: Sequence[str]) -> list[Exception | None]:
-        """Return what is wrong with each."""
+    async def make_clusters(self, session: Session, names: Sequence[str]) -> list[Exception | str]:
+        """Return the name of each as its result, or what is wrong with it."""
         self.batches.append(names)
         wanted = [name for name in names if name != REFUSED]
         session.add_all(
@@ -37,7 +37,7 @@ class Work:
         await session.flush()
         if BROKEN in names:
             raise RuntimeError(BROKEN)
-        return [ValueError(name) if name == REFUSED else None for name in names]
+        return [ValueError(name) if name == REFUSED else name for name in names]
 
 
 @pytest.fixture
@@ -52,9 +52,7 @@ async def store(database: str | None, tmp_path: Path) -> AsyncIterator[Store]:
         yield opened
 
 
-async def start_together(
-    store: Store, work: Work, names: Sequence[str]
-) -> list[asyncio.Task[None]]:
+async def start_together(store: Store, work: Work, names: Sequence[str]) -> list[asyncio.Task[str]]:
     """Let all of them wait for the turn of a writer, and then begin."""
     async with store.write():
         jobs = [
@@ -87,6 +85,13 @@ async def test_a_transaction_has_a_bounded_number_of_changes(store: Store, work:
     await asyncio.wait(jobs)
 
     assert work.batches == [names[:MAX_BATCH], names[MAX_BATCH:]]
+
+
+async def test_each_caller_gets_the_result_of_its_own_change(store: Store, work: Work) -> None:
+    jobs = await start_together(store, work, ["first", REFUSED, "last"])
+    await asyncio.wait(jobs)
+
+    assert (jobs[0].result(), jobs[2].result()) == ("first", "last")
 
 
 async def test_a_change_that_is_refused_fails_alone(store: Store, work: Work) -> None:

@@ -332,7 +332,6 @@ class _Session:
 
         def change(task: Task, _: ContainerInstance) -> None:
             if sent.desired_status == "STOPPED":
-                self._stops_acked.add(task.id)
                 lifecycle.note_stop_acked(task, round(time.time(), 3))
             else:
                 lifecycle.note_start_acked(task)
@@ -349,6 +348,9 @@ class _Session:
             sent.is_acked = False
             log.exception("task %s: acknowledged, which was not written", sent.task_id)
             return
+        else:
+            if sent.desired_status == "STOPPED":
+                self._stops_acked.add(sent.task_id)
         self._unacked.pop(message_id, None)
 
     async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:

@@ -28,18 +28,16 @@ async def submit_task_state_change(plane: Plane, call: Call) -> Json:
     cluster = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
     task_id = plane.arns.parse_task(request.get("task", ""), cluster)
     now = round(time.time(), 3)
-    moves: list[tuple[str, str]] = []
 
-    def change(task: Task, instance: ContainerInstance) -> None:
+    def change(task: Task, instance: ContainerInstance) -> tuple[str, str]:
         if task.cluster != cluster:
             raise task_not_found()
         check_owner(instance, call.caller.access_key_id)
         before = task.last_status
         apply_change(task, request, now)
-        moves.append((before, task.last_status))
+        return before, task.last_status
 
-    await change_task(plane, task_id, change)
-    before, after = moves[-1]
+    before, after = await change_task(plane, task_id, change)
     if before != after:
         log.info("task %s: %s → %s", task_id, before, after)
     return {"acknowledgment": "ACK"}

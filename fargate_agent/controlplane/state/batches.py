@@ -16,68 +16,75 @@ MAX_BATCH: Final = 64
 """Changes in one transaction: nobody else may write meanwhile."""
 
 Item = TypeVar("Item")
-Work = Callable[[Session, Sequence[Item]], Awaitable[Sequence[Exception | None]]]
-"""Does something for each of the items; returns, in their order, what is wrong with each.
+Result = TypeVar("Result")
+Work = Callable[[Session, Sequence[Item]], Awaitable[Sequence[Result | Exception]]]
+"""Does something for each of the items; returns, in their order, a result or an error for each.
 
-An item with which something is wrong must have changed nothing.
+An item with an error must have changed nothing.
 """
 
 
+@dataclass(frozen=True, slots=True)
+class _Outcome(Generic[Result]):
+    found: Result | Exception
+
+
 @dataclass(eq=False, slots=True)
-class _Waiting(Generic[Item]):
+class _Waiting(Generic[Item, Result]):
     item: Item
-    error: Exception | None = None
-    is_done: bool = False
+    outcome: _Outcome[Result] | None = None
+    """None: the work isn't done yet."""
     is_alone: bool = False
     """A transaction with others has failed, and it may have been this one's fault."""
 
 
-class Batches(Generic[Item]):
+class Batches(Generic[Item, Result]):
     """Those who wait for the same work."""
 
     def __init__(
-        self, write: Callable[[], AbstractAsyncContextManager[Session]], work: Work[Item]
+        self, write: Callable[[], AbstractAsyncContextManager[Session]], work: Work[Item, Result]
     ) -> None:
         self._write = write
         self._work = work
-        self._waiting: list[_Waiting[Item]] = []
+        self._waiting: list[_Waiting[Item, Result]] = []
         self._turn = asyncio.Lock()
 
-    async def do(self, item: Item) -> None:
-        """Return when the work is done for this item, and on disk.
+    async def do(self, item: Item) -> Result:
+        """Return the item's result when the work is on disk.
 
         Raises:
-            Exception: what the work has returned for this item, or has failed with for it alone.
+            Exception: the error of this item, or what the work has failed with for it alone.
             SQLAlchemyError: the database could not do it.
         """
-        mine = _Waiting(item)
+        mine: _Waiting[Item, Result] = _Waiting(item)
         self._waiting.append(mine)
         try:
             async with self._turn:
-                while not mine.is_done:
+                while mine.outcome is None:
                     await self._do_batch(mine)
         finally:
             self._waiting.remove(mine)
-        if mine.error is not None:
-            raise mine.error
+        if isinstance(mine.outcome.found, Exception):
+            raise mine.outcome.found
+        return mine.outcome.found
 
-    async def _do_batch(self, mine: _Waiting[Item]) -> None:
+    async def _do_batch(self, mine: _Waiting[Item, Result]) -> None:
         batch = [mine]
         try:
             async with self._write() as session:
                 if not mine.is_alone:
                     others = (waiting for waiting in self._waiting if _may_join(waiting))
                     batch = list(others)[:MAX_BATCH]
-                errors = await self._work(session, [waiting.item for waiting in batch])
+                results = await self._work(session, [waiting.item for waiting in batch])
         except BaseException as error:
             for waiting in batch:
                 waiting.is_alone = True
             if batch == [mine] or not isinstance(error, Exception):
                 raise
             return
-        for waiting, found in zip(batch, errors, strict=True):
-            waiting.error, waiting.is_done = found, True
+        for waiting, found in zip(batch, results, strict=True):
+            waiting.outcome = _Outcome(found)
 
 
-def _may_join(waiting: _Waiting[Item]) -> bool:
-    return not (waiting.is_done or waiting.is_alone)
+def _may_join(waiting: _Waiting[Item, Result]) -> bool:
+    return waiting.outcome is None and not waiting.is_alone

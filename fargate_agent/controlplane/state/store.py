@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from sqlalchemy import func, insert, select
 from sqlalchemy.engine import URL
@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.state import sqlite
 from fargate_agent.controlplane.state.announcements import CHANNEL, EVENTS, Announcements
-from fargate_agent.controlplane.state.batches import Batches, Item, Work
+from fargate_agent.controlplane.state.batches import Batches, Item, Result, Work
 from fargate_agent.controlplane.state.model import Event
 from fargate_agent.controlplane.state.schema import ensure_schema
 from fargate_agent.controlplane.state.session import Connections, Session
@@ -29,9 +29,6 @@ IDLE_TIMEOUT_S: Final = 10
 """How long the end of this process waits for open transactions."""
 RESERVE_BYTES: Final = 8 * 1024 * 1024
 """Twice what SQLite's log of changes grows to before it begins at its start again."""
-
-Result = TypeVar("Result")
-
 
 _TOPICS: Final = "fargate_topics"
 _EVENTS: Final = "fargate_events"
@@ -57,7 +54,7 @@ class Store:
         self._turn = asyncio.Lock()
         """Writers of this process queue here. SQLite makes them try again and again, in no order,
         until some have waited too long; with PostgreSQL each would hold a connection."""
-        self._batches: dict[Work[Any], Batches[Any]] = {}
+        self._batches: dict[Work[Any, Any], Batches[Any, Any]] = {}
         self._open = 0
         """Transactions that have begun and not ended."""
         self._idle = asyncio.Event()
@@ -79,16 +76,19 @@ class Store:
             yield session
             await _to_the_end(self._commit(session))
 
-    async def write_together(self, work: Work[Item], item: Item) -> None:
+    async def write_together(self, work: Work[Item, Result], item: Item) -> Result:
         """Do `work` for an item, in one transaction with the items of others who wait for it.
 
+        Returns the item's result.
+
         Raises:
-            Exception: what the work has returned for this item.
+            Exception: the item's error.
             SQLAlchemyError: the database could not do it.
         """
         if work not in self._batches:
             self._batches[work] = Batches(self.write, work)
-        await self._batches[work].do(item)
+        result: Result = await self._batches[work].do(item)
+        return result
 
     async def insist(self, work: Callable[[], Awaitable[Result]]) -> Result:
         """Return what `work` returns; if the disk is full, it is done again with the reserve.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from sqlalchemy import select
 from sqlalchemy.orm import defer
@@ -17,29 +18,37 @@ from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event, announce
 
-Change = Callable[[Task, ContainerInstance], None]
-"""Changes a task of an instance by the functions of `lifecycle`, or raises `ApiError` before it has
-changed anything."""
+Result = TypeVar("Result")
+Change = Callable[[Task, ContainerInstance], Result]
+"""Changes a task of an instance by the functions of `lifecycle` and returns what the caller is to
+learn of it, or raises `ApiError` before it has changed anything."""
 
 
-async def change_task(plane: Plane, task_id: str, change: Change) -> None:
+async def change_task(plane: Plane, task_id: str, change: Change[Result]) -> Result:
     """Change a task; changes of tasks that come together share a transaction.
+
+    Returns what `change` returned, once it is on disk.
 
     Raises:
         ApiError: there is no such task, or what `change` raises.
         SQLAlchemyError: the database could not do it.
     """
-    await plane.store.write_together(_change_tasks, _Wanted(plane, task_id, change))
+    result: Result = await plane.store.write_together(
+        _change_tasks, _Wanted(plane, task_id, change)
+    )
+    return result
 
 
 @dataclass(frozen=True, slots=True)
-class _Wanted:
+class _Wanted(Generic[Result]):
     plane: Plane
     task_id: str
-    change: Change
+    change: Change[Result]
 
 
-async def _change_tasks(session: Session, wanted: Sequence[_Wanted]) -> list[ApiError | None]:
+async def _change_tasks(
+    session: Session, wanted: Sequence[_Wanted[Result]]
+) -> list[Result | ApiError]:
     chosen = (
         select(Task, ContainerInstance)
         .join(ContainerInstance, ContainerInstance.id == Task.instance_id)
@@ -47,19 +56,19 @@ async def _change_tasks(session: Session, wanted: Sequence[_Wanted]) -> list[Api
         .options(defer(Task.message), defer(ContainerInstance.document))
     )
     found = {task.id: (task, instance) for task, instance in await session.execute(chosen)}
-    errors: list[ApiError | None] = []
+    results: list[Result | ApiError] = []
     for one in wanted:
         if one.task_id not in found:
-            errors.append(task_not_found())
+            results.append(task_not_found())
             continue
         task, instance = found[one.task_id]
         try:
             with changing(one.plane, session, task, instance):
-                one.change(task, instance)
-            errors.append(None)
+                result = one.change(task, instance)
+            results.append(result)
         except ApiError as error:
-            errors.append(error)
-    return errors
+            results.append(error)
+    return results
 
 
 def task_not_found() -> ApiError:
