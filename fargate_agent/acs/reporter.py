@@ -93,7 +93,8 @@ class Reporter:
                 async with self._in_flight:
                     await self._control_plane.call("SubmitTaskStateChange", request)
             except ControlPlaneError as error:
-                if error.code in FINAL_ERRORS:
+                # a control plane older than the code refuses it, so the change is sent without
+                if error.code in FINAL_ERRORS and request.pop("stopCode", None) is None:
                     log.warning("the change of %s is refused: %s", change.task_arn, error)
                     return
                 log.warning("the change of %s will be sent again: %s", change.task_arn, error)
@@ -111,6 +112,7 @@ def render_change(change: StateChange) -> dict[str, Any]:
         task=change.task_arn,
         status=_accepted_status(change.status),
         reason=change.reason[:MAX_REASON_CHARS] if change.reason else None,
+        stop_code=change.stop_code.value if change.stop_code else None,
         containers=tuple(
             ContainerStateChange(
                 container_name=container.name,

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from fargate_agent.task.status import StateChange, TaskStatus
+from fargate_agent.task.status import StateChange, StopCode, TaskStatus
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.faults import render_faults
@@ -140,6 +140,7 @@ class Responder:
                 cluster_arn=cluster_arn,
                 status=TaskStatus.STOPPED,
                 reason=reason,
+                stop_code=StopCode.TASK_FAILED_TO_START,
             )
         )
 

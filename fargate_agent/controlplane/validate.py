@@ -45,8 +45,14 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 @cache
 def service_model() -> Any:  # noqa: ANN401 - botocore ships no types
-    """Return ECS's service model."""
-    return ServiceModel(Loader().load_service_model("ecs", "service-2"))
+    """Return ECS's service model, and in it the one member that is ours.
+
+    Agents say by a code why a task ended; those of ECS leave that to the text of the reason.
+    """
+    model = Loader().load_service_model("ecs", "service-2")
+    change = model["shapes"]["SubmitTaskStateChangeRequest"]
+    change["members"]["stopCode"] = {"shape": "TaskStopCode"}
+    return ServiceModel(model)
 
 
 def parse_request(operation: str, body: bytes) -> Json:

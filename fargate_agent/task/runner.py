@@ -14,7 +14,7 @@ from fargate_agent.errors import InternalError, TaskError
 from fargate_agent.parallel import together, until
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.task.containers import ContainerRuns, current_container
-from fargate_agent.task.status import ContainerFacts, StateChange, TaskFacts, TaskStatus
+from fargate_agent.task.status import ContainerFacts, StateChange, StopCode, TaskFacts, TaskStatus
 from fargate_agent.task.steps import Wave, container_waves, do, ground_wave, network_waves, undo
 
 log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class TaskRun:
             cluster_arn=self.plan.cluster_arn,
             status=facts.status,
             reason=facts.reason,
+            stop_code=facts.stop_code,
             pull_started_at=facts.pull_started_at,
             pull_stopped_at=facts.pull_stopped_at,
             execution_stopped_at=facts.execution_stopped_at,
@@ -94,8 +95,10 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
         await report(run)
 
     if not run.facts.status.is_after(TaskStatus.RUNNING):
-        reason = await _live(run, drivers, containers, [ground, *network], advance)
-        run.facts.reason = run.stop.result() if run.stop.done() else reason
+        end = await _live(run, drivers, containers, [ground, *network], advance)
+        if run.stop.done():
+            end = run.stop.result(), StopCode.USER_INITIATED
+        run.facts.reason, run.facts.stop_code = end
         await advance(TaskStatus.STOPPING)
     await drivers.runtime.ready()
     await undo([ground, *network, *waves])
@@ -109,7 +112,7 @@ async def _live(
     containers: ContainerRuns,
     waves: list[Wave],
     advance: Callable[[TaskStatus], Awaitable[None]],
-) -> str:
+) -> tuple[str, StopCode]:
     """Bring the task up and wait for its end; return why it ended.
 
     Containers are made of images that are here while the interfaces are still being attached. What
@@ -136,11 +139,12 @@ async def _live(
     except TaskError as error:
         if error.container in run.facts.containers:
             run.facts.containers[error.container].reason = error.reason
-        return error.reason
+        return error.reason, StopCode.TASK_FAILED_TO_START
     except Exception:  # a bug must not leave a half-built task
         log.exception("task %s: unexpected error", run.plan.id)
-        return InternalError("unexpected error in the agent; its log says more").reason
-    return ESSENTIAL_EXITED
+        reason = InternalError("unexpected error in the agent; its log says more").reason
+        return reason, StopCode.TASK_FAILED_TO_START
+    return ESSENTIAL_EXITED, StopCode.ESSENTIAL_CONTAINER_EXITED
 
 
 async def pull_images(run: TaskRun, drivers: Drivers, network: asyncio.Event) -> None:

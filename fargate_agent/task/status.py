@@ -35,6 +35,19 @@ class ContainerStatus(StrEnum):
     STOPPED = "STOPPED"
 
 
+class StopCode(StrEnum):
+    """Why a task ends, as far as its agent knows. The control plane knows whether it had run.
+
+    Source: ECS API, TaskStopCode.
+    """
+
+    TASK_FAILED_TO_START = "TaskFailedToStart"
+    """An error ends it."""
+    ESSENTIAL_CONTAINER_EXITED = "EssentialContainerExited"
+    USER_INITIATED = "UserInitiated"
+    """Somebody asked for its end, be it the control plane."""
+
+
 @dataclass(slots=True, kw_only=True)
 class ContainerFacts:
     """What has happened to one container so far. Owned by `run_task`; others only read."""
@@ -60,6 +73,8 @@ class TaskFacts:
 
     status: TaskStatus = TaskStatus.PROVISIONING
     reason: str | None = None
+    stop_code: StopCode | None = None
+    """Stands with `reason`, but in records of agents that knew none."""
     pull_started_at: datetime | None = None
     pull_stopped_at: datetime | None = None
     execution_stopped_at: datetime | None = None
@@ -75,6 +90,7 @@ class StateChange:
     cluster_arn: str
     status: TaskStatus
     reason: str | None = None
+    stop_code: StopCode | None = None
     pull_started_at: datetime | None = None
     pull_stopped_at: datetime | None = None
     execution_stopped_at: datetime | None = None

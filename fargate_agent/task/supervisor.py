@@ -13,7 +13,7 @@ from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ContainerRuntimeError, InternalError, TaskError
 from fargate_agent.plan import Site, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
-from fargate_agent.task.status import StateChange, TaskFacts, TaskStatus
+from fargate_agent.task.status import StateChange, StopCode, TaskFacts, TaskStatus
 from fargate_agent.task.store import TaskRecord, TaskStore
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import TaskMessage
@@ -129,6 +129,7 @@ class Supervisor:
             if message.desired_status == "STOPPED":
                 record.facts.status = TaskStatus.STOPPING
                 record.stop_reason = record.facts.reason = STOPPED_BY_USER
+                record.facts.stop_code = StopCode.USER_INITIATED
             entry = self._entries[task_id] = self._plan(record)
             try:
                 async with entry.writing:
@@ -212,7 +213,11 @@ class Supervisor:
         try:
             plan = plan_task(record.message, self._site, record.metadata_key)
         except TaskError as error:
-            record.facts = TaskFacts(status=TaskStatus.STOPPED, reason=error.reason)
+            record.facts = TaskFacts(
+                status=TaskStatus.STOPPED,
+                reason=error.reason,
+                stop_code=StopCode.TASK_FAILED_TO_START,
+            )
             return _Entry(record=record, run=None)
         stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if record.stop_reason is not None:
@@ -234,6 +239,7 @@ class Supervisor:
                 cluster_arn=message.task_cluster_arn,
                 status=TaskStatus.STOPPED,
                 reason=facts.reason,
+                stop_code=facts.stop_code,
             )
         )
 
@@ -274,8 +280,10 @@ def _note_reboot(record: TaskRecord) -> None:
     ]
     if not facts.status.is_after(TaskStatus.RUNNING):
         facts.status = TaskStatus.STOPPING
-        facts.reason = record.stop_reason or TASK_REBOOTED
+        facts.reason, facts.stop_code = TASK_REBOOTED, StopCode.TASK_FAILED_TO_START
+        if record.stop_reason is not None:
+            facts.reason, facts.stop_code = record.stop_reason, StopCode.USER_INITIATED
     elif any(container.reason == facts.reason for container in unseen):
-        facts.reason = TASK_REBOOTED
+        facts.reason, facts.stop_code = TASK_REBOOTED, StopCode.TASK_FAILED_TO_START
     for container in unseen:
         container.reason = CONTAINER_REBOOTED

@@ -50,6 +50,10 @@ class SubmitTaskStateChange(Change):
     status: Literal["PENDING", "RUNNING", "STOPPED"]
     """What comes before RUNNING is PENDING."""
     reason: str | None = None
+    stop_code: Literal["TaskFailedToStart", "EssentialContainerExited", "UserInitiated"] | None = (
+        None
+    )
+    """Ours: ECS has no such member. With STOPPED, why the task ended as far as the agent knows."""
     containers: tuple[ContainerStateChange, ...] = ()
     attachments: tuple[AttachmentStateChange, ...] = ()
     pull_started_at: Timestamp | None = None

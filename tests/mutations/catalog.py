@@ -123,8 +123,8 @@ MUTATIONS: Final = (
     Mutation(
         "a stop is taken for a failure",
         RUNNER,
-        "run.stop.result() if run.stop.done() else reason",
-        "reason",
+        "end = run.stop.result(), StopCode.USER_INITIATED",
+        "pass",
         (LIFE,),
     ),
     Mutation(

@@ -1,10 +1,12 @@
 """How a task moves on by what agents report."""
 
 import itertools
+import json
 from typing import Any
 
 import pytest
 
+from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.state.model import STATUSES, Eni, Task
 from fargate_agent.controlplane.tasks.lifecycle import (
     apply_change,
@@ -12,6 +14,7 @@ from fargate_agent.controlplane.tasks.lifecycle import (
     note_stop_acked,
     request_stop,
 )
+from fargate_agent.controlplane.validate import parse_request
 
 NOW = 1000.0
 ATTACHED = [{"attachmentArn": "arn:aws:ecs:us-east-1:0:attachment/att-1", "status": "ATTACHED"}]
@@ -121,6 +124,48 @@ def test_stop_code_and_reason_follow_from_what_happened(
         apply_change(task, report, NOW)
 
     assert (task.stop_code, task.stopped_reason) == (code, reason)
+
+
+@pytest.mark.parametrize(
+    ("reports", "code"),
+    [
+        pytest.param(
+            [{"stopCode": "TaskFailedToStart", "reason": "no such file"}],
+            "TaskFailedToStart",
+            id="an error ended it, whatever it is called",
+        ),
+        pytest.param(
+            [{"stopCode": "EssentialContainerExited", "reason": "AnError: it says of itself"}],
+            "EssentialContainerExited",
+            id="a container exited, whatever it said",
+        ),
+        pytest.param(
+            [{"stopCode": "UserInitiated", "reason": "the agent was told to drain"}],
+            "EssentialContainerExited",
+            id="the agent was asked to end it",
+        ),
+        pytest.param(
+            [{"status": "RUNNING"}, {"stopCode": "TaskFailedToStart"}],
+            "EssentialContainerExited",
+            id="an error ended it when it ran",
+        ),
+    ],
+)
+def test_code_of_the_agent_says_whether_an_error_ended_the_task(
+    task: Task, reports: list[dict[str, Any]], code: str
+) -> None:
+    for report in reports:
+        apply_change(task, {"status": "STOPPED", "containers": [exited("app", 143)], **report}, NOW)
+
+    assert task.stop_code == code
+
+
+def test_report_may_have_a_code_that_ecs_knows() -> None:
+    report = {"task": "t", "status": "STOPPED", "stopCode": "TaskFailedToStart"}
+
+    assert parse_request("SubmitTaskStateChange", json.dumps(report).encode()) == report
+    with pytest.raises(ApiError, match="stopCode must be one of: TaskFailedToStart"):
+        parse_request("SubmitTaskStateChange", b'{"stopCode": "Bored"}')
 
 
 def test_stop_by_the_user_keeps_its_reason_when_containers_exit(task: Task) -> None:

@@ -5,7 +5,13 @@ from typing import Any
 
 from fargate_agent.acs.api import ControlPlaneError, ControlPlaneUnreachableError
 from fargate_agent.acs.reporter import Reporter, render_change
-from fargate_agent.task.status import ContainerFacts, ContainerStatus, StateChange, TaskStatus
+from fargate_agent.task.status import (
+    ContainerFacts,
+    ContainerStatus,
+    StateChange,
+    StopCode,
+    TaskStatus,
+)
 from tests.fakes import MOMENT
 from tests.messages import CLUSTER_ARN, TASK_ARN, task_arn
 
@@ -28,7 +34,7 @@ class Desk:
         self.in_flight.append(request["task"])
         await self.hold.wait()
         self.in_flight.remove(request["task"])
-        self.requests.append(request)
+        self.requests.append(dict(request))
         if self.failures:
             raise self.failures.pop(0)
         return {}
@@ -90,6 +96,25 @@ async def test_refused_change_is_dropped_and_the_next_one_sent() -> None:
         await desk.wait_for(2)
 
     assert [r["status"] for r in desk.requests] == ["PENDING", "STOPPED"]
+
+
+async def test_control_plane_that_knows_no_code_is_sent_none() -> None:
+    desk = Desk([ControlPlaneError("InvalidParameterException", 'Unknown parameter: "stopCode"')])
+
+    async with serving(desk) as reporter:
+        reporter.send(change(TaskStatus.STOPPED, stop_code=StopCode.TASK_FAILED_TO_START))
+        await desk.wait_for(1)
+
+    assert [r["status"] for r in desk.requests] == ["STOPPED", "STOPPED"]
+    assert [r.get("stopCode") for r in desk.requests] == ["TaskFailedToStart", None]
+
+
+def test_code_stands_beside_the_reason() -> None:
+    request = render_change(
+        change(TaskStatus.STOPPED, reason="enough", stop_code=StopCode.USER_INITIATED)
+    )
+
+    assert (request["reason"], request["stopCode"]) == ("enough", "UserInitiated")
 
 
 async def test_change_that_says_nothing_new_is_not_sent() -> None:

@@ -99,6 +99,7 @@ async def test_bad_task_is_reported_and_the_good_one_taken_but_nothing_acknowled
         assert change.status is TaskStatus.STOPPED
         assert change.reason is not None
         assert change.reason.startswith("UnrecogniedTaskError: Error loading task - containers: ")
+        assert change.stop_code == "TaskFailedToStart"
 
 
 async def test_task_with_a_path_for_an_id_is_not_taken(tmp_path: Path) -> None:

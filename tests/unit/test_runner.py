@@ -54,6 +54,7 @@ async def test_task_goes_through_every_status_when_its_essential_container_exits
     statuses = list(dict.fromkeys(change.status for change in changes))
     assert statuses == ["PENDING", "RUNNING", "STOPPING", "STOPPED"]
     assert changes[-1].reason == "Essential container in task exited"
+    assert changes[-1].stop_code == "EssentialContainerExited"
     assert run.facts.containers["web"].exit_code == 7
     assert run.facts.containers["log"].exit_code == 143
     assert run.facts.execution_stopped_at == MOMENT
@@ -70,7 +71,7 @@ async def test_task_ends_with_the_reason_given_when_it_is_stopped_while_running(
     await run_task(run, drivers.all, report)
 
     assert run.facts.status is TaskStatus.STOPPED
-    assert run.facts.reason == "maintenance"
+    assert (run.facts.reason, run.facts.stop_code) == ("maintenance", "UserInitiated")
     assert run.facts.containers["web"].exit_code == 143
 
 
@@ -256,6 +257,7 @@ async def test_container_gets_the_reason_when_its_image_cannot_be_pulled() -> No
     changes = await finish(run, drivers)
 
     assert changes[-1].reason == "CannotPullContainerError: refused: pull log:1"
+    assert changes[-1].stop_code == "TaskFailedToStart"
     assert run.facts.containers["log"].reason == changes[-1].reason
     assert run.facts.containers["web"].exit_code is None
 

@@ -89,7 +89,7 @@ async def test_desired_stopped_ends_a_running_task(tmp_path: Path) -> None:
         await supervisor.apply(task_message(desiredStatus="STOPPED"))
         change = await desk.wait_for(TaskStatus.STOPPED)
 
-    assert change.reason == "Task stopped by user"
+    assert (change.reason, change.stop_code) == ("Task stopped by user", "UserInitiated")
 
 
 async def test_stop_is_in_the_record_when_it_was_taken(tmp_path: Path) -> None:
@@ -110,8 +110,9 @@ async def test_desired_stopped_of_an_unknown_task_is_answered_with_stopped(tmp_p
 
     async with desk.serving() as supervisor:
         await supervisor.apply(task_message(desiredStatus="STOPPED"))
-        await desk.wait_for(TaskStatus.STOPPED)
+        change = await desk.wait_for(TaskStatus.STOPPED)
 
+    assert change.stop_code == "UserInitiated"
     assert "start web" not in desk.drivers.diary.calls
 
 
@@ -125,6 +126,7 @@ async def test_task_that_cannot_be_planned_is_reported_and_kept_until_acknowledg
         change = await desk.wait_for(TaskStatus.STOPPED)
         assert change.reason is not None
         assert "not supported here: container 'web': secrets" in change.reason
+        assert change.stop_code == "TaskFailedToStart"
         assert set((await desk.store.read_all()).records) == {TASK_ID}
 
         await supervisor.note_acknowledged(change)

@@ -47,7 +47,7 @@ async def test_stop_that_an_agent_took_before_it_died_is_carried_out_by_the_next
     async with desk.serving():
         change = await desk.wait_for(TaskStatus.STOPPED)
 
-    assert change.reason == "scaled in"
+    assert (change.reason, change.stop_code) == ("scaled in", "UserInitiated")
     assert "start web" not in desk.drivers.diary.calls
 
 
@@ -64,6 +64,7 @@ async def test_task_of_an_earlier_boot_is_reported_stopped(tmp_path: Path) -> No
         change = await second.wait_for(TaskStatus.STOPPED)
 
     assert change.reason == "InternalError: the machine was restarted while the task ran"
+    assert change.stop_code == "TaskFailedToStart"
     assert "create web" not in drivers.diary.calls
     assert "release netns" in drivers.diary.calls
 

@@ -21,7 +21,7 @@ TERMINATED: Final = "TerminationNotice"
 """Stop code of tasks whose machine is taken away. Unverified."""
 
 _ERROR_REASON: Final = re.compile(r"[A-Za-z]+Error: |TaskFailedToStart: ")
-"""Reasons that name an error come from what the agent failed to do, not from a container's exit."""
+"""What the reason of an agent that sends no code begins with, if an error ended the task."""
 
 _CONTAINER_STATUSES: Final = ("PENDING", "RUNNING", "STOPPED")
 _FACTS_OF_CONTAINER: Final = ("exitCode", "reason", "runtimeId", "imageDigest")
@@ -155,7 +155,7 @@ def _move(task: Task, change: Json, now: float) -> bool:
     if status is None or not is_after(status, task.last_status):
         return False
     if status == "STOPPED":
-        _derive_stop(task, change.get("reason"))
+        _derive_stop(task, change)
         _end(task, now)
         return True
     task.last_status = status
@@ -164,20 +164,26 @@ def _move(task: Task, change: Json, now: float) -> bool:
     return True
 
 
-def _derive_stop(task: Task, reason: str | None) -> None:
-    """Say why the task ended, as ECS does: the agent never sends a stop code."""
+def _derive_stop(task: Task, change: Json) -> None:
+    """Say why the task ended, as ECS does: one that has run hasn't failed to start."""
     if task.stop_code is not None:
         return
     essential_exited = any(
         container["name"] in task.essential and "exitCode" in container
         for container in task.containers
     )
-    failed = reason is not None and _ERROR_REASON.match(reason) is not None
-    if task.started_at is not None or (essential_exited and not failed):
+    if task.started_at is not None or (essential_exited and not _is_failure(change)):
         task.stop_code, fallback = "EssentialContainerExited", ESSENTIAL_EXITED
     else:
         task.stop_code, fallback = "TaskFailedToStart", FAILED_TO_START
-    task.stopped_reason = (reason or fallback)[:MAX_REASON_CHARS]
+    task.stopped_reason = (change.get("reason") or fallback)[:MAX_REASON_CHARS]
+
+
+def _is_failure(change: Json) -> bool:
+    """Whether an error ended the task, and not an exit or a request."""
+    if "stopCode" in change:
+        return bool(change["stopCode"] == "TaskFailedToStart")
+    return _ERROR_REASON.match(change.get("reason", "")) is not None
 
 
 def _end(task: Task, now: float) -> None:
