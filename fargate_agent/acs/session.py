@@ -39,6 +39,12 @@ MAX_AGE_JITTER_S: Final = 5 * 60
 """An older connection is made anew."""
 LOOK_EVERY_S: Final = 10
 """How often the agent looks whether the machine can do what was said."""
+ACCESS_DENIED: Final = "AccessDeniedException"
+ADVICE: Final = (
+    "the agent's key isn't allowed to serve every cluster: set clusters = [\"default\"], or allow "
+    "the key ecs:RegisterContainerInstance on cluster/*"
+)
+"""What the log says when its key isn't allowed that."""
 BACKOFF: Final = Backoff(first_s=0.25, longest_s=15, factor=1.5)
 """Between attempts to connect. ACS has 2 min at most; a control plane near by returns sooner."""
 
@@ -187,7 +193,12 @@ class Session:
             request["cluster"] = registration.clusters[0]
         if known:
             request["containerInstanceArn"] = known
-        answer = await self._control_plane.call("RegisterContainerInstance", request)
+        try:
+            answer = await self._control_plane.call("RegisterContainerInstance", request)
+        except ControlPlaneError as error:
+            if error.code == ACCESS_DENIED and not registration.clusters:
+                log.warning(ADVICE)
+            raise
         self._attributes = attributes
         arn = str(answer["containerInstance"]["containerInstanceArn"])
         if arn != known:

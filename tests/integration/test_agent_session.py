@@ -17,12 +17,17 @@ from fargate_agent.acs.session import ARN_FILE, Registration, Session
 from fargate_agent.task.store import TaskStore
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.attributes import Attribute
-from tests.fixtures.controlplane import ControlPlane
+from tests.fixtures.controlplane import ControlPlane, add_principal
 from tests.messages import site
 
 pytestmark = pytest.mark.timeout(60)
 
 X86 = Attribute("ecs.cpu-architecture", "x86_64")
+AGENT_OF_DEFAULT = {
+    "Effect": "Allow",
+    "Action": ["ecs:RegisterContainerInstance", "ecs:DiscoverPollEndpoint", "ecs:Poll"],
+    "Resource": "arn:aws:ecs:us-east-1:000000000000:cluster/default",
+}
 
 
 @pytest.fixture
@@ -38,13 +43,29 @@ async def connected(
     read_attributes: Callable[[], tuple[Attribute, ...]] = lambda: (X86,),
 ) -> AsyncIterator[None]:
     """Keep an agent without a machine connected."""
+    key = Credentials(access_key=plane.keys["agent"][0], secret_key=plane.keys["agent"][1])
+    async with serving(
+        plane, directory, *clusters, key=key, read_attributes=read_attributes
+    ) as session:
+        await session.has_connected.wait()
+        yield
+
+
+@asynccontextmanager
+async def serving(
+    plane: ControlPlane,
+    directory: Path,
+    *clusters: str,
+    key: Credentials,
+    read_attributes: Callable[[], tuple[Attribute, ...]] = lambda: (X86,),
+) -> AsyncIterator[Session]:
+    """Let an agent without a machine try to connect."""
     supervisor = Supervisor(
         site=site(directory),
         store=TaskStore(directory / "records"),
         boot_id="boot",
         send=lambda _: None,
     )
-    key = Credentials(access_key=plane.keys["agent"][0], secret_key=plane.keys["agent"][1])
     registration = Registration(
         clusters=clusters,
         cpu_units=1024,
@@ -57,8 +78,7 @@ async def connected(
         session = Session(http, Api(http, [plane.url], key, "us-east-1"), registration, responder)
         job = asyncio.create_task(session.serve())
         try:
-            await session.has_connected.wait()
-            yield
+            yield session
         finally:
             job.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -115,6 +135,24 @@ async def test_agent_that_is_pinned_registers_in_the_first_of_its_clusters(
         "default", "blue"
     )
     assert again["containerInstanceArn"] == before["containerInstanceArn"]
+
+
+@pytest.mark.parametrize("clusters", [(), ("red",)], ids=["every one", "one that it may not"])
+async def test_agent_whose_key_is_not_allowed_every_cluster_says_what_to_do(
+    clusters: tuple[str, ...],
+    control_plane: ControlPlane,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await asyncio.to_thread(add_principal, control_plane.state_dir, [AGENT_OF_DEFAULT])
+    key = Credentials(access_key="C" * 20, secret_key="s" * 40)
+
+    async with serving(control_plane, tmp_path, *clusters, key=key):
+        async with asyncio.timeout(15):
+            while "not connected to the control plane: AccessDenied" not in caplog.text:
+                await asyncio.sleep(0.02)
+
+    assert ('set clusters = ["default"]' in caplog.text) == (clusters == ())
 
 
 async def test_machine_that_can_do_more_is_registered_again(

@@ -27,6 +27,10 @@ from tests.fixtures.ecs import (
 )
 from tests.fixtures.postgres import change_database
 
+LOST = (
+    "The agent was away for longer than lost_task_timeout_s: the task's machine is taken for lost."
+)
+
 
 async def start(start_control_plane: StartControlPlane, **settings: Any) -> ControlPlane:
     plane = await asyncio.to_thread(start_control_plane, **settings)
@@ -201,7 +205,7 @@ async def test_tasks_of_a_machine_that_is_lost_end_and_do_not_go_on_when_it_is_b
 
     assert (lost["stopCode"], lost["stoppedReason"]) == (
         "TerminationNotice",
-        "The agent that ran the task is gone: its machine is taken for lost.",
+        LOST,
     )
     assert (stopped["stopCode"], stopped["stoppedReason"]) == ("UserInitiated", "by hand")
     assert interfaces["NetworkInterfaces"] == []

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from fargate_agent.controlplane.tasks import running
 from fargate_agent.wire.messages import TaskManifestMessage
 from tests.fixtures.agents import SimulatedAgent, at_work
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane, add_principal
@@ -127,6 +128,25 @@ async def test_agent_that_is_pinned_anew_moves_with_its_tasks(
 
     assert after.instance_arn == before.instance_arn.replace("/default/", "/blue/")
     assert [task.task_arn for task in manifest.tasks] == [made]
+
+
+async def test_failure_to_place_that_repeats_is_one_event_a_minute(
+    control_plane: ControlPlane, registered: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await make_clusters(registered, "blue")
+    registered.register_task_definition(**{**FARGATE, "family": "other"})
+
+    async def count(**request: str) -> int:
+        """Return how many events there are of one more request."""
+        assert reasons(await asyncio.to_thread(run, registered, **request)) == [NO_CAPACITY]
+        return len(await history_of(control_plane))
+
+    counts = [await count() for _ in range(3)]
+    counts += [await count(taskDefinition="other"), await count(cluster="blue"), await count()]
+    monkeypatch.setattr(running, "FAILURE_AGAIN_S", 0)
+    counts += [await count()]
+
+    assert counts == [1, 1, 1, 2, 3, 3, 4]
 
 
 async def test_reason_without_capacity_says_what_is_free_on_each_agent(

@@ -39,13 +39,13 @@ def render_task_event(plane: Plane, task: Task, now: float) -> Event:
 
 
 def render_placement_failure(
-    plane: Plane, cluster: str, definition_arn: str, failure: Json, now: float
+    arns: Arns, cluster: str, definition_arn: str, failure: Json, now: float
 ) -> Event:
     """Return the event that says why RunTask has made fewer tasks than it was asked for."""
     detail: Json = {
         "eventType": "ERROR",
         "eventName": "TASK_PLACEMENT_FAILURE",
-        "clusterArn": plane.arns.cluster(cluster),
+        "clusterArn": arns.cluster(cluster),
         "taskDefinitionArn": definition_arn,
         "reason": ". ".join(filter(None, (failure["reason"], failure.get("detail")))),
         "createdAt": render_time(now),

@@ -16,7 +16,9 @@ ESSENTIAL_EXITED: Final = "Essential container in task exited"
 FAILED_TO_START: Final = "Task failed to start"
 NO_INTERFACE: Final = "Timeout waiting for network interface provisioning to complete."
 """Source: AWS re:Post, network interface provisioning errors of ECS on Fargate."""
-MACHINE_LOST: Final = "The agent that ran the task is gone: its machine is taken for lost."
+MACHINE_LOST: Final = (
+    "The agent was away for longer than lost_task_timeout_s: the task's machine is taken for lost."
+)
 TERMINATED: Final = "TerminationNotice"
 """Stop code of tasks whose machine is taken away. Unverified."""
 

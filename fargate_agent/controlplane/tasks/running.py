@@ -21,10 +21,10 @@ from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capa
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
 from fargate_agent.controlplane.history.events import render_placement_failure
-from fargate_agent.controlplane.names import new_id, new_uuid
+from fargate_agent.controlplane.names import Arns, new_id, new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import instance_topic
-from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Task
+from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Event, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event, announce
 from fargate_agent.controlplane.tasks.changes import changing, note_task, task_not_found
@@ -46,7 +46,8 @@ NO_CAPACITY: Final = (
 )
 NO_ADDRESS: Final = "RESOURCE:ENI"
 """Source: ECS developer guide, "API failure reasons"."""
-
+FAILURE_AGAIN_S: Final = 60
+"""How long the same failure to place tasks is no event again."""
 
 MAX_REASON_CHARS: Final = 255
 """Source: ECS API, StopTask.reason; from recollection."""
@@ -74,7 +75,7 @@ async def run_task(plane: Plane, call: Call) -> Json:
             return replay
         tasks, failures = await make_tasks(plane, session, launch)
         if failures:
-            _note_failure(plane, session, launch, failures[0])
+            await _note_failure(plane.arns, session, launch, failures[0])
         if tasks and "clientToken" in request:
             await session.merge(
                 ClientToken(
@@ -213,10 +214,17 @@ def _digest(request: Json) -> str:
     return hashlib.sha256(json.dumps(request, sort_keys=True).encode()).hexdigest()
 
 
-def _note_failure(plane: Plane, session: Session, launch: Launch, failure: Json) -> None:
-    definition = plane.arns.task_definition(launch.definition.family, launch.definition.revision)
+async def _note_failure(arns: Arns, session: Session, launch: Launch, failure: Json) -> None:
+    """Write down why tasks weren't made: once a minute, for a client that tries in a loop."""
+    definition = arns.task_definition(launch.definition.family, launch.definition.revision)
     now = round(time.time(), 3)
-    add_event(session, render_placement_failure(plane, launch.cluster, definition, failure, now))
+    event = render_placement_failure(arns, launch.cluster, definition, failure, now)
+    lately = select(Event.detail).where(
+        Event.kind == event.kind, Event.cluster == event.cluster, Event.at > now - FAILURE_AGAIN_S
+    )
+    created_at = {"createdAt": event.detail["createdAt"]}
+    if all(known | created_at != event.detail for known in await session.scalars(lately)):
+        add_event(session, event)
 
 
 def _fail(count: int, reason: str, **more: str) -> list[Json]:
