@@ -21,6 +21,7 @@ from fargate_agent.controlplane.pages import cut, parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import AccountSetting
 from fargate_agent.controlplane.state.session import Session
+from fargate_agent.controlplane.state.store import Store
 from fargate_agent.controlplane.validate import Json
 
 MAX_RESULTS: Final = 10
@@ -97,12 +98,12 @@ async def put_account_setting(plane: Plane, call: Call) -> Json:
     principal = _find_principal(plane.arns, call.caller, call.request)
     if call.request["name"] == _OF_ROOT and principal != _ACCOUNT:
         raise invalid_parameter(f"{_OF_ROOT} can only be set by the root user.")  # unverified
-    return await _put(plane, call, principal)
+    return await _put(plane.arns, plane.store, call, principal)
 
 
 async def put_account_setting_default(plane: Plane, call: Call) -> Json:
     """Set a value for all who have none of their own."""
-    return await _put(plane, call, _ACCOUNT)
+    return await _put(plane.arns, plane.store, call, _ACCOUNT)
 
 
 async def delete_account_setting(plane: Plane, call: Call) -> Json:
@@ -118,12 +119,12 @@ async def delete_account_setting(plane: Plane, call: Call) -> Json:
     return {"setting": _render(plane.arns, principal, name, value)}
 
 
-async def _put(plane: Plane, call: Call, principal: str) -> Json:
+async def _put(arns: Arns, store: Store, call: Call, principal: str) -> Json:
     name, value = call.request["name"], call.request["value"]
     _check(name, value)
-    async with plane.store.write() as session:
+    async with store.write() as session:
         await session.merge(AccountSetting(principal=principal, name=name, value=value))
-    return {"setting": _render(plane.arns, principal, name, value)}
+    return {"setting": _render(arns, principal, name, value)}
 
 
 def _check(name: str, value: str) -> None:

@@ -134,7 +134,7 @@ class ApiServer:
         self._authorize(caller, "Poll", asked)
         async with self._plane.store.read() as session:
             instance = await instances.find_own_instance(
-                self._plane,
+                self._plane.arns,
                 session,
                 arn,
                 cluster or self._plane.settings.cluster,
@@ -161,14 +161,15 @@ class ApiServer:
         return socket
 
     async def _serve_events(self, request: web.Request) -> web.StreamResponse:
+        arns = self._plane.arns
         caller = await self._authenticate(request, b"")
-        query = stream.parse_query(request.query, self._plane)
-        targets = stream.find_targets(query, self._plane)
-        check_permission(caller, stream.ACTION, targets, self._plane.arns)
+        query = stream.parse_query(request.query, arns)
+        targets = stream.find_targets(query, arns, self._plane.settings)
+        check_permission(caller, stream.ACTION, targets, arns)
 
         async def look_again() -> Caller:
             again = await self._authenticator.look_again(caller, datetime.now(UTC))
-            check_permission(again, stream.ACTION, targets, self._plane.arns)
+            check_permission(again, stream.ACTION, targets, arns)
             return again
 
         return await self._streams.serve(request, query, look_again)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy import func, select, tuple_
 
 from fargate_agent.controlplane.errors import client_error, invalid_parameter
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.pages import MAX_RESULTS, render_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.rules.computed import complete
@@ -74,7 +75,7 @@ async def register_task_definition(plane: Plane, call: Call) -> Json:
 async def describe_task_definition(plane: Plane, call: Call) -> Json:
     """Describe one revision, or the newest active one of a family."""
     async with plane.store.read() as session:
-        found = await find_definition(plane, session, call.request["taskDefinition"])
+        found = await find_definition(plane.arns, session, call.request["taskDefinition"])
     if found is None:
         raise client_error("Unable to describe task definition.")
     answer: Json = {"taskDefinition": found.document}
@@ -88,7 +89,7 @@ async def deregister_task_definition(plane: Plane, call: Call) -> Json:
     reference = call.request["taskDefinition"]
     _check_revision(reference)
     async with plane.store.write() as session:
-        found = await find_definition(plane, session, reference)
+        found = await find_definition(plane.arns, session, reference)
         if found is None:  # the text is as clients of ECS know it
             raise client_error("The specified task definition does not exist.")
         if found.status == "ACTIVE":
@@ -159,9 +160,9 @@ async def list_task_definition_families(plane: Plane, call: Call) -> Json:
     return render_page(sorted(families[wanted]), request, "families")
 
 
-async def find_definition(plane: Plane, session: Session, reference: str) -> TaskDefinition | None:
+async def find_definition(arns: Arns, session: Session, reference: str) -> TaskDefinition | None:
     """Return what `family`, `family:revision` or an ARN means; None if it means nothing."""
-    name = plane.arns.parse_task_definition(reference)
+    name = arns.parse_task_definition(reference)
     if name is None:
         return None
     if name.revision is not None:

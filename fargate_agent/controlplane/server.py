@@ -124,8 +124,8 @@ async def serve(
             started_at=time.time(),
         )
         sessions = Sessions(plane)
-        await _ensure_default_cluster(plane)
-        await ensure_followers(plane)
+        await _ensure_default_cluster(plane.settings, plane.store)
+        await ensure_followers(plane.settings, plane.store)
         api = ApiServer(
             plane, sessions, Authenticator(Keyring(settings.keys_path, keys), settings.region)
         )
@@ -138,7 +138,7 @@ async def serve(
             _wait(stop),
             watch_agents(plane, sessions.renew),
             keep_warm(plane, RegisteredAgents()),
-            forget_the_old(plane),
+            forget_the_old(plane.settings, plane.store),
             scheduler.run(plane),
             notifier.keep_alive(partial(_find_fault, plane.store)),
             *follow_events(plane),
@@ -194,9 +194,9 @@ def _hold(state_dir: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-async def _ensure_default_cluster(plane: Plane) -> None:
-    async with plane.store.write() as session:
-        await ensure_cluster(session, plane.settings.cluster)
+async def _ensure_default_cluster(settings: ControlPlaneSettings, store: Store) -> None:
+    async with store.write() as session:
+        await ensure_cluster(session, settings.cluster)
 
 
 @asynccontextmanager

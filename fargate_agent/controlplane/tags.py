@@ -16,6 +16,7 @@ from fargate_agent.controlplane.errors import (
     invalid_parameter,
     unsupported,
 )
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import (
     Cluster,
@@ -66,7 +67,7 @@ async def tag_resource(plane: Plane, call: Call) -> Json:
     tags = call.request["tags"]
     check_tags(tags)
     async with plane.store.write() as session:
-        tagged = await _find(plane, session, call.request["resourceArn"])
+        tagged = await _find(plane.arns, session, call.request["resourceArn"])
         merged = {tag["key"]: tag for tag in [*tagged.tags, *tags]}
         if sum(not _is_reserved(key) for key in merged) > MAX_TAGS:
             raise ApiError(
@@ -82,7 +83,7 @@ async def untag_resource(plane: Plane, call: Call) -> Json:
     if any(map(_is_reserved, keys)):
         raise invalid_parameter("Tags whose keys have the prefix aws: can not be taken away.")
     async with plane.store.write() as session:
-        tagged = await _find(plane, session, call.request["resourceArn"])
+        tagged = await _find(plane.arns, session, call.request["resourceArn"])
         tagged.tags = [tag for tag in tagged.tags if tag["key"] not in keys]
     return {}
 
@@ -90,7 +91,7 @@ async def untag_resource(plane: Plane, call: Call) -> Json:
 async def list_tags_for_resource(plane: Plane, call: Call) -> Json:
     """List the tags of a resource."""
     async with plane.store.read() as session:
-        tagged = await _find(plane, session, call.request["resourceArn"])
+        tagged = await _find(plane.arns, session, call.request["resourceArn"])
     return {"tags": tagged.tags}
 
 
@@ -103,7 +104,7 @@ def _is_reserved(key: str) -> bool:
     return key.lower().startswith(_RESERVED)
 
 
-async def _find(plane: Plane, session: Session, arn: str) -> _Tagged:
+async def _find(arns: Arns, session: Session, arn: str) -> _Tagged:
     """Return what has an ARN of the new form.
 
     Only the one way to write it is taken, because policies speak of the ARN as it is written.
@@ -111,7 +112,7 @@ async def _find(plane: Plane, session: Session, arn: str) -> _Tagged:
     Raises:
         ApiError: there is no such resource, or it can't have tags any more.
     """
-    prefix = f"arn:aws:ecs:{plane.arns.region}:{plane.arns.account}:"
+    prefix = f"arn:aws:ecs:{arns.region}:{arns.account}:"
     kind, _, path = arn.removeprefix(prefix).partition("/")
     if not arn.startswith(prefix) or not path:
         raise invalid_parameter("Invalid resource ARN.")

@@ -95,7 +95,7 @@ class Sessions:
             finally:
                 del self._open[connection]
                 with suppress(SQLAlchemyError):  # then the lease runs out
-                    await connections.note_disconnected(self._plane, instance.id, connection)
+                    await connections.note_disconnected(self._plane.store, instance.id, connection)
                 async with self._closed:
                     self._closed.notify_all()
                 log.info("agent %s: disconnected", instance.id)
@@ -112,7 +112,7 @@ class Sessions:
             await session.check_key()
         held = [id_ for id_, session in self._open.items() if not session.over.is_set()]
         if held:
-            await connections.renew(self._plane, held)
+            await connections.renew(self._plane.store, held)
 
 
 @dataclass(slots=True)

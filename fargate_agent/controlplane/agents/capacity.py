@@ -15,9 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from fargate_agent.controlplane.agents.leases import has_lease, is_running
 from fargate_agent.controlplane.agents.served import serves
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import AGENTS
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
+from fargate_agent.controlplane.state.store import Store
 from fargate_agent.controlplane.tasks.overrides import TaskSize
 
 log = logging.getLogger(__name__)
@@ -54,33 +56,37 @@ class RegisteredAgents(InstanceProvider):
             log.debug("agent %s: registers as another instance", instance_id)
 
 
-async def find_usable(plane: Plane, session: Session, cluster: str) -> list[ContainerInstance]:
+async def find_usable(
+    settings: ControlPlaneSettings, session: Session, cluster: str
+) -> list[ContainerInstance]:
     """Return the connected instances that take tasks of a cluster, if they have room."""
-    found = await find_serving(plane, session, cluster)
+    found = await find_serving(settings, session, cluster)
     return [instance for instance in found if is_running(instance.connected_until)]
 
 
-async def find_serving(plane: Plane, session: Session, cluster: str) -> list[ContainerInstance]:
+async def find_serving(
+    settings: ControlPlaneSettings, session: Session, cluster: str
+) -> list[ContainerInstance]:
     """Return the instances that take tasks of a cluster, connected or not."""
-    chosen = select(ContainerInstance).where(*_takes_tasks(plane.settings.capacity_mode))
+    chosen = select(ContainerInstance).where(*_takes_tasks(settings.capacity_mode))
     found = await session.scalars(chosen.order_by(ContainerInstance.registered_at))
     return [instance for instance in found if serves(instance, cluster)]
 
 
 def choose_instance(
-    plane: Plane, usable: Sequence[ContainerInstance], size: TaskSize
+    settings: ControlPlaneSettings, usable: Sequence[ContainerInstance], size: TaskSize
 ) -> ContainerInstance | None:
     """Return the instance that a task fits best; None if there is none with room.
 
     Best is where the least is left over. If none has room and overcommitting is allowed, the one
     with the fewest tasks takes it.
     """
-    one_task = plane.settings.capacity_mode == _ONE_TASK
+    one_task = settings.capacity_mode == _ONE_TASK
     instances = [instance for instance in usable if not (one_task and instance.served)]
     fitting = [instance for instance in instances if _fits(instance, size)]
     if fitting:
         return min(fitting, key=lambda instance: _left_over(instance, size))
-    if plane.settings.overcommit:
+    if settings.overcommit:
         return min(instances, key=lambda instance: instance.reserved_tasks, default=None)
     return None
 
@@ -94,13 +100,13 @@ def reserve(instance: ContainerInstance, size: TaskSize) -> None:
     instance.reserved_storage_gib += size.ephemeral_storage_gib
 
 
-def release(plane: Plane, instance: ContainerInstance, task: Task) -> None:
+def release(settings: ControlPlaneSettings, instance: ContainerInstance, task: Task) -> None:
     """Give back the room of a task that has ended; an instance for one task is retired then."""
     instance.reserved_tasks -= 1
     instance.reserved_cpu_units -= task.cpu_units
     instance.reserved_memory_mib -= task.memory_mib
     instance.reserved_storage_gib -= task.storage_gib
-    one_task = plane.settings.capacity_mode == _ONE_TASK
+    one_task = settings.capacity_mode == _ONE_TASK
     if instance.reserved_tasks == 0 and one_task:
         instance.status = "INACTIVE"
 
@@ -111,7 +117,7 @@ async def keep_warm(plane: Plane, provider: InstanceProvider) -> None:
         while True:
             news.clear()
             try:
-                await _look_after_pool(plane, provider)
+                await _look_after_pool(plane.settings, plane.store, provider)
             except SQLAlchemyError as error:
                 log.error("the warm pool was not looked after: %s", error)
             with suppress(TimeoutError):
@@ -119,13 +125,15 @@ async def keep_warm(plane: Plane, provider: InstanceProvider) -> None:
                     await news.wait()
 
 
-async def _look_after_pool(plane: Plane, provider: InstanceProvider) -> None:
-    async with plane.store.read() as session:
+async def _look_after_pool(
+    settings: ControlPlaneSettings, store: Store, provider: InstanceProvider
+) -> None:
+    async with store.read() as session:
         free = await session.scalar(
             select(func.count())
             .select_from(ContainerInstance)
             .where(
-                *_takes_tasks(plane.settings.capacity_mode),
+                *_takes_tasks(settings.capacity_mode),
                 has_lease(),
                 ContainerInstance.reserved_tasks == 0,
             )
@@ -134,7 +142,7 @@ async def _look_after_pool(plane: Plane, provider: InstanceProvider) -> None:
             select(ContainerInstance.id).where(ContainerInstance.status == "INACTIVE", has_lease())
         )
         ids = retired.all()
-    await provider.provide(max(plane.settings.warm_pool - (free or 0), 0))
+    await provider.provide(max(settings.warm_pool - (free or 0), 0))
     await provider.retire(ids)
 
 

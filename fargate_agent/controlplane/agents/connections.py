@@ -24,7 +24,7 @@ from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import announce
+from fargate_agent.controlplane.state.store import Store, announce
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import changing
 from fargate_agent.controlplane.tasks.launch import Launch
@@ -49,9 +49,9 @@ async def note_connected(plane: Plane, instance_id: str, connection: str) -> Non
         announce(session, instance_topic(instance_id))  # so the one before hears that it is over
 
 
-async def note_disconnected(plane: Plane, instance_id: str, connection: str) -> None:
+async def note_disconnected(store: Store, instance_id: str, connection: str) -> None:
     """The connection has ended; another that has taken its place stays."""
-    async with plane.store.write() as session:
+    async with store.write() as session:
         await session.execute(
             update(ContainerInstance)
             .where(ContainerInstance.id == instance_id, ContainerInstance.connection == connection)
@@ -60,9 +60,9 @@ async def note_disconnected(plane: Plane, instance_id: str, connection: str) -> 
         announce(session, AGENTS)
 
 
-async def renew(plane: Plane, connections: Sequence[str]) -> None:
+async def renew(store: Store, connections: Sequence[str]) -> None:
     """The process that holds these connections is alive."""
-    async with plane.store.write() as session:
+    async with store.write() as session:
         await session.execute(
             update(ContainerInstance)
             .where(ContainerInstance.connection.in_(connections))
@@ -98,11 +98,13 @@ async def wait_for_room(plane: Plane, launch: Launch) -> None:
 async def _find_patience(plane: Plane, launch: Launch) -> float:
     """Return for how long it makes sense to wait for an agent that may take a task; 0: not now."""
     async with plane.store.read() as session:
-        found = await find_serving(plane, session, launch.cluster)
+        found = await find_serving(plane.settings, session, launch.cluster)
     running = [instance for instance in found if is_running(instance.connected_until)]
     away = [instance for instance in found if not is_running(instance.connected_until)]
-    able = [*chain.from_iterable(find_places(plane, away, launch).values())]
-    if not able or find_subnets(plane, find_places(plane, running, launch), launch.size):
+    able = [*chain.from_iterable(find_places(plane.vpc, away, launch).values())]
+    if not able or find_subnets(
+        plane.settings, find_places(plane.vpc, running, launch), launch.size
+    ):
         return 0.0
     newest = max(*(instance.connected_until for instance in able), plane.started_at)
     return newest + plane.settings.agent_grace_s - time.time()

@@ -10,6 +10,7 @@ from fargate_agent.controlplane.agents.instances import render_instance
 from fargate_agent.controlplane.agents.leases import is_active, shown_status
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import invalid_parameter, unsupported
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, SERVICES, instance_topic
@@ -41,7 +42,7 @@ async def list_container_instances(plane: Plane, call: Call) -> Json:
         raise unsupported("The filter of ListContainerInstances is not supported here.")
     page = parse_page(request)
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, request)
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
         chosen = select(ContainerInstance.id).where(
             ContainerInstance.cluster == cluster, is_active()
         )
@@ -57,9 +58,11 @@ async def describe_container_instances(plane: Plane, call: Call) -> Json:
     """Describe instances by id or ARN; those that aren't there are failures."""
     request = call.request
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, request)
-        found, failures = await _find_instances(plane, session, request, cluster, MAX_DESCRIBED)
-        shown = [await render_instance(plane, session, instance) for instance in found]
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
+        found, failures = await _find_instances(
+            plane.arns, session, request, cluster, MAX_DESCRIBED
+        )
+        shown = [await render_instance(plane.arns, session, instance) for instance in found]
     if "TAGS" not in request.get("include", []):
         for instance in shown:
             instance["tags"] = []
@@ -72,14 +75,14 @@ async def update_container_instances_state(plane: Plane, call: Call) -> Json:
     if request["status"] not in _STATES:  # unverified
         raise invalid_parameter(f"status must be one of: {', '.join(_STATES)}")
     async with plane.store.write() as session:
-        cluster = await find_cluster(plane, session, request)
-        found, failures = await _find_instances(plane, session, request, cluster, MAX_UPDATED)
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
+        found, failures = await _find_instances(plane.arns, session, request, cluster, MAX_UPDATED)
         changed = [instance for instance in found if shown_status(instance) in _STATES]
         for instance in changed:
             instance.status = request["status"]
         announce(session, AGENTS)
         announce(session, SERVICES)
-        shown = [await render_instance(plane, session, instance) for instance in changed]
+        shown = [await render_instance(plane.arns, session, instance) for instance in changed]
     failures += [
         {"arn": plane.arns.container_instance(cluster, instance.id), "reason": "INACTIVE"}
         for instance in found
@@ -95,7 +98,7 @@ async def deregister_container_instance(plane: Plane, call: Call) -> Json:
     """
     request = call.request
     async with plane.store.write() as session:
-        cluster = await find_cluster(plane, session, request)
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
         instance_id = plane.arns.parse_container_instance(request["containerInstance"], cluster)
         instance = await session.get(ContainerInstance, instance_id)
         if instance is None or instance.cluster != cluster:
@@ -107,7 +110,7 @@ async def deregister_container_instance(plane: Plane, call: Call) -> Json:
         announce(session, instance_topic(instance.id))
         announce(session, AGENTS)
         await session.flush()
-        shown = await render_instance(plane, session, instance)
+        shown = await render_instance(plane.arns, session, instance)
     log.info("agent %s: deregistered by %s", instance.id, call.caller.principal)
     return {"containerInstance": shown}
 
@@ -123,12 +126,12 @@ async def refuse(plane: Plane, call: Call) -> Json:  # noqa: RUF029 - an operati
 
 
 async def _find_instances(
-    plane: Plane, session: Session, request: Json, cluster: str, most: int
+    arns: Arns, session: Session, request: Json, cluster: str, most: int
 ) -> tuple[list[ContainerInstance], list[Json]]:
     references = request["containerInstances"]
     if not 1 <= len(references) <= most:  # unverified
         raise invalid_parameter(f"Specify 1 to {most} container instances.")
-    parse = plane.arns.parse_container_instance
+    parse = arns.parse_container_instance
     ids = dict.fromkeys(parse(reference, cluster) for reference in references)
     rows = await session.scalars(
         select(ContainerInstance).where(
@@ -137,7 +140,7 @@ async def _find_instances(
     )
     known = {instance.id: instance for instance in rows}
     failures = [
-        {"arn": plane.arns.container_instance(cluster, id_), "reason": "MISSING"}
+        {"arn": arns.container_instance(cluster, id_), "reason": "MISSING"}
         for id_ in ids
         if id_ not in known
     ]

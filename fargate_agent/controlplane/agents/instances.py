@@ -10,7 +10,7 @@ from fargate_agent.controlplane.agents.leases import is_running, shown_status
 from fargate_agent.controlplane.agents.served import find_served
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import ApiError, client_error, invalid_parameter
-from fargate_agent.controlplane.names import new_id
+from fargate_agent.controlplane.names import Arns, new_id
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
@@ -42,9 +42,9 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
     }
     clusters = find_served(request)
     async with plane.store.write() as session:
-        cluster = await find_cluster(plane, session, request)
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
         arn = request.get("containerInstanceArn")
-        instance_id = _parse_known(plane, arn) if arn else new_id()
+        instance_id = _parse_known(plane.arns, arn) if arn else new_id()
         instance = await session.get(ContainerInstance, instance_id)
         if instance is not None and instance.status == "INACTIVE":
             instance_id, instance = new_id(), None  # it was retired, and the agent goes on
@@ -73,14 +73,14 @@ async def register_container_instance(plane: Plane, call: Call) -> Json:
         instance.tags = list(tags.values())
         await session.flush()
         expect(session, instance)
-        shown = await render_instance(plane, session, instance)
+        shown = await render_instance(plane.arns, session, instance)
     return {"containerInstance": shown}
 
 
-def _parse_known(plane: Plane, arn: str) -> str:
+def _parse_known(arns: Arns, arn: str) -> str:
     """Return the id of an instance that was registered, be it in another cluster than now."""
     _, _, path = arn.partition(":container-instance/")
-    return plane.arns.parse_container_instance(arn, path.rpartition("/")[0])
+    return arns.parse_container_instance(arn, path.rpartition("/")[0])
 
 
 def _check_document(document: Json) -> None:
@@ -109,23 +109,21 @@ async def discover_poll_endpoint(plane: Plane, call: Call) -> Json:
     """Say where the agent's websocket is: here, by the name that the agent knows."""
     if arn := call.request.get("containerInstance"):
         async with plane.store.read() as session:
-            cluster = await find_cluster(plane, session, call.request)
-            await find_own_instance(plane, session, arn, cluster, call.caller.access_key_id)
+            cluster = await find_cluster(plane.arns, plane.settings, session, call.request)
+            await find_own_instance(plane.arns, session, arn, cluster, call.caller.access_key_id)
     endpoint = f"http://{call.host}/"
     return {"endpoint": endpoint, "telemetryEndpoint": endpoint}
 
 
 async def find_own_instance(
-    plane: Plane, session: Session, arn: str, cluster: str, access_key_id: str
+    arns: Arns, session: Session, arn: str, cluster: str, access_key_id: str
 ) -> ContainerInstance:
     """Return the container instance that an agent says it is.
 
     Raises:
         ApiError: there is none, or it was registered with another key.
     """
-    instance = await session.get(
-        ContainerInstance, plane.arns.parse_container_instance(arn, cluster)
-    )
+    instance = await session.get(ContainerInstance, arns.parse_container_instance(arn, cluster))
     if instance is None:
         raise ApiError("InvalidInstanceException", "The container instance is not registered.")
     check_owner(instance, access_key_id)
@@ -151,7 +149,7 @@ def _check_cluster(instance: ContainerInstance, cluster: str) -> None:
         raise client_error("The referenced container instance is not one of this cluster.")
 
 
-async def render_instance(plane: Plane, session: Session, instance: ContainerInstance) -> Json:
+async def render_instance(arns: Arns, session: Session, instance: ContainerInstance) -> Json:
     """Return an instance as DescribeContainerInstances answers it, with its tags."""
     rows = await session.execute(
         select(Task.last_status, func.count())
@@ -162,7 +160,7 @@ async def render_instance(plane: Plane, session: Session, instance: ContainerIns
     running = counts.pop("RUNNING", 0)
     resources = instance.document.get("totalResources", [])
     return {
-        "containerInstanceArn": plane.arns.container_instance(instance.cluster, instance.id),
+        "containerInstanceArn": arns.container_instance(instance.cluster, instance.id),
         "status": shown_status(instance),
         "agentConnected": is_running(instance.connected_until),
         "runningTasksCount": running,

@@ -4,31 +4,32 @@ from collections.abc import Mapping, Sequence
 
 from fargate_agent.controlplane.agents.capacity import choose_instance
 from fargate_agent.controlplane.agents.needs import find_missing, find_subnet_needs
-from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import ContainerInstance
 from fargate_agent.controlplane.tasks.launch import Launch
 from fargate_agent.controlplane.tasks.overrides import TaskSize
+from fargate_agent.controlplane.vpc import Vpc
 
 Places = Mapping[str, Sequence[ContainerInstance]]
 """The instances that can do what the task needs, by id of the subnet."""
 
 
-def find_places(plane: Plane, instances: Sequence[ContainerInstance], launch: Launch) -> Places:
+def find_places(vpc: Vpc, instances: Sequence[ContainerInstance], launch: Launch) -> Places:
     """Return those of the instances that can do what a task needs, with room or without."""
     able = [instance for instance in instances if not find_missing(instance, launch.needs)]
     places: dict[str, Sequence[ContainerInstance]] = {}
     for subnet_id in launch.subnets:
-        needs = find_subnet_needs(plane.vpc.subnets[subnet_id])
+        needs = find_subnet_needs(vpc.subnets[subnet_id])
         places[subnet_id] = (
             [instance for instance in able if not find_missing(instance, needs)] if needs else able
         )
     return places
 
 
-def find_subnets(plane: Plane, places: Places, size: TaskSize) -> list[str]:
+def find_subnets(settings: ControlPlaneSettings, places: Places, size: TaskSize) -> list[str]:
     """Return the subnets in which there is an instance with room, in their order."""
     return [
         subnet_id
         for subnet_id, instances in places.items()
-        if choose_instance(plane, instances, size) is not None
+        if choose_instance(settings, instances, size) is not None
     ]

@@ -27,9 +27,10 @@ from fargate_agent.controlplane.errors import (
     invalid_parameter,
     unsupported,
 )
-from fargate_agent.controlplane.names import CLUSTER_NAME
+from fargate_agent.controlplane.names import CLUSTER_NAME, Arns
 from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import Cluster
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tags import check_tags
@@ -64,7 +65,7 @@ async def create_cluster(plane: Plane, call: Call) -> Json:
             cluster.document = document
             cluster.tags = request.get("tags", [])
         await session.flush()
-        shown = await _render(plane, session, cluster, _WHEN_CHANGED)
+        shown = await _render(plane.arns, session, cluster, _WHEN_CHANGED)
     return {"cluster": shown}
 
 
@@ -82,7 +83,7 @@ async def describe_clusters(plane: Plane, call: Call) -> Json:
                 arn = name if name.startswith("arn:") else plane.arns.cluster(name)
                 failures.append({"arn": arn, "reason": "MISSING"})
             else:
-                found.append(await _render(plane, session, cluster, include))
+                found.append(await _render(plane.arns, session, cluster, include))
     return {"clusters": found, "failures": failures}
 
 
@@ -99,10 +100,10 @@ async def update_cluster(plane: Plane, call: Call) -> Json:
     """Change what is given, and only that; tasks that run go on."""
     document = _check_document(call.request)
     async with plane.store.write() as session:
-        name = await find_cluster(plane, session, call.request)
+        name = await find_cluster(plane.arns, plane.settings, session, call.request)
         cluster = await session.get_one(Cluster, name)
         cluster.document = {**cluster.document, **document}
-        shown = await _render(plane, session, cluster, _WHEN_CHANGED)
+        shown = await _render(plane.arns, session, cluster, _WHEN_CHANGED)
     return {"cluster": shown}
 
 
@@ -120,19 +121,23 @@ async def delete_cluster(plane: Plane, call: Call) -> Json:
     return {"cluster": render_cluster(plane.arns, cluster, counts, ())}
 
 
-async def find_cluster(plane: Plane, session: Session, request: Json) -> str:
+async def find_cluster(
+    arns: Arns, settings: ControlPlaneSettings, session: Session, request: Json
+) -> str:
     """Return the name of the active cluster that a request means.
 
     Raises:
         ApiError: there is none, or it isn't active.
     """
-    cluster = await _get_cluster(plane, session, request)
+    cluster = await _get_cluster(arns, settings, session, request)
     if cluster.status != "ACTIVE":
         raise client_error("Cluster was not ACTIVE.")
     return cluster.name
 
 
-async def find_known_cluster(plane: Plane, session: Session, request: Json) -> str:
+async def find_known_cluster(
+    arns: Arns, settings: ControlPlaneSettings, session: Session, request: Json
+) -> str:
     """Return the name of the cluster that a request means; it may have been deleted.
 
     For what only reads: what ran there can be read as long as it is kept.
@@ -140,7 +145,7 @@ async def find_known_cluster(plane: Plane, session: Session, request: Json) -> s
     Raises:
         ApiError: there never was one.
     """
-    return (await _get_cluster(plane, session, request)).name
+    return (await _get_cluster(arns, settings, session, request)).name
 
 
 async def plan_capacity(session: Session, cluster: str, request: Json) -> Json:
@@ -173,8 +178,10 @@ async def ensure_cluster(session: Session, name: str) -> None:
         cluster.status, cluster.document = "ACTIVE", {}
 
 
-async def _get_cluster(plane: Plane, session: Session, request: Json) -> Cluster:
-    name = plane.arns.parse_cluster(request.get("cluster") or plane.settings.cluster)
+async def _get_cluster(
+    arns: Arns, settings: ControlPlaneSettings, session: Session, request: Json
+) -> Cluster:
+    name = arns.parse_cluster(request.get("cluster") or settings.cluster)
     cluster = await session.get(Cluster, name)
     if cluster is None:
         raise cluster_not_found()
@@ -228,11 +235,9 @@ _NOT_EMPTY: Final = {
 """Source: ECS API, as users report it."""
 
 
-async def _render(
-    plane: Plane, session: Session, cluster: Cluster, include: Collection[str]
-) -> Json:
+async def _render(arns: Arns, session: Session, cluster: Cluster, include: Collection[str]) -> Json:
     counts = await count_cluster(session, cluster.name)
-    return render_cluster(plane.arns, cluster, counts, include)
+    return render_cluster(arns, cluster, counts, include)
 
 
 OPERATIONS: Final[dict[str, Operation]] = {

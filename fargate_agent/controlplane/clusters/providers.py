@@ -28,7 +28,7 @@ async def describe_capacity_providers(plane: Plane, call: Call) -> Json:
     there: Sequence[str] = sorted(PROVIDERS)
     if "cluster" in request:
         async with plane.store.read() as session:
-            name = await find_cluster(plane, session, request)
+            name = await find_cluster(plane.arns, plane.settings, session, request)
             cluster = await session.get_one(Cluster, name)
         there = sorted(cluster.document.get("capacityProviders", []))
     prefix = _arn(plane.arns, "")

@@ -5,6 +5,7 @@ from ipaddress import IPv4Network, IPv6Network
 from typing import TypeVar
 
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import SecurityGroup, Subnet, Vpc, count_in_use
@@ -19,7 +20,7 @@ async def read_vpcs(  # noqa: RUF029 - reads nothing, but is called as those tha
     """Give the VPC."""
     del session, ids
     if plane.vpc.id > after:
-        yield render_vpc(plane)
+        yield render_vpc(plane.settings, plane.vpc)
 
 
 async def read_subnets(
@@ -29,7 +30,7 @@ async def read_subnets(
     del ids
     taken = dict((await session.execute(count_in_use())).all())
     for subnet in _in_order(plane.vpc.subnets, after):
-        yield render_subnet(plane, subnet, taken.get(subnet.id, 0))
+        yield render_subnet(plane.settings, plane.vpc, subnet, taken.get(subnet.id, 0))
 
 
 async def read_security_groups(  # noqa: RUF029 - reads nothing, but is called as those that do
@@ -38,16 +39,15 @@ async def read_security_groups(  # noqa: RUF029 - reads nothing, but is called a
     """Give the security groups in the order of their ids, those behind `after`."""
     del session, ids
     for group in _in_order(plane.vpc.security_groups, after):
-        yield render_security_group(plane, group)
+        yield render_security_group(plane.settings, plane.vpc, group)
 
 
-def render_vpc(plane: Plane) -> Json:
+def render_vpc(settings: ControlPlaneSettings, vpc: Vpc) -> Json:
     """Return the VPC as DescribeVpcs answers it.
 
     Ranges of subnets that are not in its own are ranges of it too, as it is with AWS.
     """
-    settings = plane.settings
-    subnets = plane.vpc.subnets.values()
+    subnets = vpc.subnets.values()
     blocks: list[IPv4Network] = [settings.vpc_cidr]
     ipv6_blocks: list[IPv6Network] = [settings.vpc_ipv6_cidr] if settings.vpc_ipv6_cidr else []
     for subnet in subnets:
@@ -60,7 +60,7 @@ def render_vpc(plane: Plane) -> Json:
         "CidrBlock": str(settings.vpc_cidr),
         "CidrBlockAssociationSet": [
             {
-                "AssociationId": _association_id(plane.vpc, position),
+                "AssociationId": _association_id(vpc, position),
                 "CidrBlock": str(block),
                 "CidrBlockState": {"State": "associated"},
             }
@@ -68,18 +68,17 @@ def render_vpc(plane: Plane) -> Json:
         ],
         "DhcpOptionsId": "default",
         "InstanceTenancy": "default",
-        "Ipv6CidrBlockAssociationSet": _render_ipv6_blocks(ipv6_blocks, plane.vpc.id),
+        "Ipv6CidrBlockAssociationSet": _render_ipv6_blocks(ipv6_blocks, vpc.id),
         "IsDefault": True,
         "OwnerId": settings.account,
         "State": "available",
         "Tags": [],
-        "VpcId": plane.vpc.id,
+        "VpcId": vpc.id,
     }
 
 
-def render_subnet(plane: Plane, subnet: Subnet, taken: int) -> Json:
+def render_subnet(settings: ControlPlaneSettings, vpc: Vpc, subnet: Subnet, taken: int) -> Json:
     """Return a subnet as DescribeSubnets answers it; `taken` of its addresses are in use."""
-    settings = plane.settings
     return {
         "AssignIpv6AddressOnCreation": subnet.ipv6_cidr is not None,
         "AvailabilityZone": subnet.availability_zone,
@@ -96,13 +95,12 @@ def render_subnet(plane: Plane, subnet: Subnet, taken: int) -> Json:
         "SubnetArn": f"arn:aws:ec2:{settings.region}:{settings.account}:subnet/{subnet.id}",
         "SubnetId": subnet.id,
         "Tags": [],
-        "VpcId": plane.vpc.id,
+        "VpcId": vpc.id,
     }
 
 
-def render_security_group(plane: Plane, group: SecurityGroup) -> Json:
+def render_security_group(settings: ControlPlaneSettings, vpc: Vpc, group: SecurityGroup) -> Json:
     """Return a security group as DescribeSecurityGroups answers it."""
-    settings = plane.settings
     return {
         "Description": group.description,
         "GroupId": group.id,
@@ -114,7 +112,7 @@ def render_security_group(plane: Plane, group: SecurityGroup) -> Json:
             f"arn:aws:ec2:{settings.region}:{settings.account}:security-group/{group.id}"
         ),
         "Tags": [],
-        "VpcId": plane.vpc.id,
+        "VpcId": vpc.id,
     }
 
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from fargate_agent.controlplane.names import Arns
-from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.model import Event, Task
 from fargate_agent.controlplane.tasks.render import render_task
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.vpc import Vpc
 
 TASK_STATE_CHANGE: Final = "ECS Task State Change"
 SERVICE_ACTION: Final = "ECS Service Action"
@@ -22,9 +22,9 @@ _ENI_ATTACHMENT: Final = "eni"
 """What ENI attachments are called in events; DescribeTasks says ElasticNetworkInterface."""
 
 
-def render_task_event(plane: Plane, task: Task, now: float) -> Event:
+def render_task_event(arns: Arns, vpc: Vpc, task: Task, now: float) -> Event:
     """Return the event that says how a task is now."""
-    shown = render_task(task, plane.arns, plane.vpc)
+    shown = render_task(task, arns, vpc)
     shown.pop("tags", None)
     detail: Json = {
         **_render_times(shown),

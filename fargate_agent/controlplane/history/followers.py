@@ -30,8 +30,10 @@ from yarl import URL
 from fargate_agent.controlplane.history.events import render_envelope
 from fargate_agent.controlplane.history.stream import EventQuery, read_newest, read_page
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import EVENTS
 from fargate_agent.controlplane.state.model import Event, Follower
+from fargate_agent.controlplane.state.store import Store
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.files import sync
 
@@ -72,14 +74,14 @@ class Sink(Protocol):
         ...
 
 
-async def ensure_followers(plane: Plane) -> None:
+async def ensure_followers(settings: ControlPlaneSettings, store: Store) -> None:
     """Let followers that are new begin with what happens from now on.
 
     Raises:
         SQLAlchemyError: the database can't be used.
     """
-    async with plane.store.write() as session:
-        for name in _configured(plane):
+    async with store.write() as session:
+        for name in _configured(settings):
             if await session.get(Follower, name) is None:
                 session.add(Follower(name=name, seq=await read_newest(session)))
 
@@ -87,11 +89,11 @@ async def ensure_followers(plane: Plane) -> None:
 def follow_events(plane: Plane) -> list[Coroutine[Any, Any, None]]:
     """Return what tells each follower, for ever; they must be there already."""
     told = {FILE: _tell_file, WEBHOOK: _tell_webhook}
-    return [told[name](plane, target) for name, target in _configured(plane).items()]
+    return [told[name](plane, target) for name, target in _configured(plane.settings).items()]
 
 
-def _configured(plane: Plane) -> dict[str, str]:
-    targets = {FILE: plane.settings.events_file, WEBHOOK: plane.settings.events_webhook}
+def _configured(settings: ControlPlaneSettings) -> dict[str, str]:
+    targets = {FILE: settings.events_file, WEBHOOK: settings.events_webhook}
     return {name: str(target) for name, target in targets.items() if target is not None}
 
 

@@ -9,7 +9,6 @@ from typing import Final
 from sqlalchemy import Delete, delete, exists, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import (
     ClientToken,
@@ -19,6 +18,7 @@ from fargate_agent.controlplane.state.model import (
     Service,
     Task,
 )
+from fargate_agent.controlplane.state.store import Store
 from fargate_agent.controlplane.tasks.running import TOKEN_LIFETIME_S
 
 log = logging.getLogger(__name__)
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 FORGET_EVERY_S: Final = 600
 
 
-async def forget_the_old(plane: Plane) -> None:
+async def forget_the_old(settings: ControlPlaneSettings, store: Store) -> None:
     """Forget what is too old, again and again, until cancelled."""
     while True:
         try:
-            for statement in _select_old(plane.settings, time.time()):
-                async with plane.store.write() as session:
+            for statement in _select_old(settings, time.time()):
+                async with store.write() as session:
                     await session.execute(statement)
         except SQLAlchemyError as error:
             log.error("nothing was forgotten: %s", error)

@@ -22,7 +22,9 @@ from fargate_agent.controlplane.access.permissions import ANYTHING, Asked, Targe
 from fargate_agent.controlplane.access.policy import Decision
 from fargate_agent.controlplane.errors import ApiError, cluster_not_found, invalid_parameter
 from fargate_agent.controlplane.history.events import render_envelope
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import EVENTS
 from fargate_agent.controlplane.state.model import Cluster, Event
 from fargate_agent.controlplane.state.session import Session
@@ -64,7 +66,7 @@ class EventQuery:
     """Go on with what happens later."""
 
 
-def parse_query(parameters: Mapping[str, str], plane: Plane) -> EventQuery:
+def parse_query(parameters: Mapping[str, str], arns: Arns) -> EventQuery:
     """Read the parameters of `GET /events`.
 
     Raises:
@@ -79,23 +81,23 @@ def parse_query(parameters: Mapping[str, str], plane: Plane) -> EventQuery:
     return EventQuery(
         after=None if after == "latest" else _parse_number(after),
         since=_parse_seconds(parameters.get("since", "0")),
-        cluster=plane.arns.parse_cluster(cluster) if cluster else None,
+        cluster=arns.parse_cluster(cluster) if cluster else None,
         subject=parameters.get("subject") or None,
         follow=follow == "true",
     )
 
 
-def find_targets(query: EventQuery, plane: Plane) -> Targets:
+def find_targets(query: EventQuery, arns: Arns, settings: ControlPlaneSettings) -> Targets:
     """Return what the caller needs permission for: everything, or what happens in one cluster."""
     if query.cluster is None:
         return ANYTHING
-    asked = Asked({"cluster": query.cluster}, plane.arns, plane.settings.cluster)
+    asked = Asked({"cluster": query.cluster}, arns, settings.cluster)
     return [Target("*", asked.in_cluster())]
 
 
-def may_read(caller: Caller, plane: Plane, cluster: str) -> bool:
+def may_read(caller: Caller, arns: Arns, settings: ControlPlaneSettings, cluster: str) -> bool:
     """Whether a caller may know what happens in a cluster: a policy may leave out some."""
-    context = Asked({"cluster": cluster}, plane.arns, plane.settings.cluster).in_cluster()
+    context = Asked({"cluster": cluster}, arns, settings.cluster).in_cluster()
     context = {**context, "aws:username": caller.principal}
     return caller.policy.decide(ACTION, "*", context) is Decision.ALLOWED
 
@@ -166,10 +168,11 @@ class EventStreams:
         after: int,
         look_again: LookAgain,
     ) -> None:
+        arns, settings = self._plane.arns, self._plane.settings
         with self._plane.announcements.listening(EVENTS) as news:
             while not (self._ending and query.follow):
                 news.clear()
-                may_read_of = cache(partial(may_read, await look_again(), self._plane))
+                may_read_of = cache(partial(may_read, await look_again(), arns, settings))
                 async with self._plane.store.read() as session:
                     events, after = await read_page(session, query, after)
                 await _write(response, self._render(e for e in events if may_read_of(e.cluster)))

@@ -6,7 +6,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.services import news
 from fargate_agent.controlplane.services.names import new_deployment_id
 from fargate_agent.controlplane.state.model import Deployment, Service
@@ -33,7 +33,7 @@ async def read_deployments(session: Session, service: Service) -> list[Deploymen
     return list(found)
 
 
-async def begin(plane: Plane, session: Session, service: Service, template: Json) -> Deployment:
+async def begin(arns: Arns, session: Session, service: Service, template: Json) -> Deployment:
     """Make a deployment the primary one; the one that was is replaced by it."""
     now = round(time.time(), 3)
     for deployment in await read_deployments(session, service):
@@ -52,24 +52,24 @@ async def begin(plane: Plane, session: Session, service: Service, template: Json
     _start_afresh(service)
     _move(deployment, "IN_PROGRESS", f"ECS deployment {deployment.id} in progress.")
     await session.flush()
-    news.note_deployment(plane, session, service, deployment, "SERVICE_DEPLOYMENT_IN_PROGRESS")
+    news.note_deployment(arns, session, service, deployment, "SERVICE_DEPLOYMENT_IN_PROGRESS")
     return deployment
 
 
-def complete(plane: Plane, session: Session, service: Service, deployment: Deployment) -> None:
+def complete(arns: Arns, session: Session, service: Service, deployment: Deployment) -> None:
     """All tasks of a deployment run."""
     _move(deployment, "COMPLETED", f"ECS deployment {deployment.id} completed.")
     deployment.finished_at = deployment.finished_at or deployment.updated_at
     news.tell(service, f"(deployment {deployment.id}) deployment completed.")
-    news.note_deployment(plane, session, service, deployment, "SERVICE_DEPLOYMENT_COMPLETED")
+    news.note_deployment(arns, session, service, deployment, "SERVICE_DEPLOYMENT_COMPLETED")
 
 
-async def fail(plane: Plane, session: Session, service: Service, deployment: Deployment) -> None:
+async def fail(arns: Arns, session: Session, service: Service, deployment: Deployment) -> None:
     """Too many tasks of a deployment have failed: it goes no further, or back."""
     _move(deployment, "FAILED", _FAILED)
     deployment.finished_at = deployment.updated_at
     news.tell(service, f"(deployment {deployment.id}) deployment failed: tasks failed to start.")
-    news.note_deployment(plane, session, service, deployment, "SERVICE_DEPLOYMENT_FAILED")
+    news.note_deployment(arns, session, service, deployment, "SERVICE_DEPLOYMENT_FAILED")
     breaker = service.document["deploymentConfiguration"]["deploymentCircuitBreaker"]
     target = await _find_completed(session, service) if breaker["rollback"] else None
     if target is None:
@@ -83,7 +83,7 @@ async def fail(plane: Plane, session: Session, service: Service, deployment: Dep
     _start_afresh(service)
     service.document = _take_back(service.document, target.document)
     news.tell(service, f"rolling back to deployment {target.id}.")
-    news.note_deployment(plane, session, service, target, "SERVICE_DEPLOYMENT_IN_PROGRESS")
+    news.note_deployment(arns, session, service, target, "SERVICE_DEPLOYMENT_IN_PROGRESS")
 
 
 def drain(deployments: Sequence[Deployment], drained: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
-from fargate_agent.controlplane.names import new_id
+from fargate_agent.controlplane.names import Arns, new_id
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.services import deploying
 from fargate_agent.controlplane.services.launches import render_request
@@ -37,10 +37,10 @@ async def create_service(plane: Plane, call: Call) -> Json:
     """Make a service; one that is there already, and is just the same, is answered as it is."""
     request = call.request
     async with plane.store.write() as session:
-        cluster = await find_cluster(plane, session, request)
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
         check_new(request)
         definition = check_runnable(
-            await find_definition(plane, session, request["taskDefinition"])
+            await find_definition(plane.arns, session, request["taskDefinition"])
         )
         check_served(request, definition.document, "created")
         service = Service(
@@ -68,9 +68,9 @@ async def create_service(plane: Plane, call: Call) -> Json:
         else:
             session.add(service)
             await session.flush()
-            await deploying.begin(plane, session, service, template)
+            await deploying.begin(plane.arns, session, service, template)
             announce(session, SERVICES)
-        shown = await render_service(plane, session, service, tags=True)
+        shown = await render_service(plane.arns, session, service, tags=True)
     return {"service": shown}
 
 
@@ -78,11 +78,11 @@ async def update_service(plane: Plane, call: Call) -> Json:
     """Change what a service should be; if its tasks have to be others, by a new deployment."""
     request = call.request
     async with plane.store.write() as session:
-        cluster = await find_cluster(plane, session, request)
-        service = await _find_active(plane, session, cluster, request["service"])
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
+        service = await _find_active(plane.arns, session, cluster, request["service"])
         check_change(request)
         primary = (await deploying.read_deployments(session, service))[0]
-        definition = await _find_definition(plane, session, request, primary)
+        definition = await _find_definition(plane.arns, session, request, primary)
         check_served(request, definition.document, "updated")
         service.document = complete(
             request, service.document, definition.document["taskDefinitionArn"]
@@ -95,13 +95,13 @@ async def update_service(plane: Plane, call: Call) -> Json:
             plan_launch(plane, cluster, definition, render_request(service, template))
         service.desired_count = wanted_count
         if is_forced or replaces_tasks(template, primary.document):
-            await deploying.begin(plane, session, service, template)
+            await deploying.begin(plane.arns, session, service, template)
         else:
             primary.document = template
             primary.desired_count = service.desired_count
         announce(session, SERVICES)
         await session.flush()
-        shown = await render_service(plane, session, service, tags=True)
+        shown = await render_service(plane.arns, session, service, tags=True)
     return {"service": shown}
 
 
@@ -109,8 +109,8 @@ async def delete_service(plane: Plane, call: Call) -> Json:
     """End the tasks of a service, and then the service; it may be repeated until it is gone."""
     request = call.request
     async with plane.store.write() as session:
-        cluster = await find_cluster(plane, session, request)
-        service = await get_service(plane, session, cluster, request["service"])
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
+        service = await get_service(plane.arns, session, cluster, request["service"])
         if service.status == "INACTIVE":
             raise _service_not_found()
         if service.desired_count and not request.get("force"):
@@ -122,7 +122,7 @@ async def delete_service(plane: Plane, call: Call) -> Json:
             deployment.desired_count = 0
         announce(session, SERVICES)
         await session.flush()
-        shown = await render_service(plane, session, service, tags=True)
+        shown = await render_service(plane.arns, session, service, tags=True)
     return {"service": shown}
 
 
@@ -137,13 +137,13 @@ async def find_service(session: Session, cluster: str, name: str) -> Service | N
     return found.first()
 
 
-async def get_service(plane: Plane, session: Session, cluster: str, reference: str) -> Service:
+async def get_service(arns: Arns, session: Session, cluster: str, reference: str) -> Service:
     """Return the service that a name or an ARN means; it may be gone by now.
 
     Raises:
         ApiError: there never was one.
     """
-    service = await find_service(session, cluster, parse_service(plane.arns, reference, cluster))
+    service = await find_service(session, cluster, parse_service(arns, reference, cluster))
     if service is None:
         raise _service_not_found()
     return service
@@ -153,20 +153,20 @@ def _service_not_found() -> ApiError:
     return ApiError("ServiceNotFoundException", "Service not found.")
 
 
-async def _find_active(plane: Plane, session: Session, cluster: str, reference: str) -> Service:
-    service = await get_service(plane, session, cluster, reference)
+async def _find_active(arns: Arns, session: Session, cluster: str, reference: str) -> Service:
+    service = await get_service(arns, session, cluster, reference)
     if service.status != "ACTIVE":
         raise ApiError("ServiceNotActiveException", "Service was not ACTIVE.")
     return service
 
 
 async def _find_definition(
-    plane: Plane, session: Session, request: Json, primary: Deployment
+    arns: Arns, session: Session, request: Json, primary: Deployment
 ) -> TaskDefinition:
     """Return the definition that is asked for, or else the one that there is, active or not."""
     if "taskDefinition" in request:
-        return check_runnable(await find_definition(plane, session, request["taskDefinition"]))
-    found = await find_definition(plane, session, primary.document["taskDefinition"])
+        return check_runnable(await find_definition(arns, session, request["taskDefinition"]))
+    found = await find_definition(arns, session, primary.document["taskDefinition"])
     if found is None:
         return check_runnable(found)
     return found

@@ -10,8 +10,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fargate_agent.controlplane.history.events import DEPLOYMENT_STATE_CHANGE, SERVICE_ACTION
-from fargate_agent.controlplane.names import new_uuid
-from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.names import Arns, new_uuid
 from fargate_agent.controlplane.services.names import service_arn
 from fargate_agent.controlplane.state.model import Deployment, Event, Service
 from fargate_agent.controlplane.state.session import Session
@@ -57,37 +56,37 @@ def tell_stopped(service: Service, task_ids: Sequence[str]) -> None:
         tell(service, f"has stopped {len(task_ids)} running tasks: {_list(task_ids)}.")
 
 
-def tell_steady(plane: Plane, session: Session, service: Service) -> None:
+def tell_steady(arns: Arns, session: Session, service: Service) -> None:
     """Say that everything is as it should be."""
     tell(service, STEADY)
-    note_action(plane, session, service, "SERVICE_STEADY_STATE")
+    note_action(arns, session, service, "SERVICE_STEADY_STATE")
 
 
-def tell_inconsistent(plane: Plane, session: Session, service: Service) -> None:
+def tell_inconsistent(arns: Arns, session: Session, service: Service) -> None:
     """Say that tasks fail again and again."""
     tell(service, INCONSISTENT)
-    note_action(plane, session, service, "SERVICE_TASK_START_IMPAIRED")
+    note_action(arns, session, service, "SERVICE_TASK_START_IMPAIRED")
 
 
 def tell_not_placed(
-    plane: Plane, session: Session, service: Service, reason: str, detail: str = ""
+    arns: Arns, session: Session, service: Service, reason: str, detail: str = ""
 ) -> None:
     """Say that a task could not be started, and why; `detail` may change from try to try."""
     text = f"was unable to place a task. Reason: {reason.removesuffix('.')}."
     if tell(service, text, detail):
         whole = f"{reason.removesuffix('.')}. {detail}" if detail else reason
-        note_action(plane, session, service, "SERVICE_TASK_PLACEMENT_FAILURE", reason=whole)
+        note_action(arns, session, service, "SERVICE_TASK_PLACEMENT_FAILURE", reason=whole)
 
 
-def note_action(plane: Plane, session: Session, service: Service, name: str, **more: str) -> None:
+def note_action(arns: Arns, session: Session, service: Service, name: str, **more: str) -> None:
     """Write down an event "ECS Service Action"."""
     level = _LEVELS.get(name, "WARN")
     detail = {"createdAt": _iso(time.time()), **more}
-    _note(plane, session, service, (SERVICE_ACTION, level, name), detail)
+    _note(arns, session, service, (SERVICE_ACTION, level, name), detail)
 
 
 def note_deployment(
-    plane: Plane, session: Session, service: Service, deployment: Deployment, name: str
+    arns: Arns, session: Session, service: Service, deployment: Deployment, name: str
 ) -> None:
     """Write down an event "ECS Deployment State Change"."""
     level = _DEPLOYMENT_LEVELS.get(name, "INFO")
@@ -96,18 +95,17 @@ def note_deployment(
         "updatedAt": _iso(deployment.updated_at),
         "reason": deployment.rollout_reason,
     }
-    _note(plane, session, service, (DEPLOYMENT_STATE_CHANGE, level, name), detail)
+    _note(arns, session, service, (DEPLOYMENT_STATE_CHANGE, level, name), detail)
 
 
 def _note(
-    plane: Plane,
+    arns: Arns,
     session: Session,
     service: Service,
     what: tuple[str, str, str],
     detail: dict[str, str],
 ) -> None:
     kind, level, name = what
-    arns = plane.arns
     shown = {
         "eventType": level,
         "eventName": name,

@@ -34,14 +34,14 @@ async def describe_services(plane: Plane, call: Call) -> Json:
     has_tags = "TAGS" in call.request.get("include", [])
     shown, failures = list[Json](), list[Json]()
     async with plane.store.read() as session:
-        cluster = await find_known_cluster(plane, session, call.request)
+        cluster = await find_known_cluster(plane.arns, plane.settings, session, call.request)
         for name in dict.fromkeys(parse_service(plane.arns, r, cluster) for r in references):
             service = await find_service(session, cluster, name)
             if service is None:
                 arn = named_service_arn(plane.arns, cluster, name)
                 failures.append({"arn": arn, "reason": "MISSING"})
             else:
-                shown.append(await render_service(plane, session, service, tags=has_tags))
+                shown.append(await render_service(plane.arns, session, service, tags=has_tags))
     return {"services": shown, "failures": failures}
 
 
@@ -49,7 +49,7 @@ async def list_services(plane: Plane, call: Call) -> Json:
     """List the ARNs of the services of a cluster that are not gone."""
     request = call.request
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, request)
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
         found = await session.scalars(
             select(Service)
             .where(Service.cluster == cluster, Service.status != "INACTIVE")

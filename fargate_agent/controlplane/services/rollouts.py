@@ -8,6 +8,7 @@ from sqlalchemy import select
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import invalid_parameter
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.pages import cut, parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.services.editing import get_service
@@ -35,15 +36,15 @@ async def list_service_deployments(plane: Plane, call: Call) -> Json:
     """List the deployments of a service, the newest first."""
     request = call.request
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, request)
-        service = await get_service(plane, session, cluster, request["service"])
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
+        service = await get_service(plane.arns, session, cluster, request["service"])
         found = await _read_history(session, service)
     chosen = {_key(deployment): deployment for deployment in found if _matches(deployment, request)}
     page = parse_page(request)
     return page.render(
         cut(sorted(chosen), page),
         "serviceDeployments",
-        lambda key: _render_brief(plane, service, chosen[key]),
+        lambda key: _render_brief(plane.arns, service, chosen[key]),
     )
 
 
@@ -61,7 +62,7 @@ async def describe_service_revisions(plane: Plane, call: Call) -> Json:
     return {"serviceRevisions": shown, "failures": failures}
 
 
-_Render = Callable[[Plane, Session, Service, Deployment], Awaitable[Json]]
+_Render = Callable[[Arns, Session, Service, Deployment], Awaitable[Json]]
 
 
 async def _describe(
@@ -73,18 +74,18 @@ async def _describe(
     shown, failures = list[Json](), list[Json]()
     async with plane.store.read() as session:
         for arn in dict.fromkeys(arns):
-            found = await _find(plane, session, kind, arn)
+            found = await _find(plane.arns, session, kind, arn)
             if found is None:
                 failures.append({"arn": arn, "reason": "MISSING"})
             else:
-                shown.append(await render(plane, session, *found))
+                shown.append(await render(plane.arns, session, *found))
     return shown, failures
 
 
 async def _find(
-    plane: Plane, session: Session, kind: str, arn: str
+    arns: Arns, session: Session, kind: str, arn: str
 ) -> tuple[Service, Deployment] | None:
-    named = parse_part(plane.arns, kind, arn)
+    named = parse_part(arns, kind, arn)
     if named is None:
         return None
     cluster, name, deployment_id = named
@@ -124,8 +125,7 @@ def _status(deployment: Deployment) -> str:
     return "IN_PROGRESS" if is_current else "STOPPED"
 
 
-def _render_brief(plane: Plane, service: Service, deployment: Deployment) -> Json:
-    arns = plane.arns
+def _render_brief(arns: Arns, service: Service, deployment: Deployment) -> Json:
     brief: Json = {
         "serviceDeploymentArn": service_deployment_arn(arns, service, deployment),
         "serviceArn": service_arn(arns, service),
@@ -142,9 +142,9 @@ def _render_brief(plane: Plane, service: Service, deployment: Deployment) -> Jso
 
 
 async def _render_deployment(
-    plane: Plane, session: Session, service: Service, deployment: Deployment
+    arns: Arns, session: Session, service: Service, deployment: Deployment
 ) -> Json:
-    shown = _render_brief(plane, service, deployment)
+    shown = _render_brief(arns, service, deployment)
     del shown["targetServiceRevisionArn"]
     everything = await _read_history(session, service)
     counts = await count_tasks(session, everything)
@@ -157,9 +157,9 @@ async def _render_deployment(
     return shown | {
         "updatedAt": deployment.updated_at,
         "sourceServiceRevisions": [
-            render_revision_counts(plane.arns, service, other, counts) for other in sources
+            render_revision_counts(arns, service, other, counts) for other in sources
         ],
-        "targetServiceRevision": render_revision_counts(plane.arns, service, deployment, counts),
+        "targetServiceRevision": render_revision_counts(arns, service, deployment, counts),
         "deploymentConfiguration": configuration,
         "deploymentCircuitBreaker": {
             "status": _breaker_status(configuration["deploymentCircuitBreaker"], deployment),
@@ -180,15 +180,15 @@ def _breaker_status(breaker: Json, deployment: Deployment) -> str:
 
 
 async def _render_revision(
-    plane: Plane, session: Session, service: Service, deployment: Deployment
+    arns: Arns, session: Session, service: Service, deployment: Deployment
 ) -> Json:
     template = deployment.document
-    definition = await find_definition(plane, session, template["taskDefinition"])
+    definition = await find_definition(arns, session, template["taskDefinition"])
     containers = [] if definition is None else definition.document["containerDefinitions"]
     return {
-        "serviceRevisionArn": service_revision_arn(plane.arns, service, deployment),
-        "serviceArn": service_arn(plane.arns, service),
-        "clusterArn": plane.arns.cluster(service.cluster),
+        "serviceRevisionArn": service_revision_arn(arns, service, deployment),
+        "serviceArn": service_arn(arns, service),
+        "clusterArn": arns.cluster(service.cluster),
         "taskDefinition": template["taskDefinition"],
         **{member: template[member] for member in _OF_REVISION if member in template},
         "platformVersion": PLATFORM_VERSION,

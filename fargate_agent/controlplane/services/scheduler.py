@@ -20,6 +20,7 @@ from sqlalchemy.orm import lazyload, load_only
 
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, client_error
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services import deploying, news
 from fargate_agent.controlplane.services.failures import INCONSISTENT_STARTS
@@ -173,14 +174,14 @@ async def _serve(plane: Plane, service_id: str) -> bool:
         now = time.time()
         decision = view.plan(now)
         if _take_note(view, decision):
-            news.tell_inconsistent(plane, session, service)
+            news.tell_inconsistent(plane.arns, session, service)
         await _end_tasks(plane, session, view, decision.stops)
         is_placed = await _start_tasks(plane, session, view, decision.starts)
         if not is_placed:
             await _end_tasks(plane, session, view, view.plan(now, crowded=True).stops)
         for deployment, count in zip(deployments, _wanted_counts(view, decision), strict=True):
             deployment.desired_count = count
-        await _conclude(plane, session, view, decision)
+        await _conclude(plane.arns, session, view, decision)
     return is_placed
 
 
@@ -212,13 +213,13 @@ async def _start_tasks(plane: Plane, session: Session, view: _View, count: int) 
     if count == 0:
         return True
     service = view.service
-    definition = await find_definition(plane, session, view.primary.document["taskDefinition"])
+    definition = await find_definition(plane.arns, session, view.primary.document["taskDefinition"])
     try:
         if definition is None:
             raise client_error("TaskDefinition not found.")
         launch = plan_tasks(plane, service, view.primary, definition, count, view.tasks)
     except ApiError as error:
-        news.tell_not_placed(plane, session, service, error.message)
+        news.tell_not_placed(plane.arns, session, service, error.message)
         return False
     tasks, failures = await make_tasks(plane, session, launch)
     view.tasks.extend(tasks)
@@ -226,7 +227,7 @@ async def _start_tasks(plane: Plane, session: Session, view: _View, count: int) 
     if failures and time.time() >= plane.started_at + plane.settings.agent_grace_s:
         failure = failures[0]
         detail = failure.get("detail", "")
-        news.tell_not_placed(plane, session, service, failure["reason"], detail)
+        news.tell_not_placed(plane.arns, session, service, failure["reason"], detail)
     return not failures
 
 
@@ -242,17 +243,17 @@ def _wanted_counts(view: _View, decision: Decision) -> list[int]:
     return [primary, *(wanted.count(deployment.id) for deployment in view.deployments[1:])]
 
 
-async def _conclude(plane: Plane, session: Session, view: _View, decision: Decision) -> None:
+async def _conclude(arns: Arns, session: Session, view: _View, decision: Decision) -> None:
     service, was_steady = view.service, view.service.steady
     deploying.drain(view.deployments, decision.drained)
     if decision.outcome == "COMPLETED":
-        deploying.complete(plane, session, service, view.primary)
+        deploying.complete(arns, session, service, view.primary)
     if decision.outcome == "FAILED":
-        await deploying.fail(plane, session, service, view.primary)
+        await deploying.fail(arns, session, service, view.primary)
         announce(session, SERVICES)  # it may have another primary deployment now
     service.steady = decision.steady
     if decision.steady and not was_steady:
-        news.tell_steady(plane, session, service)
+        news.tell_steady(arns, session, service)
     if decision.blocked:
         news.tell(service, news.BLOCKED)
     if decision.ended:

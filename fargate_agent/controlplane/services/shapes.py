@@ -8,7 +8,6 @@ from typing import Final
 from sqlalchemy import func, select
 
 from fargate_agent.controlplane.names import Arns
-from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.services.deploying import read_deployments
 from fargate_agent.controlplane.services.names import (
     service_arn,
@@ -53,11 +52,10 @@ async def count_tasks(session: Session, deployments: Sequence[Deployment]) -> Co
     return Counts(Counter({(str(owner), status): count for owner, status, count in rows}))
 
 
-async def render_service(plane: Plane, session: Session, service: Service, *, tags: bool) -> Json:
+async def render_service(arns: Arns, session: Session, service: Service, *, tags: bool) -> Json:
     """Return a service as DescribeServices answers it, with its tags or an empty list."""
     deployments = await read_deployments(session, service)
     counts = await count_tasks(session, deployments)
-    arns = plane.arns
     shown: Json = {
         **service.document,
         "serviceArn": service_arn(arns, service),

@@ -12,11 +12,13 @@ from sqlalchemy.orm import defer
 from fargate_agent.controlplane.agents import capacity
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.history.events import render_task_event
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state import announcements
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event, announce
+from fargate_agent.controlplane.vpc import Vpc
 
 Result = TypeVar("Result")
 Change = Callable[[Task, ContainerInstance], Result]
@@ -88,16 +90,16 @@ def changing(
     yield
     if task.version == version:
         return
-    note_task(plane, session, task)
+    note_task(plane.arns, plane.vpc, session, task)
     if task.last_status == "STOPPED" and status != "STOPPED":
-        capacity.release(plane, instance, task)
+        capacity.release(plane.settings, instance, task)
         if instance.reserved_tasks == 0:  # it is free, or retired
             announce(session, announcements.AGENTS)
             announce(session, announcements.instance_topic(instance.id))
 
 
-def note_task(plane: Plane, session: Session, task: Task) -> None:
+def note_task(arns: Arns, vpc: Vpc, session: Session, task: Task) -> None:
     """Write down how a task is now, for whoever follows."""
-    add_event(session, render_task_event(plane, task, round(time.time(), 3)))
+    add_event(session, render_task_event(arns, vpc, task, round(time.time(), 3)))
     if task.deployment_id is not None:
         announce(session, announcements.SERVICES)

@@ -28,6 +28,7 @@ from fargate_agent.controlplane.tasks.overrides import (
     render_overrides,
 )
 from fargate_agent.controlplane.validate import Json, check_length
+from fargate_agent.controlplane.vpc import Vpc
 
 MAX_COUNT: Final = 10
 """Source: ECS API, RunTask.count."""
@@ -109,7 +110,7 @@ def plan_launch(
     is_relaxed = cluster in plane.settings.relaxed_clusters
     if not is_relaxed and (request.get("launchType") or request.get("capacityProviderStrategy")):
         _check_compatible(document)
-    network = _check_network(plane, request, document, relaxed=is_relaxed)
+    network = _check_network(plane.vpc, request, document, relaxed=is_relaxed)
     if not is_relaxed:
         _check_compatible(document)
     _check_platform(request, document)
@@ -178,7 +179,7 @@ def _check_compatible(document: Json) -> None:
         raise invalid_parameter("Task definition does not support launch_type FARGATE.")
 
 
-def _check_network(plane: Plane, request: Json, document: Json, *, relaxed: bool) -> Json:
+def _check_network(vpc: Vpc, request: Json, document: Json, *, relaxed: bool) -> Json:
     network: Json | None = request.get("networkConfiguration", {}).get("awsvpcConfiguration")
     mode = document.get("networkMode")
     if relaxed and mode in _OTHER_NETWORK_MODES:
@@ -194,7 +195,7 @@ def _check_network(plane: Plane, request: Json, document: Json, *, relaxed: bool
         raise invalid_parameter(
             "Network Configuration must be provided when networkMode 'awsvpc' is specified."
         )
-    plane.vpc.check(network["subnets"], network.get("securityGroups", []))
+    vpc.check(network["subnets"], network.get("securityGroups", []))
     return network
 
 

@@ -5,7 +5,9 @@ from typing import Final
 
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import invalid_parameter
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import SERVICES
 from fargate_agent.controlplane.state.model import Task
 from fargate_agent.controlplane.state.session import Session
@@ -28,8 +30,10 @@ _NOT_OF_A_SERVICE: Final = "TASK_NOT_VALID"
 async def get_task_protection(plane: Plane, call: Call) -> Json:
     """Say which tasks of services are protected, and for how long."""
     async with plane.store.read() as session:
-        tasks, failures = await _find_tasks(plane, session, call.request, MAX_READ)
-    return _answer(plane, tasks, failures)
+        tasks, failures = await _find_tasks(
+            plane.arns, plane.settings, session, call.request, MAX_READ
+        )
+    return _answer(plane.arns, tasks, failures)
 
 
 async def update_task_protection(plane: Plane, call: Call) -> Json:
@@ -40,21 +44,23 @@ async def update_task_protection(plane: Plane, call: Call) -> Json:
         raise invalid_parameter(f"expiresInMinutes must be between 1 and {MAX_MINUTES}.")
     until = round(time.time() + minutes * 60, 3) if request["protectionEnabled"] else None
     async with plane.store.write() as session:
-        tasks, failures = await _find_tasks(plane, session, request, MAX_UPDATED)
+        tasks, failures = await _find_tasks(
+            plane.arns, plane.settings, session, request, MAX_UPDATED
+        )
         for task in tasks:
             task.protected_until = until
         announce(session, SERVICES)
-    return _answer(plane, tasks, failures)
+    return _answer(plane.arns, tasks, failures)
 
 
 async def _find_tasks(
-    plane: Plane, session: Session, request: Json, most: int
+    arns: Arns, settings: ControlPlaneSettings, session: Session, request: Json, most: int
 ) -> tuple[list[Task], list[Json]]:
     references = request.get("tasks", [])
     if not 1 <= len(references) <= most:  # unverified
         raise invalid_parameter(f"Specify 1 to {most} tasks.")
-    cluster = await find_cluster(plane, session, request)
-    ids = dict.fromkeys(plane.arns.parse_task(reference, cluster) for reference in references)
+    cluster = await find_cluster(arns, settings, session, request)
+    ids = dict.fromkeys(arns.parse_task(reference, cluster) for reference in references)
     known = await find_tasks(session, cluster, ids)
     found, failures = list[Task](), list[Json]()
     for task_id in ids:
@@ -63,16 +69,16 @@ async def _find_tasks(
             found.append(task)
             continue
         reason = "MISSING" if task is None else _NOT_OF_A_SERVICE
-        failures.append({"arn": plane.arns.task(cluster, task_id), "reason": reason})
+        failures.append({"arn": arns.task(cluster, task_id), "reason": reason})
     return found, failures
 
 
-def _answer(plane: Plane, tasks: list[Task], failures: list[Json]) -> Json:
-    return {"protectedTasks": [_render(plane, task) for task in tasks], "failures": failures}
+def _answer(arns: Arns, tasks: list[Task], failures: list[Json]) -> Json:
+    return {"protectedTasks": [_render(arns, task) for task in tasks], "failures": failures}
 
 
-def _render(plane: Plane, task: Task) -> Json:
-    shown: Json = {"taskArn": plane.arns.task(task.cluster, task.id), "protectionEnabled": False}
+def _render(arns: Arns, task: Task) -> Json:
+    shown: Json = {"taskArn": arns.task(task.cluster, task.id), "protectionEnabled": False}
     if task.protected_until is not None and task.protected_until > time.time():
         shown |= {"protectionEnabled": True, "expirationDate": task.protected_until}
     return shown

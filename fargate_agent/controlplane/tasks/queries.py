@@ -7,6 +7,7 @@ from sqlalchemy import Select, false, select
 
 from fargate_agent.controlplane.clusters.clusters import find_cluster, find_known_cluster
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.pages import parse_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.services.names import parse_service
@@ -27,7 +28,7 @@ async def describe_tasks(plane: Plane, call: Call) -> Json:
     if len(references) > MAX_TASKS:
         raise invalid_parameter(f"Tasks cannot have more than {MAX_TASKS} elements.")
     async with plane.store.read() as session:
-        cluster = await find_known_cluster(plane, session, call.request)
+        cluster = await find_known_cluster(plane.arns, plane.settings, session, call.request)
         ids = dict.fromkeys(plane.arns.parse_task(reference, cluster) for reference in references)
         known = await find_tasks(session, cluster, ids)
     shown = [render_task(known[i], plane.arns, plane.vpc) for i in ids if i in known]
@@ -46,8 +47,8 @@ async def list_tasks(plane: Plane, call: Call) -> Json:
     _check_filters(request)
     page = parse_page(request)
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, request)
-        chosen = _select_ids(plane, request, cluster)
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
+        chosen = _select_ids(plane.arns, request, cluster)
         if "serviceName" in request:
             name = parse_service(plane.arns, request["serviceName"], cluster)
             service = await _find_service(session, name, cluster)
@@ -77,7 +78,7 @@ def _check_filters(request: Json) -> None:
         )
 
 
-def _select_ids(plane: Plane, request: Json, cluster: str) -> Select[str]:
+def _select_ids(arns: Arns, request: Json, cluster: str) -> Select[str]:
     chosen = select(Task.id).where(
         Task.cluster == cluster, Task.desired_status == request.get("desiredStatus", "RUNNING")
     )
@@ -88,7 +89,7 @@ def _select_ids(plane: Plane, request: Json, cluster: str) -> Select[str]:
     if request.get("launchType", "FARGATE") != "FARGATE":
         chosen = chosen.where(false())
     if "containerInstance" in request:
-        instance_id = plane.arns.parse_container_instance(request["containerInstance"], cluster)
+        instance_id = arns.parse_container_instance(request["containerInstance"], cluster)
         chosen = chosen.where(Task.instance_id == instance_id)
     return chosen
 

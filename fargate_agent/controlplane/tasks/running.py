@@ -23,6 +23,7 @@ from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsup
 from fargate_agent.controlplane.history.events import render_placement_failure
 from fargate_agent.controlplane.names import Arns, new_id, new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Event, Task
 from fargate_agent.controlplane.state.session import Session
@@ -34,6 +35,7 @@ from fargate_agent.controlplane.tasks.overrides import override_task
 from fargate_agent.controlplane.tasks.payload import render_task as render_task_message
 from fargate_agent.controlplane.tasks.render import render_task
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.vpc import Vpc
 
 log = logging.getLogger(__name__)
 
@@ -62,16 +64,22 @@ async def run_task(plane: Plane, call: Call) -> Json:
     """Make tasks; a request that is repeated with its client token is answered with the same."""
     request = call.request
     async with plane.store.read() as session:
-        cluster = await find_cluster(plane, session, request)
-        if (replay := await _find_replay(plane, session, cluster, request)) is not None:
+        cluster = await find_cluster(plane.arns, plane.settings, session, request)
+        if (
+            replay := await _find_replay(plane.arns, plane.vpc, session, cluster, request)
+        ) is not None:
             return replay
-        found = await find_definition(plane, session, request["taskDefinition"])
+        found = await find_definition(plane.arns, session, request["taskDefinition"])
         planned = await plan_capacity(session, cluster, request)
     launch = plan_launch(plane, cluster, check_runnable(found), planned)
     await wait_for_room(plane, launch)
     async with plane.store.write() as session:
-        await find_cluster(plane, session, request)  # it may have been deleted meanwhile
-        if (replay := await _find_replay(plane, session, cluster, request)) is not None:
+        await find_cluster(
+            plane.arns, plane.settings, session, request
+        )  # it may have been deleted meanwhile
+        if (
+            replay := await _find_replay(plane.arns, plane.vpc, session, cluster, request)
+        ) is not None:
             return replay
         tasks, failures = await make_tasks(plane, session, launch)
         if failures:
@@ -86,19 +94,19 @@ async def run_task(plane: Plane, call: Call) -> Json:
                     created_at=time.time(),
                 )
             )
-    if not _may_see_agents(plane, call, cluster):
+    if not _may_see_agents(plane.arns, call, cluster):
         failures = [{"reason": failure["reason"]} for failure in failures]
-    answer = _answer(plane, tasks, failures)
+    answer = _answer(plane.arns, plane.vpc, tasks, failures)
     for task in tasks:
         log.info("task %s: %s:%s on %s", task.id, task.family, task.revision, task.eni.address)
     return answer
 
 
-def _may_see_agents(plane: Plane, call: Call, cluster: str) -> bool:
+def _may_see_agents(arns: Arns, call: Call, cluster: str) -> bool:
     """Whether the caller may be told which agents there are and what is free on them."""
-    target = Target(plane.arns.cluster(cluster))
+    target = Target(arns.cluster(cluster))
     try:
-        check_permission(call.caller, "ecs:ListContainerInstances", [target], plane.arns)
+        check_permission(call.caller, "ecs:ListContainerInstances", [target], arns)
     except ApiError:
         return False
     return True
@@ -110,7 +118,7 @@ async def stop_task(plane: Plane, call: Call) -> Json:
     if len(reason) > MAX_REASON_CHARS:  # unverified
         raise invalid_parameter(f"reason can have at most {MAX_REASON_CHARS} characters.")
     async with plane.store.write() as session:
-        task = await _find_task(plane, session, call.request)
+        task = await _find_task(plane.arns, plane.settings, session, call.request)
         await end_task(plane, session, task, reason, "UserInitiated")
     return {"task": {**render_task(task, plane.arns, plane.vpc), "tags": []}}
 
@@ -118,7 +126,7 @@ async def stop_task(plane: Plane, call: Call) -> Json:
 async def start_task(plane: Plane, call: Call) -> Json:
     """Refuse: on Fargate nobody chooses the instance of a task."""
     async with plane.store.read() as session:
-        await find_cluster(plane, session, call.request)
+        await find_cluster(plane.arns, plane.settings, session, call.request)
     raise unsupported("StartTask is not supported: tasks are placed by the capacity manager.")
 
 
@@ -126,7 +134,7 @@ async def execute_command(plane: Plane, call: Call) -> Json:
     """Refuse, in the words that AWS has for a task in which nothing waits for commands."""
     request = call.request
     async with plane.store.read() as session:
-        task = await _find_task(plane, session, request)
+        task = await _find_task(plane.arns, plane.settings, session, request)
     if not request["interactive"]:  # unverified
         raise invalid_parameter("Interactive must be true: nothing else is supported.")
     names = [container["name"] for container in task.containers]
@@ -144,26 +152,32 @@ async def make_tasks(
 
     They are there when the transaction is committed, and their agents are told.
     """
-    places = find_places(plane, await find_usable(plane, session, launch.cluster), launch)
+    places = find_places(
+        plane.vpc, await find_usable(plane.settings, session, launch.cluster), launch
+    )
     tasks: list[Task] = []
-    for subnet_id in find_subnets(plane, places, launch.size):
+    for subnet_id in find_subnets(plane.settings, places, launch.size):
         missing = launch.count - len(tasks)
         for eni in await plane.vpc.provision(session, missing, subnet_id, launch.security_groups):
-            instance = choose_instance(plane, places[subnet_id], launch.size)
+            instance = choose_instance(plane.settings, places[subnet_id], launch.size)
             if instance is None:
                 break
             reserve(instance, launch.size)
-            task = _render_row(plane, launch, instance, eni, launch.providers[len(tasks)])
+            task = _render_row(
+                plane.arns, plane.vpc, launch, instance, eni, launch.providers[len(tasks)]
+            )
             session.add(task)
-            note_task(plane, session, task)
+            note_task(plane.arns, plane.vpc, session, task)
             announce(session, instance_topic(instance.id))
             tasks.append(task)
         if len(tasks) == launch.count:
             return tasks, []
     missing = launch.count - len(tasks)
-    if find_subnets(plane, places, launch.size):
+    if find_subnets(plane.settings, places, launch.size):
         return tasks, _fail(missing, NO_ADDRESS)
-    return tasks, _fail(missing, NO_CAPACITY, detail=await explain_shortage(plane, session, launch))
+    return tasks, _fail(
+        missing, NO_CAPACITY, detail=await explain_shortage(plane.vpc, session, launch)
+    )
 
 
 async def end_task(plane: Plane, session: Session, task: Task, reason: str, stop_code: str) -> None:
@@ -174,15 +188,19 @@ async def end_task(plane: Plane, session: Session, task: Task, reason: str, stop
     announce(session, instance_topic(task.instance_id))
 
 
-async def _find_task(plane: Plane, session: Session, request: Json) -> Task:
-    cluster = await find_cluster(plane, session, request)
-    task = await session.get(Task, plane.arns.parse_task(request["task"], cluster))
+async def _find_task(
+    arns: Arns, settings: ControlPlaneSettings, session: Session, request: Json
+) -> Task:
+    cluster = await find_cluster(arns, settings, session, request)
+    task = await session.get(Task, arns.parse_task(request["task"], cluster))
     if task is None or task.cluster != cluster:
         raise task_not_found()
     return task
 
 
-async def _find_replay(plane: Plane, session: Session, cluster: str, request: Json) -> Json | None:
+async def _find_replay(
+    arns: Arns, vpc: Vpc, session: Session, cluster: str, request: Json
+) -> Json | None:
     """Return the answer to a request that was answered before; None if it wasn't.
 
     Raises:
@@ -198,16 +216,16 @@ async def _find_replay(plane: Plane, session: Session, cluster: str, request: Js
             "ConflictException",
             "The RunTask request could not be processed due to conflicts. The provided "
             "clientToken is already in use with a different request.",
-            resourceIds=[plane.arns.task(cluster, task_id) for task_id in known.task_ids],
+            resourceIds=[arns.task(cluster, task_id) for task_id in known.task_ids],
         )
     rows = await session.scalars(select(Task).where(Task.id.in_(known.task_ids)))
     found = {task.id: task for task in rows}
     forgotten = [
-        {"arn": plane.arns.task(cluster, task_id), "reason": "MISSING"}
+        {"arn": arns.task(cluster, task_id), "reason": "MISSING"}
         for task_id in known.task_ids
         if task_id not in found
     ]
-    return _answer(plane, [found[i] for i in known.task_ids if i in found], forgotten)
+    return _answer(arns, vpc, [found[i] for i in known.task_ids if i in found], forgotten)
 
 
 def _digest(request: Json) -> str:
@@ -232,12 +250,17 @@ def _fail(count: int, reason: str, **more: str) -> list[Json]:
 
 
 def _render_row(
-    plane: Plane, launch: Launch, instance: ContainerInstance, eni: Eni, provider: str | None
+    arns: Arns,
+    vpc: Vpc,
+    launch: Launch,
+    instance: ContainerInstance,
+    eni: Eni,
+    provider: str | None,
 ) -> Task:
     task_id = new_id()
-    arn = plane.arns.task(launch.cluster, task_id)
+    arn = arns.task(launch.cluster, task_id)
     containers = [
-        {**container, "containerArn": plane.arns.container(launch.cluster, task_id, new_uuid())}
+        {**container, "containerArn": arns.container(launch.cluster, task_id, new_uuid())}
         for container in launch.containers
     ]
     return Task(
@@ -263,26 +286,26 @@ def _render_row(
         connected=True,
         containers=[_render_new_container(container, arn) for container in containers],
         essential=[c["name"] for c in containers if c["essential"]],
-        message=_render_message(plane, launch, arn, containers, eni),
+        message=_render_message(arns, vpc, launch, arn, containers, eni),
         created_at=round(time.time(), 3),
         eni=eni,
     )
 
 
 def _render_message(
-    plane: Plane, launch: Launch, arn: str, containers: list[Json], eni: Eni
+    arns: Arns, vpc: Vpc, launch: Launch, arn: str, containers: list[Json], eni: Eni
 ) -> Json:
     message = render_task_message(
         arn=arn,
-        cluster_arn=plane.arns.cluster(launch.cluster),
+        cluster_arn=arns.cluster(launch.cluster),
         definition=override_task(launch.definition.document, launch.document["overrides"]),
         containers=containers,
         size=launch.size,
         group=launch.group,
-        zone=plane.vpc.zone(eni.subnet_id),
-        vpc_id=plane.vpc.id,
-        eni=plane.vpc.render_message(eni, plane.arns),
-        role_arn=plane.arns.role,
+        zone=vpc.zone(eni.subnet_id),
+        vpc_id=vpc.id,
+        eni=vpc.render_message(eni, arns),
+        role_arn=arns.role,
     )
     return message if launch.service is None else {**message, "serviceName": launch.service.name}
 
@@ -303,9 +326,9 @@ def _render_new_container(container: Json, task_arn: str) -> Json:
     }
 
 
-def _answer(plane: Plane, tasks: list[Task], failures: list[Json]) -> Json:
+def _answer(arns: Arns, vpc: Vpc, tasks: list[Task], failures: list[Json]) -> Json:
     return {
-        "tasks": [render_task(task, plane.arns, plane.vpc) for task in tasks],
+        "tasks": [render_task(task, arns, vpc) for task in tasks],
         "failures": failures,
     }
 
