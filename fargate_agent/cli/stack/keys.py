@@ -1,4 +1,4 @@
-"""The keys that a new control plane makes: as its clients use them."""
+"""The access keys in the `keys.toml` of a control plane, as its clients need them."""
 
 import tomllib
 from dataclasses import dataclass, field
