@@ -9,6 +9,7 @@ Source: RFC 1034, 1035 and 7766; resolv.conf(5) for the rules of the search list
 
 import socket
 from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Final
 
@@ -57,12 +58,26 @@ class TaskResolver(AbstractResolver):
     def __init__(self, open_socket: OpenSocket, nameservers: Nameservers) -> None:
         self._nameservers = nameservers
         self._sockets = TaskSockets(open_socket)
-        servers = [one for one in nameservers.servers if dns.inet.is_address(one)]
-        self._resolver = dns.asyncresolver.Resolver(configure=False)
-        self._resolver.nameservers = servers
-        self._resolver.port = nameservers.port
-        self._resolver.timeout = nameservers.timeout_s
-        self._resolver.lifetime = nameservers.timeout_s * ROUNDS * max(len(servers), 1)
+
+    @cached_property
+    def _resolver(self) -> dns.asyncresolver.Resolver:
+        """Make the resolver.
+
+        Raises:
+            LookupFailedError: dnspython can't parse the name of this machine, which it reads.
+        """
+        servers = [one for one in self._nameservers.servers if dns.inet.is_address(one)]
+        try:
+            resolver = dns.asyncresolver.Resolver(configure=False)
+        except dns.exception.DNSException as error:
+            name = socket.gethostname()
+            why = f"this machine's host name '{name}' is not a DNS name: {error}"
+            raise LookupFailedError(why) from error
+        resolver.nameservers = servers
+        resolver.port = self._nameservers.port
+        resolver.timeout = self._nameservers.timeout_s
+        resolver.lifetime = self._nameservers.timeout_s * ROUNDS * max(len(servers), 1)
+        return resolver
 
     async def close(self) -> None:
         """Hold nothing: sockets live as long as one question."""

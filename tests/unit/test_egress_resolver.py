@@ -135,6 +135,15 @@ async def test_server_that_is_no_address_is_passed_over(lookups: Lookups) -> Non
     assert await lookups.resolve("registry.test", servers=("https://dns.test", "127.0.0.1"))
 
 
+async def test_host_name_that_is_no_dns_name_is_told(
+    lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "h" * 64)  # as long as Linux allows
+
+    with pytest.raises(LookupFailedError, match=r"^lookup registry\.test: this machine's host name"):
+        await lookups.resolve("registry.test")
+
+
 async def test_failure_says_what_the_kernel_said(lookups: Lookups) -> None:
     with pytest.raises(LookupFailedError, match=r"^lookup registry\.test: connection refused$"):
         await lookups.resolve("registry.test", servers=("127.0.0.2", "127.0.0.3"))
