@@ -64,7 +64,7 @@ def put_table(text: str, name: str, table: str) -> str:
     before, found, rest = text.partition(begin)
     _, found_too, after = rest.partition(end)
     if not found or not found_too:
-        raise ValueError(f"there are no lines {begin.strip()} and {end.strip()}")
+        raise ValueError(f"no lines {begin.strip()} and {end.strip()} in the page of {name}")
     return f"{before}{begin}{table}{end}{after}"
 
 

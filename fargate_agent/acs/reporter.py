@@ -52,6 +52,8 @@ class Reporter:
         self._sent: dict[str, StateChange] = {}
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
+        self._takes_codes = True
+        """False when the control plane, an older one, has refused `stopCode`."""
 
     def send(self, change: StateChange) -> None:
         """Queue a change; one that says nothing new is dropped."""
@@ -89,12 +91,16 @@ class Reporter:
         request = render_change(change)
         pauses_s = self._backoff.pauses_s()
         while True:
+            if not self._takes_codes:
+                request.pop("stopCode", None)
             try:
                 async with self._in_flight:
                     await self._control_plane.call("SubmitTaskStateChange", request)
             except ControlPlaneError as error:
-                # a control plane older than the code refuses it, so the change is sent without
-                if error.code in FINAL_ERRORS and request.pop("stopCode", None) is None:
+                if "stopCode" in request and "stopCode" in str(error):
+                    self._takes_codes = False
+                    continue
+                if error.code in FINAL_ERRORS:
                     log.warning("the change of %s is refused: %s", change.task_arn, error)
                     return
                 log.warning("the change of %s will be sent again: %s", change.task_arn, error)

@@ -51,9 +51,10 @@ async def mark_response(  # noqa: RUF029 - a signal of aiohttp
 ) -> None:
     """Put the request's id into the headers, which are about to be sent.
 
-    A request that aiohttp refuses before the middleware has no id yet.
+    A request that aiohttp refuses before the middleware has none.
     """
-    response.headers["x-amzn-RequestId"] = request.get(REQUEST_ID) or new_uuid()
+    if REQUEST_ID in request:
+        response.headers["x-amzn-RequestId"] = request[REQUEST_ID]
     request[_BEGUN] = response
 
 

@@ -107,9 +107,11 @@ COMMON_OPTIONS: Final = (MODE, MAX_BUFFER_SIZE)
 """Of every driver. Source: moby, daemon/logger/factory.go."""
 COMMON_NAMES: Final = frozenset(option.name for option in COMMON_OPTIONS)
 
+MAX_ROUTER_BUFFER: Final = 536_870_912
+"""Largest `log-driver-buffer-limit`; the pattern alone takes more digits."""
 ROUTER_BUFFER: Final = LogOption(
     "log-driver-buffer-limit",
-    "0 to 536870912",
+    f"0 to {MAX_ROUTER_BUFFER}",
     "1048576 lines, 10m",
     "how much the logger holds for the router: lines, and above 10 MiB bytes too",
     flag="fluentd-buffer-limit",
@@ -139,7 +141,7 @@ def _tag(flag: str = "", default: str = "`{{.ID}}`") -> LogOption:
 
 def _attributes(prefix: str = "") -> tuple[LogOption, ...]:
     """Which labels and variables of the container go along with its output."""
-    values, meaning = "names, with commas", "what each line has along, if the container has it"
+    values, meaning = "names, with commas", "those of the container that go with each line"
     return (
         LogOption("labels", values, meaning=meaning, flag=f"{prefix}labels"),
         LogOption("env", values, meaning=meaning, flag=f"{prefix}env"),
@@ -147,7 +149,7 @@ def _attributes(prefix: str = "") -> tuple[LogOption, ...]:
             LogOption(
                 name,
                 "regular expression of Python",
-                meaning="and all whose names it finds",
+                meaning="the same, for all whose names match",
                 flag=f"{prefix}{name}",
             )
             for name in ("labels-regex", "env-regex")

@@ -140,7 +140,9 @@ async def test_host_name_that_is_no_dns_name_is_told(
 ) -> None:
     monkeypatch.setattr(socket, "gethostname", lambda: "h" * 64)  # as long as Linux allows
 
-    with pytest.raises(LookupFailedError, match=r"^lookup registry\.test: this machine's host name"):
+    with pytest.raises(
+        LookupFailedError, match=r"^lookup registry\.test: this machine's host name"
+    ):
         await lookups.resolve("registry.test")
 
 

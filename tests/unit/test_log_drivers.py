@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -77,6 +78,25 @@ def test_every_flag_is_one_that_the_logger_knows(driver: str) -> None:
     flags = render(plan_log(driver, options, container=container), drivers)
 
     assert flags.keys() - {*known_flags.LOGGER, *known_flags.DESTINATIONS[driver]} == set()
+
+
+def test_every_flag_that_loggers_know_is_named_where_it_is_read() -> None:
+    loggers = Path(known_flags.__file__).parents[1]
+    modules = [
+        path for path in loggers.rglob("*") if path.suffix == ".py" or path.parent == loggers
+    ]
+    text = "".join(
+        path.read_text(encoding="utf-8")
+        for path in modules
+        if path.is_file() and path.name != "known_flags.py"
+    )
+
+    known = {
+        *known_flags.LOGGER,
+        *known_flags.JSON_FILE,
+        *chain(*known_flags.DESTINATIONS.values()),
+    }
+    assert {flag for flag in known if f'"{flag}"' not in text} == set()
 
 
 @pytest.mark.parametrize("driver", DESTINATIONS)

@@ -102,11 +102,23 @@ async def test_control_plane_that_knows_no_code_is_sent_none() -> None:
     desk = Desk([ControlPlaneError("InvalidParameterException", 'Unknown parameter: "stopCode"')])
 
     async with serving(desk) as reporter:
+        for count, arn in enumerate((TASK_ARN, task_arn("1" * 32)), start=1):
+            ended = change(TaskStatus.STOPPED, arn, stop_code=StopCode.TASK_FAILED_TO_START)
+            reporter.send(ended)
+            await desk.wait_for(count)
+
+    assert [r["status"] for r in desk.requests] == ["STOPPED"] * 3
+    assert [r.get("stopCode") for r in desk.requests] == ["TaskFailedToStart", None, None]
+
+
+async def test_change_that_is_refused_for_another_reason_is_dropped_with_its_code() -> None:
+    desk = Desk([ControlPlaneError("InvalidParameterException", "The task was not found.")])
+
+    async with serving(desk) as reporter:
         reporter.send(change(TaskStatus.STOPPED, stop_code=StopCode.TASK_FAILED_TO_START))
         await desk.wait_for(1)
 
-    assert [r["status"] for r in desk.requests] == ["STOPPED", "STOPPED"]
-    assert [r.get("stopCode") for r in desk.requests] == ["TaskFailedToStart", None]
+    assert [r.get("stopCode") for r in desk.requests] == ["TaskFailedToStart"]
 
 
 def test_code_stands_beside_the_reason() -> None:

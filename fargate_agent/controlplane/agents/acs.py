@@ -338,6 +338,8 @@ class _Session:
 
         try:
             await change_task(self._plane, sent.task_id, change)
+            if sent.desired_status == "STOPPED":
+                self._stops_acked.add(sent.task_id)
         except ApiError:
             log.debug("task %s: forgotten before it was acknowledged", sent.task_id)
         except SQLAlchemyError as error:
@@ -348,9 +350,6 @@ class _Session:
             sent.is_acked = False
             log.exception("task %s: acknowledged, which was not written", sent.task_id)
             return
-        else:
-            if sent.desired_status == "STOPPED":
-                self._stops_acked.add(sent.task_id)
         self._unacked.pop(message_id, None)
 
     async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:

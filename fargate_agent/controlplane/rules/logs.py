@@ -7,14 +7,18 @@ from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.rules.secrets import NO_EXECUTION_ROLE, check_source
 from fargate_agent.controlplane.validate import Json
-from fargate_agent.wire.log_options import COMMON_OPTIONS, DRIVER_OPTIONS, ROUTER_BUFFER, LogOption
+from fargate_agent.wire.log_options import (
+    COMMON_OPTIONS,
+    DRIVER_OPTIONS,
+    MAX_ROUTER_BUFFER,
+    ROUTER_BUFFER,
+    LogOption,
+)
 
 NOT_ON_FARGATE: Final = frozenset(
     option.name for option in DRIVER_OPTIONS["awslogs"].options if not option.on_fargate
 )
 """What Docker's driver has besides; taken where it isn't for Fargate. Source: moby, awslogs."""
-
-MAX_ROUTER_BUFFER_BYTES: Final = 536_870_912
 
 _CHECKED: Final = (*COMMON_OPTIONS, ROUTER_BUFFER)
 """Options whose values are checked, whatever the driver."""
@@ -64,7 +68,7 @@ def _check_configuration(configuration: Json, draft: Draft) -> None:
     for option in _CHECKED:
         if option.name in options and not option.takes(options[option.name]):  # unverified
             raise _invalid(driver, option)
-    if int(options.get(ROUTER_BUFFER.name, 0)) > MAX_ROUTER_BUFFER_BYTES:  # unverified
+    if int(options.get(ROUTER_BUFFER.name, 0)) > MAX_ROUTER_BUFFER:  # unverified
         raise _invalid(driver, ROUTER_BUFFER)
     for secret in secrets:
         if "executionRoleArn" not in draft.request:  # unverified
