@@ -3,7 +3,6 @@
 import json
 import sys
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -78,32 +77,6 @@ def test_every_flag_is_one_that_the_logger_knows(driver: str) -> None:
     flags = render(plan_log(driver, options, container=container), drivers)
 
     assert flags.keys() - {*known_flags.LOGGER, *known_flags.DESTINATIONS[driver]} == set()
-
-
-def test_every_flag_that_loggers_know_is_named_where_it_is_read() -> None:
-    loggers = Path(known_flags.__file__).parents[1]
-    modules = [
-        path for path in loggers.rglob("*") if path.suffix == ".py" or path.parent == loggers
-    ]
-    text = "".join(
-        path.read_text(encoding="utf-8")
-        for path in modules
-        if path.is_file() and path.name != "known_flags.py"
-    )
-
-    known = {
-        *known_flags.LOGGER,
-        *known_flags.JSON_FILE,
-        *chain(*known_flags.DESTINATIONS.values()),
-    }
-    unread = {
-        flag
-        for flag in known
-        if f'"{flag}"' not in text
-        # those of a kind are read in a loop, without their prefix
-        and f'"{flag.removeprefix("splunk-").removeprefix("json-file-")}"' not in text
-    }
-    assert unread == set()
 
 
 @pytest.mark.parametrize("driver", DESTINATIONS)

@@ -1,6 +1,8 @@
 """An option is one row of `wire/log_options.py`, which all who know options have it from."""
 
 import re
+from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
@@ -14,6 +16,7 @@ from fargate_agent.controlplane.rules.definition import check_definition
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.wire.log_options import COMMON_OPTIONS, DRIVER_OPTIONS, LogOption
+from reading import known_flags
 from tests.unit.test_log_drivers import REQUIRED, make_drivers, plan_log
 from tests.unit.test_rules_texts import ACCOUNT, ROLE, definition, sidecar
 
@@ -117,3 +120,29 @@ def test_option_that_is_in_no_row_is_refused(driver: str) -> None:
         run(driver, with_option(driver, "x"))
     with pytest.raises(ValueError, match="unknown flag: --x"):
         check_flags(driver, {"x": "y"})
+
+
+def test_every_flag_that_loggers_know_is_named_where_it_is_read() -> None:
+    loggers = Path(known_flags.__file__).parents[1]
+    modules = [
+        path for path in loggers.rglob("*") if path.suffix == ".py" or path.parent == loggers
+    ]
+    text = "".join(
+        path.read_text(encoding="utf-8")
+        for path in modules
+        if path.is_file() and path.name != "known_flags.py"
+    )
+
+    known = {
+        *known_flags.LOGGER,
+        *known_flags.JSON_FILE,
+        *chain(*known_flags.DESTINATIONS.values()),
+    }
+    unread = {
+        flag
+        for flag in known
+        if f'"{flag}"' not in text
+        # those of a kind are read in a loop, without their prefix
+        and f'"{flag.removeprefix("splunk-").removeprefix("json-file-")}"' not in text
+    }
+    assert unread == set()
