@@ -60,19 +60,12 @@ class Shared:
 
 
 @asynccontextmanager
-async def open_drivers(shared: Shared, supervisor: Supervisor) -> AsyncIterator[Drivers]:
-    """Yield the drivers of an agent; `supervisor` knows the tasks that they serve.
-
-    Nothing is asked of the machine before the first call of a driver.
-
-    Raises:
-        AgentError: the user of loggers doesn't exist.
-    """
-    drivers = _make_drivers(shared, supervisor)
+async def open_drivers(drivers: Drivers) -> AsyncIterator[None]:
+    """Open all drivers, and close them after the body, the last one first."""
     async with AsyncExitStack() as stack:
         for driver in drivers:
             await stack.enter_async_context(_closing_in_time(driver))
-        yield drivers
+        yield
 
 
 @asynccontextmanager
@@ -102,7 +95,14 @@ def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
     }
 
 
-def _make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
+def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
+    """Make the drivers of an agent; `supervisor` knows the tasks that they serve.
+
+    Nothing is asked of containerd or the kernel. Blocks, for the database of users.
+
+    Raises:
+        AgentError: the user of loggers doesn't exist.
+    """
     settings, containerd = shared.settings, shared.containerd
     user = find_logger_user(settings.logger_user)
     netns = make_netns(settings, supervisor.has_tasks)

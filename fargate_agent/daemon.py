@@ -22,7 +22,7 @@ from fargate_agent.acs.capabilities import read_attributes
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
-from fargate_agent.composition import Shared, open_drivers
+from fargate_agent.composition import Shared, make_drivers, open_drivers
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.drivers import Drivers, Service
@@ -163,10 +163,8 @@ async def _run_services(
     reserve = Reserve(settings.state_dir / RESERVE_FILE, RESERVE_BYTES)
     store = TaskStore(settings.state_dir / "records", reserve)
     supervisor = Supervisor(site=shared.site, store=store, boot_id=boot_id, send=reporter.send)
-    async with (
-        open_drivers(shared, supervisor) as drivers,
-        _hold_containerd(shared, drivers, notifier) as version,
-    ):
+    drivers = make_drivers(shared, supervisor)
+    async with _hold_containerd(shared, drivers, notifier) as version, open_drivers(drivers):
         notifier.status("taking over the tasks of the agent before")
         await containerd.ensure_namespace()
         await shared.findings.recall(settings.state_dir, boot_id)

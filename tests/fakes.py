@@ -189,9 +189,10 @@ class FakeSecrets(SecretStore):
     diary: Diary
 
     held: set[str] = field(default_factory=set)
-    """Tasks whose secrets loggers can ask for. Memory only, so it stands in no diary."""
+    """Tasks whose secrets loggers can ask for."""
 
     async def ensure(self, task: TaskPlan) -> None:
+        await self.diary.write("hold secrets")
         self.held.add(task.id)
 
     async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
@@ -199,6 +200,7 @@ class FakeSecrets(SecretStore):
         return {one: f"value of {one}" for one in references}
 
     async def release(self, task: TaskPlan) -> None:
+        await self.diary.write("drop secrets")
         self.held.discard(task.id)
 
 

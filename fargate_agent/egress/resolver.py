@@ -8,6 +8,7 @@ Source: RFC 1034, 1035 and 7766; resolv.conf(5) for the rules of the search list
 """
 
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from ipaddress import ip_address
@@ -29,7 +30,7 @@ MAX_ALIASES: Final = 8
 """How many answers may lead on to a further name; content networks use three or four."""
 
 ROUNDS: Final = 2
-"""How often a server that says nothing is asked. Source: resolv.conf(5), `attempts`."""
+"""How often a server is asked. Source: resolv.conf(5), `attempts`."""
 
 _FAMILIES: Final = {4: socket.AF_INET, 6: socket.AF_INET6}
 _RECORDS: Final = {socket.AF_INET: dns.rdatatype.A, socket.AF_INET6: dns.rdatatype.AAAA}
@@ -122,9 +123,7 @@ class TaskResolver(AbstractResolver):
     ) -> tuple[str, ...]:
         for _ in range(MAX_ALIASES):
             try:
-                answer = await self._resolver.resolve(
-                    name, record, raise_on_no_answer=False, backend=self._sockets
-                )
+                answer = await self._ask(name, record)
             except dns.resolver.NXDOMAIN:
                 return ()
             if answer.rrset is not None:
@@ -133,6 +132,22 @@ class TaskResolver(AbstractResolver):
                 return ()
             name = answer.canonical_name
         raise LookupFailedError("too many aliases")
+
+    async def _ask(
+        self, name: dns.name.Name, record: dns.rdatatype.RdataType
+    ) -> dns.resolver.Answer:
+        """Ask in rounds: dnspython gives a server up that refuses once, or answers badly."""
+        for _ in range(ROUNDS - 1):
+            with suppress(dns.resolver.NoNameservers):
+                return await self._ask_once(name, record)
+        return await self._ask_once(name, record)
+
+    async def _ask_once(
+        self, name: dns.name.Name, record: dns.rdatatype.RdataType
+    ) -> dns.resolver.Answer:
+        return await self._resolver.resolve(
+            name, record, raise_on_no_answer=False, backend=self._sockets
+        )
 
     def _explain(self, error: Exception) -> str:
         if isinstance(error, dns.exception.Timeout):

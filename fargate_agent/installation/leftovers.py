@@ -55,7 +55,6 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
 
     Raises:
         ContainerdError: containerd doesn't answer, or something of it is still there.
-        NetlinkError: the kernel refused.
     """
     from fargate_agent.composition import make_enis, make_netns  # all drivers, slow to import
 

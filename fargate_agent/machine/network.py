@@ -15,6 +15,13 @@ from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
 NO_WAY_OUT: Final = "tasks reach their own subnet, but no other network"
 
 _UNUSED_TABLE: Final = "fargate-doctor"
+_IPV6_INITIAL: Final = {
+    "forwarding": "0",
+    "accept_redirects": "1",
+    "accept_ra": "1",
+    "disable_ipv6": "0",
+}
+"""Source: Linux, net/ipv6/addrconf.c, `ipv6_devconf`."""
 
 
 def find_network_faults(root: Path) -> Iterator[Finding]:
@@ -35,12 +42,12 @@ def find_network_faults(root: Path) -> Iterator[Finding]:
 def find_setting_fault(root: Path) -> Finding:
     """Return what tasks lack where /proc/sys is read-only; blocks.
 
-    Their namespaces begin with the settings of the host. Those that a task needs otherwise can't be
-    written then. If there is none, the host forwards nothing, and can't be made to.
+    What a namespace begins with and a task needs otherwise can't be written then. If there is
+    none, the host forwards nothing, and can't be made to.
     """
     for name, needed in {**TASK_SETTINGS, **METADATA_SETTINGS}.items():
         with suppress(OSError):  # an IP version that the kernel doesn't have
-            found = (root / "proc/sys/net" / name).read_text().strip()
+            found = _read_initial(root / "proc/sys/net", name)
             if found != str(needed):
                 setting = f"net.{name}".replace("/", ".")
                 return Finding(
@@ -48,6 +55,25 @@ def find_setting_fault(root: Path) -> Finding:
                     effect="no task starts",
                 )
     return Finding(what="net.ipv4.ip_forward is 0, and /proc/sys is read-only", effect=NO_WAY_OUT)
+
+
+def _read_initial(settings: Path, name: str) -> str:
+    """Return what a setting is in a new namespace: of IPv4 as on the host, of IPv6 the kernel's.
+
+    Unless the host says otherwise; what `2` means for IPv4, and `3`, is left out.
+
+    Source: Linux, Documentation/admin-guide/sysctl/net.rst, `devconf_inherit_init_net`.
+
+    Raises:
+        OSError: there is no such setting.
+    """
+    found = (settings / name).read_text().strip()
+    inherits = settings / "core/devconf_inherit_init_net"
+    if name.startswith("ipv6/") and not (
+        inherits.exists() and inherits.read_text().strip() in ("1", "3")
+    ):
+        return _IPV6_INITIAL[name.rpartition("/")[2]]
+    return found
 
 
 def find_name_faults(files: tuple[Path, ...] = HOST_RESOLVERS) -> Iterator[Finding]:

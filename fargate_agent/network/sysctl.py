@@ -16,8 +16,8 @@ TASK_SETTINGS: Final = {
     for path in ("ipv4/conf/all", "ipv4/conf/default", "ipv6/conf/all", "ipv6/conf/default")
     for setting in ("forwarding", "accept_redirects")
 } | {"ipv6/conf/all/accept_ra": 0, "ipv6/conf/default/accept_ra": 0}
-"""A new namespace has these as the host has them. A task passes nothing on, and takes no route and
-no address from its neighbours: those it has are given to it."""
+"""A task passes nothing on, and takes no route and no address from its neighbours: those it has are
+given to it."""
 
 METADATA_SETTINGS: Final = {
     setting: value

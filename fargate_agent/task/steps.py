@@ -77,8 +77,10 @@ async def _open_endpoint(plan: TaskPlan, drivers: Drivers) -> None:
 
 
 async def _close_endpoint(plan: TaskPlan, drivers: Drivers) -> None:
-    await drivers.secrets.release(plan)
-    await drivers.metadata.release(plan)
+    try:
+        await drivers.secrets.release(plan)
+    finally:
+        await drivers.metadata.release(plan)
 
 
 def container_waves(

@@ -61,7 +61,6 @@ class TaskMetadata(MetadataEndpoint):
     ) -> None:
         """Listen nowhere yet; `find_task` knows the tasks by their ids."""
         self._bind_listener = bind_listener
-        self._confidential = confidential
         self._stats = StatsSampler(read_usage, read_link_stats)
         self._handlers = Handlers(find_task, self._stats, snapshotter, confidential)
         self._endpoints: dict[str, _Endpoint] = {}
@@ -74,7 +73,7 @@ class TaskMetadata(MetadataEndpoint):
         if task.id in self._endpoints:
             return
         connections = web.Server(
-            partial(self._answer, task.id),
+            partial(self._handlers.answer, task.id),
             handler_cancellation=True,
             access_log=None,
             logger=log,
@@ -105,9 +104,6 @@ class TaskMetadata(MetadataEndpoint):
         listener = self._bind_listener(netns)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TIMEOUT_S * 1000)
         return listener
-
-    async def _answer(self, task_id: str, request: web.BaseRequest) -> web.StreamResponse:
-        return await self._handlers.answer(task_id, request)
 
 
 class _Doorkeeper(asyncio.Protocol):

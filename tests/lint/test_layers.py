@@ -1,5 +1,6 @@
 """Each module of the package has its place among the layers."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -11,13 +12,14 @@ import tomli_w
 
 CHECKOUT: Final = Path(__file__).resolve().parents[2]
 LAYERS: Final = "one direction"
+APART: Final = "the control plane and the command line never import the agent"
 LINT: Final = "from importlinter.cli import lint_imports_command as lint; lint()"
 
 
-def read_contract() -> dict[str, Any]:
+def read_contract(name: str = LAYERS) -> dict[str, Any]:
     with (CHECKOUT / "pyproject.toml").open("rb") as file:
         contracts = tomllib.load(file)["tool"]["importlinter"]["contracts"]
-    contract: dict[str, Any] = next(one for one in contracts if one["name"] == LAYERS)
+    contract: dict[str, Any] = next(one for one in contracts if one["name"] == name)
     return contract
 
 
@@ -46,3 +48,17 @@ def test_a_module_in_no_layer_is_refused(tmp_path: Path) -> None:
     assert f"{LAYERS} KEPT" in before
     assert f"{LAYERS} BROKEN" in after
     assert "fargate_agent.stray" in after
+
+
+def test_each_module_is_the_agents_or_shared_as_the_page_says() -> None:
+    package = CHECKOUT / "fargate_agent"
+    modules = {path.stem for path in (*package.glob("*.py"), *package.glob("[a-z]*/"))}
+    page = (CHECKOUT / "docs/ARCHITECTURE.md").read_text(encoding="utf-8")
+    (shared,) = re.findall(r"shares only (.*?) \|", page)
+    agents = {
+        name.removeprefix("fargate_agent.") for name in read_contract(APART)["forbidden_modules"]
+    }
+
+    assert agents | set(re.findall(r"`(\w+)`", shared)) == modules - {
+        *("__init__", "__main__", "cli", "controlplane")
+    }

@@ -1,9 +1,8 @@
 """Drivers are opened together and closed in reverse, and one that hangs holds up nobody."""
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, fields
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import pytest
 
@@ -32,33 +31,31 @@ class Noted(Driver):
 
 
 @pytest.fixture
-def diary(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What becomes of three drivers, of which the one in the middle hangs when it is closed."""
-    diary: list[str] = []
-    made = [Noted("one", diary), Noted("two", diary, hangs=True), Noted("three", diary)]
-    monkeypatch.setattr(composition, "_make_drivers", lambda *_: made)
+def diary() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def drivers(diary: list[str], monkeypatch: pytest.MonkeyPatch) -> Drivers:
+    """Three drivers, of which the one in the middle hangs when it is closed."""
     monkeypatch.setattr(composition, "CLOSE_TIMEOUT_S", 0.01)
-    return diary
-
-
-def opened() -> AbstractAsyncContextManager[Drivers]:
-    nothing = cast(Any, None)
-    return open_drivers(nothing, nothing)
+    made = [Noted("one", diary), Noted("two", diary, hangs=True), Noted("three", diary)]
+    return cast(Drivers, made)
 
 
 async def test_a_driver_that_is_not_closed_in_time_holds_up_no_other(
-    diary: list[str], caplog: pytest.LogCaptureFixture
+    drivers: Drivers, diary: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with opened():
+    async with open_drivers(drivers):
         assert diary == ["open one", "open two", "open three"]
 
     assert diary[3:] == ["close three", "close one"]
     assert "Noted is not closed after 0.01 s" in caplog.text
 
 
-async def test_drivers_are_closed_when_the_agent_fails(diary: list[str]) -> None:
+async def test_drivers_are_closed_when_the_agent_fails(drivers: Drivers, diary: list[str]) -> None:
     async def fail() -> None:
-        async with opened():
+        async with open_drivers(drivers):
             raise RuntimeError("broken")
 
     with pytest.raises(RuntimeError, match="^broken$"):

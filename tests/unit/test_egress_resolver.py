@@ -158,6 +158,14 @@ async def test_next_server_is_asked_when_the_first_says_nothing(lookups: Lookups
     assert await lookups.resolve("registry.test", servers=("127.0.0.2", "127.0.0.1"))
 
 
+async def test_server_that_fails_once_is_asked_again(lookups: Lookups) -> None:
+    lookups.server.records["registry.test", "A"] = ["10.0.0.1"]
+    lookups.server.fails_once = True
+
+    assert await lookups.resolve("registry.test") == ["10.0.0.1"]
+    assert len(lookups.server.queries) == 2
+
+
 @pytest.mark.parametrize(
     ("rcode", "text"),
     [

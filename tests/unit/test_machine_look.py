@@ -162,6 +162,25 @@ def test_read_only_setting_is_found_by_what_it_denies(
     assert find_setting_fault(tmp_path) == Finding(what=what, effect=effect)
 
 
+@pytest.mark.parametrize(
+    ("inherits", "what"),
+    [
+        pytest.param("0", "net.ipv6.conf.all.accept_redirects is 1, not 0", id="by-default"),
+        pytest.param("1", "net.ipv4.ip_forward is 0", id="as-the-host"),
+    ],
+)
+def test_ipv6_of_a_new_namespace_is_as_the_kernel_has_it_and_not_as_the_host(
+    tmp_path: Path, inherits: str, what: str
+) -> None:
+    settings = {**TASK_SETTINGS, **METADATA_SETTINGS, "core/devconf_inherit_init_net": inherits}
+    for setting, value in settings.items():
+        file = tmp_path / "proc/sys/net" / setting
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"{value}\n")
+
+    assert find_setting_fault(tmp_path).what == f"{what}, and /proc/sys is read-only"
+
+
 def test_full_disk_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert whats(find_storage_faults(tmp_path / "agent")) == []
 

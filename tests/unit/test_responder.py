@@ -19,7 +19,7 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationMessage,
 )
 from tests.fakes import fake_drivers
-from tests.messages import CLUSTER_ARN, TASK_ARN, TASK_ID, site, task_arn, task_json
+from tests.messages import CLUSTER_ARN, TASK_ARN, TASK_ID, eni_json, site, task_arn, task_json
 
 INSTANCE_ARN = "arn:aws:ecs:us-east-1:000000000000:container-instance/default/1"
 OTHER_ID = "1" * 32
@@ -100,6 +100,19 @@ async def test_bad_task_is_reported_and_the_good_one_taken_but_nothing_acknowled
         assert change.reason is not None
         assert change.reason.startswith("UnrecogniedTaskError: Error loading task - containers: ")
         assert change.stop_code == "TaskFailedToStart"
+
+
+async def test_task_with_an_unknown_kind_of_interface_is_taken_and_ended(tmp_path: Path) -> None:
+    eni = eni_json(interfaceAssociationProtocol="wire")
+    async with serving(tmp_path) as desk:
+        answers = await desk.responder.answer(payload(task_json(elasticNetworkInterfaces=[eni])))
+        async with asyncio.timeout(5):
+            while not desk.changes:
+                await asyncio.sleep(0)
+
+    assert [type(answer) for answer in answers] == [AckRequest]
+    assert desk.changes[-1].status is TaskStatus.STOPPED
+    assert "an interface of kind 'wire' is not supported here" in (desk.changes[-1].reason or "")
 
 
 async def test_task_with_a_path_for_an_id_is_not_taken(tmp_path: Path) -> None:

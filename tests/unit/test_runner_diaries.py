@@ -82,6 +82,7 @@ SCENARIOS: Final = {
             exists web / exists log
             attach eth1
             listen
+            hold secrets
             report PENDING
             confirm eth1
             pull web:1 / pull log:1
@@ -96,6 +97,7 @@ SCENARIOS: Final = {
             stop web
             report STOPPING
             stop log
+            drop secrets
             close
             detach eth1
             release netns / release
@@ -112,6 +114,7 @@ SCENARIOS: Final = {
             exists init / exists app
             attach eth1
             listen
+            hold secrets
             report PENDING
             confirm eth1
             pull init:1 / pull app:1
@@ -131,6 +134,7 @@ SCENARIOS: Final = {
             ready
             stop app
             stop init
+            drop secrets
             close
             detach eth1
             release netns / release
@@ -147,6 +151,7 @@ SCENARIOS: Final = {
             exists web
             attach eth1 / attach eth2
             listen
+            hold secrets
             report PENDING
             confirm eth1 / confirm eth2
             pull web:1
@@ -159,6 +164,7 @@ SCENARIOS: Final = {
             report STOPPING
             ready
             stop web
+            drop secrets
             close
             detach eth1 / detach eth2
             release netns / release
@@ -174,6 +180,7 @@ SCENARIOS: Final = {
             exists router / exists web
             attach eth1
             listen
+            hold secrets
             report PENDING
             confirm eth1
             pull router:1 / pull web:1
@@ -193,6 +200,7 @@ SCENARIOS: Final = {
             stop web
             report STOPPING
             stop router
+            drop secrets
             close
             detach eth1
             release netns / release
@@ -209,6 +217,7 @@ SCENARIOS: Final = {
             attach eth1
             exists web / exists log
             listen
+            hold secrets
             report RUNNING
             confirm eth1 / confirm eth1 / confirm eth1
             start web / start log
@@ -219,6 +228,7 @@ SCENARIOS: Final = {
             stop web
             report STOPPING
             stop log
+            drop secrets
             close
             detach eth1
             release netns / release
@@ -233,6 +243,7 @@ SCENARIOS: Final = {
             stop web
             report STOPPING
             stop log
+            drop secrets
             close
             detach eth1
             release netns / release
@@ -250,6 +261,7 @@ SCENARIOS: Final = {
             exists web
             attach eth1
             listen
+            hold secrets
             report PENDING
             confirm eth1
             pull web:1
@@ -263,6 +275,7 @@ SCENARIOS: Final = {
             ready
             report STOPPING
             stop web
+            drop secrets
             close
             detach eth1
             release netns / release
@@ -280,6 +293,7 @@ SCENARIOS: Final = {
             ready
             report STOPPING
             stop web
+            drop secrets
             close
             detach eth1
             release netns / release

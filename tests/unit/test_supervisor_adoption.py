@@ -10,6 +10,9 @@ from tests.fakes import MOMENT, fake_drivers
 from tests.fixtures.desk import Desk
 from tests.messages import TASK_ID, site, task_message
 
+REBOOTED = "InternalError: the machine was restarted while the task ran"
+ASKED = "Task stopped by user"
+
 
 @pytest.fixture
 def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -63,29 +66,28 @@ async def test_task_of_an_earlier_boot_is_reported_stopped(tmp_path: Path) -> No
     async with second.serving():
         change = await second.wait_for(TaskStatus.STOPPED)
 
-    assert change.reason == "InternalError: the machine was restarted while the task ran"
+    assert change.reason == REBOOTED
     assert change.stop_code == "TaskFailedToStart"
     assert "create web" not in drivers.diary.calls
     assert "release netns" in drivers.diary.calls
 
 
 @pytest.mark.parametrize(
-    ("stop_reason", "said"),
+    ("status", "stop_reason", "said", "code"),
     [
-        pytest.param(
-            None, "InternalError: the machine was restarted while the task ran", id="lost"
-        ),
-        pytest.param("Task stopped by user", "Task stopped by user", id="asked-to-stop"),
+        pytest.param(TaskStatus.STOPPING, None, REBOOTED, "TaskFailedToStart", id="lost"),
+        pytest.param(TaskStatus.STOPPING, ASKED, ASKED, None, id="stopping"),
+        pytest.param(TaskStatus.RUNNING, ASKED, ASKED, "UserInitiated", id="asked-to-stop"),
     ],
 )
 async def test_shim_that_ended_with_the_machine_is_not_the_reason(
-    tmp_path: Path, stop_reason: str | None, said: str
+    tmp_path: Path, status: TaskStatus, stop_reason: str | None, said: str, code: str | None
 ) -> None:
     lost = "ContainerRuntimeError: nobody knows how the container ended: ttrpc: closed"
     record = TaskRecord(message=task_message(), boot_id="boot-1", stop_reason=stop_reason)
     record.facts = TaskFacts(
-        status=TaskStatus.STOPPING,
-        reason=stop_reason or lost,
+        status=status,
+        reason=None if status is TaskStatus.RUNNING else stop_reason or lost,
         containers={
             "web": ContainerFacts(name="web", runtime_id="1", started_at=MOMENT, reason=lost),
             "log": ContainerFacts(name="log", runtime_id="2", started_at=MOMENT, exit_code=3),
@@ -97,7 +99,7 @@ async def test_shim_that_ended_with_the_machine_is_not_the_reason(
     async with desk.serving():
         change = await desk.wait_for(TaskStatus.STOPPED)
 
-    assert change.reason == said
+    assert (change.reason, change.stop_code) == (said, code)
     assert {container.name: container.reason for container in change.containers} == {
         "web": "ContainerRuntimeError: the machine was restarted while the container ran",
         "log": None,
