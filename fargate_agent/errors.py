@@ -60,6 +60,14 @@ class ContainerRuntimeTimeoutError(TaskError):
     """containerd or a shim took too long."""
 
 
+class CannotExecError(TaskError):
+    """A program could not be started inside a container."""
+
+
+class ExecTimeoutError(TaskError):
+    """A program that was run inside a container did not end within its deadline."""
+
+
 class TaskDependencyError(TaskError):
     """A container waits for another that will never be as `dependsOn` demands."""
 

@@ -10,6 +10,7 @@ from fargate_agent.drivers import (
     ContainerUsage,
     Drivers,
     EniDriver,
+    ExecIo,
     ExitStatus,
     Image,
     ImageConfig,
@@ -149,6 +150,25 @@ class FakeRuntime(Runtime):
     async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         await self.diary.write(f"start {container.name}")
         self.started.add(container.name)
+
+    async def restart(self, task: TaskPlan, container: ContainerPlan, log_uri: str | None) -> None:
+        await self.diary.write(f"restart {container.name}")
+        self.created.add(container.name)
+        self.started.discard(container.name)
+
+    async def exec(
+        self,
+        container: ContainerPlan,
+        exec_id: str,
+        argv: tuple[str, ...],
+        io: ExecIo,
+        deadline_s: float | None,
+    ) -> int:
+        await self.diary.write(f"exec {exec_id} in {container.name}")
+        return 0
+
+    async def end_exec(self, container: ContainerPlan, exec_id: str) -> None:
+        await self.diary.write(f"end exec {exec_id} in {container.name}")
 
     async def wait(self, container: ContainerPlan) -> ExitStatus:
         await self.diary.write(f"wait {container.name}")

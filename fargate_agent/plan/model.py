@@ -21,9 +21,12 @@ METADATA_IFNAME: Final = "eth0"
 class Condition(StrEnum):
     """What a dependency must have reached."""
 
+    CREATE = "CREATE"
+    """Implied by `volumesFrom`. Source: amazon-ecs-agent, agent/engine/dependencygraph."""
     START = "START"
     COMPLETE = "COMPLETE"
     SUCCESS = "SUCCESS"
+    HEALTHY = "HEALTHY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +178,29 @@ class DependencyPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HealthCheckPlan:
+    """A command that says by its exit code whether a container works."""
+
+    argv: tuple[str, ...]
+    interval_s: int
+    timeout_s: int
+    retries: int
+    """Failures in a row that make a container UNHEALTHY."""
+    start_period_s: int
+    """After a start, in which failures don't count; a success ends it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartPlan:
+    """When a container that ended by itself is started again."""
+
+    ignored_exit_codes: frozenset[int]
+    """Codes after which it isn't."""
+    attempt_period_s: int
+    """How long it has to have run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerPlan:
     """One container, with everything that doesn't depend on its image."""
 
@@ -216,6 +242,15 @@ class ContainerPlan:
     """Port and protocol, for the metadata only."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Further variables, by name: the ARN of a secret or parameter, or a parameter's name."""
+    stops_after: tuple[str, ...] = ()
+    """Names of the containers that depend on this one: it is stopped when they have ended."""
+    health: HealthCheckPlan | None = None
+    restart: RestartPlan | None = None
+    interactive: bool = False
+    """Whether stdin stays open."""
+    init: bool = False
+    """Whether an init is the first process, which reaps and forwards signals."""
+    sysctls: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,6 +293,8 @@ class TaskPlan:
     """What the containers act as."""
     firelens: FirelensPlan | None = None
     """The router of the task."""
+    shares_pid_namespace: bool = False
+    """Whether all containers share one PID namespace (`pidMode: task`)."""
 
     @property
     def roles(self) -> tuple[RolePlan, ...]:

@@ -24,7 +24,14 @@ from fargate_agent.containerd.errors import (
 )
 from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
-from fargate_agent.drivers import ContainerUsage, ExitStatus, Image, LoggerUser, Runtime, Sweeper
+from fargate_agent.drivers import (
+    ContainerUsage,
+    ExitStatus,
+    Image,
+    LoggerUser,
+    Runtime,
+    Sweeper,
+)
 from fargate_agent.errors import (
     CannotCreateContainerError,
     CannotStartContainerError,
@@ -224,6 +231,15 @@ class RuncRuntime(Runtime, Sweeper):
             raise explain_timeout("running", deadline_s, container) from error
         except (ContainerdError, OSError) as error:
             raise CannotStartContainerError(explain(error), container=container.name) from error
+
+    async def restart(self, task: TaskPlan, container: ContainerPlan, log_uri: str | None) -> None:
+        raise NotImplementedError
+
+    async def exec(self, *_: object, **__: object) -> int:
+        raise NotImplementedError
+
+    async def end_exec(self, container: ContainerPlan, exec_id: str) -> None:
+        raise NotImplementedError
 
     async def wait(self, container: ContainerPlan) -> ExitStatus:
         try:

@@ -142,9 +142,41 @@ class TmpfsMessage(Message):
     mount_options: tuple[str, ...] = ()
 
 
+class HealthCheckMessage(Message):
+    """A command that says whether a container works. Source: ECS API, HealthCheck."""
+
+    command: tuple[str, ...]
+    """`CMD` and arguments, `CMD-SHELL` and one line for /bin/sh, or `NONE`."""
+    interval: int = 30
+    """Seconds between two checks."""
+    timeout: int = 5
+    """Seconds that a check may take."""
+    retries: int = 3
+    """Failures in a row that make a container UNHEALTHY."""
+    start_period: int = 0
+    """Seconds after a start in which failures don't count; a success ends it."""
+
+
+class RestartPolicyMessage(Message):
+    """Whether a container that ended is started again. Source: ECS API, ContainerRestartPolicy."""
+
+    enabled: bool
+    ignored_exit_codes: tuple[int, ...] = ()
+    restart_attempt_period: int = 300
+    """Seconds that a container has to run before it is restarted."""
+
+
+class SystemControlMessage(Message):
+    """A kernel parameter of the namespaces of a container. Source: ECS API, SystemControl."""
+
+    namespace: str
+    value: str
+
+
 class LinuxParameters(UnsupportedByLinux):
     """The part of Docker's host configuration that Fargate lets a task set."""
 
+    init_process_enabled: bool | None = None
     capabilities: CapabilitiesMessage = CapabilitiesMessage()
     tmpfs: tuple[TmpfsMessage, ...] = ()
 
@@ -197,6 +229,11 @@ class ContainerMessage(UnsupportedByContainers):
     docker_labels: dict[str, str] = {}
     log_configuration: LogConfiguration | None = None
     pseudo_terminal: bool = False
+    interactive: bool | None = None
+    """Whether stdin stays open."""
+    health_check: HealthCheckMessage | None = None
+    restart_policy: RestartPolicyMessage | None = None
+    system_controls: tuple[SystemControlMessage, ...] = ()
     firelens_configuration: dict[str, Any] | None = None
 
 
@@ -244,6 +281,8 @@ class TaskMessage(UnsupportedByTasks):
     elastic_network_interfaces: tuple[EniMessage, ...] = ()
     volumes: tuple[Volume, ...] = ()
     launch_type: str = "FARGATE"
+    pid_mode: Literal["task"] | None = None
+    """`task`: all containers share one PID namespace."""
     group: str | None = None
     service_name: str | None = None
     zone: str | None = None

@@ -15,8 +15,8 @@ from fargate_agent.wire.message import Message
 
 def asks_for_something(value: Any) -> bool:  # noqa: ANN401 - any member of a request
     """Whether a member has to be done: what is empty, 0, false or switched off hasn't."""
-    is_off = isinstance(value, dict) and False in (value.get("enabled"), value.get("enable"))
-    return bool(value) and not is_off
+    switches = value if isinstance(value, dict) else getattr(value, "__dict__", {})
+    return bool(value) and False not in (switches.get("enabled"), switches.get("enable"))
 
 
 class UnsupportedByTasks(Message):

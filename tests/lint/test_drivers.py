@@ -151,8 +151,8 @@ for attribute in read_attributes((), drivers, Path("/nowhere")):
 
 
 def find_drivers() -> Iterator[tuple[str, Path]]:
-    """Yield each class whose base is a protocol of `drivers.py`, and its file."""
-    tree = ast.parse((PACKAGE / "drivers.py").read_text())
+    """Yield each class whose base is a protocol of `drivers/`, and its file."""
+    tree = ast.parse("".join(path.read_text() for path in (PACKAGE / "drivers").glob("*.py")))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     protocols = {node.name for node in classes if "Driver" in names_of_bases(node)}
     for path in PACKAGE.rglob("*.py"):

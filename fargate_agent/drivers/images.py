@@ -1,0 +1,72 @@
+"""Images, and who gets them."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from fargate_agent.drivers.lifecycle import Driver
+from fargate_agent.plan import TaskPlan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageConfig:
+    """What an image says about running it. Source: OCI image specification, config.md."""
+
+    entrypoint: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
+    environment: tuple[str, ...] = ()
+    """Each `NAME=value`."""
+    user: str = ""
+    working_directory: str = ""
+    stop_signal: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """An image that is there and unpacked."""
+
+    name: str
+    """Full reference, as containerd's image store names it."""
+    digest: str
+    """Of the manifest that was chosen for the platform, `sha256:…`."""
+    config_digest: str
+    """What Docker calls the image id."""
+    chain_id: str
+    """Name of the snapshot that holds the root file system."""
+    config: ImageConfig
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PullProgress:
+    """How far one pull is."""
+
+    image: str
+    fetched_bytes: int
+    total_bytes: int
+    """Compressed size of what had to be fetched; 0 until the manifest is known."""
+    unpacked_layers: int
+    total_layers: int
+    retry: str = ""
+    """What is being tried again: "try 2 of 5: …"; empty if nothing is."""
+    done: bool = False
+
+
+class ImageStore(Driver, Protocol):
+    """Gets images, through a task's own network."""
+
+    async def ensure(
+        self,
+        reference: str,
+        task: TaskPlan,
+        progress: Callable[[PullProgress], None],
+        network: asyncio.Event,
+    ) -> Image:
+        """Return when the image is there, unpacked, and kept from the garbage collector.
+
+        `network` is set when the task's network can be used; nothing is sent before.
+
+        Raises:
+            CannotPullContainerError: it could not be resolved, fetched or unpacked.
+        """
+        ...
