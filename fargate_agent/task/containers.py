@@ -119,7 +119,7 @@ class ContainerRuns:
             if self._drivers.logs[container.log.driver].needs_network:
                 await self.network.wait()
             with_secrets = await self._add_secrets(container)
-            facts.created_at = datetime.now(UTC)
+            facts.begin_run(datetime.now(UTC))
             await runtime.create(
                 self._plan,
                 with_secrets,
@@ -129,7 +129,8 @@ class ContainerRuns:
         await self.network.wait()
         await self.confirm_addresses()
         await runtime.start(self._plan, container)
-        facts.started_at = facts.started_at or datetime.now(UTC)
+        run = facts.runs[-1] if facts.runs else facts.begin_run(None)
+        run.started_at = run.started_at or datetime.now(UTC)
         if facts.status is ContainerStatus.PENDING:
             facts.status = ContainerStatus.RUNNING
 
@@ -157,7 +158,7 @@ class ContainerRuns:
         """
         current_container.set(container.name)
         facts, clock = self._facts.containers[container.name], asyncio.get_running_loop()
-        if facts.stop_began_s is None and facts.exit_code is None:
+        if facts.stop_began_s is None and not facts.has_ended:
             facts.stop_began_s = clock.time()
             try:
                 await self._save()
@@ -167,7 +168,7 @@ class ContainerRuns:
         left_s = container.stop_timeout_s - passed_s
         shortened = replace(container, stop_timeout_s=max(0, math.ceil(left_s)))
         status = await self._drivers.runtime.stop(shortened)
-        if status is not None and facts.exit_code is None:
+        if status is not None and not facts.has_ended:
             self._note_exit(container, status)
         facts.status = ContainerStatus.STOPPED
 
@@ -247,8 +248,8 @@ class ContainerRuns:
     def _note_exit(self, container: ContainerPlan, status: ExitStatus) -> None:
         facts = self._facts.containers[container.name]
         facts.status = ContainerStatus.STOPPED
-        facts.exit_code = status.code
-        facts.finished_at = status.at
+        run = facts.runs[-1] if facts.runs else facts.begin_run(None)
+        run.exit_code, run.finished_at = status.code, status.at
         if status.oom_killed:
             # Source: ECS developer guide, stopped task error messages.
             facts.reason = OutOfMemoryError("container killed due to memory usage").reason

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import Final
@@ -63,7 +63,8 @@ class TaskRun:
             pull_started_at=facts.pull_started_at,
             pull_stopped_at=facts.pull_stopped_at,
             execution_stopped_at=facts.execution_stopped_at,
-            containers=tuple(replace(container) for container in facts.containers.values()),
+            health=facts.health,
+            containers=tuple(container.copy() for container in facts.containers.values()),
             attached=(
                 tuple(eni.attachment_arn for eni in self.plan.enis)
                 if facts.status in (TaskStatus.PENDING, TaskStatus.RUNNING)
@@ -80,9 +81,10 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
     """
     current_task.set(run.plan.id)
     for container in run.plan.containers:
-        run.facts.containers.setdefault(
+        facts = run.facts.containers.setdefault(
             container.name, ContainerFacts(name=container.name, runtime_id=container.id)
         )
+        facts.essential = container.essential
     containers = ContainerRuns(run.plan, run.facts, run.images, drivers, save=partial(report, run))
     ground, network = ground_wave(run.plan, drivers), network_waves(run.plan, drivers)
     waves = container_waves(run.plan, containers.start, containers.stop)

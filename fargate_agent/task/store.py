@@ -6,8 +6,9 @@ whose containers still run from one that a reboot has killed.
 """
 
 import asyncio
+import json
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -16,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fargate_agent.files import replace_file, sync
 from fargate_agent.reserve import Reserve
-from fargate_agent.task.status import TaskFacts
+from fargate_agent.task.status import RunFacts, TaskFacts
 from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import TaskMessage
 
@@ -26,9 +27,9 @@ BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 """Changes with every boot. Source: proc(5)."""
 
 
-VERSION: Final = 1
+VERSION: Final = 2
 """Of what a record means. It grows when an older agent would misread a newer record; records that
-have none are of the first version."""
+have none are of the first version. Version 2: a container may have run more than once."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -47,12 +48,14 @@ class TaskRecord:
 
 
 _RECORD: Final = TypeAdapter(TaskRecord)
+_RUN_MEMBERS: Final = tuple(one.name for one in fields(RunFacts))
+"""In the first version, containers have them themselves."""
 
 
 class _Envelope(BaseModel):
     """The part of a record that every version has."""
 
-    version: int = VERSION
+    version: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,7 +134,19 @@ def _parse(text: bytes) -> TaskRecord:
     version = _Envelope.model_validate_json(text).version
     if version > VERSION:
         raise ValueError(f"it has version {version}, this agent knows versions up to {VERSION}")
-    return _RECORD.validate_json(text)
+    return _RECORD.validate_json(text if version == VERSION else _convert(text))
+
+
+def _convert(text: bytes) -> bytes:
+    """Return a record of the first version as one of this; what isn't one stays as it is."""
+    record = json.loads(text)
+    try:
+        for container in record.get("facts", {}).get("containers", {}).values():
+            run = {name: container.pop(name, None) for name in _RUN_MEMBERS}
+            container["runs"] = [run] if any(value is not None for value in run.values()) else []
+    except (AttributeError, TypeError):
+        return text
+    return json.dumps(record | {"version": VERSION}).encode()
 
 
 def read_boot_id() -> str:

@@ -273,11 +273,7 @@ def _note_reboot(record: TaskRecord) -> None:
     facts = record.facts
     if facts.status is TaskStatus.STOPPED:
         return
-    unseen = [
-        container
-        for container in facts.containers.values()
-        if container.started_at is not None and container.exit_code is None
-    ]
+    unseen = [container for container in facts.containers.values() if container.may_run]
     if not facts.status.is_after(TaskStatus.RUNNING):
         facts.status = TaskStatus.STOPPING
         facts.reason, facts.stop_code = TASK_REBOOTED, StopCode.TASK_FAILED_TO_START

@@ -88,7 +88,7 @@ MUTATIONS: Final = (
     Mutation(
         "a later exit code overwrites the first",
         CONTAINERS,
-        "if status is not None and facts.exit_code is None:",
+        "if status is not None and not facts.has_ended:",
         "if status is not None:",
         (LIFE,),
     ),
@@ -137,8 +137,8 @@ MUTATIONS: Final = (
     Mutation(
         "the stop timeout begins anew with each agent",
         CONTAINERS,
-        "if facts.stop_began_s is None and facts.exit_code is None:",
-        "if facts.exit_code is None:",
+        "if facts.stop_began_s is None and not facts.has_ended:",
+        "if not facts.has_ended:",
         (GRACE,),
     ),
     Mutation(

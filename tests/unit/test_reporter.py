@@ -8,6 +8,7 @@ from fargate_agent.acs.reporter import Reporter, render_change
 from fargate_agent.task.status import (
     ContainerFacts,
     ContainerStatus,
+    RunFacts,
     StateChange,
     StopCode,
     TaskStatus,
@@ -165,7 +166,7 @@ def test_request_has_the_shape_of_the_api() -> None:
         name="web",
         runtime_id="r-1",
         status=ContainerStatus.STOPPED,
-        exit_code=7,
+        runs=[RunFacts(exit_code=7)],
         reason="x" * 2000,
         image_digest="sha256:1",
     )

@@ -9,7 +9,7 @@ from fargate_agent.drivers import ExitStatus, Image, PullProgress
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
-from fargate_agent.task.status import ContainerStatus, StateChange, TaskStatus
+from fargate_agent.task.status import ContainerStatus, RunFacts, StateChange, TaskStatus
 from tests.fakes import (
     MOMENT,
     Diary,
@@ -147,7 +147,7 @@ async def test_container_that_vanished_while_no_agent_ran_is_not_started_again()
 
     async def report(run: TaskRun) -> None:
         for container in run.facts.containers.values():
-            container.started_at = container.started_at or MOMENT
+            container.runs = container.runs or [RunFacts(started_at=MOMENT)]
 
     await run_task(run, drivers.all, report)
 

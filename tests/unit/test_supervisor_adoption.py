@@ -4,7 +4,13 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.drivers import ExitStatus
-from fargate_agent.task.status import ContainerFacts, TaskFacts, TaskStatus
+from fargate_agent.task.status import (
+    ContainerFacts,
+    ContainerStatus,
+    RunFacts,
+    TaskFacts,
+    TaskStatus,
+)
 from fargate_agent.task.store import TaskRecord, TaskStore
 from tests.fakes import MOMENT, fake_drivers
 from tests.fixtures.desk import Desk
@@ -89,8 +95,12 @@ async def test_shim_that_ended_with_the_machine_is_not_the_reason(
         status=status,
         reason=None if status is TaskStatus.RUNNING else stop_reason or lost,
         containers={
-            "web": ContainerFacts(name="web", runtime_id="1", started_at=MOMENT, reason=lost),
-            "log": ContainerFacts(name="log", runtime_id="2", started_at=MOMENT, exit_code=3),
+            "web": ContainerFacts(
+                name="web", runtime_id="1", runs=[RunFacts(started_at=MOMENT)], reason=lost
+            ),
+            "log": ContainerFacts(
+                name="log", runtime_id="2", runs=[RunFacts(started_at=MOMENT, exit_code=3)]
+            ),
         },
     )
     await TaskStore(tmp_path / "records").write(TASK_ID, record)
@@ -109,10 +119,11 @@ async def test_shim_that_ended_with_the_machine_is_not_the_reason(
 UNREADABLE = [
     pytest.param('{"message": ', "Invalid JSON", id="cut-off"),
     pytest.param("", "Invalid JSON", id="empty"),
-    pytest.param('{"version": 1}', "message: Field required", id="lacks-something"),
+    pytest.param('{"version": 2}', "message: Field required", id="lacks-something"),
+    pytest.param('{"facts": []}', "message: Field required", id="of-the-first-version"),
     pytest.param(
-        '{"version": 2, "message": {}}',
-        "it has version 2, this agent knows versions up to 1",
+        '{"version": 3, "message": {}}',
+        "it has version 3, this agent knows versions up to 2",
         id="of-a-newer-agent",
     ),
 ]
@@ -171,12 +182,25 @@ async def test_task_whose_record_cannot_be_read_can_be_stopped(running: Path) ->
     assert list((running / "records").iterdir()) == []
 
 
-async def test_record_without_a_version_is_of_the_first(tmp_path: Path) -> None:
+async def test_record_of_an_agent_that_knew_one_run_of_a_container_is_read(tmp_path: Path) -> None:
     store = TaskStore(tmp_path / "records")
-    await store.write(TASK_ID, TaskRecord(message=task_message(), boot_id="boot-1"))
+    web = ContainerFacts(name="web", runtime_id="r-1", status=ContainerStatus.STOPPED)
+    facts = TaskFacts(containers={"web": web, "log": ContainerFacts(name="log", runtime_id="r-2")})
+    await store.write(TASK_ID, TaskRecord(message=task_message(), boot_id="boot-1", facts=facts))
     path = tmp_path / "records" / f"{TASK_ID}.json"
     record = json.loads(path.read_text())
-    assert record.pop("version") == 1
+    del record["version"]
+    for container in record["facts"]["containers"].values():
+        for member in ("runs", "restart_count", "health", "essential"):
+            del container[member]
+        container |= dict.fromkeys(["created_at", "started_at", "finished_at", "exit_code"])
+    moments = {"created_at": "2026-01-05T10:00:06Z", "started_at": "2026-01-05T10:00:07Z"}
+    record["facts"]["containers"]["web"] |= moments | {"exit_code": 0}
     path.write_text(json.dumps(record))
 
-    assert (await store.read_all()).records[TASK_ID].version == 1
+    read = (await store.read_all()).records[TASK_ID]
+
+    web, log = read.facts.containers.values()
+    assert read.version == 2
+    assert (web.started_at, web.exit_code, web.finished_at) == (MOMENT, 0, None)
+    assert (len(web.runs), log.runs) == (1, [])

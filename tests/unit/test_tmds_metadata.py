@@ -7,7 +7,13 @@ from typing import Any
 import pytest
 
 from fargate_agent.plan import TaskPlan, plan_task
-from fargate_agent.task.status import ContainerFacts, ContainerStatus, TaskFacts, TaskStatus
+from fargate_agent.task.status import (
+    ContainerFacts,
+    ContainerStatus,
+    RunFacts,
+    TaskFacts,
+    TaskStatus,
+)
 from fargate_agent.tmds.clock import read_clock_drift
 from fargate_agent.tmds.metadata import describe_container, describe_task
 from fargate_agent.wire.metadata import ClockDrift, render_moment
@@ -45,8 +51,7 @@ def running(task: TaskPlan) -> View:
         runtime_id=web.id,
         status=ContainerStatus.RUNNING,
         image_digest=DIGEST,
-        created_at=at(7, 120436),
-        started_at=at(8),
+        runs=[RunFacts(created_at=at(7, 120436), started_at=at(8))],
     )
     return View(
         task,
@@ -181,7 +186,7 @@ def test_ended_container_shows_how_it_ended() -> None:
     view = running(task)
     view.facts.status = TaskStatus.STOPPING
     web = view.facts.containers["web"]
-    web.status, web.exit_code, web.finished_at = ContainerStatus.STOPPED, 0, at(30)
+    web.status, web.runs = ContainerStatus.STOPPED, [RunFacts(exit_code=0, finished_at=at(30))]
 
     answer = json.loads(describe_container(view, task.containers[0], "overlayfs").to_json())
 
