@@ -37,7 +37,6 @@ from fargate_agent.errors import (
     CannotStartContainerError,
     ContainerRuntimeError,
     ResourceInitializationError,
-    TaskError,
 )
 from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
@@ -54,16 +53,10 @@ from fargate_agent.runtime.reasons import (
     explain_timeout,
     render_error,
 )
-from fargate_agent.runtime.records import (
-    TASK_LABEL,
-    find_containers,
-    find_leases,
-    find_tasks,
-    render_cgroup,
-    render_record,
-)
+from fargate_agent.runtime.records import TASK_LABEL, render_record
 from fargate_agent.runtime.rootfs import read_files
 from fargate_agent.runtime.spec import render_spec
+from fargate_agent.runtime.strays import CGROUP_REMOVE_DEADLINE_S, Strays
 from fargate_agent.runtime.usage import render_usage
 from fargate_agent.runtime.users import UserFiles, resolve_user
 
@@ -71,9 +64,6 @@ log = logging.getLogger(__name__)
 
 READY_PATIENCE_S: Final = 2.0
 """How long containerd may take to answer before the log says that the agent waits for it."""
-
-CGROUP_REMOVE_DEADLINE_S: Final = 10.0
-"""The last process of a group leaves it some milliseconds after its exit was told."""
 
 PIDS_BESIDE: Final = 128
 """Processes and threads beside each container that count for its task: the shim, the logger, and
@@ -125,6 +115,7 @@ class RuncRuntime(Runtime, Sweeper):
         self._render_files = render_files
         self._note = note
         self._cgroups = cgroups
+        self._strays = Strays(containerd, cgroups, settings.snapshotter)
         self._user_files: dict[str, UserFiles] = {}
         """By the chain id of the image."""
         self._said_that_it_waits = False
@@ -159,7 +150,7 @@ class RuncRuntime(Runtime, Sweeper):
         failures: list[Exception] = []
         for removal in (
             self._containerd.leases.delete(task.lease, sync=True),
-            self._remove_cgroup(task.cgroup),
+            asyncio.to_thread(self._cgroups.remove, task.cgroup, CGROUP_REMOVE_DEADLINE_S),
             asyncio.to_thread(remove_files, task),
         ):
             try:
@@ -274,7 +265,7 @@ class RuncRuntime(Runtime, Sweeper):
         try:
             if failure:
                 await end_by_force(self._containerd, self._cgroups, container)
-            await self._forget(container.id)
+            await self._strays.forget(container.id)
         except (ContainerdError, OSError) as error:
             raise explain_stop(error, container) from error
         return note_failure(status, explain_stop(failure, container)) if failure else status
@@ -288,42 +279,7 @@ class RuncRuntime(Runtime, Sweeper):
         return {id_: render_usage(measured, read_at) for id_, measured in metrics.items()}
 
     async def sweep(self, kept: Collection[str]) -> list[str]:
-        swept = []
-        for task_id in (await self.list_tasks()).difference(kept):
-            try:
-                await self.release_strays(task_id)
-                log.info("swept the containers of task %s", task_id, extra={"task": task_id})
-                swept.append(f"containers of task {task_id}")
-            except TaskError as error:
-                log.warning("could not sweep task %s: %s", task_id, error, extra={"task": task_id})
-        return swept
-
-    async def list_tasks(self) -> set[str]:
-        """Return the ids of all tasks that containerd holds something of.
-
-        Raises:
-            ContainerRuntimeError: containerd didn't say.
-        """
-        try:
-            return await find_tasks(self._containerd)
-        except ContainerdError as error:
-            raise ContainerRuntimeError(render_error(error)) from error
-
-    async def release_strays(self, task_id: str) -> None:
-        """End and remove all containers of a task that has no plan any more, and what it had.
-
-        Raises:
-            ContainerRuntimeError: something is still there.
-        """
-        try:
-            for record in await find_containers(self._containerd, task_id):
-                await self._containerd.processes.force_delete(record.id)
-                await self._forget(record.id)
-            for lease in await find_leases(self._containerd, task_id):
-                await self._containerd.leases.delete(lease, sync=True)
-            await self._remove_cgroup(render_cgroup(task_id))
-        except (ContainerdError, OSError) as error:
-            raise ContainerRuntimeError(explain(error)) from error
+        return await self._strays.sweep(kept)
 
     async def _status(self, container_id: str) -> ProcessStatus | None:
         try:
@@ -375,10 +331,6 @@ class RuncRuntime(Runtime, Sweeper):
             self._user_files[chain_id] = known
         return known
 
-    async def _forget(self, container_id: str) -> None:
-        await self._containerd.containers.delete(container_id)
-        await self._containerd.snapshots(self._settings.snapshotter).remove(container_id)
-
     def _ensure_task_cgroup(self, task: TaskPlan) -> None:
         pids_max = len(task.containers) * (self._settings.pids_limit + PIDS_BESIDE)
         self._cgroups.of(task.cgroup).ensure(
@@ -393,6 +345,3 @@ class RuncRuntime(Runtime, Sweeper):
             memory_reservation_mib=container.memory_reservation_mib,
         )
         return driver
-
-    async def _remove_cgroup(self, cgroup: str) -> None:
-        await asyncio.to_thread(self._cgroups.remove, cgroup, CGROUP_REMOVE_DEADLINE_S)

@@ -228,5 +228,5 @@ async def test_a_task_keeps_its_driver_when_the_setting_changes(
 
     for container in task.containers:
         await successor.stop(replace(container, stop_timeout_s=0))
-    await successor.release_strays(task.id)
+    await successor.sweep(())
     assert not find_groups(task.cgroup)
