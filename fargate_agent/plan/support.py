@@ -9,6 +9,7 @@ from typing import Final
 from fargate_agent.errors import MAX_REASON_CHARS, ResourceInitializationError
 from fargate_agent.wire.message import Message
 from fargate_agent.wire.messages import ContainerMessage, PortMapping, TaskMessage, Volume
+from fargate_agent.wire.system_controls import is_system_control, opens_metadata
 from fargate_agent.wire.unsupported import (
     UnsupportedByContainers,
     UnsupportedByLinux,
@@ -58,6 +59,11 @@ def _container(container: ContainerMessage) -> Iterator[str]:
         yield f"linuxParameters.{member}"
     if any(dependency.condition == "HEALTHY" for dependency in container.depends_on):
         yield "dependsOn with the condition HEALTHY"
+    for control in container.system_controls:
+        if not is_system_control(control.namespace) or opens_metadata(
+            control.namespace, control.value
+        ):
+            yield f"systemControls with {control.namespace}"
     if any(map(_maps_port, container.port_mappings)):
         yield "portMappings.hostPort other than containerPort"
 

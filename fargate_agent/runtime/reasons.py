@@ -26,6 +26,12 @@ _NO_PROGRAM: Final = re.compile(r"exec: \"|exec \S+: |exec format error")
 Source: runc, libcontainer/standard_init_linux.go.
 """
 
+_SYSCTL: Final = re.compile(r"/proc/sys/([^\s:`]+)`?: ([\w ]+)")
+"""How runC and crun say which kernel parameter they could not set, and why.
+
+Source: runc, libcontainer/standard_init_linux.go; crun, src/libcrun/linux.c.
+"""
+
 
 def explain(error: Exception) -> str:
     """Return what went wrong, whoever said it: of an error of the kernel, not the path."""
@@ -53,9 +59,18 @@ def explain_create(
 ) -> CannotCreateContainerError | CannotStartContainerError:
     """Return the task error for a container that could not be made."""
     text = render_error(error, task)
+    if (found := _SYSCTL.search(text)) and container.sysctls:
+        text = _explain_sysctl(container, found[1], found[2])
     if _NO_PROGRAM.search(text):
         return CannotStartContainerError(text, container=container.name)
     return CannotCreateContainerError(text, container=container.name)
+
+
+def _explain_sysctl(container: ContainerPlan, path: str, why: str) -> str:
+    """Name the parameter as the definition does; two spellings may stand for one file."""
+    names = (name for name in container.sysctls if name.replace(".", "/") == path)
+    name = next(names, path.replace("/", "."))
+    return f"unable to set the kernel parameter {name}: {why.lower()}"
 
 
 def explain_stop(error: Exception, container: ContainerPlan) -> CannotStopContainerError:

@@ -58,7 +58,8 @@ _SYSCTLS: Final[Mapping[str, str]] = {
     "net.ipv4.ip_unprivileged_port_start": "0",
     "net.ipv4.ping_group_range": "0 2147483647",
 }
-"""Any user may bind low ports and ping: nobody else is in the task's network namespace."""
+"""Any user may bind low ports and ping: nobody else is in the task's network namespace.
+What the definition says wins."""
 
 _DEVICE_RULES: Final = (
     {"allow": False, "access": "rwm"},
@@ -131,7 +132,7 @@ def render_spec(
                 {"type": "network", "path": str(task.netns)},
             ],
             "resources": _render_resources(container, host),
-            "sysctl": dict(_SYSCTLS),
+            "sysctl": dict(_SYSCTLS) | dict(container.sysctls),
             "maskedPaths": list(MASKED_PATHS),
             "readonlyPaths": list(READONLY_PATHS),
             "seccomp": render_seccomp(task.architecture, capabilities),

@@ -50,7 +50,6 @@ class UnsupportedByContainers(Message):
     resource_requirements: Any = None
     restart_policy: Any = None
     secrets: Any = None
-    system_controls: Any = None
 
 
 class UnsupportedByLinux(Message):

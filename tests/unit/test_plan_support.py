@@ -68,6 +68,21 @@ def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
             "portMappings.hostPort other than containerPort",
             id="port of the host",
         ),
+        pytest.param(
+            {"systemControls": [{"namespace": "kernel.core_pattern", "value": "|/x"}]},
+            "systemControls with kernel.core_pattern",
+            id="the host's parameter",
+        ),
+        pytest.param(
+            {"systemControls": [{"namespace": "net.ipv4.ip_forward", "value": "1"}]},
+            "systemControls with net.ipv4.ip_forward",
+            id="a way to the metadata endpoint",
+        ),
+        pytest.param(
+            {"systemControls": [{"namespace": "net.ipv4.conf.eth0/1.forwarding", "value": " 1"}]},
+            "systemControls with net.ipv4.conf.eth0/1.forwarding",
+            id="the same, by interface",
+        ),
     ],
 )
 def test_values_that_can_not_be_had_are_refused(members: dict[str, Any], named: str) -> None:
@@ -83,6 +98,9 @@ def test_values_that_can_not_be_had_are_refused(members: dict[str, Any], named: 
         pytest.param({"privileged": False, "interactive": False, "links": []}, id="empty"),
         pytest.param({"linuxParameters": {"initProcessEnabled": False, "maxSwap": 0}}, id="0"),
         pytest.param({"portMappings": [{"containerPort": 80, "hostPort": 80}]}, id="same port"),
+        pytest.param(
+            {"systemControls": [{"namespace": "net.ipv4.ip_forward", "value": "0"}]}, id="as it is"
+        ),
         pytest.param({"portMappings": [{"containerPort": 80, "hostPort": 0}]}, id="any port"),
     ],
 )

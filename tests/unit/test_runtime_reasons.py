@@ -1,6 +1,7 @@
 """What the owner of a task reads of an error of containerd."""
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,29 @@ def test_paths_of_the_host_are_left_out(task: TaskPlan, text: str, expected: str
     )
 
     assert error.detail == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(
+            RUNC + "unable to start container process: error during container init: "
+            "write /proc/sys/net/core/somaxconn: invalid argument: unknown",
+            id="runC",
+        ),
+        pytest.param(
+            "failed to create shim task: OCI runtime create failed: write to "
+            "`/proc/sys/net/core/somaxconn`: Invalid argument: unknown",
+            id="crun",
+        ),
+    ],
+)
+def test_a_kernel_parameter_is_named_as_in_the_definition(task: TaskPlan, text: str) -> None:
+    container = replace(task.containers[0], sysctls={"net.core/somaxconn": "many"})
+
+    error = explain_create(ContainerdError(f"create process of web: {text}"), task, container)
+
+    assert error.detail == "unable to set the kernel parameter net.core/somaxconn: invalid argument"
 
 
 def test_paths_of_the_task_are_left_out(task: TaskPlan) -> None:

@@ -1,11 +1,11 @@
 """Rules about what a container asks of the Linux kernel."""
 
-import re
 from typing import Final
 
 from fargate_agent.controlplane.errors import client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.system_controls import is_system_control
 
 MAX_SWAPPINESS: Final = 100
 """Source: ECS API, LinuxParameters.swappiness."""
@@ -20,13 +20,6 @@ TMPFS_OPTIONS: Final = frozenset(
 )
 """Source: ECS API, Tmpfs.mountOptions."""
 
-_SYSTEM_CONTROL: Final = re.compile(
-    r"net\.[\w./-]+|fs\.mqueue\.[\w./-]+|"
-    r"kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)",
-    re.ASCII,
-)
-"""Source: ECS API, SystemControl."""
-
 
 def check_containers(draft: Draft) -> None:
     """Raise if a container's limits or Linux parameters make no sense."""
@@ -34,7 +27,7 @@ def check_containers(draft: Draft) -> None:
         for ulimit in container.get("ulimits", []):
             _check_ulimit(ulimit)
         for control in container.get("systemControls", []):
-            if not _SYSTEM_CONTROL.fullmatch(control.get("namespace", "")) or not control.get(
+            if not is_system_control(control.get("namespace", "")) or not control.get(
                 "value"
             ):  # unverified
                 raise client_error(

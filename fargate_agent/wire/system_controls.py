@@ -1,0 +1,32 @@
+"""Which kernel parameters a container may set: those that its namespaces have for themselves."""
+
+import re
+from typing import Final
+
+_NAMES: Final = re.compile(
+    r"net\.[\w./-]+|fs\.mqueue\.[\w./-]+|"
+    r"kernel\.(msgmax|msgmnb|msgmni|sem|shmall|shmmax|shmmni|shm_rmid_forced)",
+    re.ASCII,
+)
+"""Source: ECS API, SystemControl."""
+
+_FORWARDING: Final = re.compile(r"net\.ipv4\.(ip_forward|conf\..+\.(mc_)?forwarding)")
+"""Source: Linux, Documentation/networking/ip-sysctl.rst."""
+
+
+def is_system_control(name: str) -> bool:
+    """Whether the ECS API has this parameter.
+
+    Example:
+        >>> is_system_control("net.core.somaxconn"), is_system_control("vm.swappiness")
+        (True, False)
+    """
+    return _NAMES.fullmatch(name) is not None
+
+
+def opens_metadata(name: str, value: str) -> bool:
+    """Whether neighbours of the task could reach its metadata endpoint through it.
+
+    Packets that a task passes on arrive there as its own.
+    """
+    return value.strip() != "0" and _FORWARDING.fullmatch(name.replace("/", ".")) is not None
