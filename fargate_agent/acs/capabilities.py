@@ -14,6 +14,8 @@ from fargate_agent.drivers import EniDriver, LogDriver
 from fargate_agent.image.platform import read_machine
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
+    CONTAINER_HEALTH,
+    CONTAINER_RESTARTS,
     EMULATES,
     IPV6,
     TASK_ENI,
@@ -23,7 +25,9 @@ from fargate_agent.wire.attributes import (
 _ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
 """By the name that images have for them."""
 ALWAYS: Final = (
+    CONTAINER_HEALTH,
     "ecs.capability.container-ordering",
+    CONTAINER_RESTARTS,
     "ecs.capability.full-sync",
     "ecs.capability.secrets.asm.bootstrap.log-driver",
     "ecs.capability.secrets.ssm.bootstrap.log-driver",

@@ -3,14 +3,15 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final, Protocol
 
 from fargate_agent.acs.api import ControlPlaneError, ControlPlaneUnreachableError
 from fargate_agent.backoff import Backoff
 from fargate_agent.errors import MAX_REASON_CHARS
-from fargate_agent.task.status import StateChange, TaskStatus
+from fargate_agent.task.status import ContainerFacts, StateChange, TaskStatus
 from fargate_agent.wire.changes import (
+    OURS,
     AttachmentStateChange,
     ContainerStateChange,
     SubmitTaskStateChange,
@@ -52,8 +53,8 @@ class Reporter:
         self._sent: dict[str, StateChange] = {}
         self._waiting: asyncio.Queue[str] = asyncio.Queue()
         self._in_flight = asyncio.Semaphore(MAX_IN_FLIGHT)
-        self._takes_codes = True
-        """False when the control plane, an older one, has refused `stopCode`."""
+        self._refused: set[str] = set()
+        """Members of ours that the control plane, an older one, has refused."""
 
     def send(self, change: StateChange) -> None:
         """Queue a change; one that says nothing new is dropped."""
@@ -91,14 +92,13 @@ class Reporter:
         request = render_change(change)
         pauses_s = self._backoff.pauses_s()
         while True:
-            if not self._takes_codes:
-                request.pop("stopCode", None)
+            _leave_out(self._refused, request)
             try:
                 async with self._in_flight:
                     await self._control_plane.call("SubmitTaskStateChange", request)
             except ControlPlaneError as error:
-                if "stopCode" in request and "stopCode" in str(error):
-                    self._takes_codes = False
+                if refused := _find_refused(request, str(error)):
+                    self._refused |= refused
                     continue
                 if error.code in FINAL_ERRORS:
                     log.warning("the change of %s is refused: %s", change.task_arn, error)
@@ -111,6 +111,18 @@ class Reporter:
             await asyncio.sleep(next(pauses_s))
 
 
+def _leave_out(members: Iterable[str], request: dict[str, Any]) -> None:
+    for shape in (request, *request.get("containers", ())):
+        for member in members:
+            shape.pop(member, None)
+
+
+def _find_refused(request: dict[str, Any], text: str) -> set[str]:
+    """Return the members of ours in a request that a refusal names."""
+    sent = {member for shape in (request, *request.get("containers", ())) for member in shape}
+    return {member for member in OURS & sent if f'"{member}"' in text}
+
+
 def render_change(change: StateChange) -> dict[str, Any]:
     """Write a change as `SubmitTaskStateChange` wants it; pure."""
     return SubmitTaskStateChange(
@@ -119,17 +131,7 @@ def render_change(change: StateChange) -> dict[str, Any]:
         status=_accepted_status(change.status),
         reason=change.reason[:MAX_REASON_CHARS] if change.reason else None,
         stop_code=change.stop_code.value if change.stop_code else None,
-        containers=tuple(
-            ContainerStateChange(
-                container_name=container.name,
-                status=container.status.value,
-                exit_code=container.exit_code,
-                image_digest=container.image_digest and container.image_digest[:MAX_FIELD_CHARS],
-                reason=container.reason and container.reason[:MAX_REASON_CHARS],
-                runtime_id=container.runtime_id[:MAX_FIELD_CHARS],
-            )
-            for container in change.containers
-        ),
+        containers=_render_containers(change),
         attachments=tuple(
             AttachmentStateChange(attachment_arn=arn, status="ATTACHED") for arn in change.attached
         ),
@@ -137,6 +139,25 @@ def render_change(change: StateChange) -> dict[str, Any]:
         pull_stopped_at=change.pull_stopped_at,
         execution_stopped_at=change.execution_stopped_at,
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _render_containers(change: StateChange) -> tuple[ContainerStateChange, ...]:
+    return tuple(map(_render_container, change.containers))
+
+
+def _render_container(container: ContainerFacts) -> ContainerStateChange:
+    health = container.health
+    return ContainerStateChange(
+        container_name=container.name,
+        status=container.status.value,
+        exit_code=container.exit_code,
+        image_digest=container.image_digest and container.image_digest[:MAX_FIELD_CHARS],
+        reason=container.reason and container.reason[:MAX_REASON_CHARS],
+        runtime_id=container.runtime_id[:MAX_FIELD_CHARS],
+        health_status=None if health is None else health.status.value,
+        health_status_since=None if health is None else health.since,
+        restart_count=container.restart_count or None,
+    )
 
 
 def _accepted_status(status: TaskStatus) -> Any:  # noqa: ANN401 - a Literal mypy can't narrow to
@@ -148,5 +169,5 @@ def _says_more(change: StateChange, last: StateChange) -> bool:
     if change.status in (TaskStatus.STOPPING, TaskStatus.DEPROVISIONING):
         return False
     return change.status.is_after(last.status) or (
-        change.status is last.status and change.containers != last.containers
+        change.status is last.status and _render_containers(change) != _render_containers(last)
     )

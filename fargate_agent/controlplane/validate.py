@@ -45,13 +45,21 @@ _TYPES: Final[dict[str, tuple[type, ...]]] = {
 
 @cache
 def service_model() -> Any:  # noqa: ANN401 - botocore ships no types
-    """Return ECS's service model, and in it the one member that is ours.
+    """Return ECS's service model, and in it the members that are ours.
 
-    Agents say by a code why a task ended; those of ECS leave that to the text of the reason.
+    Agents say by a code why a task ended; those of ECS leave that to the text of the reason. They
+    say how healthy containers are and how often they were restarted; ECS hears that elsewhere, and
+    doesn't show how often.
     """
     model = Loader().load_service_model("ecs", "service-2")
-    change = model["shapes"]["SubmitTaskStateChangeRequest"]
-    change["members"]["stopCode"] = {"shape": "TaskStopCode"}
+    shapes = model["shapes"]
+    shapes["SubmitTaskStateChangeRequest"]["members"]["stopCode"] = {"shape": "TaskStopCode"}
+    shapes["ContainerStateChange"]["members"] |= {
+        "healthStatus": {"shape": "HealthStatus"},
+        "healthStatusSince": {"shape": "Timestamp"},
+        "restartCount": {"shape": "Integer"},
+    }
+    shapes["Container"]["members"]["restartCount"] = {"shape": "Integer"}
     return ServiceModel(model)
 
 

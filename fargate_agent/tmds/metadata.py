@@ -7,11 +7,18 @@ are added as they become known.
 from typing import Final, Protocol
 
 from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
-from fargate_agent.task.status import ContainerFacts, TaskFacts, TaskStatus
+from fargate_agent.task.status import (
+    ContainerFacts,
+    HealthFacts,
+    HealthStatus,
+    TaskFacts,
+    TaskStatus,
+)
 from fargate_agent.wire.metadata import (
     ClockDrift,
     ContainerMetadata,
     EphemeralStorageMetrics,
+    Health,
     Limits,
     Network,
     Port,
@@ -98,6 +105,7 @@ def describe_container(
         created_at=facts.created_at,
         started_at=facts.started_at,
         finished_at=facts.finished_at,
+        health=_describe_health(facts.health) if container.health is not None else None,
         volumes=tuple(
             VolumeMount(docker_name=mount.source.name, destination=mount.destination)
             for mount in container.mounts
@@ -110,6 +118,18 @@ def describe_container(
             _describe_network(task.plan, eni, index) for index, eni in enumerate(task.plan.enis)
         ),
         snapshotter=snapshotter,
+        restart_count=None if container.restart is None else facts.restart_count,
+    )
+
+
+def _describe_health(facts: HealthFacts | None) -> Health:
+    if facts is None:  # it hasn't been started
+        return Health()
+    return Health(
+        status=None if facts.status is HealthStatus.UNKNOWN else facts.status.value,
+        status_since=facts.since,
+        exit_code=facts.exit_code or None,
+        output=facts.output or None,
     )
 
 

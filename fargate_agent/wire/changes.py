@@ -4,7 +4,7 @@ Source: amazon-ecs-agent, ecs-agent/api/ecs/client/ecs_client.go; ECS API, Submi
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -14,6 +14,10 @@ Timestamp = Annotated[
     PlainSerializer(lambda moment: round(moment.astimezone(UTC).timestamp(), 3), return_type=float),
 ]
 """JSON 1.1 carries times as seconds since 1970 with milliseconds as the fraction."""
+
+
+OURS: Final = frozenset({"stopCode", "healthStatus", "healthStatusSince", "restartCount"})
+"""Members that ECS doesn't have: a control plane may refuse them."""
 
 
 class Change(BaseModel):
@@ -33,6 +37,11 @@ class ContainerStateChange(Change):
     image_digest: str | None = None
     reason: str | None = None
     runtime_id: str | None = None
+    health_status: Literal["HEALTHY", "UNHEALTHY", "UNKNOWN"] | None = None
+    """Of a container with a health check. Ours, as all below: ECS hears it by telemetry."""
+    health_status_since: Timestamp | None = None
+    restart_count: int | None = None
+    """Of a container with a restart policy."""
 
 
 class AttachmentStateChange(Change):

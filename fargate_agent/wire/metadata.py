@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
-from pydantic.alias_generators import to_pascal
+from pydantic.alias_generators import to_camel, to_pascal
 
 
 def render_moment(moment: datetime) -> str:
@@ -80,6 +80,20 @@ class Network(Shape):
     """With the subnet's prefix length."""
 
 
+class Health(Shape):
+    """What a container's health check has found; what says nothing is left out."""
+
+    model_config = ConfigDict(alias_generator=to_camel)
+
+    status: str | None = None
+    """HEALTHY or UNHEALTHY; None: nothing yet."""
+    status_since: Moment | None = None
+    exit_code: int | None = None
+    """Of the last check, if it failed."""
+    output: str | None = None
+    """The end of what the last check wrote."""
+
+
 class ContainerMetadata(Shape):
     """One container."""
 
@@ -99,12 +113,16 @@ class ContainerMetadata(Shape):
     started_at: Moment | None = None
     finished_at: Moment | None = None
     type: Literal["NORMAL"] = "NORMAL"
+    health: Health | None = None
+    """Of a container with a health check."""
     volumes: tuple[VolumeMount, ...] | None = None
     log_driver: str
     log_options: dict[str, str] | None = None
     container_arn: Annotated[str, Field(alias="ContainerARN")]
     networks: tuple[Network, ...]
     snapshotter: str
+    restart_count: int | None = None
+    """Of a container with a restart policy."""
 
 
 class ClockDrift(Shape):

@@ -14,7 +14,6 @@ from tests.fixtures.controlplane import ControlPlane
 from tests.fixtures.ecs import (
     APP,
     FARGATE,
-    QUICK,
     create_service,
     describe_service,
     messages,
@@ -189,30 +188,6 @@ async def test_tasks_that_never_start_are_told_and_waited_for_longer_and_longer(
     assert started[2] - started[1] >= 0.6
     assert service["deployments"][0]["failedTasks"] == 3
     assert service["deployments"][0]["rolloutState"] == "IN_PROGRESS"
-
-
-async def test_unhealthy_task_is_replaced(
-    control_plane: ControlPlane, registered: Any, simulated_agent: SimulatedAgent
-) -> None:
-    async with at_work(simulated_agent):
-        await asyncio.to_thread(create_service, registered, taskDefinition="web:1", desiredCount=1)
-        await asyncio.to_thread(wait_for_service, registered, "services_stable")
-        sick = (await asyncio.to_thread(running, registered))[0]["taskArn"]
-        await change_database(
-            control_plane.database, "UPDATE tasks SET health_status = 'UNHEALTHY'"
-        )
-        # something that the scheduler hears of
-        await asyncio.to_thread(registered.update_service, service="web", desiredCount=1)
-        await asyncio.to_thread(
-            registered.get_waiter("tasks_stopped").wait,
-            tasks=[sick],
-            WaiterConfig=QUICK,
-        )
-    stopped = (await asyncio.to_thread(registered.describe_tasks, tasks=[sick]))["tasks"][0]
-
-    assert stopped["stopCode"] == "ServiceSchedulerInitiated"
-    assert stopped["stoppedReason"] == "Task failed container health checks"
-    assert len(await asyncio.to_thread(running, registered)) == 1
 
 
 async def test_protected_task_outlives_scaling_in(

@@ -7,7 +7,7 @@ import pytest
 
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import StartControlPlane
-from tests.fixtures.ecs import FARGATE, NO_CAPACITY, reasons, run
+from tests.fixtures.ecs import APP, FARGATE, NO_CAPACITY, reasons, run
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -78,6 +78,22 @@ def subnets(*ids: str) -> dict[str, Any]:
             [*BASE, {"name": "fargate.capability.cpu-emulation.arm64"}],
             "architecture ARM64",
             id="emulated architecture",
+        ),
+        pytest.param(
+            {"containerDefinitions": [{**APP, "healthCheck": {"command": ["CMD", "true"]}}]},
+            {},
+            BASE,
+            [*BASE, {"name": "ecs.capability.container-health-check"}],
+            "container health checks",
+            id="health check",
+        ),
+        pytest.param(
+            {"containerDefinitions": [{**APP, "restartPolicy": {"enabled": True}}]},
+            {},
+            BASE,
+            [*BASE, {"name": "ecs.capability.container-restart-policy"}],
+            "container restart policies",
+            id="restart policy",
         ),
         pytest.param(
             {},

@@ -76,6 +76,86 @@ def test_report_after_the_end_changes_nothing(task: Task) -> None:
     assert "exitCode" not in task.containers[0]
 
 
+def checked(status: str, since: float | None, restarts: int = 0) -> dict[str, Any]:
+    """What is reported of `app` when its health check has said something."""
+    container: dict[str, Any] = {"containerName": "app", "status": "RUNNING"}
+    container |= {"healthStatus": status}
+    container |= {} if since is None else {"healthStatusSince": since}
+    container |= {"restartCount": restarts} if restarts else {}
+    return {"status": "RUNNING", "containers": [container]}
+
+
+@pytest.mark.parametrize(
+    ("reports", "container", "whole"),
+    [
+        pytest.param([], "UNKNOWN", "STARTING", id="nothing yet"),
+        pytest.param([("HEALTHY", 5.0)], "HEALTHY", "HEALTHY", id="passed"),
+        pytest.param(
+            [("HEALTHY", 5.0), ("UNHEALTHY", 6.0)], "UNHEALTHY", "UNHEALTHY", id="failed later"
+        ),
+        pytest.param([("HEALTHY", 6.0), ("UNHEALTHY", 5.0)], "HEALTHY", "HEALTHY", id="comes late"),
+        pytest.param(
+            [("HEALTHY", 5.0), ("UNKNOWN", None, 1)], "UNKNOWN", "STARTING", id="restarted"
+        ),
+        pytest.param(
+            [("UNKNOWN", None, 1), ("HEALTHY", 5.0)], "HEALTHY", "HEALTHY", id="passed again"
+        ),
+        pytest.param(
+            [("HEALTHY", 7.0, 2), ("UNHEALTHY", 9.0, 1)],
+            "HEALTHY",
+            "HEALTHY",
+            id="comes after a restart",
+        ),
+    ],
+)
+def test_health_is_that_of_the_latest_moment(
+    task: Task, reports: list[tuple[Any, ...]], container: str, whole: str
+) -> None:
+    task.containers = [{**task.containers[0], "healthStatus": "UNKNOWN"}, task.containers[1]]
+    apply_change(task, {"status": "RUNNING"}, NOW)
+
+    for report in reports:
+        apply_change(task, checked(*report), NOW)
+
+    assert (task.containers[0]["healthStatus"], task.health_status) == (container, whole)
+
+
+def test_health_of_a_task_is_that_of_its_essential_containers(task: Task) -> None:
+    report = checked("UNHEALTHY", 5.0)
+    report["containers"][0]["containerName"] = "helper"
+
+    apply_change(task, report, NOW)
+
+    assert (task.containers[1]["healthStatus"], task.health_status) == ("UNHEALTHY", "UNKNOWN")
+
+
+def test_change_of_health_is_news_and_the_same_again_is_not(task: Task) -> None:
+    apply_change(task, checked("UNKNOWN", None), NOW)
+    version = task.version
+
+    news = [apply_change(task, checked(status, 5.0), NOW) for status in ("HEALTHY", "HEALTHY")]
+
+    assert (news, task.version) == ([True, False], version + 1)
+
+
+def test_newest_report_of_a_container_holds_and_a_late_one_changes_nothing(task: Task) -> None:
+    def report(status: str, **facts: Any) -> dict[str, Any]:
+        return {"containers": [{"containerName": "app", "status": status, **facts}]}
+
+    apply_change(task, report("RUNNING", reason="the output is lost", exitCode=9), NOW)
+    assert "exitCode" not in task.containers[0]
+
+    apply_change(task, report("STOPPED", reason="OutOfMemoryError", exitCode=137), NOW)
+    apply_change(task, report("RUNNING", reason="the output is lost", imageDigest="late"), NOW)
+
+    assert task.containers[0] == {
+        "name": "app",
+        "lastStatus": "STOPPED",
+        "reason": "OutOfMemoryError",
+        "exitCode": 137,
+    }
+
+
 @pytest.mark.parametrize(
     ("reports", "code", "reason"),
     [
@@ -166,6 +246,15 @@ def test_report_may_have_a_code_that_ecs_knows() -> None:
     assert parse_request("SubmitTaskStateChange", json.dumps(report).encode()) == report
     with pytest.raises(ApiError, match="stopCode must be one of: TaskFailedToStart"):
         parse_request("SubmitTaskStateChange", b'{"stopCode": "Bored"}')
+
+
+def test_report_may_have_health_and_restarts_that_ecs_hears_elsewhere() -> None:
+    report = checked("HEALTHY", 5.0, 1)
+
+    assert parse_request("SubmitTaskStateChange", json.dumps(report).encode()) == report
+    report["containers"][0]["healthStatus"] = "ILL"
+    with pytest.raises(ApiError, match="healthStatus must be one of: HEALTHY"):
+        parse_request("SubmitTaskStateChange", json.dumps(report).encode())
 
 
 def test_stop_by_the_user_keeps_its_reason_when_containers_exit(task: Task) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -8,11 +9,14 @@ from fargate_agent.acs.reporter import Reporter, render_change
 from fargate_agent.task.status import (
     ContainerFacts,
     ContainerStatus,
+    HealthFacts,
+    HealthStatus,
     RunFacts,
     StateChange,
     StopCode,
     TaskStatus,
 )
+from fargate_agent.wire.changes import OURS
 from tests.fakes import MOMENT
 from tests.messages import CLUSTER_ARN, TASK_ARN, task_arn
 
@@ -35,7 +39,7 @@ class Desk:
         self.in_flight.append(request["task"])
         await self.hold.wait()
         self.in_flight.remove(request["task"])
-        self.requests.append(dict(request))
+        self.requests.append(copy.deepcopy(request))
         if self.failures:
             raise self.failures.pop(0)
         return {}
@@ -112,6 +116,30 @@ async def test_control_plane_that_knows_no_code_is_sent_none() -> None:
     assert [r.get("stopCode") for r in desk.requests] == ["TaskFailedToStart", None, None]
 
 
+async def test_control_plane_that_knows_no_health_is_sent_none_and_told_all_else() -> None:
+    refusal = 'Unknown parameter in containers[0]: "{}", must be one of: exitCode'
+    desk = Desk(
+        [
+            ControlPlaneError("InvalidParameterException", refusal.format(member))
+            for member in ("healthStatus", "healthStatusSince")
+        ]
+    )
+    unhealthy = container(health=HealthFacts(status=HealthStatus.UNHEALTHY, since=MOMENT))
+
+    async with serving(desk) as reporter:
+        reporter.send(change(TaskStatus.RUNNING, containers=(unhealthy,)))
+        await desk.wait_for(1)
+        reporter.send(
+            change(TaskStatus.STOPPED, containers=(unhealthy,), stop_code=StopCode.USER_INITIATED)
+        )
+        await desk.wait_for(2)
+
+    sent = [set(request["containers"][0]) & OURS for request in desk.requests]
+    assert sent[0] == {"healthStatus", "healthStatusSince", "restartCount"}
+    assert sent[2:] == [{"restartCount"}, {"restartCount"}]
+    assert desk.requests[-1]["stopCode"] == "UserInitiated"
+
+
 async def test_change_that_is_refused_for_another_reason_is_dropped_with_its_code() -> None:
     desk = Desk([ControlPlaneError("InvalidParameterException", "The task was not found.")])
 
@@ -128,6 +156,52 @@ def test_code_stands_beside_the_reason() -> None:
     )
 
     assert (request["reason"], request["stopCode"]) == ("enough", "UserInitiated")
+
+
+def container(**facts: Any) -> ContainerFacts:
+    """A container that runs and was restarted twice."""
+    return ContainerFacts(
+        name="app",
+        runtime_id="r",
+        status=ContainerStatus.RUNNING,
+        **{"restart_count": 2, **facts},
+    )
+
+
+def test_container_says_how_healthy_it_is_and_how_often_it_was_restarted() -> None:
+    checked = container(
+        health=HealthFacts(status=HealthStatus.HEALTHY, since=MOMENT, output="secret")
+    )
+
+    request = render_change(change(TaskStatus.RUNNING, containers=(checked,)))
+
+    assert request["containers"] == [
+        {
+            "containerName": "app",
+            "status": "RUNNING",
+            "runtimeId": "r",
+            "healthStatus": "HEALTHY",
+            "healthStatusSince": MOMENT.timestamp(),
+            "restartCount": 2,
+        }
+    ]
+
+
+async def test_another_check_with_the_same_verdict_is_not_sent() -> None:
+    desk = Desk()
+
+    def checked(status: HealthStatus, output: str) -> StateChange:
+        health = HealthFacts(status=status, since=MOMENT, output=output)
+        return change(TaskStatus.RUNNING, containers=(container(health=health),))
+
+    async with serving(desk) as reporter:
+        reporter.send(checked(HealthStatus.HEALTHY, "1"))
+        reporter.send(checked(HealthStatus.HEALTHY, "2"))
+        reporter.send(checked(HealthStatus.UNHEALTHY, "3"))
+        await desk.wait_for(2)
+
+    sent = [request["containers"][0]["healthStatus"] for request in desk.requests]
+    assert sent == ["HEALTHY", "UNHEALTHY"]
 
 
 async def test_change_that_says_nothing_new_is_not_sent() -> None:

@@ -153,6 +153,15 @@ def test_task_that_gets_to_run_sets_the_count_back(breaker: Any, expected: int) 
     assert decision.record.failed_tasks == expected
 
 
+def test_task_whose_check_has_not_passed_does_not_set_the_count_back() -> None:
+    primary = a_deployment(failed_tasks=2, updated_at=NOW - 95)
+    starting = a_task(health_status="STARTING")
+
+    decision = plan_service(a_service(9, breaker=BREAKER), [primary], [starting, failed()], NOW)
+
+    assert decision.record.failed_tasks == 3
+
+
 def test_task_that_was_unhealthy_counts_as_failed() -> None:
     task = exited(100.0, health_status="UNHEALTHY")
     task.stop_code = "ServiceSchedulerInitiated"

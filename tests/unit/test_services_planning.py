@@ -210,6 +210,42 @@ def test_unhealthy_task_goes_first_when_there_may_not_be_more() -> None:
     assert (decision.starts, stopped_ids(decision)) == (0, {sick.id})
 
 
+def test_task_counts_as_healthy_when_its_check_has_passed() -> None:
+    deployments = [a_deployment(), a_deployment(OLD)]
+    old, new = a_task(OLD), a_task(health_status="STARTING")
+
+    waiting = plan_service(a_service(1), deployments, [old, new], NOW)
+    new.health_status = "HEALTHY"
+    passed = plan_service(a_service(1), deployments, [old, new], NOW)
+    alone = plan_service(a_service(1), [a_deployment()], [new], NOW)
+
+    assert (waiting.starts, waiting.stops, waiting.outcome) == (0, (), None)
+    assert stopped_ids(passed) == {old.id}
+    assert (alone.steady, alone.outcome) == (True, "COMPLETED")
+
+
+def test_scaling_in_ends_what_is_not_healthy_first() -> None:
+    older, newer = a_task(created_at=NOW - 50), a_task(created_at=NOW - 10)
+    starting = a_task(created_at=NOW - 99, health_status="STARTING")
+
+    decision = plan_service(a_service(2), [a_deployment()], [older, newer, starting], NOW)
+
+    assert stopped_ids(decision) == {starting.id}
+
+
+def test_unhealthy_task_is_left_alone_in_its_grace_period_and_not_counted_as_healthy() -> None:
+    sick = a_task(health_status="UNHEALTHY", started_at=NOW - 90)
+    service = a_service(1)
+    service.document["healthCheckGracePeriodSeconds"] = 100
+
+    before = plan_service(service, [a_deployment()], [sick], NOW)
+    after = plan_service(service, [a_deployment()], [sick], NOW + 10)
+
+    assert (before.starts, before.stops, before.steady) == (0, (), False)
+    assert before.look_again_at == NOW + 10
+    assert after.starts == 1
+
+
 def test_failed_deployment_starts_nothing_and_leaves_the_old_tasks_alone() -> None:
     deployments = [a_deployment(rollout_state="FAILED"), a_deployment(OLD)]
     tasks = [*tasks_of(OLD, 1), *tasks_of(OLD, 1, "PENDING")]

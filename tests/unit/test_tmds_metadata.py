@@ -1,15 +1,17 @@
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fargate_agent.plan import TaskPlan, plan_task
+from fargate_agent.plan import HealthCheckPlan, RestartPlan, TaskPlan, plan_task
 from fargate_agent.task.status import (
     ContainerFacts,
     ContainerStatus,
+    HealthFacts,
+    HealthStatus,
     RunFacts,
     TaskFacts,
     TaskStatus,
@@ -27,6 +29,8 @@ from tests.messages import (
     task_message,
 )
 
+CHECK = HealthCheckPlan(argv=("true",), interval_s=30, timeout_s=5, retries=3, start_period_s=0)
+RESTART = RestartPlan(ignored_exit_codes=frozenset(), attempt_period_s=60)
 DIGEST = f"sha256:{'1' * 64}"
 
 
@@ -193,6 +197,63 @@ def test_ended_container_shows_how_it_ended() -> None:
     assert answer["DesiredStatus"] == answer["KnownStatus"] == "STOPPED"
     assert answer["ExitCode"] == 0
     assert answer["FinishedAt"] == "2026-01-05T10:00:30Z"
+
+
+@pytest.mark.parametrize(
+    ("facts", "health"),
+    [
+        pytest.param(None, {}, id="never started"),
+        pytest.param(HealthFacts(), {}, id="not checked yet"),
+        pytest.param(
+            HealthFacts(exit_code=1, output="refused"),
+            {"exitCode": 1, "output": "refused"},
+            id="fails in its start period",
+        ),
+        pytest.param(
+            HealthFacts(status=HealthStatus.HEALTHY, since=at(38), exit_code=0),
+            {"status": "HEALTHY", "statusSince": "2026-01-05T10:00:38Z"},
+            id="healthy",
+        ),
+        pytest.param(
+            HealthFacts(
+                status=HealthStatus.UNHEALTHY, since=at(39, 500000), exit_code=7, output="no"
+            ),
+            {
+                "status": "UNHEALTHY",
+                "statusSince": "2026-01-05T10:00:39.5Z",
+                "exitCode": 7,
+                "output": "no",
+            },
+            id="unhealthy",
+        ),
+    ],
+)
+def test_health_and_restarts_are_shown_where_ecs_has_them(
+    facts: HealthFacts | None, health: dict[str, Any]
+) -> None:
+    task = plan()
+    view = running(task)
+    view.facts.containers["web"].health = facts
+    web = replace(task.containers[0], health=CHECK, restart=RESTART)
+
+    answer = describe_container(view, web, "overlayfs").to_json()
+
+    golden = {**container_golden(task), "RestartCount": 0}
+    members = list(golden.items())
+    position = list(golden).index("LogDriver")
+    members.insert(position, ("Health", health))
+    assert answer.decode() == dump(dict(members))
+
+
+def test_restarts_are_counted() -> None:
+    task = plan()
+    view = running(task)
+    view.facts.containers["web"].restart_count = 3
+    web = replace(task.containers[0], restart=RESTART)
+
+    answer = json.loads(describe_container(view, web, "overlayfs").to_json())
+
+    assert answer["RestartCount"] == 3
 
 
 def test_what_a_definition_says_is_shown() -> None:

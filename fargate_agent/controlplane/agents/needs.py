@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from fargate_agent.controlplane.state.model import ContainerInstance
+from fargate_agent.controlplane.tasks.health import has_check, may_restart
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc.plan import Subnet
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
+    CONTAINER_HEALTH,
+    CONTAINER_RESTARTS,
     EMULATES,
     FIRELENS,
     IPV6,
@@ -31,9 +34,13 @@ class Need:
     """Names and values; one of them will do."""
 
 
-def find_needs(definition: Json, containers: Iterable[Json]) -> tuple[Need, ...]:
+def find_needs(definition: Json, containers: Sequence[Json]) -> tuple[Need, ...]:
     """Return what the tasks of a definition need, wherever they are put."""
-    return tuple(dict.fromkeys((*_find_machine(definition), *_find_logging(containers))))
+    return tuple(
+        dict.fromkeys(
+            (*_find_machine(definition), *_find_logging(containers), *_find_life(containers))
+        )
+    )
 
 
 def find_subnet_needs(subnet: Subnet) -> tuple[Need, ...]:
@@ -72,6 +79,14 @@ def _find_logging(containers: Iterable[Json]) -> Iterator[Need]:
             yield _need(f"log driver {driver}", LOG_DRIVER + driver)
         if kind := container.get("firelensConfiguration", {}).get("type"):
             yield _need(f"log router {kind}", FIRELENS + kind)
+
+
+def _find_life(containers: Iterable[Json]) -> Iterator[Need]:
+    for container in containers:
+        if has_check(container):
+            yield _need("container health checks", CONTAINER_HEALTH)
+        if may_restart(container):
+            yield _need("container restart policies", CONTAINER_RESTARTS)
 
 
 def _need(what: str, attribute: str) -> Need:

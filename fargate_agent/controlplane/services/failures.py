@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.tasks import health
 from fargate_agent.controlplane.validate import Json
 
 FIRST_DELAY_S: Final = 1.0
@@ -103,18 +104,21 @@ def _has_lasted(service: Service, tasks: Sequence[Task], now: float) -> bool:
 
 
 def _has_recovered(service: Service, primary: Deployment, tasks: Sequence[Task]) -> bool:
-    """Whether a task has got to run since the latest one failed: failures count in a row."""
+    """Whether a task has got to run, and is healthy, since the latest one failed.
+
+    Failures count in a row.
+    """
     breaker = service.document["deploymentConfiguration"]["deploymentCircuitBreaker"]
     return breaker.get("resetOnHealthyTask", True) and any(
         task.last_status == "RUNNING"
-        and task.health_status != "UNHEALTHY"
+        and health.is_passed(task.health_status)
         and (task.started_at or 0.0) > primary.updated_at
         for task in tasks
     )
 
 
 def _is_failed(task: Task) -> bool:
-    is_unhealthy = task.health_status == "UNHEALTHY"
+    is_unhealthy = task.health_status == health.UNHEALTHY
     if task.stop_code in _DELIBERATE:
         return is_unhealthy and task.stop_code == "ServiceSchedulerInitiated"
     return task.started_at is None

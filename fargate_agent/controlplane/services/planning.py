@@ -1,14 +1,15 @@
 """What a service needs next, decided from what is there. Pure.
 
 A task is *present* until it is being stopped, *wanted* unless somebody wants it to end, and
-*healthy* if it is wanted, runs, and no health check says otherwise. `maximumPercent` bounds those
-that are present, `minimumHealthyPercent` those that are healthy. A task is *leaving* if one of the
-primary deployment is to take its place: it belongs to another deployment, or its instance is
-drained.
+*healthy* if it is wanted, runs, and has passed the health checks of its essential containers.
+`maximumPercent` bounds those that are present, `minimumHealthyPercent` those that are healthy. A
+task is *sick* if a check has failed and the grace period since its start is over. A task is
+*leaving* if one of the primary deployment is to take its place: it belongs to another deployment,
+or its instance is drained.
 
 Source: Amazon ECS developer guide, "Deploy Amazon ECS services by replacing tasks", "Draining
 Amazon ECS container instances", and "How the Amazon ECS deployment circuit breaker detects
-failures".
+failures"; ECS API, DeploymentConfiguration and CreateService.healthCheckGracePeriodSeconds.
 """
 
 from collections.abc import Collection, Sequence
@@ -17,6 +18,7 @@ from typing import Final, Literal
 
 from fargate_agent.controlplane.services.failures import Record, judge, reaches_threshold
 from fargate_agent.controlplane.state.model import Deployment, Service, Task
+from fargate_agent.controlplane.tasks import health
 
 MAX_STARTS: Final = 10
 """Tasks that are started in one transaction. Source: ECS API, RunTask.count."""
@@ -153,12 +155,12 @@ class _Situation:
     @property
     def good(self) -> list[Task]:
         """Tasks that may stay."""
-        return [task for task in self.staying if not _is_sick(task)]
+        return [task for task in self.staying if not self.is_sick(task)]
 
     @property
     def sick(self) -> list[Task]:
         """Tasks that would stay if they were healthy."""
-        return [task for task in self.staying if _is_sick(task)]
+        return [task for task in self.staying if self.is_sick(task)]
 
     @property
     def old(self) -> list[Task]:
@@ -209,6 +211,13 @@ class _Situation:
     def is_leaving(self, task: Task) -> bool:
         return task.deployment_id != self.primary.id or self.is_drained(task)
 
+    def is_sick(self, task: Task) -> bool:
+        return task.health_status == health.UNHEALTHY and self.now >= self.grace_until(task)
+
+    def grace_until(self, task: Task) -> float:
+        period_s = self.service.document.get("healthCheckGracePeriodSeconds", 0)
+        return (task.started_at or self.now) + float(period_s)
+
     def is_drained(self, task: Task) -> bool:
         return task.instance_id in self.draining
 
@@ -218,9 +227,12 @@ class _Situation:
 
 
 def _scale_in(at: _Situation) -> list[Stop]:
-    """End what the primary deployment has too much of: first what doesn't run, then the newest."""
+    """End what the primary deployment has too much of: what isn't healthy, then the newest."""
     excess = len(at.good) - at.goal
-    order = sorted(at.good, key=lambda task: (task.last_status == "RUNNING", -task.created_at))
+    order = sorted(
+        at.good,
+        key=lambda task: (_is_healthy(task), task.last_status == "RUNNING", -task.created_at),
+    )
     chosen = [task for task in order if at.may_go(task)][: max(excess, 0)]
     return [Stop(task.id, at.scaling) for task in chosen]
 
@@ -248,7 +260,7 @@ def _replace(at: _Situation, *, crowded: bool) -> list[Stop]:
 
 
 def _reason(at: _Situation, task: Task) -> str:
-    if _is_sick(task):
+    if at.is_sick(task):
         return UNHEALTHY
     return DRAINED if at.is_drained(task) else at.scaling
 
@@ -266,6 +278,7 @@ def _is_steady(at: _Situation, deployments: Sequence[Deployment], drained: Seque
 
 def _next_look(at: _Situation) -> float | None:
     moments = [task.protected_until for task in at.live if task.protected_until is not None]
+    moments += [at.grace_until(task) for task in at.good if task.health_status == health.UNHEALTHY]
     if at.missing:
         moments.append(at.start_not_before)
     return min((moment for moment in moments if moment > at.now), default=None)
@@ -290,9 +303,7 @@ def _is_wanted(task: Task) -> bool:
     return task.desired_status == "RUNNING"
 
 
-def _is_sick(task: Task) -> bool:
-    return task.health_status == "UNHEALTHY"
-
-
 def _is_healthy(task: Task) -> bool:
-    return _is_wanted(task) and task.last_status == "RUNNING" and not _is_sick(task)
+    return (
+        _is_wanted(task) and task.last_status == "RUNNING" and health.is_passed(task.health_status)
+    )

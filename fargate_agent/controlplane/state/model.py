@@ -181,6 +181,7 @@ class Task(Base):
     """Whether the scheduler of its service has taken note that it has ended."""
     tags: Mapped[list[Any]] = mapped_column(default=list)
     health_status: Mapped[str] = mapped_column(default="UNKNOWN")
+    """One of those of `tasks.health`."""
     connected: Mapped[bool] = mapped_column(default=True)
     """Whether its agent can be reached, as far as clients are told."""
     protected_until: Mapped[float | None]

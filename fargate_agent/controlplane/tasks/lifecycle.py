@@ -1,13 +1,15 @@
 """How a task moves on: the only functions that change the row of a task. They do no I/O.
 
-A status only moves to the right, so a report that comes late or twice changes nothing. Every change
-that a client can see raises the task's version.
+A status only moves to the right, a container is restarted ever more often, and its health is of a
+moment: by these a report that comes late is known, and changes nothing, as one that comes twice.
+Every change that a client can see raises the task's version.
 """
 
 import re
 from typing import Final
 
 from fargate_agent.controlplane.state.model import Task, is_after
+from fargate_agent.controlplane.tasks.health import judge
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.errors import MAX_REASON_CHARS
 
@@ -26,7 +28,7 @@ _ERROR_REASON: Final = re.compile(r"[A-Za-z]+Error: |TaskFailedToStart: ")
 """What the reason of an agent that sends no code begins with, if an error ended the task."""
 
 _CONTAINER_STATUSES: Final = ("PENDING", "RUNNING", "STOPPED")
-_FACTS_OF_CONTAINER: Final = ("exitCode", "reason", "runtimeId", "imageDigest")
+_FACTS_OF_CONTAINER: Final = ("reason", "runtimeId", "imageDigest", "restartCount")
 
 
 def note_sent(task: Task) -> None:
@@ -121,22 +123,42 @@ def _note_containers(task: Task, changes: list[Json]) -> bool:
     containers = [_merge(known, by_name.get(known["name"], {})) for known in task.containers]
     news = containers != task.containers
     task.containers = containers
+    task.health_status = judge(containers, task.essential)
     return news
 
 
 def _merge(known: Json, change: Json) -> Json:
+    """Return a container with what a report says of it; the newest holds."""
+    if _is_late(known, change):
+        return known
     merged = dict(known)
-    status = change.get("status")
-    if status in _CONTAINER_STATUSES and _CONTAINER_STATUSES.index(
-        status
-    ) > _CONTAINER_STATUSES.index(known["lastStatus"]):
-        merged["lastStatus"] = status
-    for fact in _FACTS_OF_CONTAINER:
-        if fact in change:
-            merged.setdefault(fact, change[fact])
+    if change.get("status") in _CONTAINER_STATUSES:
+        merged["lastStatus"] = change["status"]
+    merged |= {fact: change[fact] for fact in _FACTS_OF_CONTAINER if fact in change}
     if "reason" in merged:
         merged["reason"] = merged["reason"][:MAX_REASON_CHARS]
+    if "exitCode" in change and merged["lastStatus"] == "STOPPED":
+        merged["exitCode"] = change["exitCode"]
+    if "healthStatus" in change and _is_newer(known, change):
+        merged["healthStatus"] = change["healthStatus"]
+        merged["healthStatusSince"] = change.get("healthStatusSince")
     return merged
+
+
+def _is_late(known: Json, change: Json) -> bool:
+    status = change.get("status")
+    has_moved_on = status in _CONTAINER_STATUSES and _CONTAINER_STATUSES.index(
+        status
+    ) < _CONTAINER_STATUSES.index(known["lastStatus"])
+    restarts: int = known.get("restartCount", 0)
+    return has_moved_on or change.get("restartCount", restarts) < restarts
+
+
+def _is_newer(known: Json, change: Json) -> bool:
+    """Whether a report knows of a later verdict; a restart takes back the one before."""
+    before = (known.get("restartCount", 0), known.get("healthStatusSince") or 0.0)
+    after = (change.get("restartCount", before[0]), change.get("healthStatusSince", 0.0))
+    return after > before
 
 
 def _note_attached(task: Task, change: Json, now: float) -> bool:

@@ -4,6 +4,7 @@ from typing import Final
 
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.state.model import Task
+from fargate_agent.controlplane.tasks.health import STARTING, UNKNOWN
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import Vpc
 
@@ -36,7 +37,7 @@ def render_task(task: Task, arns: Arns, vpc: Vpc) -> Json:
         "createdAt": task.created_at,
         "desiredStatus": task.desired_status,
         "lastStatus": task.last_status,
-        "healthStatus": task.health_status,
+        "healthStatus": UNKNOWN if task.health_status == STARTING else task.health_status,
         "group": task.group,
         "version": task.version,
         "tags": task.tags,
@@ -75,9 +76,11 @@ def _render_container(container: Json, task: Task) -> Json:
     interface = {"attachmentId": eni.attachment_id, "privateIpv4Address": eni.address}
     if eni.ipv6_address is not None:
         interface["ipv6Address"] = eni.ipv6_address
-    return {
+    shown = {
+        "healthStatus": UNKNOWN,
         **container,
-        "healthStatus": "UNKNOWN",
         "networkBindings": [],
         "networkInterfaces": [] if eni.status == "PRECREATED" else [interface],
     }
+    shown.pop("healthStatusSince", None)
+    return shown

@@ -29,6 +29,7 @@ from fargate_agent.controlplane.state.model import ClientToken, ContainerInstanc
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event, announce
 from fargate_agent.controlplane.tasks.changes import changing, note_task, task_not_found
+from fargate_agent.controlplane.tasks.health import UNKNOWN, has_check, judge, may_restart
 from fargate_agent.controlplane.tasks.launch import Launch, check_runnable, plan_launch
 from fargate_agent.controlplane.tasks.lifecycle import STOPPED_BY_USER, request_stop
 from fargate_agent.controlplane.tasks.overrides import override_task
@@ -263,6 +264,8 @@ def _render_row(
         {**container, "containerArn": arns.container(launch.cluster, task_id, new_uuid())}
         for container in launch.containers
     ]
+    rows = [_render_new_container(container, arn) for container in containers]
+    essential = [c["name"] for c in containers if c["essential"]]
     return Task(
         id=task_id,
         cluster=launch.cluster,
@@ -282,10 +285,10 @@ def _render_row(
         settled=False,
         document=launch.document | ({"capacityProviderName": provider} if provider else {}),
         tags=launch.tags,
-        health_status="UNKNOWN",
+        health_status=judge(rows, essential),
         connected=True,
-        containers=[_render_new_container(container, arn) for container in containers],
-        essential=[c["name"] for c in containers if c["essential"]],
+        containers=rows,
+        essential=essential,
         message=_render_message(arns, vpc, launch, arn, containers, eni),
         created_at=round(time.time(), 3),
         eni=eni,
@@ -322,6 +325,8 @@ def _render_new_container(container: Json, task_arn: str) -> Json:
         "name": container["name"],
         "image": container["image"],
         "lastStatus": "PENDING",
+        **({"healthStatus": UNKNOWN} if has_check(container) else {}),
+        **({"restartCount": 0} if may_restart(container) else {}),
         **sizes,
     }
 
