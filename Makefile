@@ -27,8 +27,8 @@ SUITE ?= bookworm
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-INSTALL_PACKAGES := python3 python3-venv ca-certificates containerd runc
-RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc iproute2
+INSTALL_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit
+RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit iproute2
 DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
 TEST_PACKAGES := $(DEMO_PACKAGES) nftables rsyslog skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \

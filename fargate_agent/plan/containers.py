@@ -175,6 +175,7 @@ def _plan_container(
             for port in container.port_mappings
             if port.container_port is not None
         ),
+        init=parameters.init_process_enabled is True,
         sysctls={control.namespace: control.value for control in container.system_controls},
     )
 

@@ -15,6 +15,7 @@ from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, UlimitPlan
+from fargate_agent.runtime.init import find_init
 
 DEFAULT_NOFILE: Final = UlimitPlan(name="nofile", soft=65535, hard=65535)
 """Source: ECS developer guide, task definition parameters for Fargate, resource limits."""
@@ -82,6 +83,8 @@ class HostLimits:
     """Whether the kernel can keep a container from swapping."""
     pids_limit: int | None = None
     """Most processes and threads of a container; None where the kernel can't count them."""
+    init_program: Path | None = None
+    """What containers have as their init; None where there is none."""
 
     def fit_ulimits(self, container: ContainerPlan) -> tuple[UlimitPlan, ...]:
         """Return the container's limits and the default ones, cut to what is possible."""
@@ -167,6 +170,7 @@ def read_host_limits(
         capabilities=capabilities,
         limits_swap=limits_swap,
         pids_limit=pids_limit,
+        init_program=find_init(),
     )
 
 

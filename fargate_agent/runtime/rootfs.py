@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from fargate_agent.containerd.types import Mount
 from fargate_agent.errors import CannotCreateContainerError
@@ -43,6 +43,7 @@ _MS_REC: Final = 0x4000
 _MS_SLAVE: Final = 0x80000
 """Source: linux/mount.h."""
 
+T = TypeVar("T")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -58,23 +59,32 @@ async def read_files(
         OSError: it can't be mounted.
     """
     wanted = tuple(names)
+    return await look_into(mounts, mountpoint, lambda: {name: _read(name) for name in wanted})
+
+
+async def look_into(mounts: Sequence[Mount], mountpoint: Path, look: Callable[[], T]) -> T:
+    """Call a function whose root directory is that of a fresh root file system.
+
+    `mountpoint` is any directory of the host; nothing happens to it.
+
+    Raises:
+        OSError: it can't be mounted.
+    """
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rootfs")
     try:
         return await asyncio.get_running_loop().run_in_executor(
-            executor, lambda: _read_in_this_thread(mounts, mountpoint, wanted)
+            executor, lambda: _look_in_this_thread(mounts, mountpoint, look)
         )
     finally:
         executor.shutdown(wait=False)
 
 
-def _read_in_this_thread(
-    mounts: Sequence[Mount], mountpoint: Path, names: tuple[str, ...]
-) -> dict[str, str]:
+def _look_in_this_thread(mounts: Sequence[Mount], mountpoint: Path, look: Callable[[], T]) -> T:
     _check(_libc.unshare(_CLONE_FS | _CLONE_NEWNS), "unshare")
     _check(_libc.mount(b"none", b"/", None, _MS_REC | _MS_SLAVE, None), "make mounts private")
     os.chroot(_mount(mounts[-1], mountpoint))
     os.chdir("/")
-    return {name: _read(name) for name in names}
+    return look()
 
 
 def _mount(mount: Mount, mountpoint: Path) -> Path:

@@ -46,6 +46,8 @@ from fargate_agent.runtime.creation import Creation, create_process, create_proc
 from fargate_agent.runtime.ending import MADE, end_by_force, end_container, note_failure, read_exit
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
+from fargate_agent.runtime.init import require_init
+from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import (
     explain,
     explain_create,
@@ -132,6 +134,7 @@ class RuncRuntime(Runtime, Sweeper):
 
     async def prepare(self, task: TaskPlan) -> None:
         require_isolation(self._cgroups.cgroups.missing_controllers())
+        await asyncio.to_thread(require_init, task)
         try:
             await together(
                 (
@@ -315,6 +318,8 @@ class RuncRuntime(Runtime, Sweeper):
             self._note(what, effect)
         files = await self._read_user_files(image.chain_id, mounts, task.directory)
         user = resolve_user(container.user or image.config.user, files)
+        if container.init:
+            await check_program(task, container, image.config, mounts)
         container = replace(container, cgroup=cgroups.render_path(container.cgroup))
         return render_spec(task, container, image.config, user, host)
 

@@ -15,6 +15,7 @@ from fargate_agent.drivers import ImageConfig
 from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.plan import ContainerPlan, MountPlan, TaskPlan, TmpfsPlan
 from fargate_agent.runtime.host import HostLimits
+from fargate_agent.runtime.init import INIT_DESTINATION, NO_INIT
 from fargate_agent.runtime.seccomp import JsonObject, render_seccomp
 from fargate_agent.runtime.users import ContainerUser
 
@@ -95,9 +96,11 @@ def render_spec(
     """Return the specification as JSON.
 
     Raises:
-        CannotCreateContainerError: neither the task nor the image says what to run.
+        CannotCreateContainerError: neither the task nor the image says what to run; or the host
+            has no init, and the container asks for one.
     """
     capabilities = host.fit_capabilities(container)
+    init = _find_init(container, host)
     spec: JsonObject = {
         "ociVersion": OCI_VERSION,
         "root": {"path": "rootfs", "readonly": container.readonly_rootfs},
@@ -109,9 +112,9 @@ def render_spec(
                 "gid": user.gid,
                 "additionalGids": list(user.additional_gids),
             },
-            "args": plan_args(container, image),
+            "args": [*([INIT_DESTINATION, "--"] if init else []), *plan_args(container, image)],
             "env": plan_environment(task, container, image),
-            "cwd": "/" + (container.working_directory or image.working_directory).lstrip("/"),
+            "cwd": plan_directory(container, image),
             "capabilities": _render_capabilities(capabilities, user),
             "rlimits": [
                 {
@@ -124,7 +127,7 @@ def render_spec(
             "oomScoreAdj": 0,
             "noNewPrivileges": False,
         },
-        "mounts": [*_default_mounts(), *_own_mounts(task, container)],
+        "mounts": [*_default_mounts(), *_own_mounts(task, container), *map(_bind, init)],
         "linux": {
             "cgroupsPath": container.cgroup,
             "namespaces": [
@@ -156,6 +159,11 @@ def plan_args(container: ContainerPlan, image: ImageConfig) -> list[str]:
     return args
 
 
+def plan_directory(container: ContainerPlan, image: ImageConfig) -> str:
+    """Return where the program begins."""
+    return "/" + (container.working_directory or image.working_directory).lstrip("/")
+
+
 def plan_environment(task: TaskPlan, container: ContainerPlan, image: ImageConfig) -> list[str]:
     """Return `NAME=value`, each name once; the task wins over the image over the defaults."""
     environment = {"PATH": DEFAULT_PATH, "HOSTNAME": task.dns.hostname}
@@ -167,6 +175,16 @@ def plan_environment(task: TaskPlan, container: ContainerPlan, image: ImageConfi
             environment[name] = value
     environment |= container.environment
     return [f"{name}={value}" for name, value in environment.items()]
+
+
+def _find_init(container: ContainerPlan, host: HostLimits) -> tuple[MountPlan, ...]:
+    """Return the mount of the container's init, if it has one."""
+    if not container.init:
+        return ()
+    if host.init_program is None:
+        raise CannotCreateContainerError(NO_INIT)
+    source, destination = host.init_program, INIT_DESTINATION
+    return (MountPlan(source=source, destination=destination, read_only=True),)
 
 
 def _render_capabilities(capabilities: Iterable[str], user: ContainerUser) -> JsonObject:

@@ -56,7 +56,6 @@ class UnsupportedByLinux(Message):
     """Members of `linuxParameters`."""
 
     devices: Any = None
-    init_process_enabled: Any = None
     max_swap: Any = None
     shared_memory_size: Any = None
     swappiness: Any = None

@@ -1,11 +1,33 @@
 """What a definition asks for around its program: an init, an open stdin, kernel parameters."""
 
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
 import pytest
 
-from fargate_agent.errors import CannotCreateContainerError
-from tests.fixtures.runtime import Bench
+from fargate_agent.containerd.types import Mount
+from fargate_agent.errors import (
+    CannotCreateContainerError,
+    CannotStartContainerError,
+    ResourceInitializationError,
+)
+from fargate_agent.runtime.program import check_program
+from tests.fixtures.machine import wait_for
+from tests.fixtures.runtime import DEADLINE_S, Bench
 
 pytestmark = pytest.mark.root
+
+
+def find_children(pid: int) -> list[str]:
+    """Return the states of a process's children. Source: proc(5), stat."""
+    states = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, parent = file.read_text().rpartition(")")[2].split()[:2]
+            if int(parent) == pid:
+                states.append(state)
+    return states
 
 
 def controls(**values: str) -> list[dict[str, str]]:
@@ -53,4 +75,144 @@ async def test_kernel_parameter_that_is_refused_is_named(
 
     assert error.value.reason == (
         f"CannotCreateContainerError: unable to set the kernel parameter {name}: {why}"
+    )
+
+
+WITH_INIT: dict[str, Any] = {"linuxParameters": {"initProcessEnabled": True}}
+
+
+async def test_an_init_is_the_first_process(bench: Bench) -> None:
+    finished = await bench.run("busybox tr '\\0' ' ' </proc/1/cmdline; echo; exit 7", **WITH_INIT)
+
+    assert finished.output.startswith("/dev/init -- sh -c ")
+    assert finished.status.code == 7
+
+
+async def test_an_init_takes_leave_of_orphans(bench: Bench) -> None:
+    task = await bench.begin("(busybox usleep 300000 &); exec busybox sleep 60", **WITH_INIT)
+
+    pid = (await bench.containerd.processes.get(task.containers[0].id)).pid
+
+    wait_for(lambda: len(find_children(pid)) == 2, "the orphan to have a new parent", DEADLINE_S)
+    wait_for(lambda: len(find_children(pid)) == 1, "the dead orphan to be gone", DEADLINE_S)
+
+
+async def test_without_an_init_an_orphan_is_left_to_the_program(bench: Bench) -> None:
+    task = await bench.begin("(busybox usleep 300000 &); exec busybox sleep 60")
+
+    pid = (await bench.containerd.processes.get(task.containers[0].id)).pid
+
+    wait_for(lambda: find_children(pid) == ["Z"], "the orphan to be a dead process", DEADLINE_S)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param({}, id="root"),
+        pytest.param({"user": "1000"}, id="another user"),
+        pytest.param({"readonlyRootFilesystem": True}, id="read-only root"),
+        pytest.param({"pseudoTerminal": True}, id="terminal"),
+    ],
+)
+async def test_an_init_passes_signals_on_and_the_exit_code_back(
+    bench: Bench, changes: dict[str, Any]
+) -> None:
+    task = await bench.begin(
+        "trap 'exit 9' TERM; echo ready; while :; do busybox usleep 10000; done",
+        **WITH_INIT,
+        **changes,
+    )
+    await bench.wait_for_output(task, "ready")
+
+    status = await bench.runtime.stop(task.containers[0])
+
+    assert status is not None
+    assert status.code == 9
+
+
+async def test_a_program_that_a_signal_ends_has_its_code_with_an_init_too(bench: Bench) -> None:
+    finished = await bench.run("kill -KILL $$", **WITH_INIT)
+
+    assert finished.status.code == 137
+
+
+@pytest.mark.parametrize("init", [pytest.param(WITH_INIT, id="init"), pytest.param({}, id="none")])
+@pytest.mark.parametrize(
+    ("argv", "reason"),
+    [
+        (["no-such"], 'exec: "no-such": executable file not found in $PATH'),
+        (["/bin/no-such"], 'exec: "/bin/no-such": stat /bin/no-such: no such file or directory'),
+        (["./no-such"], 'exec: "./no-such": stat ./no-such: no such file or directory'),
+    ],
+)
+async def test_a_program_that_is_not_there_is_named(
+    bench: Bench, argv: list[str], reason: str, init: dict[str, Any]
+) -> None:
+    task = bench.plan({"command": argv, **init})
+    await bench.runtime.prepare(task)
+
+    with pytest.raises(CannotStartContainerError) as error:
+        await bench.create(task)
+
+    assert reason in error.value.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "fault"),
+    [
+        pytest.param("file", 0o644, "permission denied", id="not executable"),
+        pytest.param("link", 0o755, None, id="link"),
+        pytest.param("link", 0o644, "permission denied", id="link to what is not executable"),
+        pytest.param("directory", 0o755, "is a directory", id="directory"),
+        pytest.param("loop", 0o755, "too many levels of symbolic links", id="loop"),
+    ],
+)
+async def test_what_is_no_program_is_told_apart(
+    bench: Bench, tmp_path: Path, name: str, mode: int, fault: str | None
+) -> None:
+    root = tmp_path / "root"
+    (root / "directory").mkdir(parents=True)
+    (root / "file").touch(mode)
+    (root / "link").symlink_to("/file")
+    (root / "loop").symlink_to("/loop")
+    task = bench.plan({"command": [f"/{name}"], **WITH_INIT})
+    mounts = [Mount(type="bind", source=str(root), options=("rbind",))]
+
+    with nullcontext() if fault is None else pytest.raises(CannotStartContainerError, match=fault):
+        await check_program(task, task.containers[0], bench.config, mounts)
+
+
+@pytest.mark.parametrize("argv", [["echo"], ["./echo"], ["bin/echo"], ["/data/run"], ["run"]])
+async def test_a_program_is_found_where_the_container_has_it(bench: Bench, argv: list[str]) -> None:
+    task = bench.plan(
+        {
+            "command": argv,
+            "workingDirectory": "/bin" if argv[0].startswith("./") else "/",
+            "environment": {"PATH": "/data:/bin"},
+            "mountPoints": [{"sourceVolume": "data", "containerPath": "/data"}],
+            **WITH_INIT,
+        },
+        volumes=[{"name": "data"}],
+    )
+    await bench.runtime.prepare(task)
+    script = task.volumes[0] / "run"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o755)
+    await bench.runtime.start(task, await bench.create(task))
+
+    assert (await bench.finish(task)).status.code == 0
+
+
+async def test_without_the_program_a_task_that_asks_for_an_init_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    task = bench.plan({"command": ["true"], **WITH_INIT})
+
+    with pytest.raises(ResourceInitializationError) as error:
+        await bench.runtime.prepare(task)
+
+    assert error.value.detail == (
+        "container 'web' asks for initProcessEnabled, and this host has no program catatonit "
+        "(Debian: the package catatonit)"
     )

@@ -11,6 +11,7 @@ from fargate_agent.machine.kernel import NAMESPACES, find_cgroup_faults, find_ke
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.look import look
 from fargate_agent.machine.network import find_name_faults, find_setting_fault
+from fargate_agent.machine.programs import find_program_faults
 from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
 from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
 from fargate_agent.runtime.cgroup import Cgroups
@@ -110,6 +111,14 @@ def test_machine_without_room_for_processes_is_found(
     (root / name).write_text(text)
 
     assert whats(find_process_faults(root, make_cgroups(root))) == [what]
+
+
+def test_machine_without_an_init_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+
+    assert whats(find_program_faults()) == [
+        "this host has no program catatonit (Debian: the package catatonit)"
+    ]
 
 
 def test_machine_without_loop_devices_is_found(root: Path) -> None:

@@ -24,7 +24,9 @@ def refusal(message: TaskMessage) -> str:
 def test_reason_names_every_member_and_where_it_stands() -> None:
     message = task_message(
         container_json("app", healthCheck=HEALTH, secrets=SECRETS),
-        container_json("side", linuxParameters={"initProcessEnabled": True, "maxSwap": 1}),
+        container_json(
+            "side", linuxParameters={"initProcessEnabled": True, "maxSwap": 1, "swappiness": 1}
+        ),
         container_json("plain"),
         pidMode="task",
         proxyConfiguration={"containerName": "app"},
@@ -34,7 +36,7 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
     assert refusal(message) == (
         "ResourceInitializationError: not supported here: pidMode, proxyConfiguration; "
         "container 'app': healthCheck, secrets; "
-        "container 'side': linuxParameters.initProcessEnabled, linuxParameters.maxSwap; "
+        "container 'side': linuxParameters.maxSwap, linuxParameters.swappiness; "
         "volume 'data': efsVolumeConfiguration"
     )
 

@@ -225,3 +225,18 @@ def test_a_long_host_name_is_cut_to_what_the_kernel_takes(task: TaskPlan) -> Non
     task = replace(task, dns=replace(task.dns, hostname="h" * 100))
 
     assert len(spec_of(task)["hostname"]) == 64
+
+
+def test_an_init_runs_what_else_would_be_run(task: TaskPlan) -> None:
+    host = replace(HOST, init_program=Path("/usr/bin/an-init"))
+
+    spec = spec_of(changed(task, init=True), host=host)
+
+    assert spec["process"]["args"] == ["/dev/init", "--", "run"]
+    assert mount_at(spec, "/dev/init")["source"] == "/usr/bin/an-init"
+    assert "ro" in mount_at(spec, "/dev/init")["options"]
+
+
+def test_without_an_init_on_the_host_none_is_left_out_silently(task: TaskPlan) -> None:
+    with pytest.raises(CannotCreateContainerError, match="no program catatonit"):
+        spec_of(changed(task, init=True))
