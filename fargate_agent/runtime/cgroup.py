@@ -110,6 +110,22 @@ class Cgroups:
         groups = self._logger_directories(path)
         return frozenset(pid for group in groups for pid in read_processes(group))
 
+    def find_groups(self, pid: int) -> tuple[Path, ...]:
+        """Return the directories of the groups of a process, of all trees. Source: cgroups(7).
+
+        Raises:
+            OSError: it has gone.
+        """
+        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+        v1_trees = {} if self.unified else self.controllers
+        v2_trees = set(self.trees).difference(v1_trees.values())
+        groups = set[Path]()
+        for line in lines:
+            _, names, path = line.split(":", 2)
+            trees = {v1_trees[name] for name in names.split(",") if name in v1_trees}
+            groups |= {_below(tree, path) for tree in (trees if names else v2_trees)}
+        return tuple(groups)
+
     def locate(self, path: str) -> str:
         return path
 

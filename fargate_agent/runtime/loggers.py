@@ -9,7 +9,6 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 
 from fargate_agent.containerd.host_paths import hide_host_paths
@@ -64,60 +63,6 @@ async def wait_for_end(cgroups: CgroupDrivers, container: ContainerPlan) -> None
 def is_logger(log_uri: str) -> bool:
     """Whether output that goes there is read by a program. Source: containerd, cio, `BinaryIO`."""
     return log_uri.startswith("binary:")
-
-
-async def wait_for_loss(cgroups: CgroupDrivers, container: ContainerPlan) -> None:
-    """Return when the logger of a container has ended; at once if there is none."""
-    logger = await asyncio.to_thread(_open_logger, cgroups, container.cgroup)
-    if logger is None:
-        return
-    loop, ended = asyncio.get_running_loop(), asyncio.Event()
-    try:
-        loop.add_reader(logger, ended.set)
-        await ended.wait()
-    finally:
-        loop.remove_reader(logger)
-        os.close(logger)
-
-
-def _open_logger(cgroups: CgroupDrivers, path: str) -> int | None:
-    """Return a file descriptor of the logger's process; see pidfd_open(2)."""
-    pid = _find_logger(cgroups, path)
-    if pid is None:
-        return None
-    try:
-        descriptor = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return None
-    if pid == _find_logger(cgroups, path):  # and not another process that has its number now
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def _find_logger(cgroups: CgroupDrivers, path: str) -> int | None:
-    """Return the process id of the logger: of the shim's children in their group, the eldest.
-
-    The others are those by which the shim calls runC. The shim is who has no parent there.
-    """
-    pids = cgroups.of(path).find_loggers(path)
-    found = {pid: status for pid in pids if (status := _read_status(pid))}
-    shims = {pid for pid, (parent, _) in found.items() if parent not in pids}
-    children = {pid: began for pid, (parent, began) in found.items() if parent in shims}
-    return min(children, key=lambda pid: (children[pid], pid), default=None)
-
-
-def _read_status(pid: int) -> tuple[int, int] | None:
-    """Return the parent of a process and when it began; None if it has gone.
-
-    Source: proc(5), stat: ppid and starttime.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return int(fields[1]), int(fields[19])
 
 
 def check_logger(container: ContainerPlan) -> None:

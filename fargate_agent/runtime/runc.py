@@ -47,6 +47,7 @@ from fargate_agent.runtime.ending import MADE, end_by_force, end_container, note
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
 from fargate_agent.runtime.init import require_init
+from fargate_agent.runtime.logger_replacement import wait_for_rest, watch_logger
 from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import (
     explain,
@@ -246,10 +247,15 @@ class RuncRuntime(Runtime, Sweeper):
             ) from error
 
     async def watch_logger(self, container: ContainerPlan) -> None:
+        async def find_log_uri() -> str | None:
+            process = await self._containerd.processes.get(container.id)
+            return process.log_uri if process.status is ProcessStatus.RUNNING else None
+
+        namespace = self._containerd.namespace
         try:
             process = await self._containerd.processes.get(container.id)
             if loggers.is_logger(process.log_uri):
-                await loggers.wait_for_loss(self._cgroups, container)
+                await watch_logger(self._cgroups, container, namespace, find_log_uri)
                 return
         except (ContainerdError, OSError) as error:
             log.warning("the logger of container %s is not watched: %s", container.name, error)
@@ -261,8 +267,7 @@ class RuncRuntime(Runtime, Sweeper):
             status = await end_container(self._containerd, self._cgroups, container)
             with contextlib.suppress(NotFoundError):
                 await self._containerd.processes.delete(container.id)
-            if container.terminal:  # whose logger the shim doesn't wait for
-                await loggers.wait_for_end(self._cgroups, container)
+            await wait_for_rest(self._cgroups, container)
         except (ContainerdError, OSError) as error:
             failure = error
         try:

@@ -12,7 +12,9 @@ import pytest
 from fargate_agent.drivers import LogDriver, LoggerUser
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.logdriver.uri import render_uri
 from fargate_agent.plan import TaskPlan, plan_task
+from fargate_agent.runtime.logger_replacement import parse_log_uri
 from fargate_agent.settings import AgentSettings
 from fargate_agent.wire.log_options import COMMON_NAMES, DESTINATIONS, DRIVER_OPTIONS
 from reading import known_flags
@@ -377,3 +379,13 @@ def test_none_keeps_the_copy_or_nothing(copy: bool, terminal: bool, uri: str | N
     made = make_drivers(log_copy=copy)["none"].uri(task, task.containers[0])
 
     assert made is uri is None or str(made).partition("?")[0] == uri
+
+
+def test_flags_of_a_log_uri_are_read_as_the_shim_reads_them() -> None:
+    flags = {"tag": "a b&c=d;e+f%2F", "labels": "ä,\n", "empty": ""}
+    program = Path("/opt/log gers/logger")
+
+    argv = parse_log_uri(render_uri(program, flags))
+
+    assert argv == [str(program), "--tag", flags["tag"], "--labels", flags["labels"]]
+    assert parse_log_uri("binary:///l?--a=1&--b=&--a=2") == ["/l", "--a", "1", "--b", ""]
