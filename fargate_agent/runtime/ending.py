@@ -15,6 +15,7 @@ from fargate_agent.errors import TaskError
 from fargate_agent.plan import ContainerPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
+from fargate_agent.runtime.logger_replacement import wait_for_rest
 from fargate_agent.runtime.records import STOP_SIGNAL_LABEL
 
 DEFAULT_STOP_SIGNAL: Final = "SIGTERM"
@@ -82,6 +83,20 @@ async def end_by_force(
     finally:
         await asyncio.to_thread(cgroups.kill, container.cgroup, KILL_DEADLINE_S)
     await loggers.wait_for_end(cgroups, container)
+
+
+async def delete_process(
+    containerd: Containerd, cgroups: CgroupDrivers, container: ContainerPlan
+) -> None:
+    """Return when the first process, which has ended, is removed, and its logger has ended too.
+
+    Raises:
+        ContainerdError: it still runs.
+        OSError: the kernel refused.
+    """
+    with contextlib.suppress(NotFoundError):
+        await containerd.processes.delete(container.id)
+    await wait_for_rest(cgroups, container)
 
 
 async def read_exit(

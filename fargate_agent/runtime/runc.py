@@ -7,7 +7,6 @@ whoever comes later finds it.
 """
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -43,11 +42,18 @@ from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.creation import Creation, create_process, create_process_anew
-from fargate_agent.runtime.ending import MADE, end_by_force, end_container, note_failure, read_exit
+from fargate_agent.runtime.ending import (
+    MADE,
+    delete_process,
+    end_by_force,
+    end_container,
+    note_failure,
+    read_exit,
+)
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
 from fargate_agent.runtime.init import require_init
-from fargate_agent.runtime.logger_replacement import wait_for_rest, watch_logger
+from fargate_agent.runtime.logger_replacement import watch_logger
 from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import (
     explain,
@@ -265,9 +271,7 @@ class RuncRuntime(Runtime, Sweeper):
         status, failure = None, None
         try:
             status = await end_container(self._containerd, self._cgroups, container)
-            with contextlib.suppress(NotFoundError):
-                await self._containerd.processes.delete(container.id)
-            await wait_for_rest(self._cgroups, container)
+            await delete_process(self._containerd, self._cgroups, container)
         except (ContainerdError, OSError) as error:
             failure = error
         try:
