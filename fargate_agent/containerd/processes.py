@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from pathlib import Path
 from typing import Final
 
 from google.protobuf.any_pb2 import Any
@@ -125,19 +126,21 @@ class Processes:
         self._connection = connection
         self._stub = TasksStub(connection.channel)
 
-    async def create(
+    async def create(  # noqa: PLR0913 - each is named at the call
         self,
         container_id: str,
         rootfs: Sequence[Mount],
         *,
         log_uri: str | None,
         terminal: bool,
+        stdin: Path | None = None,
         options: RuncOptions,
         deadline_s: float,
     ) -> int:
         """Make the first process, its logger running, so that only `start` is missing.
 
-        Returns its process id. `log_uri` None throws its output away.
+        Returns its process id. `log_uri` None throws its output away. `stdin` is a FIFO, for one
+        with a terminal; without it, stdin is at its end.
 
         Raises:
             AlreadyExistsError: it has been made.
@@ -153,6 +156,7 @@ class Processes:
         request = CreateTaskRequest(
             container_id=container_id,
             rootfs=mounts_to_wire(rootfs),
+            stdin=str(stdin or ""),
             stdout=log_uri or "",
             stderr="" if terminal else log_uri or "",
             terminal=terminal,

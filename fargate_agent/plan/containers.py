@@ -30,6 +30,7 @@ MIN_CPU_SHARES: Final = 2
 """Source: amazon-ecs-agent, agent/api/task/task_linux.go, `minimumCPUShare`; Linux' own bounds."""
 
 LOG_FAULTS_DIRECTORY: Final = "log-faults"
+STDIN_DIRECTORY: Final = "stdin"
 """Below the directory of the task."""
 
 
@@ -174,6 +175,11 @@ def _plan_container(
             (port.container_port, port.protocol)
             for port in container.port_mappings
             if port.container_port is not None
+        ),
+        stdin=(
+            site.tasks_dir / arn.task_id / STDIN_DIRECTORY / container.name
+            if container.interactive
+            else None
         ),
         init=parameters.init_process_enabled is True,
         sysctls={control.namespace: control.value for control in container.system_controls},

@@ -246,8 +246,8 @@ class ContainerPlan:
     """Names of the containers that depend on this one: it is stopped when they have ended."""
     health: HealthCheckPlan | None = None
     restart: RestartPlan | None = None
-    interactive: bool = False
-    """Whether stdin stays open."""
+    stdin: Path | None = None
+    """A FIFO that stdin stays open on; None: it is at its end (`interactive`)."""
     init: bool = False
     """Whether an init is the first process, which reaps and forwards signals."""
     sysctls: Mapping[str, str] = field(default_factory=dict)

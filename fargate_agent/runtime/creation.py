@@ -1,5 +1,6 @@
 """How the first process of a container is made."""
 
+import asyncio
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from fargate_agent.containerd.types import Mount
 from fargate_agent.plan import ContainerPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDriver
+from fargate_agent.runtime.stdin import make_fifo, wrap_runtime
 
 log = logging.getLogger(__name__)
 
@@ -34,19 +36,30 @@ async def create_process(client: Containerd, container: ContainerPlan, creation:
         OSError: the kernel or systemd refused a group for the logger.
     """
     cgroups, runc_root = creation.cgroups, creation.runc_root
+    fifo, binary_name = await asyncio.to_thread(_prepare_stdin, container)
     async with loggers.hold_group(cgroups, container) as group:
         await client.processes.create(
             container.id,
             creation.mounts,
             log_uri=creation.log_uri,
             terminal=container.terminal,
+            stdin=fifo,
             options=RuncOptions(
+                binary_name=binary_name,
                 root=str(runc_root) if runc_root else "",
                 systemd_cgroup=cgroups.name == "systemd",
                 shim_cgroup=group,
             ),
             deadline_s=creation.deadline_s,
         )
+
+
+def _prepare_stdin(container: ContainerPlan) -> tuple[Path | None, str]:
+    """Return the FIFO for the shim, and what it is to call as the OCI runtime."""
+    fifo = make_fifo(container)
+    if fifo is None or container.terminal:
+        return fifo, ""
+    return None, wrap_runtime(fifo, "runc")
 
 
 async def create_process_anew(

@@ -43,7 +43,6 @@ class UnsupportedByContainers(Message):
     extra_hosts: Any = None
     health_check: Any = None
     hostname: Any = None
-    interactive: Any = None
     links: Any = None
     privileged: Any = None
     repository_credentials: Any = None

@@ -1,6 +1,8 @@
 """What a definition asks for around its program: an init, an open stdin, kernel parameters."""
 
+import os
 from contextlib import nullcontext, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,60 @@ async def test_without_the_program_a_task_that_asks_for_an_init_is_refused(
         "container 'web' asks for initProcessEnabled, and this host has no program catatonit "
         "(Debian: the package catatonit)"
     )
+
+
+def write_into(fifo: Path, text: str) -> None:
+    """Write as somebody who comes and goes; it fails where nobody has stdin open."""
+    descriptor = os.open(fifo, os.O_WRONLY | os.O_NONBLOCK)
+    os.write(descriptor, text.encode())
+    os.close(descriptor)
+
+
+TERMINALS = [pytest.param(False, id="pipe"), pytest.param(True, id="terminal")]
+ECHO = "while read line; do echo got $line; done; echo end"
+
+
+@pytest.mark.parametrize("user", [None, "1000"])
+@pytest.mark.parametrize("terminal", TERMINALS)
+async def test_stdin_of_an_interactive_container_stays_open_and_can_be_written(
+    bench: Bench, terminal: bool, user: str | None
+) -> None:
+    task = await bench.begin(ECHO, interactive=True, pseudoTerminal=terminal, user=user)
+    fifo = task.containers[0].stdin
+    assert fifo is not None
+
+    for text in ("one", "two"):
+        write_into(fifo, f"{text}\n")
+        await bench.wait_for_output(task, f"got {text}")
+
+    status = await bench.runtime.stop(replace(task.containers[0], stop_timeout_s=0))
+    assert status is not None
+    assert status.code == 137
+    assert "end" not in bench.output_file(task.containers[0]).read_text()
+
+
+@pytest.mark.parametrize("argv", [["cat"], ["sh"]])
+async def test_program_that_reads_stdin_waits_if_the_container_is_interactive(
+    bench: Bench, argv: list[str]
+) -> None:
+    task = await bench.begin(command=argv, interactive=True)
+    pid = (await bench.containerd.processes.get(task.containers[0].id)).pid
+
+    # Source: proc(5), wchan
+    wait_for(lambda: "pipe" in Path(f"/proc/{pid}/wchan").read_text(), "it to wait", DEADLINE_S)
+
+
+async def test_stdin_of_another_container_is_at_its_end(bench: Bench) -> None:
+    assert (await bench.run(ECHO)).output == "end\n"
+
+
+async def test_stdin_can_be_opened_by_name(bench: Bench) -> None:
+    task = await bench.begin(
+        "exec cat /dev/stdin", interactive=True, user="1000", readonlyRootFilesystem=True
+    )
+    fifo = task.containers[0].stdin
+    assert fifo is not None
+
+    write_into(fifo, "by name\n")
+
+    await bench.wait_for_output(task, "by name")
