@@ -19,6 +19,7 @@ from fargate_agent.containerd.errors import (
     containerd_call,
 )
 from fargate_agent.containerd.events import Events
+from fargate_agent.containerd.execs import Execs
 from fargate_agent.containerd.images import Images
 from fargate_agent.containerd.introspection import Introspection
 from fargate_agent.containerd.leases import Leases
@@ -73,6 +74,7 @@ class Containerd:
         self.diff = Diff(connection)
         self.containers = Containers(connection)
         self.processes = Processes(connection)
+        self.execs = Execs(connection)
         self.events = Events(connection)
 
     def with_lease(self, lease: str) -> "Containerd":

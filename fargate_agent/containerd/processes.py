@@ -1,7 +1,7 @@
 """Processes of containers, which containerd calls tasks; a task of this agent is one of ECS.
 
 A container has a first process, made by `create` and set going by `start`, and perhaps others, made
-by `exec` and named by an `exec_id`. An ended process stays until it is deleted.
+by `Execs.add` and named by an `exec_id`. An ended process stays until it is deleted.
 """
 
 import asyncio
@@ -31,7 +31,6 @@ from fargate_agent.containerd.pb.tasks_pb2 import (
     CreateTaskRequest,
     DeleteProcessRequest,
     DeleteTaskRequest,
-    ExecProcessRequest,
     GetRequest,
     KillRequest,
     ListPidsRequest,
@@ -67,8 +66,7 @@ WAIT_PAUSE_S: Final = 0.2
 """Between two attempts to wait, so that a containerd that comes and goes is not hammered."""
 
 _OPTIONS_TYPE_URL: Final = "containerd.runc.v1.Options"
-_PROCESS_TYPE_URL: Final = "types.containerd.io/opencontainers/runtime-spec/1/Process"
-"""Without a slash the one, with a host the other: the shim knows them by exactly these names."""
+"""Without a slash or a host: the shim knows it by exactly this name."""
 
 
 class ProcessStatus(Enum):
@@ -96,10 +94,10 @@ class RuncOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Process:
-    """The first process of a container."""
+    """A process of a container."""
 
     id: str
-    """Of the container."""
+    """Of the container, or the exec id of a further process."""
     pid: int
     """0 if it could not be made."""
     status: ProcessStatus
@@ -167,24 +165,6 @@ class Processes:
         )
         return answer.pid
 
-    async def exec(
-        self, container_id: str, exec_id: str, process: bytes, *, log_uri: str | None
-    ) -> None:
-        """Add a process to a running container; `process` is that part of an OCI spec, in JSON.
-
-        Raises:
-            AlreadyExistsError: the exec id is taken.
-            NotFoundError: the container has no first process.
-        """
-        request = ExecProcessRequest(
-            container_id=container_id,
-            exec_id=exec_id,
-            spec=Any(type_url=_PROCESS_TYPE_URL, value=process),
-            stdout=log_uri or "",
-            stderr=log_uri or "",
-        )
-        await self._connection.call(f"exec in {container_id}", self._stub.Exec, request)
-
     async def start(
         self, container_id: str, *, exec_id: str = "", deadline_s: float = START_DEADLINE_S
     ) -> int:
@@ -202,8 +182,8 @@ class Processes:
         )
         return answer.pid
 
-    async def get(self, container_id: str) -> Process:
-        """Return the first process of a container.
+    async def get(self, container_id: str, *, exec_id: str = "") -> Process:
+        """Return a process of a container.
 
         Raises:
             NotFoundError: it was never made, or was deleted.
@@ -211,7 +191,7 @@ class Processes:
         answer = await self._connection.call(
             f"get process of {container_id}",
             self._stub.Get,
-            GetRequest(container_id=container_id),
+            GetRequest(container_id=container_id, exec_id=exec_id),
         )
         return _from_wire(answer.process)
 
@@ -334,7 +314,7 @@ class Processes:
 
 def _from_wire(process: process_pb2.Process) -> Process:
     return Process(
-        id=process.container_id or process.id,
+        id=process.id or process.container_id,
         pid=process.pid,
         status=ProcessStatus(process.status),
         exit_code=process.exit_status,

@@ -68,7 +68,8 @@ class ExecIo:
     on_error: Callable[[bytes], None]
     """Told what it writes to stderr."""
     stdin: AsyncIterator[bytes] | None = None
-    """What it reads; its stdin is closed when this ends. None is an empty stdin."""
+    """What it reads; when this ends its stdin is closed, or its terminal hangs up. None is an empty
+    stdin."""
     sizes: AsyncIterator[TerminalSize] | None = None
     """Makes the streams a terminal, which has these sizes one after the other."""
 

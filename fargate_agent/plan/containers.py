@@ -31,6 +31,7 @@ MIN_CPU_SHARES: Final = 2
 
 LOG_FAULTS_DIRECTORY: Final = "log-faults"
 STDIN_DIRECTORY: Final = "stdin"
+EXECS_DIRECTORY: Final = "execs"
 """Below the directory of the task."""
 
 
@@ -166,6 +167,7 @@ def _plan_container(
         log=_plan_log(container, task.arn, site),
         log_path=site.logs_dir / arn.task_id / f"{container.name}.log",
         log_fault_path=site.tasks_dir / arn.task_id / LOG_FAULTS_DIRECTORY / container.name,
+        execs_dir=site.tasks_dir / arn.task_id / EXECS_DIRECTORY / container.name,
         depends_on=tuple(_plan_dependency(d) for d in container.depends_on),
         start_timeout_s=container.start_timeout,
         stop_timeout_s=(

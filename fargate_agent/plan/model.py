@@ -235,6 +235,8 @@ class ContainerPlan:
     """Local copy of the output, whatever the driver."""
     log_fault_path: Path
     """Where a logger that can't work says why."""
+    execs_dir: Path
+    """Holds the FIFOs of the programs that are run inside; below the directory of the task."""
     depends_on: tuple[DependencyPlan, ...]
     start_timeout_s: int | None
     stop_timeout_s: int

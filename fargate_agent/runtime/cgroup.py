@@ -126,6 +126,15 @@ class Cgroups:
             groups |= {_below(tree, path) for tree in (trees if names else v2_trees)}
         return tuple(groups)
 
+    def find_processes(self, path: str) -> frozenset[int]:
+        """Return the process ids of all that runs in a group and below it.
+
+        Raises:
+            OSError: the kernel refused.
+        """
+        groups = walk_up(self._directory("memory", path))
+        return frozenset(pid for group in groups for pid in read_processes(group))
+
     def locate(self, path: str) -> str:
         return path
 

@@ -64,6 +64,10 @@ class CgroupDriver(Protocol):
         """Return the process ids of who is in that group."""
         ...
 
+    def find_processes(self, path: str) -> frozenset[int]:
+        """Return the process ids of all that runs in a container's group and below it."""
+        ...
+
     def bound_cpu(self, path: str, cpu_units: int) -> None:
         """Bound the processors of a task's group."""
         ...

@@ -2,13 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import signal
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.containerd.errors import NotFoundError
+from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.processes import ExitResult, Processes, ProcessStatus
 from fargate_agent.drivers import ExitStatus
 from fargate_agent.errors import TaskError
@@ -16,7 +17,10 @@ from fargate_agent.plan import ContainerPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.logger_replacement import wait_for_rest
+from fargate_agent.runtime.oom import has_oom_kills
 from fargate_agent.runtime.records import STOP_SIGNAL_LABEL
+
+log = logging.getLogger(__name__)
 
 DEFAULT_STOP_SIGNAL: Final = "SIGTERM"
 
@@ -64,7 +68,7 @@ async def end_container(
     result = await end_process(containerd.processes, container, stop_signal, status)
     if status is ProcessStatus.CREATED:
         return None
-    return await read_exit(cgroups, container, result)
+    return await read_exit(containerd, cgroups, container, result)
 
 
 async def end_by_force(
@@ -99,16 +103,30 @@ async def delete_process(
     await wait_for_rest(cgroups, container)
 
 
+async def clear_ended(
+    containerd: Containerd, cgroups: CgroupDrivers, container: ContainerPlan
+) -> bool:
+    """Remove the ended process of a container, its shim and its logger, so that another follows.
+
+    Return whether that could be done in the ordinary way; else something may be left.
+    """
+    try:
+        await delete_process(containerd, cgroups, container)
+    except ContainerdError as error:
+        log.warning("container %s is cleared away by force: %s", container.name, error)
+        return False
+    return True
+
+
 async def read_exit(
-    cgroups: CgroupDrivers, container: ContainerPlan, result: ExitResult
+    containerd: Containerd, cgroups: CgroupDrivers, container: ContainerPlan, result: ExitResult
 ) -> ExitStatus:
     """Say how a container ended.
 
     One that lost a process to the kernel, and yet ended well, was not killed.
     """
-    path = container.cgroup
-    oom_kills = await asyncio.to_thread(lambda: cgroups.of(path).read_oom_kills(path))
-    return ExitStatus(code=result.code, at=result.at, oom_killed=oom_kills > 0 and result.code != 0)
+    oom_killed = result.code != 0 and await has_oom_kills(containerd, cgroups, container)
+    return ExitStatus(code=result.code, at=result.at, oom_killed=oom_killed)
 
 
 async def end_process(

@@ -1,14 +1,18 @@
-"""Says in the log when the kernel kills a process of a task for its memory.
+"""Processes that the kernel kills because their container needs more memory than it may.
 
-A container whose first process survives goes on, and nothing else would tell why a part of it died.
-The exit of a container doesn't depend on this: its status is read from the cgroup.
+How a container ended is told by the count of its cgroup. The events say it in the log, for a
+container whose first process survives: nothing else would tell why a part of it died.
 """
 
+import asyncio
 import logging
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.containerd.events import TaskOom
+from fargate_agent.plan import ContainerPlan
+from fargate_agent.runtime.cgroupdriver import CgroupDrivers
+from fargate_agent.runtime.records import OOM_KILLS_LABEL
 
 log = logging.getLogger(__name__)
 
@@ -31,3 +35,40 @@ async def watch_oom_kills(containerd: Containerd) -> None:
                     )
         except ContainerdError as error:
             log.info("not watching for OOM kills until containerd is back: %s", error)
+
+
+async def note_oom_kills(
+    containerd: Containerd, cgroups: CgroupDrivers, container: ContainerPlan
+) -> None:
+    """Remember what the count of a container is before a further run of it begins.
+
+    Raises:
+        ContainerdError: the container has no record.
+        OSError: the kernel refused.
+    """
+    count = await _read_oom_kills(cgroups, container)
+    record = await containerd.containers.get(container.id)
+    if count != int(record.labels.get(OOM_KILLS_LABEL, 0)):
+        labels = {**record.labels, OOM_KILLS_LABEL: str(count)}
+        await containerd.containers.set_labels(container.id, labels)
+
+
+async def has_oom_kills(
+    containerd: Containerd, cgroups: CgroupDrivers, container: ContainerPlan
+) -> bool:
+    """Whether the kernel has killed a process of the container's present run.
+
+    Raises:
+        ContainerdError: the container has no record.
+        OSError: the kernel refused.
+    """
+    count = await _read_oom_kills(cgroups, container)
+    if not count:
+        return False
+    record = await containerd.containers.get(container.id)
+    return count > int(record.labels.get(OOM_KILLS_LABEL, 0))
+
+
+async def _read_oom_kills(cgroups: CgroupDrivers, container: ContainerPlan) -> int:
+    path = container.cgroup
+    return await asyncio.to_thread(lambda: cgroups.of(path).read_oom_kills(path))

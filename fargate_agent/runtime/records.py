@@ -17,6 +17,10 @@ CONTAINER_LABEL: Final = "fargate.container"
 STOP_SIGNAL_LABEL: Final = "fargate.stop-signal"
 """As the image says it; absent if it doesn't."""
 
+OOM_KILLS_LABEL: Final = "fargate.oom-kills"
+"""How many of its processes the kernel had killed for memory when its present run began; absent
+if none. Where systemd owns the groups, a container's outlives its runs, and counts on."""
+
 MAX_LABEL_BYTES: Final = 4096
 """Longest name and value of a label together. Source: containerd, labels/validate.go."""
 

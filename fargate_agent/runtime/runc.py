@@ -7,8 +7,9 @@ whoever comes later finds it.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,6 +26,7 @@ from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import (
     ContainerUsage,
+    ExecIo,
     ExitStatus,
     Image,
     LoggerUser,
@@ -44,16 +46,19 @@ from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.creation import Creation, create_process, create_process_anew
 from fargate_agent.runtime.ending import (
     MADE,
+    clear_ended,
     delete_process,
     end_by_force,
     end_container,
     note_failure,
     read_exit,
 )
+from fargate_agent.runtime.exec import Execs
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
 from fargate_agent.runtime.init import require_init
 from fargate_agent.runtime.logger_replacement import watch_logger
+from fargate_agent.runtime.oom import note_oom_kills
 from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import (
     explain,
@@ -124,6 +129,7 @@ class RuncRuntime(Runtime, Sweeper):
         self._render_files = render_files
         self._note = note
         self._cgroups = cgroups
+        self._execs = Execs(containerd, cgroups)
         self._strays = Strays(containerd, cgroups, settings.snapshotter)
         self._user_files: dict[str, UserFiles] = {}
         """By the chain id of the image."""
@@ -183,7 +189,7 @@ class RuncRuntime(Runtime, Sweeper):
         self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
     ) -> None:
         client = self._containerd.with_lease(task.lease)
-        try:
+        with self._explained(task, container):
             mounts = await self._ensure_snapshot(client, container, image)
             cgroups = await asyncio.to_thread(self._ensure_cgroup, container)
             spec = await self._render_spec(task, container, image, mounts, cgroups)
@@ -197,26 +203,7 @@ class RuncRuntime(Runtime, Sweeper):
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
                 create = create_process_anew
-            await create(
-                client,
-                container,
-                Creation(
-                    mounts=mounts,
-                    log_uri=log_uri,
-                    cgroups=cgroups,
-                    runc_root=self._settings.runc_root,
-                    deadline_s=self._settings.create_timeout_s,
-                ),
-            )
-        except DeadlineError as error:
-            raise explain_timeout("created", self._settings.create_timeout_s, container) from error
-        except ContainerdError as error:
-            raise explain_create(error, task, container) from error
-        except OSError as error:
-            raise CannotCreateContainerError(explain(error), container=container.name) from error
-        except CannotCreateContainerError as error:
-            error.container = container.name
-            raise
+            await create(client, container, self._plan_creation(mounts, log_uri, cgroups))
 
     async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         deadline_s = self._settings.start_timeout_s
@@ -234,18 +221,39 @@ class RuncRuntime(Runtime, Sweeper):
             raise CannotStartContainerError(explain(error), container=container.name) from error
 
     async def restart(self, task: TaskPlan, container: ContainerPlan, log_uri: str | None) -> None:
-        raise NotImplementedError
+        client = self._containerd.with_lease(task.lease)
+        with self._explained(task, container):
+            status = await self._status(container.id)
+            if status in {ProcessStatus.CREATED, ProcessStatus.RUNNING}:
+                return
+            mounts = await client.snapshots(self._settings.snapshotter).mounts(container.id)
+            cgroups = await asyncio.to_thread(self._cgroups.of, container.cgroup)
+            is_clean = status is ProcessStatus.STOPPED and await clear_ended(
+                client, self._cgroups, container
+            )
+            if not is_clean:  # a predecessor was interrupted, or the shim was killed
+                await end_by_force(client, self._cgroups, container)
+            await note_oom_kills(client, self._cgroups, container)
+            create = create_process if is_clean else create_process_anew
+            await create(client, container, self._plan_creation(mounts, log_uri, cgroups))
 
-    async def exec(self, *_: object, **__: object) -> int:
-        raise NotImplementedError
+    async def exec(
+        self,
+        container: ContainerPlan,
+        exec_id: str,
+        argv: tuple[str, ...],
+        io: ExecIo,
+        deadline_s: float | None,
+    ) -> int:
+        return await self._execs.run(container, exec_id, argv, io, deadline_s)
 
     async def end_exec(self, container: ContainerPlan, exec_id: str) -> None:
-        raise NotImplementedError
+        await self._execs.end(container, exec_id)
 
     async def wait(self, container: ContainerPlan) -> ExitStatus:
         try:
             result = await self._containerd.processes.wait(container.id)
-            return await read_exit(self._cgroups, container, result)
+            return await read_exit(self._containerd, self._cgroups, container, result)
         except ContainerdError as error:
             raise ContainerRuntimeError(
                 f"nobody knows how the container ended: {render_error(error)}",
@@ -278,6 +286,7 @@ class RuncRuntime(Runtime, Sweeper):
             if failure:
                 await end_by_force(self._containerd, self._cgroups, container)
             await self._strays.forget(container.id)
+            self._execs.forget(container.id)
         except (ContainerdError, OSError) as error:
             raise explain_stop(error, container) from error
         return note_failure(status, explain_stop(failure, container)) if failure else status
@@ -292,6 +301,32 @@ class RuncRuntime(Runtime, Sweeper):
 
     async def sweep(self, kept: Collection[str]) -> list[str]:
         return await self._strays.sweep(kept)
+
+    @contextlib.contextmanager
+    def _explained(self, task: TaskPlan, container: ContainerPlan) -> Iterator[None]:
+        """Say of whatever went wrong in the body why the container could not be created."""
+        try:
+            yield
+        except DeadlineError as error:
+            raise explain_timeout("created", self._settings.create_timeout_s, container) from error
+        except ContainerdError as error:
+            raise explain_create(error, task, container) from error
+        except OSError as error:
+            raise CannotCreateContainerError(explain(error), container=container.name) from error
+        except CannotCreateContainerError as error:
+            error.container = container.name
+            raise
+
+    def _plan_creation(
+        self, mounts: tuple[Mount, ...], log_uri: str | None, cgroups: CgroupDriver
+    ) -> Creation:
+        return Creation(
+            mounts=mounts,
+            log_uri=log_uri,
+            cgroups=cgroups,
+            runc_root=self._settings.runc_root,
+            deadline_s=self._settings.create_timeout_s,
+        )
 
     async def _status(self, container_id: str) -> ProcessStatus | None:
         try:

@@ -135,6 +135,10 @@ class Slices:
         groups = walk_up(self._logger_directory(path))
         return frozenset(pid for group in groups for pid in read_processes(group))
 
+    def find_processes(self, path: str) -> frozenset[int]:
+        groups = walk_up(self._directory(path))
+        return frozenset(pid for group in groups for pid in read_processes(group))
+
     def locate(self, path: str) -> str:
         return f"/{self._directory(path).relative_to(self.tree)}"
 

@@ -1,5 +1,6 @@
 """What every `Runtime` promises: the fake of the unit tests, and containerd with runC."""
 
+import signal
 import uuid
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.drivers import Image, ImageConfig, Runtime
+from fargate_agent.drivers import ExecIo, Image, ImageConfig, Runtime
 from fargate_agent.plan import TaskPlan, plan_task
 from tests.fakes import Diary, FakeRuntime
 from tests.fixtures.runtime import Bench
@@ -17,6 +18,8 @@ BOTH = [
     pytest.param("fake", id="fake"),
     pytest.param("runc", id="runc", marks=pytest.mark.root),
 ]
+
+SILENT = ExecIo(on_output=lambda _: None, on_error=lambda _: None)
 
 Make = Callable[[Runtime, TaskPlan], Awaitable[None]]
 
@@ -59,6 +62,19 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Make:
         await bench.create(task)
 
     return create
+
+
+@pytest.fixture
+def end(request: pytest.FixtureRequest) -> Make:
+    """Let the first process of a task's container end by itself."""
+
+    async def kill(runtime: Runtime, task: TaskPlan) -> None:
+        if not isinstance(runtime, FakeRuntime):
+            bench: Bench = request.getfixturevalue("bench")
+            await bench.containerd.processes.kill(task.containers[0].id, signal.SIGKILL)
+            await runtime.wait(task.containers[0])
+
+    return kill
 
 
 async def test_everything_may_be_repeated(runtime: Runtime, task: TaskPlan, make: Make) -> None:
@@ -111,3 +127,60 @@ async def test_stop_of_what_never_started_gives_no_exit(
 
 async def test_what_is_not_there_uses_nothing(runtime: Runtime, task: TaskPlan) -> None:
     assert await runtime.usage(task.containers) == {}
+
+
+async def test_a_program_is_run_in_a_container_again_and_again(
+    runtime: Runtime, task: TaskPlan, make: Make
+) -> None:
+    container = task.containers[0]
+    await runtime.prepare(task)
+    await make(runtime, task)
+    await runtime.start(task, container)
+
+    codes = [
+        await runtime.exec(container, "check", ("sh", "-c", "exit 0"), SILENT, 30) for _ in range(2)
+    ]
+
+    assert codes == [0, 0]
+
+
+async def test_the_end_of_a_program_that_was_never_run_succeeds(
+    runtime: Runtime, task: TaskPlan, make: Make
+) -> None:
+    await runtime.end_exec(task.containers[0], "check")
+    await runtime.prepare(task)
+    await make(runtime, task)
+
+    await runtime.end_exec(task.containers[0], "check")
+
+
+async def test_a_container_that_was_restarted_has_yet_to_be_started(
+    runtime: Runtime, task: TaskPlan, make: Make, end: Make
+) -> None:
+    container = task.containers[0]
+    await runtime.prepare(task)
+    await make(runtime, task)
+    await runtime.start(task, container)
+    await end(runtime, task)
+
+    for _ in range(2):
+        await runtime.restart(task, container, None)
+
+    assert await runtime.exists(container)
+    assert await runtime.stop(container) is None
+
+
+async def test_a_container_that_was_restarted_and_started_runs(
+    runtime: Runtime, task: TaskPlan, make: Make, end: Make
+) -> None:
+    container = task.containers[0]
+    await runtime.prepare(task)
+    await make(runtime, task)
+    await runtime.start(task, container)
+    await end(runtime, task)
+
+    for _ in range(2):
+        await runtime.restart(task, container, None)
+        await runtime.start(task, container)
+
+    assert await runtime.stop(container) is not None

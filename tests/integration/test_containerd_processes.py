@@ -158,7 +158,7 @@ async def test_a_second_process_is_executed_in_a_container(containerd: Container
     await containerd.processes.start("web")
     process = {"args": ["sh", "-c", "exit 9"], "cwd": "/", "env": ["PATH=/bin"], "user": {}}
 
-    await containerd.processes.exec("web", "check", json.dumps(process).encode(), log_uri=None)
+    await containerd.execs.add("web", "check", json.dumps(process).encode())
     await containerd.processes.start("web", exec_id="check")
 
     assert (await containerd.processes.wait("web", exec_id="check")).code == 9

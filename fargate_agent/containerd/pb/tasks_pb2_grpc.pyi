@@ -40,6 +40,8 @@ class TasksStub:
     List: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ListTasksRequest, _tasks_pb2.ListTasksResponse]
     Kill: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.KillRequest, _empty_pb2.Empty]
     Exec: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ExecProcessRequest, _empty_pb2.Empty]
+    ResizePty: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ResizePtyRequest, _empty_pb2.Empty]
+    CloseIO: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.CloseIORequest, _empty_pb2.Empty]
     ListPids: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.ListPidsRequest, _tasks_pb2.ListPidsResponse]
     Metrics: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.MetricsRequest, _tasks_pb2.MetricsResponse]
     Wait: _grpc.UnaryUnaryMultiCallable[_tasks_pb2.WaitRequest, _tasks_pb2.WaitResponse]
@@ -55,6 +57,8 @@ class TasksAsyncStub(TasksStub):
     List: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ListTasksRequest, _tasks_pb2.ListTasksResponse]  # type: ignore[assignment]
     Kill: _aio.UnaryUnaryMultiCallable[_tasks_pb2.KillRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     Exec: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ExecProcessRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    ResizePty: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ResizePtyRequest, _empty_pb2.Empty]  # type: ignore[assignment]
+    CloseIO: _aio.UnaryUnaryMultiCallable[_tasks_pb2.CloseIORequest, _empty_pb2.Empty]  # type: ignore[assignment]
     ListPids: _aio.UnaryUnaryMultiCallable[_tasks_pb2.ListPidsRequest, _tasks_pb2.ListPidsResponse]  # type: ignore[assignment]
     Metrics: _aio.UnaryUnaryMultiCallable[_tasks_pb2.MetricsRequest, _tasks_pb2.MetricsResponse]  # type: ignore[assignment]
     Wait: _aio.UnaryUnaryMultiCallable[_tasks_pb2.WaitRequest, _tasks_pb2.WaitResponse]  # type: ignore[assignment]
@@ -113,6 +117,20 @@ class TasksServicer(metaclass=_abc_1.ABCMeta):
     def Exec(
         self,
         request: _tasks_pb2.ExecProcessRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
+
+    @_abc_1.abstractmethod
+    def ResizePty(
+        self,
+        request: _tasks_pb2.ResizePtyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
+
+    @_abc_1.abstractmethod
+    def CloseIO(
+        self,
+        request: _tasks_pb2.CloseIORequest,
         context: _ServicerContext,
     ) -> _typing.Union[_empty_pb2.Empty, _abc.Awaitable[_empty_pb2.Empty]]: ...
 

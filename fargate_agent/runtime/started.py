@@ -1,0 +1,96 @@
+"""What a program that is run inside a container has started, found and killed; blocks.
+
+Such a program has a mark in its environment, which all that it starts inherits. So do those that
+have left it, whom the kernel gives to the container's first process. One that takes the mark off
+is still known as long as its parent, or another of its session, is.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+MARK_VARIABLE: Final = "FARGATE_EXEC"
+
+_PAUSE_S: Final = 0.01
+"""Between a kill and a look who is left; the kernel doesn't tell of many at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Status:
+    parent: int
+    session: int
+
+
+def kill_started(
+    find_members: Callable[[], Collection[int]],
+    marks: Collection[str],
+    first: int | None,
+    deadline_s: float,
+) -> None:
+    """Kill the processes with any of these marks, and all that they have started.
+
+    `find_members` returns the process ids of the container, of which some are looked for. `first`
+    is the process id of the program itself, if it runs: it may have overwritten its environment.
+
+    All are stopped before any is killed: what is stopped makes no more of its kind, and is still
+    there to tell whose parent it is.
+
+    Raises:
+        TimeoutError: something is left after `deadline_s`.
+    """
+    variables = {f"{MARK_VARIABLE}={mark}".encode() for mark in marks}
+    end = time.monotonic() + deadline_s
+    stopped: set[int] = set()
+    while found := _find(find_members(), variables, first):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{len(found)} processes are left {deadline_s:g} s after SIGKILL")
+        if fresh := found - stopped:
+            _signal(fresh, signal.SIGSTOP)
+            stopped |= fresh
+        else:
+            _signal(found, signal.SIGKILL)
+            time.sleep(_PAUSE_S)
+
+
+def _find(members: Collection[int], variables: Collection[bytes], first: int | None) -> set[int]:
+    alive = {pid: status for pid in members if (status := _read_status(pid))}
+    found = {pid for pid in alive if pid == first or _is_marked(pid, variables)}
+    while True:
+        sessions = {alive[pid].session for pid in found}
+        more = {
+            pid
+            for pid, status in alive.items()
+            if pid not in found and (status.parent in found or status.session in sessions)
+        }
+        if not more:
+            return found
+        found |= more
+
+
+def _is_marked(pid: int, variables: Collection[bytes]) -> bool:
+    try:
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
+    except OSError:
+        return False
+    return not set(environment.split(b"\0")).isdisjoint(variables)
+
+
+def _read_status(pid: int) -> _Status | None:
+    """Return None for one that has ended. Source: proc(5), stat: state, ppid, pgrp, session."""
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    state, parent, _, session, *_ = text.rpartition(")")[2].split()
+    return None if state in {"Z", "X"} else _Status(int(parent), int(session))
+
+
+def _signal(pids: Collection[int], number: signal.Signals) -> None:
+    for pid in pids:
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
