@@ -19,6 +19,9 @@ _LABEL_CHARS: Final = 13
 _STATUS_COLOURS: Final = {
     "RUNNING": "green",
     "STOPPED": "bright_black",
+    "HEALTHY": "green",
+    "UNHEALTHY": "red",
+    "UNKNOWN": "bright_black",
     "Active": "green",
     "Inactive": "bright_black",
 }

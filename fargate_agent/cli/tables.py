@@ -38,4 +38,4 @@ def _wrap_row(header: tuple[str, ...], row: tuple[str, ...], width: int) -> list
 
 
 def _colour(title: str, cell: str) -> str:
-    return render_status(cell) if title == "STATUS" and cell != title else cell
+    return render_status(cell) if title in ("STATUS", "HEALTH") and cell != title else cell

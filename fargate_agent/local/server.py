@@ -26,6 +26,7 @@ from fargate_agent.findings import Finding, Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive.tar import ImageArchiveError
 from fargate_agent.local.logs import read_logs
+from fargate_agent.local.tasks import render_task
 from fargate_agent.task.runner import TaskRun
 from fargate_agent.task.status import TaskStatus
 from fargate_agent.task.supervisor import Supervisor
@@ -72,6 +73,8 @@ class LocalServer:
             [
                 web.get("/v1/health", self._health),
                 web.get("/v1/doctor", self._doctor),
+                web.get("/v1/tasks", self._list_tasks),
+                web.get("/v1/tasks/{id}", self._show_task),
                 web.get("/v1/tasks/{id}/progress", self._progress),
                 web.get("/v1/tasks/{id}/logs", self._logs),
                 web.get("/v1/images", self._list_images),
@@ -108,6 +111,12 @@ class LocalServer:
         findings = [{**asdict(found), "met": False} for found in seen]
         findings += [{**asdict(met), "met": True} for met in self.findings if met not in seen]
         return web.json_response({"findings": findings})
+
+    async def _list_tasks(self, _: web.Request) -> web.Response:
+        return web.json_response({"tasks": list(map(render_task, self.supervisor.runs()))})
+
+    async def _show_task(self, request: web.Request) -> web.Response:
+        return web.json_response(render_task(self._find(request)))
 
     async def _progress(self, request: web.Request) -> web.StreamResponse:
         run = self._find(request)

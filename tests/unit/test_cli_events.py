@@ -82,6 +82,32 @@ def test_events_say_each_thing_once() -> None:
     ]
 
 
+def test_events_say_how_healthy_containers_are_and_each_restart() -> None:
+    teller = EventTeller()
+
+    def told(health: str, restarts: int) -> str:
+        app = {"name": "app", "healthStatus": health, "restartCount": restarts}
+        return uncoloured([teller.render(envelope(containers=[app]))])[0].partition("web:3  ")[2]
+
+    lines = [
+        told("UNKNOWN", 0),
+        told("HEALTHY", 0),
+        told("UNHEALTHY", 0),
+        told("UNKNOWN", 1),
+        told("UNHEALTHY", 1),
+        told("UNKNOWN", 2),
+    ]
+
+    assert lines == [
+        "RUNNING",
+        "RUNNING  app: healthy",
+        "RUNNING  app: unhealthy",
+        "RUNNING  app: restarted once",
+        "RUNNING  app: unhealthy",
+        "RUNNING  app: restarted 2 times",
+    ]
+
+
 def test_event_says_what_the_status_does_not() -> None:
     line = EventTeller().render(envelope(desiredStatus="STOPPED", connectivity="DISCONNECTED"))
 

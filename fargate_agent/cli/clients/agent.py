@@ -4,13 +4,15 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self
+from typing import IO, Any, Final, Self, cast
 
 import aiohttp
 
+from fargate_agent.cli.clients.shapes import Health, Run
 from fargate_agent.cli.failure import CliError, NotKnownError, UnreachableError
 
 CALL_TIMEOUT_S: Final = 30
@@ -58,6 +60,17 @@ class LogQuery:
     tail: int | None = None
     since: str | None = None
     """RFC 3339."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerLife:
+    """What has become of a container so far."""
+
+    name: str
+    restart_count: int
+    runs: list[Run]
+    health: Health | None
+    """None: it has no health check."""
 
 
 class Agent:
@@ -126,6 +139,25 @@ class Agent:
             timeout_s=timeout_s + CALL_TIMEOUT_S,
         )
         return list(answer["stopped"])
+
+    async def containers(self, task: str) -> list[ContainerLife]:
+        """How the containers of a task have fared.
+
+        Raises:
+            CliError: the agent can't be asked, or doesn't have the task.
+        """
+        answer = await self._call("GET", f"/v1/tasks/{task}")
+        return [
+            ContainerLife(
+                name=container["name"],
+                restart_count=container["restartCount"],
+                runs=[cast(Run, _with_times(run)) for run in container["runs"]],
+                health=cast(Health, _with_times(health))
+                if (health := container["health"])
+                else None,
+            )
+            for container in answer["containers"]
+        ]
 
     async def progress(self, task: str, *, follow: bool = True) -> AsyncIterator[Pull]:
         """How the pulls of a task go, until they are done or the task has stopped.
@@ -224,6 +256,15 @@ class Agent:
             ) from error
         except ValueError as error:
             raise CliError(f"agent at {self.socket}: {path}: not JSON: {error}") from error
+
+
+def _with_times(document: dict[str, Any]) -> dict[str, Any]:
+    return {
+        member: datetime.fromisoformat(value)
+        if value is not None and (member.endswith("At") or member == "since")
+        else value
+        for member, value in document.items()
+    }
 
 
 async def _refusal(response: aiohttp.ClientResponse) -> CliError:

@@ -1,9 +1,11 @@
 """The ECS API, spoken by botocore as any AWS client does. Calls block."""
 
+import json
 import re
 import socket
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
 
@@ -149,6 +151,18 @@ def parse_task(cluster: str, text: str) -> tuple[str, str] | None:
     return (cluster, text) if _TASK_ID.fullmatch(text) else None
 
 
+def add_restarts(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - botocore ships no types
+    """Add to an answer how often containers were restarted: botocore drops what isn't of ECS."""
+    if http_response.status_code != HTTPStatus.OK:
+        return
+    whole = json.loads(http_response.content)
+    for task, told in zip(parsed.get("tasks", []), whole.get("tasks", []), strict=True):
+        pairs = zip(task.get("containers", []), told.get("containers", []), strict=True)
+        for container, said in pairs:
+            if "restartCount" in said:
+                container["restartCount"] = said["restartCount"]
+
+
 def _make_client(connection: Connection) -> BaseClient:
     host = urlsplit(connection.endpoint).hostname
     config = Config(
@@ -162,7 +176,7 @@ def _make_client(connection: Connection) -> BaseClient:
     if connection.access_key_id:
         # a profile of the caller's shell has no part in this, and may not exist
         session.session_var_map["profile"] = (None, None, None, None)
-    return session.create_client(
+    client = session.create_client(
         "ecs",
         endpoint_url=connection.endpoint,
         region_name=connection.region,
@@ -171,6 +185,8 @@ def _make_client(connection: Connection) -> BaseClient:
         aws_session_token=connection.session_token,
         config=config,
     )
+    client.meta.events.register("after-call.ecs.DescribeTasks", add_restarts)
+    return client
 
 
 @contextmanager

@@ -17,6 +17,28 @@ class NetworkInterface(TypedDict, total=False):
     ipv6Address: str
 
 
+class Health(TypedDict):
+    """What the checks of a container have found. Not of ECS: its agent knows it."""
+
+    status: str
+    since: datetime | None
+    failingStreak: int
+    """Failures in a row that count."""
+    exitCode: int | None
+    """Of the last check."""
+    output: str
+    """The end of what the last check wrote."""
+
+
+class Run(TypedDict):
+    """One time that a container ran. Not of ECS: its agent knows it."""
+
+    createdAt: datetime | None
+    startedAt: datetime | None
+    finishedAt: datetime | None
+    exitCode: int | None
+
+
 class Container(TypedDict):
     """One container of a task."""
 
@@ -28,6 +50,11 @@ class Container(TypedDict):
     exitCode: NotRequired[int]
     reason: NotRequired[str]
     healthStatus: NotRequired[str]
+    restartCount: NotRequired[int]
+    """Ours: ECS doesn't say it."""
+    health: NotRequired[Health]
+    runs: NotRequired[list[Run]]
+    """The first and the last ones."""
     networkInterfaces: NotRequired[list[NetworkInterface]]
 
 

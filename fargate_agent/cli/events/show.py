@@ -1,6 +1,7 @@
 """`fargate events`: what has happened, and what happens."""
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -55,19 +56,20 @@ class EventTeller:
     """Renders events. What the last event of a task has said the next ones don't say again."""
 
     def __init__(self) -> None:
-        self._said: dict[str, set[str]] = {}
+        self._said: dict[str, list[str]] = {}
 
     def render(self, envelope: Envelope) -> str:
         """An event as one line: when, what it is about, and what became of it."""
         subject = _subject(envelope)
-        said = self._said.setdefault(subject, set())
-        line = _render_event(envelope, said)
-        if envelope["detail"].get("lastStatus", "STOPPED") == "STOPPED":
-            del self._said[subject]
+        about = [one_line(told) for told in _about(envelope["detail"])]
+        said = self._said.pop(subject, [])
+        line = _render_event(envelope, [told for told in about if told not in said])
+        if envelope["detail"].get("lastStatus", "STOPPED") != "STOPPED":
+            self._said[subject] = about
         return line
 
 
-def _render_event(envelope: Envelope, said: set[str]) -> str:
+def _render_event(envelope: Envelope, news: list[str]) -> str:
     detail = envelope["detail"]
     before = f"{_moment(envelope)}  {_subject(envelope)[:SHORT_ID_CHARS]:{SHORT_ID_CHARS}}"
     if "lastStatus" not in detail:
@@ -75,14 +77,13 @@ def _render_event(envelope: Envelope, said: set[str]) -> str:
         return "  ".join([before, one_line(": ".join(filter(None, told)) or _kind(envelope))])
     definition = str(detail.get("taskDefinitionArn", "")).rpartition("/")[2]
     text = f"{before}  {definition}  {render_status(detail['lastStatus'])}"
-    about = [one_line(told) for told in _about(detail)]
-    new = [told for told in about if told not in said]
-    said.update(about)
-    return f"{text}  {', '.join(new)}" if new else text
+    return f"{text}  {', '.join(news)}" if news else text
 
 
 def _about(detail: dict[str, Any]) -> list[str]:
-    """What the status doesn't say by itself."""
+    """What the status of a task doesn't say by itself."""
+    if "lastStatus" not in detail:
+        return []
     told = []
     if detail["lastStatus"] != "STOPPED" and detail.get("desiredStatus") == "STOPPED":
         told.append("is to stop")
@@ -90,12 +91,18 @@ def _about(detail: dict[str, Any]) -> list[str]:
         told.append("nothing is heard of its agent")
     if reason := detail.get("stoppedReason"):
         told.append(f"{reason} ({detail['stopCode']})" if "stopCode" in detail else reason)
-    told += [
-        f"{container['name']}: exit code {container['exitCode']}"
-        for container in detail.get("containers", [])
-        if container.get("exitCode")
-    ]
+    for container in detail.get("containers", []):
+        told += [f"{container['name']}: {fact}" for fact in _about_container(container)]
     return told
+
+
+def _about_container(container: dict[str, Any]) -> Iterator[str]:
+    if container.get("healthStatus", "UNKNOWN") != "UNKNOWN":
+        yield container["healthStatus"].lower()
+    if count := container.get("restartCount"):
+        yield "restarted once" if count == 1 else f"restarted {count} times"
+    if container.get("exitCode"):
+        yield f"exit code {container['exitCode']}"
 
 
 def _moment(envelope: Envelope) -> str:

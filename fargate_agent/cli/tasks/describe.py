@@ -17,6 +17,7 @@ from fargate_agent.cli.output import (
     render_status,
     terminal_width,
 )
+from fargate_agent.cli.tasks.life import add_life, tell_life
 
 _MOMENTS: Final = (
     ("createdAt", "created"),
@@ -41,6 +42,7 @@ def describe_task(connection: Connection, cluster: str, text: str, *, as_json: b
     """Print everything about one task."""
     ecs = Ecs(connection)
     task = ecs.describe_one(*ecs.find_task(cluster, text))
+    add_life(connection, task)
     if as_json:
         print_json(task)
         return
@@ -57,7 +59,7 @@ def render_task(task: Task, width: int, now: datetime) -> list[str]:
     reasons = own_reasons(task)
     for container in task.get("containers", []):
         reason = reasons.get(container["name"], "")
-        lines += ["", *_render_container(container, reason, width)]
+        lines += ["", *_render_container(container, reason, width, now)]
     return lines
 
 
@@ -90,7 +92,7 @@ def _identity(task: Task) -> Iterator[tuple[str, str]]:
     if status == "STOPPED":
         yield "reason", render_end(task)
     if task.get("healthStatus", "UNKNOWN") != "UNKNOWN":
-        yield "health", task["healthStatus"]
+        yield "health", render_status(task["healthStatus"])
     if "cpu" in task and "memory" in task:
         yield "size", f"{int(task['cpu']) / 1024:g} vCPU, {task['memory']} MiB"
     if "platformVersion" in task:
@@ -115,18 +117,18 @@ def _moments(task: Task) -> Iterator[tuple[str, datetime]]:
             yield label, facts[name]
 
 
-def _render_container(container: Container, reason: str, width: int) -> list[str]:
+def _render_container(container: Container, reason: str, width: int, now: datetime) -> list[str]:
     status = render_status(container.get("lastStatus", "-"))
     if "exitCode" in container:
         status += f", exit code {container['exitCode']}"
     pairs = [("container", container["name"]), ("status", status), ("reason", reason)]
+    pairs += tell_life(container, now)
     facts = cast(dict[str, Any], container)
     for name, label in (
-        ("healthStatus", "health"),
         ("image", "image"),
         ("imageDigest", "digest"),
         ("runtimeId", "runtime id"),
     ):
-        if facts.get(name) not in (None, "", "UNKNOWN"):
+        if facts.get(name):
             pairs.append((label, one_line(facts[name])))
     return [line for pair in pairs for line in render_pair(*pair, width)]

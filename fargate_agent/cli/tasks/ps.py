@@ -28,12 +28,16 @@ def list_tasks(connection: Connection, cluster: str, *, stopped_too: bool, as_js
 def render_tasks(
     tasks: Sequence[Task], width: int, now: datetime, *, with_exits: bool = False
 ) -> list[str]:
-    """One row per task, the youngest first; if asked for with the exit code of each container."""
+    """One row per task, the youngest first; if asked for with the exit code of each container.
+
+    How healthy tasks are is shown where that is known of one.
+    """
     newest_first = sorted(tasks, key=_created_at, reverse=True)
     header: tuple[str, ...] = (
         "TASK",
         "DEFINITION",
         "STATUS",
+        "HEALTH",
         "EXIT",
         "ADDRESS",
         "STARTED",
@@ -44,6 +48,7 @@ def render_tasks(
             task_id(task)[:SHORT_ID_CHARS],
             definition_name(task),
             task.get("lastStatus", "-"),
+            task.get("healthStatus", "UNKNOWN"),
             ",".join(str(c.get("exitCode", "-")) for c in task.get("containers", [])),
             next(iter(addresses(task)), "-"),
             render_age(task.get("startedAt"), now),
@@ -51,10 +56,15 @@ def render_tasks(
         )
         for task in newest_first
     ]
-    if not with_exits:
-        position = header.index("EXIT")
-        header, *rows = (row[:position] + row[position + 1 :] for row in (header, *rows))
+    with_health = any(task.get("healthStatus", "UNKNOWN") != "UNKNOWN" for task in tasks)
+    for title, is_shown in (("HEALTH", with_health), ("EXIT", with_exits)):
+        if not is_shown:
+            header, *rows = _without(header.index(title), [header, *rows])
     return render_rows(header, rows, width)
+
+
+def _without(position: int, rows: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    return [row[:position] + row[position + 1 :] for row in rows]
 
 
 def _created_at(task: Task) -> float:

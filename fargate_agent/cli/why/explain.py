@@ -7,6 +7,7 @@ from typing import Final
 from fargate_agent.cli.clients.shapes import Task
 from fargate_agent.cli.why.exits import explain_exit, find_culprit
 from fargate_agent.cli.why.explanation import TASK_LOG, Explanation
+from fargate_agent.cli.why.life import explain_life, find_sick
 from fargate_agent.cli.why.reasons import explain_reason
 
 _RETRIED: Final = re.compile(r"try \d+ of \d+: ")
@@ -18,11 +19,6 @@ _STOP_CODES: Final = {
     "TerminationNotice": Explanation("The machine below it was retired.", "Run it again."),
     "InfrastructureHealth": Explanation("The machine below it failed.", "Run it again."),
 }
-_HEALTH: Final = Explanation(
-    "The service replaced it because it was not healthy.",
-    "See the container's health check.",
-    TASK_LOG,
-)
 _SCHEDULER: Final = Explanation(
     "The service needed it no more: it was scaled in, its deployment was replaced, or its machine"
     " is being drained."
@@ -66,12 +62,23 @@ def _explain_end(task: Task) -> Explanation:
     if code in _STOP_CODES:
         return _STOP_CODES[code]
     if code == "ServiceSchedulerInitiated":
-        return _HEALTH if "health check" in task.get("stoppedReason", "") else _SCHEDULER
+        is_sick = "health check" in task.get("stoppedReason", "")
+        return _explain_replaced(task) if is_sick else _SCHEDULER
     if code == "EssentialContainerExited" and (container := find_culprit(task)):
         return explain_exit(container)
     reasons = [task.get("stoppedReason", "")]
     reasons += [container.get("reason", "") for container in task.get("containers", [])]
     return next((found for reason in reasons if (found := explain_reason(reason))), _NOT_STARTED)
+
+
+def _explain_replaced(task: Task) -> Explanation:
+    sick = find_sick(task)
+    whose = "its" if sick is None else f"container {sick['name']}'s"
+    return Explanation(
+        f"The service replaced it because it was not healthy: {whose} health check failed.",
+        "See the health check: its command, timeout, retries and startPeriod.",
+        TASK_LOG,
+    )
 
 
 def is_pulling(task: Task) -> bool:
@@ -84,6 +91,8 @@ def _explain_progress(task: Task) -> Explanation:
         return _DISCONNECTED
     if task.get("desiredStatus") == "STOPPED":
         return _STOPPING
+    if found := explain_life(task):
+        return found
     reasons = [container.get("reason", "") for container in task.get("containers", [])]
     for reason in filter(_RETRIED.match, reasons):
         cause = explain_reason(f"CannotPull {reason}") or _PULLING

@@ -27,6 +27,7 @@ from fargate_agent.cli.output import (
     terminal_width,
 )
 from fargate_agent.cli.tasks.describe import own_reasons, render_end
+from fargate_agent.cli.tasks.life import add_life, tell_life
 from fargate_agent.cli.why.explain import explain, is_pulling
 from fargate_agent.cli.why.explanation import Explanation
 
@@ -54,6 +55,7 @@ def show_why(connection: Connection, cluster: str, text: str, *, as_json: bool) 
     task = find_task(connection, cluster, text)
     if is_pulling(task):
         note_retries(task, asyncio.run(_read_pulls(connection, task_id(task))))
+    add_life(connection, task)
     explanation = asyncio.run(_check_log(connection, task, explain(task)))
     if as_json:
         print_json(render_document(task, explanation))
@@ -170,7 +172,7 @@ def render_why(task: Task, explanation: Explanation, width: int, now: datetime) 
     for text in (explanation.advice, explanation.log):
         lines += textwrap.wrap(text, width, break_long_words=False)
     lines.append("")
-    for label, text in _facts(task):
+    for label, text in _facts(task, now):
         lines += render_pair(label, text, width)
     lines.append("")
     for label, moment, later_s in _timeline(task):
@@ -179,7 +181,7 @@ def render_why(task: Task, explanation: Explanation, width: int, now: datetime) 
     return lines
 
 
-def _facts(task: Task) -> Iterator[tuple[str, str]]:
+def _facts(task: Task, now: datetime) -> Iterator[tuple[str, str]]:
     yield "task", task_id(task)
     yield "definition", definition_name(task)
     status, desired = task.get("lastStatus", "-"), task.get("desiredStatus", "-")
@@ -195,6 +197,7 @@ def _facts(task: Task) -> Iterator[tuple[str, str]]:
         if reason := reasons.get(container["name"]):
             told.append(reason)
         yield container["name"], ", ".join(told)
+        yield from tell_life(container, now)
 
 
 def _timeline(task: Task) -> list[tuple[str, datetime, float]]:

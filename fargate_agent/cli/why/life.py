@@ -1,0 +1,59 @@
+"""Why a task that runs isn't as it should be: its health checks and its restarts. Pure."""
+
+from dataclasses import replace
+
+from fargate_agent.cli.clients.shapes import Container, Task
+from fargate_agent.cli.tasks.life import tell_failures
+from fargate_agent.cli.why.exits import explain_exit
+from fargate_agent.cli.why.explanation import TASK_LOG, Explanation
+
+
+def explain_life(task: Task) -> Explanation | None:
+    """Say what is wrong with the containers of a task that has not ended; None: nothing is."""
+    containers = task.get("containers", [])
+    if sick := find_sick(task):
+        return _explain_sick(sick)
+    if restarted := [container for container in containers if container.get("restartCount")]:
+        return _explain_restarts(max(restarted, key=lambda c: c["restartCount"]))
+    waiting = [c for c in containers if "health" in c and c["health"]["status"] == "UNKNOWN"]
+    return _explain_waiting(waiting[0]) if waiting else None
+
+
+def find_sick(task: Task) -> Container | None:
+    """The first container whose health check fails."""
+    sick = (c for c in task.get("containers", []) if c.get("healthStatus") == "UNHEALTHY")
+    return next(sick, None)
+
+
+def _explain_sick(container: Container) -> Explanation:
+    what = f"The health check of container {container['name']} fails"
+    if "health" in container and (failures := tell_failures(container["health"])):
+        what += f": {failures}"
+    return Explanation(
+        f"{what}.",
+        "A service replaces such a task; a task that was run by itself goes on."
+        " See whether the check suits: its command, timeout, retries and startPeriod.",
+        TASK_LOG,
+    )
+
+
+def _explain_restarts(container: Container) -> Explanation:
+    count = container["restartCount"]
+    often = "once" if count == 1 else f"{count} times"
+    what = f"Container {container['name']} was restarted {often}."
+    codes = [run["exitCode"] for run in container.get("runs", []) if run["exitCode"] is not None]
+    if not codes:
+        return Explanation(what, "Its restartPolicy asks for that.", TASK_LOG)
+    ended: Container = {"name": container["name"], "exitCode": codes[-1]}
+    end = explain_exit(ended)
+    return replace(end, what=f"{what} {end.what}", log=end.log or TASK_LOG)
+
+
+def _explain_waiting(container: Container) -> Explanation:
+    health = container.get("health")
+    what = f"The health check of container {container['name']} has not passed yet"
+    if health is not None and (failures := tell_failures(health)):
+        return Explanation(
+            f"{what}: {failures}.", "What waits for HEALTHY waits until it passes.", TASK_LOG
+        )
+    return Explanation(f"{what}.", "The first check comes an interval after the start.")
