@@ -12,10 +12,13 @@ from typing import Final
 
 from fargate_agent.drivers import EniDriver, LogDriver
 from fargate_agent.image.platform import read_machine
+from fargate_agent.runtime.init import find_init
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
     CONTAINER_HEALTH,
+    CONTAINER_INIT,
     CONTAINER_RESTARTS,
+    CONTAINER_STDIN,
     EMULATES,
     IPV6,
     TASK_ENI,
@@ -28,6 +31,7 @@ ALWAYS: Final = (
     CONTAINER_HEALTH,
     "ecs.capability.container-ordering",
     CONTAINER_RESTARTS,
+    CONTAINER_STDIN,
     "ecs.capability.full-sync",
     "ecs.capability.secrets.asm.bootstrap.log-driver",
     "ecs.capability.secrets.ssm.bootstrap.log-driver",
@@ -54,6 +58,8 @@ def read_attributes(
     ]
     if (root / "proc/net/if_inet6").exists():
         found.append(Attribute(IPV6))
+    if find_init() is not None:
+        found.append(Attribute(CONTAINER_INIT))
     if _has_limits(root):
         found.append(Attribute(CPU_AND_MEMORY))
     return tuple(sorted(found))

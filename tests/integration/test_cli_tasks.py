@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.fixtures.agents import SimulatedAgent
-from tests.fixtures.cli import Cli, cli_for, definition
+from tests.fixtures.cli import Cli, LocalSocket, cli_for, definition
 from tests.fixtures.controlplane import ControlPlane
 
 
@@ -58,6 +58,52 @@ async def test_task_is_run_listed_described_and_stopped(cli: Cli, file: str) -> 
     ended = await cli.run("describe", task_id)
     assert "STOPPED, exit code 0" in ended.out
     assert "enough (UserInitiated)" in ended.out
+
+
+async def test_health_and_restarts_are_listed_described_and_explained(
+    control_plane: ControlPlane, simulated_agent: SimulatedAgent, tmp_path: Path
+) -> None:
+    moments = {"createdAt": None, "startedAt": "2026-11-21T10:00:00+00:00"}
+    ended = {**moments, "finishedAt": "2026-11-21T10:00:09+00:00", "exitCode": 5}
+    health = {
+        "status": "UNHEALTHY",
+        "since": "2026-11-21T10:00:30+00:00",
+        "failingStreak": 3,
+        "exitCode": 1,
+        "output": "connection refused",
+    }
+    known = {"name": "app", "restartCount": 2, "runs": [ended], "health": health}
+    file = tmp_path / "task.json"
+    document = definition()
+    document["containerDefinitions"][1] |= {
+        "healthCheck": {"command": ["CMD", "true"]},
+        "restartPolicy": {"enabled": True},
+    }
+    file.write_text(json.dumps(document))
+    cli = cli_for(control_plane, tmp_path / "agent.sock")
+    ran = await cli.run("run", str(file))
+    assert ran.code == 0, ran.err
+    arn = ran.out.strip()
+    await simulated_agent.bring_up(await simulated_agent.take())
+    task = (await cli.run("describe", arn, "--output", "json")).document["taskArn"]
+    await simulated_agent.report(task, healthStatus="UNKNOWN", restartCount=2)
+    await simulated_agent.report_health(task, "UNHEALTHY")
+
+    elsewhere = await cli.run("describe", task)
+    listed = await cli.run("ps")
+    async with LocalSocket(tmp_path / "agent.sock", containers=[known]).serve():
+        described = await cli.run("describe", task)
+        why = await cli.run("why", task)
+        parsed = (await cli.run("describe", task, "--output", "json")).document
+
+    assert "restarts      2\n" in elsewhere.out
+    assert "last check" not in elsewhere.out
+    assert listed.out.splitlines()[1].split()[2:4] == ["RUNNING", "UNHEALTHY"]
+    assert "3 checks in a row failed with exit code 1\n" in described.out
+    assert "last check    connection refused\n" in described.out
+    assert ", 9 s, exit code 5\n" in described.out
+    assert why.out.startswith("The health check of container app fails: 3 checks in a row failed")
+    assert parsed["containers"][1]["health"]["since"] == "2026-11-21T10:00:30Z"
 
 
 @pytest.mark.usefixtures("obedient_agent")

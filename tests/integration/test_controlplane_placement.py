@@ -35,6 +35,7 @@ LAN = {
     "kind": "macvlan",
     "parent": "nic7",
 }
+INIT = {"linuxParameters": {"initProcessEnabled": True}}
 ROOM = [{"name": "CPU", "type": "INTEGER", "integerValue": 256}]
 """For one task of `FARGATE`."""
 SIX = {"id": "subnet-six", "cidr": "10.0.32.0/24", "ipv6_cidr": "fd00:77:0:1::/64"}
@@ -86,6 +87,26 @@ def subnets(*ids: str) -> dict[str, Any]:
             [*BASE, {"name": "ecs.capability.container-health-check"}],
             "container health checks",
             id="health check",
+        ),
+        pytest.param(
+            {"containerDefinitions": [{**APP, "interactive": True, **INIT}]},
+            {},
+            [*BASE, {"name": "fargate.capability.container-stdin"}],
+            [
+                *BASE,
+                {"name": "fargate.capability.container-init"},
+                {"name": "fargate.capability.container-stdin"},
+            ],
+            "inits of containers",
+            id="init",
+        ),
+        pytest.param(
+            {"containerDefinitions": [{**APP, "interactive": True}]},
+            {},
+            BASE,
+            [*BASE, {"name": "fargate.capability.container-stdin"}],
+            "interactive containers",
+            id="interactive",
         ),
         pytest.param(
             {"containerDefinitions": [{**APP, "restartPolicy": {"enabled": True}}]},

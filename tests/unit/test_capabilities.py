@@ -52,6 +52,18 @@ def test_journald_is_there_only_with_its_socket(root: Path) -> None:
     assert journald in names(root, "journald")
 
 
+def test_inits_are_there_if_their_program_is(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    init = "fargate.capability.container-init"
+    monkeypatch.setenv("PATH", str(tmp_path))
+    before = names(root)
+    (tmp_path / "catatonit").touch(mode=0o755)
+
+    assert init not in before
+    assert init in names(root)
+
+
 def test_firelens_goes_with_both_routers(root: Path) -> None:
     assert {
         "ecs.capability.firelens.fluentbit",

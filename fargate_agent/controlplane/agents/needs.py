@@ -11,7 +11,9 @@ from fargate_agent.controlplane.vpc.plan import Subnet
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
     CONTAINER_HEALTH,
+    CONTAINER_INIT,
     CONTAINER_RESTARTS,
+    CONTAINER_STDIN,
     EMULATES,
     FIRELENS,
     IPV6,
@@ -87,6 +89,10 @@ def _find_life(containers: Iterable[Json]) -> Iterator[Need]:
             yield _need("container health checks", CONTAINER_HEALTH)
         if may_restart(container):
             yield _need("container restart policies", CONTAINER_RESTARTS)
+        if container.get("linuxParameters", {}).get("initProcessEnabled"):
+            yield _need("inits of containers", CONTAINER_INIT)
+        if container.get("interactive"):
+            yield _need("interactive containers", CONTAINER_STDIN)
 
 
 def _need(what: str, attribute: str) -> Need:
