@@ -36,6 +36,7 @@ LAN = {
     "parent": "nic7",
 }
 INIT = {"linuxParameters": {"initProcessEnabled": True}}
+SYSCTL = {"namespace": "net.core.somaxconn", "value": "64"}
 ROOM = [{"name": "CPU", "type": "INTEGER", "integerValue": 256}]
 """For one task of `FARGATE`."""
 SIX = {"id": "subnet-six", "cidr": "10.0.32.0/24", "ipv6_cidr": "fd00:77:0:1::/64"}
@@ -107,6 +108,14 @@ def subnets(*ids: str) -> dict[str, Any]:
             [*BASE, {"name": "fargate.capability.container-stdin"}],
             "interactive containers",
             id="interactive",
+        ),
+        pytest.param(
+            {"containerDefinitions": [{**APP, "systemControls": [SYSCTL]}]},
+            {},
+            BASE,
+            [*BASE, {"name": "fargate.capability.container-system-controls"}],
+            "systemControls",
+            id="systemControls",
         ),
         pytest.param(
             {"containerDefinitions": [{**APP, "restartPolicy": {"enabled": True}}]},

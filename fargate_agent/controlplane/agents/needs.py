@@ -14,6 +14,7 @@ from fargate_agent.wire.attributes import (
     CONTAINER_INIT,
     CONTAINER_RESTARTS,
     CONTAINER_STDIN,
+    CONTAINER_SYSCTLS,
     EMULATES,
     FIRELENS,
     IPV6,
@@ -93,6 +94,8 @@ def _find_life(containers: Iterable[Json]) -> Iterator[Need]:
             yield _need("inits of containers", CONTAINER_INIT)
         if container.get("interactive"):
             yield _need("interactive containers", CONTAINER_STDIN)
+        if container.get("systemControls"):
+            yield _need("systemControls", CONTAINER_SYSCTLS)
 
 
 def _need(what: str, attribute: str) -> Need:
