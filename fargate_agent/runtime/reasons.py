@@ -12,6 +12,7 @@ from fargate_agent.errors import (
     CannotCreateContainerError,
     CannotStartContainerError,
     CannotStopContainerError,
+    ContainerRuntimeError,
     ContainerRuntimeTimeoutError,
     TaskError,
 )
@@ -25,6 +26,9 @@ _NO_PROGRAM: Final = re.compile(r"exec: \"|exec \S+: |exec format error")
 
 Source: runc, libcontainer/standard_init_linux.go.
 """
+
+_NO_SHIM: Final = "ttrpc: closed"
+"""What containerd says of a shim that has ended. Source: ttrpc, client.go, `ErrClosed`."""
 
 _SYSCTL: Final = re.compile(r"/proc/sys/([^\s:`]+)`?: ([\w ]+)")
 """How runC and crun say which kernel parameter they could not set, and why.
@@ -71,6 +75,15 @@ def _explain_sysctl(container: ContainerPlan, path: str, why: str) -> str:
     names = (name for name in container.sysctls if name.replace(".", "/") == path)
     name = next(names, path.replace("/", "."))
     return f"unable to set the kernel parameter {name}: {why.lower()}"
+
+
+def explain_loss(error: ContainerdError, container: ContainerPlan) -> ContainerRuntimeError:
+    """Return the task error for a container that has ended, nobody knows how."""
+    text = render_error(error)
+    why = "its shim was killed" if text.startswith(_NO_SHIM) else text
+    return ContainerRuntimeError(
+        f"nobody knows how the container ended: {why}", container=container.name
+    )
 
 
 def explain_stop(error: Exception, container: ContainerPlan) -> CannotStopContainerError:

@@ -63,6 +63,7 @@ from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import (
     explain,
     explain_create,
+    explain_loss,
     explain_stop,
     explain_timeout,
     render_error,
@@ -82,6 +83,10 @@ READY_PATIENCE_S: Final = 2.0
 PIDS_BESIDE: Final = 128
 """Processes and threads beside each container that count for its task: the shim, the logger, and
 runC, which have about 15 each. A container that has used up its own leaves them theirs."""
+
+LOSS_PATIENCE_S: Final = 2.0
+"""Before a lost shim is told of: a machine that shuts down ends all shims, and the agent itself at
+about the same time, whose successor then knows the reason."""
 
 _STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 
@@ -255,10 +260,8 @@ class RuncRuntime(Runtime, Sweeper):
             result = await self._containerd.processes.wait(container.id)
             return await read_exit(self._containerd, self._cgroups, container, result)
         except ContainerdError as error:
-            raise ContainerRuntimeError(
-                f"nobody knows how the container ended: {render_error(error)}",
-                container=container.name,
-            ) from error
+            await asyncio.sleep(LOSS_PATIENCE_S)
+            raise explain_loss(error, container) from error
 
     async def watch_logger(self, container: ContainerPlan) -> None:
         async def find_log_uri() -> str | None:

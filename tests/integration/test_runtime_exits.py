@@ -12,7 +12,11 @@ from fargate_agent.errors import (
     CannotStartContainerError,
     TaskError,
 )
-from tests.fixtures.runtime import Bench
+from fargate_agent.parallel import together
+from fargate_agent.plan import ContainerPlan, TaskPlan
+from tests.fixtures.loggers import read_records
+from tests.fixtures.runtime import Bench, make_runtime
+from tests.integration.test_runtime_loggers import real_drivers
 
 pytestmark = pytest.mark.root
 
@@ -141,3 +145,36 @@ async def test_nothing_is_left_of_a_task_that_has_run(bench: Bench) -> None:
     await bench.finish(task)
 
     assert await bench.traces(task) == []
+
+
+@pytest.mark.timeout(300)
+async def test_no_exit_and_no_line_is_lost_of_fifty_containers_that_live_as_long_as_a_line(
+    bench: Bench,
+) -> None:
+    patient = make_runtime(bench.containerd, [], create_timeout_s=240)
+    uri, found = real_drivers()["json-file"].uri, dict[str, tuple[int, list[str]]]()
+
+    def plan(number: int) -> TaskPlan:
+        scripts = (f"echo {number}-{place}; exit {place}" for place in range(5))
+        return bench.plan(
+            *({"name": f"c{i}", "command": ["sh", "-c", one]} for i, one in enumerate(scripts))
+        )
+
+    async def run(task: TaskPlan, container: ContainerPlan) -> None:
+        await patient.create(task, container, bench.image(), uri(task, container))
+        await patient.start(task, container)
+        status = await patient.wait(container)
+        await patient.stop(container)
+        lines = [record["log"] for record in read_records(container.log_path)]
+        found[container.id] = (status.code, lines)
+
+    tasks = [plan(number) for number in range(10)]
+    for task in tasks:
+        await patient.prepare(task)
+    await together(run(task, one) for task in tasks for one in task.containers)
+
+    assert found == {
+        container.id: (place, [f"{number}-{place}\n"])
+        for number, task in enumerate(tasks)
+        for place, container in enumerate(task.containers)
+    }

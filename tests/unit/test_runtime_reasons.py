@@ -10,7 +10,7 @@ from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.errors import CannotCreateContainerError, CannotStartContainerError, TaskError
 from fargate_agent.plan import TaskPlan, plan_task
 from fargate_agent.runtime.ending import parse_signal
-from fargate_agent.runtime.reasons import explain, explain_create, render_duration
+from fargate_agent.runtime.reasons import explain, explain_create, explain_loss, render_duration
 from tests.messages import site, task_message
 
 RUNC = "failed to create shim task: OCI runtime create failed: runc create failed: "
@@ -139,3 +139,11 @@ def test_durations_are_written_as_go_does(seconds: float, text: str) -> None:
 )
 def test_stop_signals_are_understood_by_name_and_number(name: str, number: int) -> None:
     assert parse_signal(name) == number
+
+
+def test_shim_that_was_killed_is_named(task: TaskPlan) -> None:
+    error = explain_loss(ContainerdError("wait for x: ttrpc: closed: unknown"), task.containers[0])
+    other = explain_loss(ContainerdError("wait for x: no such process"), task.containers[0])
+
+    assert error.detail == "nobody knows how the container ended: its shim was killed"
+    assert other.detail == "nobody knows how the container ended: no such process"
