@@ -4,14 +4,15 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from pydantic import ValidationError
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import TaskError
 from fargate_agent.plan import ContainerPlan, EniPlan, Site, plan_task
-from fargate_agent.task.steps import Step, Wave, container_waves, ground_wave, network_waves
+from fargate_agent.task.life import STOP_MARGIN_S
+from fargate_agent.task.steps import Step, Wave, ground_wave, network_waves
 from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import TaskMessage
 
@@ -85,7 +86,6 @@ def render_steps(message: TaskMessage, site: Site) -> list[str]:
         raise MessageError(error.reason) from error
     nothing = cast(Drivers, _NoDrivers())
     ground, network = ground_wave(plan, nothing), network_waves(plan, nothing)
-    containers = container_waves(plan, cast(Any, nothing), cast(Any, nothing))
     return [
         f"task {plan.id}: {plan.family}:{plan.revision}, cluster {plan.cluster}",
         "set up, steps of one number side by side:",
@@ -97,7 +97,8 @@ def render_steps(message: TaskMessage, site: Site) -> list[str]:
         "create and start each container when its dependencies allow:",
         *(f"     {_describe_container(container)}" for container in plan.containers),
         "take down, when an essential container ends or a stop comes:",
-        *_number([*reversed(containers), *reversed(network), ground], deadlines=True),
+        *(f"     {_describe_stop(container)}" for container in reversed(plan.containers)),
+        *_number([*reversed(network), ground], deadlines=True),
     ]
 
 
@@ -128,6 +129,11 @@ def _describe_eni(eni: EniPlan) -> str:
     if eni.ipv6_address:
         parts.append(f"{eni.ipv6_address} via {eni.ipv6_gateway}")
     return ", ".join(parts)
+
+
+def _describe_stop(container: ContainerPlan) -> str:
+    after = f", after {', '.join(container.stops_after)}" if container.stops_after else ""
+    return f"{container.name}{after} (at most {container.stop_timeout_s + STOP_MARGIN_S} s)"
 
 
 def _describe_container(container: ContainerPlan) -> str:

@@ -3,7 +3,7 @@
 import logging
 
 from fargate_agent.systemd import make_handler
-from fargate_agent.task.containers import current_container
+from fargate_agent.task.life import current_container
 from fargate_agent.task.runner import current_task
 
 

@@ -55,6 +55,9 @@ class PullProgress:
 class ImageStore(Driver, Protocol):
     """Gets images, through a task's own network."""
 
+    failed_pull_ends_task: bool = False
+    """Whether a task ends whose image isn't to be had, even if its container isn't essential."""
+
     async def ensure(
         self,
         reference: str,

@@ -90,6 +90,8 @@ class ContainerdImageStore(ImageStore):
     ) -> None:
         self._containerd = containerd
         self._settings = settings
+        # Source: amazon-ecs-agent, agent/engine/docker_task_engine.go, `pullContainer`.
+        self.failed_pull_ends_task = settings.behavior in (PullBehavior.ALWAYS, PullBehavior.ONCE)
         self._insecure = frozenset(
             host.removesuffix(":80").lower() for host in settings.insecure_registries
         )

@@ -6,24 +6,33 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.errors import ResourceInitializationError, TaskDependencyError
+from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan.model import (
     TMDS_ADDRESS,
-    Condition,
     ContainerPlan,
-    DependencyPlan,
+    HealthCheckPlan,
     LogPlan,
     MountPlan,
+    RestartPlan,
     Site,
     TmpfsPlan,
     UlimitPlan,
 )
+from fargate_agent.plan.order import StartOrder, has_check, plan_order
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.log_options import DRIVER_OPTIONS
-from fargate_agent.wire.messages import ContainerMessage, Dependency, TaskMessage
+from fargate_agent.wire.messages import ContainerMessage, TaskMessage
 
 DEFAULT_STOP_TIMEOUT_S: Final = 30
 """Source: ECS API, ContainerDefinition.stopTimeout."""
+
+DEFAULT_CHECK_INTERVAL_S: Final = 30
+DEFAULT_CHECK_TIMEOUT_S: Final = 5
+DEFAULT_CHECK_RETRIES: Final = 3
+"""Source: ECS API, HealthCheck."""
+
+_CHECKS: Final = {"CMD": (), "CMD-SHELL": ("/bin/sh", "-c")}
+"""What goes before the arguments of a health check, by its first word."""
 
 MAX_CPU_SHARES: Final = 262_144
 MIN_CPU_SHARES: Final = 2
@@ -42,13 +51,13 @@ def plan_containers(
 
     Raises:
         ResourceInitializationError: a volume is unknown.
-        TaskDependencyError: containers wait for each other, or for one that isn't there.
+        TaskDependencyError: no order does what they depend on.
     """
-    ordered = _order_containers(message.containers)
-    mounts = _plan_mounts(ordered, volumes)
+    order = plan_order(message)
+    mounts = _plan_mounts(order.containers, volumes)
     return tuple(
-        _plan_container(container, message, site, mounts[container.name], metadata_key)
-        for container in ordered
+        _plan_container(container, message, order, site, mounts[container.name], metadata_key)
+        for container in order.containers
     )
 
 
@@ -56,36 +65,6 @@ def render_runtime_id(task_id: str, container_name: str) -> str:
     """Name a container as Fargate does: the task's id and ten digits, here made from the name."""
     number = int.from_bytes(hashlib.sha256(f"{task_id}/{container_name}".encode()).digest()[:8])
     return f"{task_id}-{number % 10**10:010d}"
-
-
-def _order_containers(containers: tuple[ContainerMessage, ...]) -> tuple[ContainerMessage, ...]:
-    waiting = {container.name: container for container in containers}
-    ordered: dict[str, ContainerMessage] = {}
-    while waiting:
-        free = [
-            container
-            for container in waiting.values()
-            if all(name in ordered for name in _names_before(container, waiting.keys() | ordered))
-        ]
-        if not free:
-            raise TaskDependencyError(
-                f"containers {', '.join(sorted(waiting))} wait for each other and never start"
-            )
-        for container in free:
-            ordered[container.name] = waiting.pop(container.name)
-    return tuple(ordered.values())
-
-
-def _names_before(container: ContainerMessage, known: set[str]) -> list[str]:
-    names = [dependency.container_name for dependency in container.depends_on]
-    names += [volume.source_container for volume in container.volumes_from]
-    for name in names:
-        if name not in known:
-            raise TaskDependencyError(
-                f"container '{container.name}' depends on container '{name}', which does not exist",
-                container=container.name,
-            )
-    return names
 
 
 def _plan_mounts(
@@ -123,6 +102,7 @@ def _plan_mounts(
 def _plan_container(
     container: ContainerMessage,
     task: TaskMessage,
+    order: StartOrder,
     site: Site,
     mounts: tuple[MountPlan, ...],
     metadata_key: str,
@@ -168,7 +148,10 @@ def _plan_container(
         log_path=site.logs_dir / arn.task_id / f"{container.name}.log",
         log_fault_path=site.tasks_dir / arn.task_id / LOG_FAULTS_DIRECTORY / container.name,
         execs_dir=site.tasks_dir / arn.task_id / EXECS_DIRECTORY / container.name,
-        depends_on=tuple(_plan_dependency(d) for d in container.depends_on),
+        depends_on=order.depends_on[container.name],
+        stops_after=order.stops_after[container.name],
+        health=_plan_health(container),
+        restart=_plan_restart(container),
         start_timeout_s=container.start_timeout,
         stop_timeout_s=(
             DEFAULT_STOP_TIMEOUT_S if container.stop_timeout is None else container.stop_timeout
@@ -205,9 +188,38 @@ def _plan_log(container: ContainerMessage, task_arn: str, site: Site) -> LogPlan
     )
 
 
-def _plan_dependency(dependency: Dependency) -> DependencyPlan:
-    return DependencyPlan(
-        container=dependency.container_name, condition=Condition(dependency.condition)
+def _plan_health(container: ContainerMessage) -> HealthCheckPlan | None:
+    """What is 0 is the default, as with Docker.
+
+    Raises:
+        ResourceInitializationError: nobody knows how to run the command.
+    """
+    check = container.health_check
+    if check is None or not has_check(container):
+        return None
+    kind, *rest = check.command or ("",)
+    if kind not in _CHECKS or not rest:
+        raise ResourceInitializationError(
+            f"container '{container.name}': the command of a health check begins with CMD or "
+            "CMD-SHELL, and has more",
+            container=container.name,
+        )
+    return HealthCheckPlan(
+        argv=(*_CHECKS[kind], *rest),
+        interval_s=check.interval or DEFAULT_CHECK_INTERVAL_S,
+        timeout_s=check.timeout or DEFAULT_CHECK_TIMEOUT_S,
+        retries=check.retries or DEFAULT_CHECK_RETRIES,
+        start_period_s=check.start_period,
+    )
+
+
+def _plan_restart(container: ContainerMessage) -> RestartPlan | None:
+    policy = container.restart_policy
+    if policy is None or not policy.enabled:
+        return None
+    return RestartPlan(
+        ignored_exit_codes=frozenset(policy.ignored_exit_codes),
+        attempt_period_s=policy.restart_attempt_period,
     )
 
 

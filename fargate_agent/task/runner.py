@@ -5,17 +5,18 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
 from fargate_agent.drivers import Drivers, Image, PullProgress
 from fargate_agent.errors import InternalError, TaskError
 from fargate_agent.parallel import together, until
-from fargate_agent.plan import ContainerPlan, TaskPlan
-from fargate_agent.task.containers import ContainerRuns, current_container
+from fargate_agent.plan import TaskPlan
+from fargate_agent.task.containers import Containers
+from fargate_agent.task.pulls import Pulls
 from fargate_agent.task.status import ContainerFacts, StateChange, StopCode, TaskFacts, TaskStatus
-from fargate_agent.task.steps import Wave, container_waves, do, ground_wave, network_waves, undo
+from fargate_agent.task.steps import Wave, do, ground_wave, network_waves, undo
+from fargate_agent.task.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ ESSENTIAL_EXITED: Final = "Essential container in task exited"
 """Source: ECS developer guide, stopped task error messages."""
 
 Report = Callable[["TaskRun"], Awaitable[None]]
-"""Persists the facts of a run and tells the control plane."""
+"""Persists the facts of a run and tells the control plane; or only persists them."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +38,8 @@ class TaskRun:
     stop: asyncio.Future[str]
     """Set to end the task; its value is the reason."""
     facts: TaskFacts = field(default_factory=TaskFacts)
+    is_new: bool = False
+    """Whether it is certain that no agent has run it before."""
     images: dict[str, Image] = field(default_factory=dict)
     """By the reference in the task definition. Empty for an adopted task."""
     progress: dict[str, PullProgress] = field(default_factory=dict)
@@ -45,6 +48,11 @@ class TaskRun:
     """Set, and replaced by a new one, whenever facts or progress change."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the task is STOPPED and everything was taken back."""
+
+    def show(self, reference: str, progress: PullProgress) -> None:
+        """Take how far the pull of an image is."""
+        self.progress[reference] = progress
+        self.note_move()
 
     def note_move(self) -> None:
         """Wake whoever watches."""
@@ -73,11 +81,14 @@ class TaskRun:
         )
 
 
-async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
+async def run_task(
+    run: TaskRun, drivers: Drivers, report: Report, save: Report | None = None
+) -> None:
     """Bring a task up, wait for its end, take everything down again.
 
     Setting `run.stop` ends the task. Cancelling this coroutine does not end the task: it leaves it
     running, for the next agent to adopt by calling `run_task` again with the facts it has stored.
+    `save` only persists what the next agent has to know; without it, `report` does.
     """
     current_task.set(run.plan.id)
     for container in run.plan.containers:
@@ -85,9 +96,7 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
             container.name, ContainerFacts(name=container.name, runtime_id=container.id)
         )
         facts.essential = container.essential
-    containers = ContainerRuns(run.plan, run.facts, run.images, drivers, save=partial(report, run))
     ground, network = ground_wave(run.plan, drivers), network_waves(run.plan, drivers)
-    waves = container_waves(run.plan, containers.start, containers.stop)
 
     async def advance(status: TaskStatus) -> None:
         if status.is_after(run.facts.status):
@@ -96,24 +105,33 @@ async def run_task(run: TaskRun, drivers: Drivers, report: Report) -> None:
         run.note_move()
         await report(run)
 
+    network_is_up = asyncio.Event()
+    task = Surroundings(
+        plan=run.plan,
+        facts=run.facts,
+        drivers=drivers,
+        pulls=Pulls(run.plan, run.facts, drivers.images, run.images, run.show, network_is_up),
+        network=network_is_up,
+        is_new=run.is_new,
+        advance=advance,
+        save=partial(save or report, run),
+    )
+    containers = Containers(task)
     if not run.facts.status.is_after(TaskStatus.RUNNING):
-        end = await _live(run, drivers, containers, [ground, *network], advance)
+        end = await _live(run, task, containers, [ground, *network])
         if run.stop.done():
             end = run.stop.result(), StopCode.USER_INITIATED
         run.facts.reason, run.facts.stop_code = end
         await advance(TaskStatus.STOPPING)
     await drivers.runtime.ready()
-    await undo([ground, *network, *waves])
+    await containers.stop()
+    await undo([ground, *network])
     await advance(TaskStatus.STOPPED)
     run.ended.set()
 
 
 async def _live(
-    run: TaskRun,
-    drivers: Drivers,
-    containers: ContainerRuns,
-    waves: list[Wave],
-    advance: Callable[[TaskStatus], Awaitable[None]],
+    run: TaskRun, task: Surroundings, containers: Containers, waves: list[Wave]
 ) -> tuple[str, StopCode]:
     """Bring the task up and wait for its end; return why it ended.
 
@@ -124,20 +142,16 @@ async def _live(
 
     async def join_network() -> None:
         await do(network)
-        await advance(TaskStatus.PENDING)
-        await containers.confirm_addresses()
-        containers.network.set()
-
-    async def run_containers() -> None:
-        await pull_images(run, drivers, containers.network)
-        await containers.run(advance)
+        await task.advance(TaskStatus.PENDING)
+        await task.confirm_addresses()
+        task.network.set()
 
     try:
         async with until(run.stop):
-            containers.choose_loggers()
-            await drivers.runtime.ready()
+            task.choose_loggers()
+            await task.drivers.runtime.ready()
             await do([ground])
-            await together([run_containers(), join_network()])
+            await together([containers.run(), join_network()])
     except TaskError as error:
         if error.container in run.facts.containers:
             run.facts.containers[error.container].reason = error.reason
@@ -147,41 +161,6 @@ async def _live(
         reason = InternalError("unexpected error in the agent; its log says more").reason
         return reason, StopCode.TASK_FAILED_TO_START
     return ESSENTIAL_EXITED, StopCode.ESSENTIAL_CONTAINER_EXITED
-
-
-async def pull_images(run: TaskRun, drivers: Drivers, network: asyncio.Event) -> None:
-    """Get the image of every container that isn't there yet; of an adopted task, of none."""
-    missing = [
-        container
-        for container in run.plan.containers
-        if not await drivers.runtime.exists(container)
-    ]
-    if not missing:
-        return
-    run.facts.pull_started_at = run.facts.pull_started_at or datetime.now(UTC)
-    by_reference = {container.image: container for container in missing}
-    await together(_pull(run, drivers, container, network) for container in by_reference.values())
-    run.facts.pull_stopped_at = datetime.now(UTC)
-    for container in missing:
-        run.facts.containers[container.name].image_digest = run.images[container.image].digest
-
-
-async def _pull(
-    run: TaskRun, drivers: Drivers, container: ContainerPlan, network: asyncio.Event
-) -> None:
-    current_container.set(container.name)
-
-    def note(progress: PullProgress) -> None:
-        run.progress[container.image] = progress
-        run.note_move()
-
-    try:
-        run.images[container.image] = await drivers.images.ensure(
-            container.image, run.plan, note, network
-        )
-    except TaskError as error:
-        error.container = container.name
-        raise
 
 
 def _in_brackets(reason: str | None) -> str:

@@ -87,6 +87,8 @@ class RunFacts:
     finished_at: datetime | None = None
     exit_code: int | None = None
     """None until it has ended, and for ever if it never started."""
+    reason: str | None = None
+    """Why it ended, if not by itself."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -146,6 +148,16 @@ class ContainerFacts:
         if len(self.runs) > MAX_RUNS:
             del self.runs[1]
         return run
+
+    def drop_run(self) -> None:
+        """Forget a restart that never started."""
+        if len(self.runs) > 1 and self.runs[-1].started_at is None:
+            del self.runs[-1]
+
+    def finish(self) -> None:
+        """Its last run was the last."""
+        self.status = ContainerStatus.STOPPED
+        self.reason = self._last_run().reason or self.reason
 
     def copy(self) -> "ContainerFacts":
         """Return a copy that shares nothing with this."""

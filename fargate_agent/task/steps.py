@@ -10,16 +10,12 @@ from typing import Any, Final
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.parallel import together
-from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.plan import TaskPlan
 
 log = logging.getLogger(__name__)
 
 UNDO_TIMEOUT_S: Final = 30
 """How long one undo may take. Source: amazon-ecs-agent, netlib, CNI DEL limit."""
-
-STOP_MARGIN_S: Final = 40
-"""On top of a container's own stop timeout: SIGKILL, runC, and the 12 s that a shim gives its
-logger. Source: containerd, pkg/process, `binaryIOProcTermTimeout`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,33 +77,6 @@ async def _close_endpoint(plan: TaskPlan, drivers: Drivers) -> None:
         await drivers.secrets.release(plan)
     finally:
         await drivers.metadata.release(plan)
-
-
-def container_waves(
-    plan: TaskPlan,
-    start: Callable[[ContainerPlan], Coroutine[Any, Any, None]],
-    stop: Callable[[ContainerPlan], Coroutine[Any, Any, None]],
-) -> list[Wave]:
-    """One step for each container; a wave holds containers that depend on earlier waves only.
-
-    Undone from the last wave to the first, a container ends before those it depends on.
-    """
-    level: dict[str, int] = {}
-    waves: list[Wave] = []
-    for container in plan.containers:
-        before = [level[dependency.container] for dependency in container.depends_on]
-        level[container.name] = 1 + max(before, default=-1)
-        if level[container.name] == len(waves):
-            waves.append([])
-        waves[level[container.name]].append(
-            Step(
-                what=f"container {container.name}",
-                do=partial(start, container),
-                undo=partial(stop, container),
-                undo_timeout_s=container.stop_timeout_s + STOP_MARGIN_S,
-            )
-        )
-    return waves
 
 
 async def do(waves: Iterable[Wave]) -> None:

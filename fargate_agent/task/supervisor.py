@@ -102,7 +102,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as jobs:
 
             def run(one: TaskRun) -> None:
-                jobs.create_task(run_task(one, drivers, self._report), name=one.plan.id)
+                jobs.create_task(run_task(one, drivers, self._report, self._save), name=one.plan.id)
 
             self._run = run
             for entry in self._entries.values():
@@ -130,7 +130,8 @@ class Supervisor:
                 record.facts.status = TaskStatus.STOPPING
                 record.stop_reason = record.facts.reason = STOPPED_BY_USER
                 record.facts.stop_code = StopCode.USER_INITIATED
-            entry = self._entries[task_id] = self._plan(record)
+            is_new = task_id not in self.unreadable
+            entry = self._entries[task_id] = self._plan(record, is_new=is_new)
             try:
                 async with entry.writing:
                     await self._store.write(task_id, record)
@@ -209,7 +210,7 @@ class Supervisor:
             del self._entries[task_id]
             self._over.append(task_id)
 
-    def _plan(self, record: TaskRecord) -> _Entry:
+    def _plan(self, record: TaskRecord, *, is_new: bool = False) -> _Entry:
         try:
             plan = plan_task(record.message, self._site, record.metadata_key)
         except TaskError as error:
@@ -222,7 +223,8 @@ class Supervisor:
         stop: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         if record.stop_reason is not None:
             stop.set_result(record.stop_reason)
-        return _Entry(record=record, run=TaskRun(plan=plan, stop=stop, facts=record.facts))
+        run = TaskRun(plan=plan, stop=stop, facts=record.facts, is_new=is_new)
+        return _Entry(record=record, run=run)
 
     async def _begin(self, entry: _Entry) -> None:
         if self._run is None:
@@ -245,8 +247,11 @@ class Supervisor:
 
     async def _report(self, run: TaskRun) -> None:
         change = run.change()
-        await self._write(run.plan.id, self._entries[run.plan.id])
+        await self._save(run)
         self._send(change)
+
+    async def _save(self, run: TaskRun) -> None:
+        await self._write(run.plan.id, self._entries[run.plan.id])
 
     async def _write(self, task_id: str, entry: _Entry) -> None:
         """Write down how a task is; if that fails, the task goes on all the same.

@@ -5,7 +5,13 @@ from typing import Final
 
 RUNNER: Final = "fargate_agent/task/runner.py"
 STEPS: Final = "fargate_agent/task/steps.py"
-CONTAINERS: Final = "fargate_agent/task/containers.py"
+LIFE_OF_ONE: Final = "fargate_agent/task/life.py"
+ORDER: Final = "fargate_agent/plan/order.py"
+CONDITIONS: Final = "fargate_agent/task/conditions.py"
+HEALTH: Final = "fargate_agent/task/health.py"
+FACTS: Final = "fargate_agent/task/status.py"
+SURROUNDINGS: Final = "fargate_agent/task/surroundings.py"
+PULLS: Final = "fargate_agent/task/pulls.py"
 SUPERVISOR: Final = "fargate_agent/task/supervisor.py"
 STORE: Final = "fargate_agent/task/store.py"
 REPORTER: Final = "fargate_agent/acs/reporter.py"
@@ -45,16 +51,16 @@ class Mutation:
 MUTATIONS: Final = (
     Mutation(
         "startTimeout is ignored",
-        CONTAINERS,
-        "async with asyncio.timeout(timeout_s):",
-        "async with asyncio.timeout(None):",
+        LIFE_OF_ONE,
+        "return self._first_start_s + self.plan.start_timeout_s",
+        "return None",
         (DEADLINES,),
     ),
     Mutation(
-        "an undo gets 30 s whatever the stopTimeout",
-        STEPS,
-        "undo_timeout_s=container.stop_timeout_s + STOP_MARGIN_S",
-        "undo_timeout_s=UNDO_TIMEOUT_S",
+        "a stop gets 40 s whatever the stopTimeout",
+        LIFE_OF_ONE,
+        "async with asyncio.timeout(self.plan.stop_timeout_s + STOP_MARGIN_S):",
+        "async with asyncio.timeout(STOP_MARGIN_S):",
         (DEADLINES,),
     ),
     Mutation(
@@ -87,37 +93,37 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "a later exit code overwrites the first",
-        CONTAINERS,
-        "if status is not None and not facts.has_ended:",
-        "if status is not None:",
+        LIFE_OF_ONE,
+        "elif not facts.has_ended:",
+        "else:",
         (LIFE,),
     ),
     Mutation(
         "addresses aren't confirmed before the pull",
         RUNNER,
-        "        await containers.confirm_addresses()\n",
+        "        await task.confirm_addresses()\n",
         "",
         (DIARIES,),
     ),
     Mutation(
         "addresses aren't confirmed before a container starts",
-        CONTAINERS,
-        "        await self.confirm_addresses()\n",
+        LIFE_OF_ONE,
+        "        await self._task.confirm_addresses()\n",
         "",
         (DIARIES,),
     ),
     Mutation(
         "a start doesn't wait for the runtime",
         RUNNER,
-        "            await drivers.runtime.ready()\n            await do",
+        "            await task.drivers.runtime.ready()\n            await do",
         "            await do",
         (DIARIES,),
     ),
     Mutation(
         "an undo doesn't wait for the runtime",
         RUNNER,
-        "    await drivers.runtime.ready()\n    await undo",
-        "    await undo",
+        "    await drivers.runtime.ready()\n    await containers",
+        "    await containers",
         (DIARIES,),
     ),
     Mutation(
@@ -136,28 +142,28 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "the stop timeout begins anew with each agent",
-        CONTAINERS,
+        LIFE_OF_ONE,
         "if facts.stop_began_s is None and not facts.has_ended:",
         "if not facts.has_ended:",
         (GRACE,),
     ),
     Mutation(
         "a stop that can't be written down ends the agent",
-        CONTAINERS,
+        LIFE_OF_ONE,
         "except OSError as error:  # a full disk keeps nothing from ending",
         "except LookupError as error:",
         (GRACE,),
     ),
     Mutation(
         "a lost logger is not told of",
-        CONTAINERS,
-        "            await advance(self._facts.status)\n            await end()",
-        "            await end()",
+        LIFE_OF_ONE,
+        "        await self._task.report()\n        await asyncio.Event().wait()",
+        "        await asyncio.Event().wait()",
         (LOST_LOGGER,),
     ),
     Mutation(
         "a logger that ends with its container counts as lost",
-        CONTAINERS,
+        LIFE_OF_ONE,
         "await asyncio.sleep(LOGGER_END_S)",
         "await asyncio.sleep(0)",
         (LOST_LOGGER,),
@@ -178,30 +184,30 @@ MUTATIONS: Final = (
     ),
     Mutation(
         "containers are stopped in the order of their start",
-        STEPS,
-        "        level[container.name] = 1 + max(before, default=-1)\n",
-        "        level[container.name] = 0\n",
+        LIFE_OF_ONE,
+        "            await dependent.gone.wait()\n",
+        "            pass\n",
         (DIARIES,),
     ),
     Mutation(
         "SUCCESS is COMPLETE",
-        CONTAINERS,
-        "if dependency.condition is Condition.SUCCESS and status.code != 0:",
-        "if False:",
+        CONDITIONS,
+        "case Condition.SUCCESS if facts.exit_code != 0:",
+        "case Condition.SUCCESS if False:",
         (LIFE,),
     ),
     Mutation(
         "every container is essential",
-        CONTAINERS,
-        "        if container.essential:\n            raise _EssentialExitedError",
-        "        if container:\n            raise _EssentialExitedError",
+        LIFE_OF_ONE,
+        "        if self.plan.essential:\n            raise EssentialExitedError",
+        "        if self.plan:\n            raise EssentialExitedError",
         (LIFE,),
     ),
     Mutation(
         "a container that vanished is made again",
-        CONTAINERS,
-        "if facts.started_at is not None and not exists:",
-        "if False:",
+        LIFE_OF_ONE,
+        "if self.facts.started_at is not None:\n            raise",
+        "if False:\n            raise",
         (LIFE,),
     ),
     Mutation(

@@ -41,12 +41,12 @@ def test_steps_are_printed_in_the_order_in_which_they_are_done_and_undone() -> N
         "     init, not essential, image init:1, log driver json-file",
         "     app, essential, image app:1, log driver json-file, after init (SUCCESS)",
         "take down, when an essential container ends or a stop comes:",
-        "  1  container app (at most 45 s)",
-        "  2  container init (at most 70 s)",
-        "  3  metadata endpoint (at most 30 s)",
-        "  4  ENI eni-0123456789abcdef0 10.213.0.5/24 (at most 30 s)",
-        f"  5  netns fargate-{TASK_ID} (at most 30 s)",
-        f"  5  lease, cgroup and files of {TASK_ID} (at most 30 s)",
+        "     app (at most 45 s)",
+        "     init, after app (at most 70 s)",
+        "  1  metadata endpoint (at most 30 s)",
+        "  2  ENI eni-0123456789abcdef0 10.213.0.5/24 (at most 30 s)",
+        f"  3  netns fargate-{TASK_ID} (at most 30 s)",
+        f"  3  lease, cgroup and files of {TASK_ID} (at most 30 s)",
     ]
 
 
@@ -129,7 +129,7 @@ def test_command_needs_no_key_and_ends_with_65_for_a_file_that_is_absent(tmp_pat
     done = subprocess.run([*command, file], capture_output=True, text=True, check=True)
     absent = subprocess.run([*command, "/absent"], capture_output=True, text=True, check=False)
 
-    assert "container app (at most 45 s)" in done.stdout
+    assert "app (at most 45 s)" in done.stdout
     assert "hush" not in done.stdout
     assert absent.returncode == os.EX_DATAERR
     assert absent.stderr == "fargate-agent: /absent: No such file or directory\n"

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 from fargate_agent import log as agent_log
-from fargate_agent.task.containers import current_container
+from fargate_agent.task.life import current_container
 from fargate_agent.task.runner import current_task
 
 ID = "0123456789abcdef0123456789abcdef"

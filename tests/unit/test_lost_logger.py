@@ -46,7 +46,7 @@ async def test_task_goes_on_and_its_container_says_what_it_lacks(
     assert [change.containers[0].reason for change in told] == [None, REASON]
     assert changes[-1].reason == "its output is wanted"
     assert changes[-1].containers[0].reason == REASON
-    assert drivers.diary.calls.count("wait web") == 2
+    assert drivers.diary.calls.count("wait web") == 1
     assert "container web: the logger 'json-file' has ended" in caplog.text
 
 

@@ -46,8 +46,8 @@ async def test_dependency_is_waited_for_as_long_as_its_start_timeout(
 
     assert reported_s[TaskStatus.STOPPING] == pytest.approx(timeout_s)
     assert run.facts.containers["app"].reason == (
-        f"TaskDependencyError: container 'app' waited {timeout_s} s for container 'init' "
-        f"to be {condition}"
+        "TaskDependencyError: dependency graph: container ordering dependency [init] "
+        "for target [app] has timed out."
     )
 
 

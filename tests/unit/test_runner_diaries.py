@@ -1,8 +1,7 @@
 """What is asked of the drivers in the life of a task, and what a failure of each call does.
 
-A diary below has one line for each moment; calls of one moment are apart by `/`. `report` lines are
-what is written down; the control plane is told, but for STOPPING, which is written down before each
-container is told to stop.
+A diary below has one line for each moment; calls of one moment are apart by `/`. `report` is
+what is written down and told, `save` what is only written down for the next agent.
 """
 
 import asyncio
@@ -50,7 +49,7 @@ def exits(**codes: int) -> Mapping[str, ExitStatus]:
 def adopted(run: TaskRun, drivers: FakeDrivers) -> None:
     names = {container.name for container in run.plan.containers}
     drivers.runtime.created, drivers.runtime.started = set(names), set(names)
-    run.facts.status = TaskStatus.RUNNING
+    run.facts.status, run.is_new = TaskStatus.RUNNING, False
 
 
 def adopted_while_stopping(run: TaskRun, drivers: FakeDrivers) -> None:
@@ -79,23 +78,22 @@ SCENARIOS: Final = {
             log uri web / log uri log
             ready
             ensure netns / prepare
-            exists web / exists log
             attach eth1
             listen
             hold secrets
             report PENDING
             confirm eth1
             pull web:1 / pull log:1
-            exists web / exists log
             create web / create log
             confirm eth1 / confirm eth1
             start web / start log
+            save
             report RUNNING
             wait web / watch web / wait log / watch log
             report STOPPING
             ready
             stop web
-            report STOPPING
+            save
             stop log
             drop secrets
             close
@@ -111,20 +109,18 @@ SCENARIOS: Final = {
             log uri init / log uri app
             ready
             ensure netns / prepare
-            exists init / exists app
             attach eth1
             listen
             hold secrets
             report PENDING
             confirm eth1
             pull init:1 / pull app:1
-            exists init
             create init
             confirm eth1
             start init
+            save
             wait init / watch init
             report PENDING
-            exists app
             create app
             confirm eth1
             start app
@@ -148,14 +144,12 @@ SCENARIOS: Final = {
             log uri web
             ready
             ensure netns / prepare
-            exists web
             attach eth1 / attach eth2
             listen
             hold secrets
             report PENDING
             confirm eth1 / confirm eth2
             pull web:1
-            exists web
             create web
             confirm eth1 / confirm eth2
             start web
@@ -177,19 +171,17 @@ SCENARIOS: Final = {
             log uri router / log uri web
             ready
             ensure netns / prepare
-            exists router / exists web
             attach eth1
             listen
             hold secrets
             report PENDING
             confirm eth1
             pull router:1 / pull web:1
-            exists router
             fetch key
             create router
             confirm eth1
             start router
-            exists web / wait router / watch router
+            save / wait router / watch router
             create web
             confirm eth1
             start web
@@ -198,7 +190,7 @@ SCENARIOS: Final = {
             report STOPPING
             ready
             stop web
-            report STOPPING
+            save
             stop router
             drop secrets
             close
@@ -215,18 +207,18 @@ SCENARIOS: Final = {
             ensure netns / prepare
             exists web / exists log
             attach eth1
-            exists web / exists log
             listen
             hold secrets
             report RUNNING
             confirm eth1 / confirm eth1 / confirm eth1
             start web / start log
+            save
             report RUNNING
             wait web / watch web / wait log / watch log
             report STOPPING
             ready
             stop web
-            report STOPPING
+            save
             stop log
             drop secrets
             close
@@ -239,9 +231,9 @@ SCENARIOS: Final = {
         arrange=adopted_while_stopping,
         diary="""
             ready
-            report STOPPING
+            save
             stop web
-            report STOPPING
+            save
             stop log
             drop secrets
             close
@@ -258,14 +250,12 @@ SCENARIOS: Final = {
             log uri web
             ready
             ensure netns / prepare
-            exists web
             attach eth1
             listen
             hold secrets
             report PENDING
             confirm eth1
             pull web:1
-            exists web
             create web
             confirm eth1
             start web
@@ -273,7 +263,7 @@ SCENARIOS: Final = {
             wait web / watch web
             report STOPPING
             ready
-            report STOPPING
+            save
             stop web
             drop secrets
             close
@@ -291,7 +281,7 @@ SCENARIOS: Final = {
             ensure netns / prepare
             report STOPPING
             ready
-            report STOPPING
+            save
             stop web
             drop secrets
             close
@@ -316,6 +306,7 @@ async def play(scenario: Scenario, diary: Diary) -> TaskRun:
     run = TaskRun(
         plan=plan_task(message, site(Path("/nowhere"))),
         stop=asyncio.get_running_loop().create_future(),
+        is_new=True,
     )
     scenario.arrange(run, drivers)
 
@@ -325,7 +316,10 @@ async def play(scenario: Scenario, diary: Diary) -> TaskRun:
         if entry == scenario.stop_at and not run.stop.done():
             run.stop.set_result("maintenance")
 
-    await run_task(run, drivers.all, report)
+    async def save(run: TaskRun) -> None:
+        diary.calls.append("save")
+
+    await run_task(run, drivers.all, report, save)
     return run
 
 
@@ -346,7 +340,7 @@ def injections() -> list[Any]:
         pytest.param(name, place, entry, id=f"{name}-{place}-{entry}")
         for name, scenario in SCENARIOS.items()
         for place, entry in enumerate(lines(scenario.diary))
-        if not entry.startswith("report")
+        if not entry.startswith(("report", "save"))
     ]
 
 
@@ -366,13 +360,26 @@ async def test_whatever_fails_everything_is_taken_back(
 
     run = await play(SCENARIOS[name], diary)
 
-    assert undone(diary.calls) == undone(golden)
-    assert diary.calls[-1] == "report STOPPED"
-    if place < undo_begins and not run.stop.done():
+    own = owner(run, entry) if error is TaskError and place < undo_begins else None
+    if own is not None:
+        assert run.facts.containers[own].reason == f"TaskError: refused: {entry}"
+        removal = f"stop {own}"
+        if diary.calls.count(removal) == 2:  # at once, and when the task ends
+            diary.calls.remove(removal)
+    elif place < undo_begins and not run.stop.done():
         expected = f"TaskError: refused: {entry}" if error is TaskError else BROKEN
         assert run.facts.reason == expected
     else:  # it ended before, for a reason of its own
         assert "refused" not in (run.facts.reason or "")
+    assert undone(diary.calls) == undone(golden)
+    assert diary.calls[-1] == "report STOPPED"
+
+
+def owner(run: TaskRun, entry: str) -> str | None:
+    """The container that isn't essential and whose failure alone that of a call is."""
+    call, name = entry.removesuffix(":1").split(" ", 1) if " " in entry else (entry, "")
+    others = {container.name for container in run.plan.containers if not container.essential}
+    return name if call in {"pull", "create", "start", "wait"} and name in others else None
 
 
 def undone(calls: list[str]) -> list[str]:

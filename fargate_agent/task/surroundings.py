@@ -1,0 +1,69 @@
+"""What the containers of one task have in common."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from fargate_agent.drivers import Drivers
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.plan import TaskPlan
+from fargate_agent.task.pulls import Pulls
+from fargate_agent.task.status import TaskFacts, TaskStatus
+
+
+@dataclass(slots=True, kw_only=True)
+class Surroundings:
+    """What a container needs of its task while it runs."""
+
+    plan: TaskPlan
+    facts: TaskFacts
+    drivers: Drivers
+    pulls: Pulls
+    network: asyncio.Event
+    """Set when the network of the task can be used; no container starts before."""
+    is_new: bool
+    """Whether it is certain that no agent has run this task before."""
+    advance: Callable[[TaskStatus], Awaitable[None]]
+    """Writes the facts down and tells the control plane; the task is as far as it says."""
+    save: Callable[[], Awaitable[None]]
+    """Writes the facts down for the next agent."""
+    log_uris: dict[str, str | None] = field(default_factory=dict)
+    """Where the output goes, by the name of the container."""
+    settled: set[str] = field(default_factory=set)
+    """Names of the containers that run, have run or never will, as far as this agent knows."""
+
+    def choose_loggers(self) -> None:
+        """Decide where the output of every container goes, before anything is made.
+
+        Raises:
+            ResourceInitializationError: a log driver is unknown here, or an option is wrong.
+        """
+        for container in self.plan.containers:
+            driver = self.drivers.logs.get(container.log.driver)
+            if driver is None:
+                raise ResourceInitializationError(
+                    "failed to initialize logging driver: "
+                    f"log driver '{container.log.driver}' is not supported here",
+                    container=container.name,
+                )
+            self.log_uris[container.name] = driver.uri(self.plan, container)
+
+    async def confirm_addresses(self) -> None:
+        """Return if nobody else was heard to have an address of the task.
+
+        Raises:
+            ResourceInitializationError: an address is in use.
+        """
+        for eni in self.plan.enis:
+            await self.drivers.enis[eni.kind].confirm(eni, self.plan.netns)
+
+    async def report(self) -> None:
+        """Report the facts. A task is RUNNING when all of its containers are settled."""
+        await self.advance(TaskStatus.RUNNING if self._is_up() else self.facts.status)
+
+    async def report_start(self) -> None:
+        """Report a first start; it is only written down while the task isn't up."""
+        await (self.report() if self._is_up() else self.save())
+
+    def _is_up(self) -> bool:
+        return len(self.settled) == len(self.plan.containers)
