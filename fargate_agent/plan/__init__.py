@@ -110,4 +110,5 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
         execution_role=plan_role(message.execution_role_credentials),
         task_role=plan_role(message.role_credentials),
         firelens=firelens,
+        shares_pid_namespace=bool(message.pid_mode),
     )

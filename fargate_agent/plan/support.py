@@ -35,7 +35,7 @@ def refuse_unsupported(message: TaskMessage) -> None:
     if len(set(names)) != len(names):
         raise ResourceInitializationError("two containers of the task have the same name")
     found = {
-        "": list(_asked_for(message, UnsupportedByTasks)),
+        "": list(_task(message)),
         **{f"container '{c.name}': ": list(_container(c)) for c in message.containers},
         **{f"volume '{volume.name}': ": list(_volume(volume)) for volume in message.volumes},
     }
@@ -51,6 +51,12 @@ def _render(found: dict[str, list[str]]) -> str:
         return text
     members = dict.fromkeys(member for some in found.values() for member in some)
     return f"{_NOT_SUPPORTED}, in several places: {', '.join(members)}"
+
+
+def _task(message: TaskMessage) -> Iterator[str]:
+    yield from _asked_for(message, UnsupportedByTasks)
+    if message.pid_mode and message.pid_mode != "task":
+        yield f"pidMode {message.pid_mode}"
 
 
 def _container(container: ContainerMessage) -> Iterator[str]:

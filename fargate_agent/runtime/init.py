@@ -26,14 +26,18 @@ def find_init() -> Path | None:
 
 
 def require_init(task: TaskPlan) -> None:
-    """Return if the inits that a task asks for can be had; blocks for microseconds.
+    """Return if what a task asks for that takes an init can be had; blocks for microseconds.
 
     Raises:
         ResourceInitializationError: there is none here; the text says what to install.
     """
-    container = next((one for one in task.containers if one.init), None)
-    if container is not None and find_init() is None:
-        raise ResourceInitializationError(
-            f"container '{container.name}' asks for initProcessEnabled, and {NO_INIT}",
-            container=container.name,
-        )
+    wishes = [
+        *(
+            f"container '{one.name}' asks for initProcessEnabled"
+            for one in task.containers
+            if one.init
+        ),
+        *(["the task asks for pidMode"] if task.shares_pid_namespace else []),
+    ]
+    if wishes and find_init() is None:
+        raise ResourceInitializationError(f"{wishes[0]}, and {NO_INIT}")

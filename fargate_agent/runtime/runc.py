@@ -57,8 +57,10 @@ from fargate_agent.runtime.exec import Execs
 from fargate_agent.runtime.files import make_files, remove_files
 from fargate_agent.runtime.host import read_host_limits, require_isolation
 from fargate_agent.runtime.init import require_init
+from fargate_agent.runtime.known_users import KnownUsers
 from fargate_agent.runtime.logger_replacement import watch_logger
 from fargate_agent.runtime.oom import note_oom_kills
+from fargate_agent.runtime.pidns import PidNamespaces
 from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import (
     explain,
@@ -69,11 +71,10 @@ from fargate_agent.runtime.reasons import (
     render_error,
 )
 from fargate_agent.runtime.records import TASK_LABEL, render_record
-from fargate_agent.runtime.rootfs import read_files
 from fargate_agent.runtime.spec import render_spec
 from fargate_agent.runtime.strays import CGROUP_REMOVE_DEADLINE_S, Strays
 from fargate_agent.runtime.usage import render_usage
-from fargate_agent.runtime.users import UserFiles, resolve_user
+from fargate_agent.runtime.users import resolve_user
 
 log = logging.getLogger(__name__)
 
@@ -89,12 +90,6 @@ LOSS_PATIENCE_S: Final = 2.0
 about the same time, whose successor then knows the reason."""
 
 _STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
-
-_KNOWN_IMAGES: Final = 256
-"""Images whose users are remembered, some kilobytes each."""
-
-_USERS_FILE: Final = "/etc/passwd"
-_GROUPS_FILE: Final = "/etc/group"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,9 +130,9 @@ class RuncRuntime(Runtime, Sweeper):
         self._note = note
         self._cgroups = cgroups
         self._execs = Execs(containerd, cgroups)
+        self._pidns = PidNamespaces(containerd, cgroups, settings.runc_root)
         self._strays = Strays(containerd, cgroups, settings.snapshotter)
-        self._user_files: dict[str, UserFiles] = {}
-        """By the chain id of the image."""
+        self._users = KnownUsers()
         self._said_that_it_waits = False
 
     async def ready(self) -> None:
@@ -162,6 +157,8 @@ class RuncRuntime(Runtime, Sweeper):
                     asyncio.to_thread(loggers.make_directories, task, self._settings.logger_user),
                 )
             )
+            if task.shares_pid_namespace:
+                await self._pidns.ensure(task)
         except (ContainerdError, OSError) as error:
             raise ResourceInitializationError(
                 f"unable to make the task's lease, limits and volumes: {explain(error)}"
@@ -170,6 +167,7 @@ class RuncRuntime(Runtime, Sweeper):
     async def release(self, task: TaskPlan) -> None:
         failures: list[Exception] = []
         for removal in (
+            self._pidns.remove(task),
             self._containerd.leases.delete(task.lease, sync=True),
             asyncio.to_thread(self._cgroups.remove, task.cgroup, CGROUP_REMOVE_DEADLINE_S),
             asyncio.to_thread(remove_files, task),
@@ -205,6 +203,7 @@ class RuncRuntime(Runtime, Sweeper):
             except AlreadyExistsError:
                 if await self._status(container.id) in MADE:
                     return
+                await self._pidns.check(task, container)
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
                 create = create_process_anew
@@ -231,6 +230,7 @@ class RuncRuntime(Runtime, Sweeper):
             status = await self._status(container.id)
             if status in {ProcessStatus.CREATED, ProcessStatus.RUNNING}:
                 return
+            await self._pidns.check(task, container)
             mounts = await client.snapshots(self._settings.snapshotter).mounts(container.id)
             cgroups = await asyncio.to_thread(self._cgroups.of, container.cgroup)
             is_clean = status is ProcessStatus.STOPPED and await clear_ended(
@@ -363,28 +363,17 @@ class RuncRuntime(Runtime, Sweeper):
         )
         for what, effect in host.shortfalls(container):
             self._note(what, effect)
-        files = await self._read_user_files(image.chain_id, mounts, task.directory)
+        files = await self._users.read(image.chain_id, mounts, task.directory)
         user = resolve_user(container.user or image.config.user, files)
         if container.init:
             await check_program(task, container, image.config, mounts)
         container = replace(container, cgroup=cgroups.render_path(container.cgroup))
-        return render_spec(task, container, image.config, user, host)
-
-    async def _read_user_files(
-        self, chain_id: str, mounts: tuple[Mount, ...], mountpoint: Path
-    ) -> UserFiles:
-        """The same image always has the same files, so each is looked into once."""
-        known = self._user_files.get(chain_id)
-        if known is None:
-            texts = await read_files(mounts, mountpoint, (_USERS_FILE, _GROUPS_FILE))
-            known = UserFiles(passwd=texts[_USERS_FILE], group=texts[_GROUPS_FILE])
-            if len(self._user_files) >= _KNOWN_IMAGES:
-                self._user_files.clear()
-            self._user_files[chain_id] = known
-        return known
+        pid_namespace = await self._pidns.find(task)
+        return render_spec(task, container, image.config, user, host, pid_namespace)
 
     def _ensure_task_cgroup(self, task: TaskPlan) -> None:
         pids_max = len(task.containers) * (self._settings.pids_limit + PIDS_BESIDE)
+        pids_max += PIDS_BESIDE * task.shares_pid_namespace
         self._cgroups.of(task.cgroup).ensure(
             task.cgroup, memory_mib=task.memory_mib, pids_max=pids_max
         )

@@ -9,6 +9,7 @@ Source: OCI runtime specification, config.md and config-linux.md; defaults are D
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import ImageConfig
@@ -62,7 +63,7 @@ _SYSCTLS: Final[Mapping[str, str]] = {
 """Any user may bind low ports and ping: nobody else is in the task's network namespace.
 What the definition says wins."""
 
-_DEVICE_RULES: Final = (
+DEVICE_RULES: Final = (
     {"allow": False, "access": "rwm"},
     {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"},
     {"allow": True, "type": "c", "major": 1, "minor": 5, "access": "rwm"},
@@ -92,8 +93,11 @@ def render_spec(
     image: ImageConfig,
     user: ContainerUser,
     host: HostLimits,
+    pid_namespace: Path | None = None,
 ) -> bytes:
     """Return the specification as JSON.
+
+    `pid_namespace` is that of the task, if its containers share one.
 
     Raises:
         CannotCreateContainerError: neither the task nor the image says what to run; or the host
@@ -131,7 +135,8 @@ def render_spec(
         "linux": {
             "cgroupsPath": container.cgroup,
             "namespaces": [
-                *({"type": kind} for kind in ("pid", "ipc", "uts", "mount")),
+                {"type": "pid", **({"path": str(pid_namespace)} if pid_namespace else {})},
+                *({"type": kind} for kind in ("ipc", "uts", "mount")),
                 {"type": "network", "path": str(task.netns)},
             ],
             "resources": _render_resources(container, host),
@@ -203,7 +208,7 @@ def _render_resources(container: ContainerPlan, host: HostLimits) -> JsonObject:
     if container.memory_reservation_mib is not None:
         memory["reservation"] = container.memory_reservation_mib * _MIB
     return {
-        "devices": list(_DEVICE_RULES),
+        "devices": list(DEVICE_RULES),
         "cpu": {"shares": container.cpu_shares},
         "memory": memory,
         **({"pids": {"limit": host.pids_limit}} if host.pids_limit else {}),

@@ -281,7 +281,7 @@ class TaskMessage(UnsupportedByTasks):
     elastic_network_interfaces: tuple[EniMessage, ...] = ()
     volumes: tuple[Volume, ...] = ()
     launch_type: str = "FARGATE"
-    pid_mode: Literal["task"] | None = None
+    pid_mode: str | None = None
     """`task`: all containers share one PID namespace."""
     group: str | None = None
     service_name: str | None = None

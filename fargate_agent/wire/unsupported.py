@@ -25,7 +25,6 @@ class UnsupportedByTasks(Message):
     enable_fault_injection: Any = None
     ephemeral_storage: Any = None
     ipc_mode: Any = None
-    pid_mode: Any = None
     placement_constraints: Any = None
     proxy_configuration: Any = None
     trusted_execution_configuration: Any = None

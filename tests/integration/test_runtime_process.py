@@ -1,6 +1,7 @@
 """What a definition asks for around its program: an init, an open stdin, kernel parameters."""
 
 import os
+import signal
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,15 +22,15 @@ from tests.fixtures.runtime import DEADLINE_S, Bench
 pytestmark = pytest.mark.root
 
 
-def find_children(pid: int) -> list[str]:
-    """Return the states of a process's children. Source: proc(5), stat."""
-    states = []
+def find_children(pid: int) -> list[tuple[int, str]]:
+    """Return the process ids and the states of a process's children. Source: proc(5), stat."""
+    children = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
             state, parent = file.read_text().rpartition(")")[2].split()[:2]
             if int(parent) == pid:
-                states.append(state)
-    return states
+                children.append((int(file.parent.name), state))
+    return children
 
 
 def controls(**values: str) -> list[dict[str, str]]:
@@ -90,21 +91,29 @@ async def test_an_init_is_the_first_process(bench: Bench) -> None:
     assert finished.status.code == 7
 
 
-async def test_an_init_takes_leave_of_orphans(bench: Bench) -> None:
-    task = await bench.begin("(busybox usleep 300000 &); exec busybox sleep 60", **WITH_INIT)
+@pytest.mark.parametrize(
+    ("init", "left"),
+    [
+        pytest.param(WITH_INIT, [], id="init"),
+        # It is the child of a program that never asked for it, and stays as a dead process.
+        pytest.param({}, ["Z"], id="none"),
+    ],
+)
+async def test_an_init_takes_leave_of_orphans(
+    bench: Bench, init: dict[str, Any], left: list[str]
+) -> None:
+    task = await bench.begin("(busybox sleep 65 &); echo up; exec busybox sleep 66", **init)
+    await bench.wait_for_output(task, "up")
+    first = (await bench.containerd.processes.get(task.containers[0].id)).pid
+    members = await bench.containerd.processes.pids(task.containers[0].id)
+    (orphan,) = (pid for pid in members if b"\x0065\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
 
-    pid = (await bench.containerd.processes.get(task.containers[0].id)).pid
+    os.kill(orphan, signal.SIGKILL)
 
-    wait_for(lambda: len(find_children(pid)) == 2, "the orphan to have a new parent", DEADLINE_S)
-    wait_for(lambda: len(find_children(pid)) == 1, "the dead orphan to be gone", DEADLINE_S)
+    def children() -> list[str]:
+        return [state for pid, state in find_children(first) if pid == orphan]
 
-
-async def test_without_an_init_an_orphan_is_left_to_the_program(bench: Bench) -> None:
-    task = await bench.begin("(busybox usleep 300000 &); exec busybox sleep 60")
-
-    pid = (await bench.containerd.processes.get(task.containers[0].id)).pid
-
-    wait_for(lambda: find_children(pid) == ["Z"], "the orphan to be a dead process", DEADLINE_S)
+    wait_for(lambda: children() == left, f"the orphan to be {left}", DEADLINE_S)
 
 
 @pytest.mark.parametrize(
@@ -275,3 +284,19 @@ async def test_stdin_can_be_opened_by_name(bench: Bench) -> None:
     write_into(fifo, "by name\n")
 
     await bench.wait_for_output(task, "by name")
+
+
+@pytest.mark.parametrize("terminal", TERMINALS)
+async def test_stdin_is_open_after_a_restart_in_place(bench: Bench, terminal: bool) -> None:
+    task = await bench.begin(
+        "read line; echo got $line; exit 3", interactive=True, pseudoTerminal=terminal
+    )
+    (container,) = task.containers
+    assert container.stdin is not None
+
+    for text in ("one", "two"):
+        write_into(container.stdin, f"{text}\n")
+        assert (await bench.runtime.wait(container)).code == 3
+        await bench.wait_for_output(task, f"got {text}")
+        await bench.runtime.restart(task, container, bench.log_uri(container))
+        await bench.runtime.start(task, container)

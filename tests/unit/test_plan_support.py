@@ -28,13 +28,15 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
             "side", linuxParameters={"initProcessEnabled": True, "maxSwap": 1, "swappiness": 1}
         ),
         container_json("plain"),
-        pidMode="task",
+        pidMode="host",
+        ephemeralStorage={"sizeInGiB": 21},
         proxyConfiguration={"containerName": "app"},
         volumes=[{"name": "data", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}],
     )
 
     assert refusal(message) == (
-        "ResourceInitializationError: not supported here: pidMode, proxyConfiguration; "
+        "ResourceInitializationError: not supported here: ephemeralStorage, proxyConfiguration, "
+        "pidMode host; "
         "container 'app': healthCheck, secrets; "
         "container 'side': linuxParameters.maxSwap, linuxParameters.swappiness; "
         "volume 'data': efsVolumeConfiguration"
