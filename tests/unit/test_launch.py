@@ -1,13 +1,16 @@
 """What RunTask and CreateService make of their requests, before anything is stored."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.tasks.launch import plan_launch
-from tests.fixtures.ecs import FARGATE, NETWORK
+from fargate_agent.plan import plan_task
+from tests.fixtures.ecs import APP, FARGATE, NETWORK
 from tests.launches import launch_service, make_plane, register, tell
+from tests.messages import site
 
 TAGGED = {**FARGATE, "tags": [{"key": "team", "value": "a"}]}
 SERVICE = {
@@ -35,6 +38,27 @@ def test_task_has_what_the_request_says_of_it(
     )
 
     assert (launch.group, tell(launch).group, launch.tags) == (group, group, tags)
+
+
+def test_agent_is_told_what_the_definition_asks_of_the_kernel_and_of_the_process() -> None:
+    control = {"namespace": "net.core.somaxconn", "value": "1"}
+    app = {
+        **APP,
+        "interactive": True,
+        "linuxParameters": {"initProcessEnabled": True},
+        "systemControls": [control],
+    }
+    definition = {**FARGATE, "pidMode": "task", "containerDefinitions": [app]}
+    request = {"networkConfiguration": NETWORK}
+
+    message = tell(plan_launch(make_plane(), "default", register(definition), request))
+    task = plan_task(message, site(Path("/state")))
+
+    (container,) = task.containers
+    assert task.shares_pid_namespace
+    assert container.init
+    assert container.stdin == task.directory / "stdin" / "app"
+    assert container.sysctls == {"net.core.somaxconn": "1"}
 
 
 def test_container_has_the_sizes_of_the_overrides() -> None:
