@@ -27,7 +27,7 @@ from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import Site
-from fargate_agent.preconditions import find_logger_user
+from fargate_agent.preconditions import find_logger_user, find_runtime
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.secrets.reader import SecretReader, SecretSettings
@@ -101,7 +101,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     Nothing is asked of containerd or the kernel. Blocks, for the database of users.
 
     Raises:
-        AgentError: the user of loggers doesn't exist.
+        AgentError: the user of loggers doesn't exist, or the OCI runtime.
     """
     settings, containerd = shared.settings, shared.containerd
     user = find_logger_user(settings.logger_user)
@@ -111,6 +111,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         RuncSettings(
             snapshotter=settings.snapshotter,
             runc_root=settings.runc_root,
+            oci_runtime=find_runtime(settings),
             create_timeout_s=settings.container_create_timeout_s,
             start_timeout_s=settings.container_start_timeout_s,
             pids_limit=settings.container_pids_limit,

@@ -13,11 +13,13 @@ from typing import Final
 
 from fargate_agent.claim import ClaimedError, claim
 from fargate_agent.drivers import LoggerUser
+from fargate_agent.runtime.cgroup import read_cgroups
 from fargate_agent.runtime.cgroupdriver import (
     CgroupDriverError,
     CgroupDrivers,
     read_cgroup_drivers,
 )
+from fargate_agent.runtime.oci_runtime import OciRuntimeError, find_oci_runtime
 from fargate_agent.setting_faults import find_faults
 from fargate_agent.settings import AgentKey, AgentSettings, read_agent_settings, read_key_file
 from fargate_agent.settings_file import SettingsError
@@ -81,6 +83,7 @@ def find_obstacles(settings: AgentSettings) -> Iterator[tuple[str, str]]:
         ("socket_group", lambda: find_group(settings.socket_group)),
         ("logger_user", lambda: find_logger_user(settings.logger_user)),
         ("cgroup_driver", lambda: find_cgroup_drivers(settings)),
+        ("oci_runtime", lambda: find_runtime(settings)),
     ):
         try:
             read()
@@ -193,6 +196,18 @@ def find_cgroup_drivers(settings: AgentSettings) -> CgroupDrivers:
         return read_cgroup_drivers(settings.cgroup_driver)
     except CgroupDriverError as error:
         raise AgentError(str(error)) from None
+
+
+def find_runtime(settings: AgentSettings) -> str:
+    """Return what containerd's shim is to call as the OCI runtime; blocks.
+
+    Raises:
+        AgentError: it isn't there, or can't work here.
+    """
+    try:
+        return find_oci_runtime(settings.oci_runtime, read_cgroups())
+    except OciRuntimeError as error:
+        raise AgentError(f"oci_runtime: {error}") from None
 
 
 def find_logger_user(name: str | None) -> LoggerUser | None:

@@ -8,7 +8,7 @@ writes into a container's log. tests/unit/test_host_paths.py holds both to one t
 import re
 from typing import Final
 
-_PATH: Final = r"/[^\s\"':,]*/"
+_PATH: Final = r"/[^\s\"'`:,]*/"
 
 _ROOTFS: Final = re.compile(
     _PATH + r"(?:"
@@ -25,7 +25,7 @@ Source: containerd, snapshots/overlay/overlay.go, runtime/v2/bundle.go, mount/te
 _NETNS: Final = re.compile(_PATH + r"fargate-[0-9a-f-]+")
 
 _HOST_PATH: Final = re.compile(
-    _PATH + r"(?:io\.containerd\.[^\s\"':,]*|containerd[^\s\"':,]*|runc[^\s\"':,]*)"
+    _PATH + r"(?:io\.containerd\.[^\s\"'`:,]*|containerd[^\s\"'`:,]*|runc[^\s\"'`:,]*)"
 )
 """Bundles, snapshots, sockets and logs of containerd and runC, wherever its root is."""
 

@@ -27,7 +27,7 @@ def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
     cgroups = read_cgroups()
     yield from find_cgroup_faults(root, cgroups)
     yield from find_process_faults(root, cgroups)
-    yield from find_program_faults()
+    yield from find_program_faults(cgroups, settings.oci_runtime)
     yield from find_network_faults(root)
     yield from find_name_faults()
     yield from find_loop_faults(root)

@@ -12,6 +12,7 @@ from fargate_agent.containerd.types import Mount
 from fargate_agent.plan import ContainerPlan
 from fargate_agent.runtime import loggers
 from fargate_agent.runtime.cgroupdriver import CgroupDriver
+from fargate_agent.runtime.oci_runtime import RUNC
 from fargate_agent.runtime.stdin import make_fifo, wrap_runtime
 
 log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ class Creation:
     log_uri: str | None
     cgroups: CgroupDriver
     runc_root: Path | None
+    oci_runtime: str
     deadline_s: float
 
 
@@ -36,7 +38,7 @@ async def create_process(client: Containerd, container: ContainerPlan, creation:
         OSError: the kernel or systemd refused a group for the logger.
     """
     cgroups, runc_root = creation.cgroups, creation.runc_root
-    fifo, binary_name = await asyncio.to_thread(_prepare_stdin, container)
+    fifo, binary_name = await asyncio.to_thread(_prepare_stdin, container, creation.oci_runtime)
     async with loggers.hold_group(cgroups, container) as group:
         await client.processes.create(
             container.id,
@@ -54,12 +56,12 @@ async def create_process(client: Containerd, container: ContainerPlan, creation:
         )
 
 
-def _prepare_stdin(container: ContainerPlan) -> tuple[Path | None, str]:
+def _prepare_stdin(container: ContainerPlan, runtime: str) -> tuple[Path | None, str]:
     """Return the FIFO for the shim, and what it is to call as the OCI runtime."""
     fifo = make_fifo(container)
     if fifo is None or container.terminal:
-        return fifo, ""
-    return None, wrap_runtime(fifo, "runc")
+        return fifo, runtime
+    return None, wrap_runtime(fifo, runtime or RUNC)
 
 
 async def create_process_anew(

@@ -8,6 +8,7 @@ no capabilities, its root directory is empty but for its program, and it is in t
 
 import asyncio
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
@@ -16,8 +17,9 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.containers import ContainerRecord
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.processes import ProcessStatus
+from fargate_agent.containerd.types import Mount
 from fargate_agent.plan import ContainerPlan, TaskPlan
-from fargate_agent.runtime.cgroupdriver import CgroupDrivers
+from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.creation import Creation, create_process
 from fargate_agent.runtime.init import INIT_DESTINATION, NO_INIT, find_init
 from fargate_agent.runtime.records import TASK_LABEL
@@ -37,18 +39,21 @@ _NOBODY: Final = 65534
 
 _ENDED: Final = "find PID namespace: that of the task has ended"
 _MIN_CPU_SHARES: Final = 2
-_DEADLINE_S: Final = 60.0
 
 
 class PidNamespaces:
     """Makes and removes those of the tasks of one containerd namespace."""
 
     def __init__(
-        self, containerd: Containerd, cgroups: CgroupDrivers, runc_root: Path | None
+        self,
+        containerd: Containerd,
+        cgroups: CgroupDrivers,
+        plan_creation: Callable[[tuple[Mount, ...], str | None, CgroupDriver], Creation],
     ) -> None:
+        """`plan_creation` says how processes of containers are made, as for all others."""
         self._containerd = containerd
         self._cgroups = cgroups
-        self._runc_root = runc_root
+        self._plan_creation = plan_creation
 
     async def ensure(self, task: TaskPlan) -> None:
         """Return when the namespace of a task is there, whose lease and group are.
@@ -74,14 +79,7 @@ class PidNamespaces:
         await client.containers.create(
             ContainerRecord(id=holder.id, image="", spec=spec, labels=labels)
         )
-        creation = Creation(
-            mounts=(),
-            log_uri=None,
-            cgroups=cgroups,
-            runc_root=self._runc_root,
-            deadline_s=_DEADLINE_S,
-        )
-        await create_process(client, holder, creation)
+        await create_process(client, holder, self._plan_creation((), None, cgroups))
         await client.processes.start(holder.id)
 
     async def find(self, task: TaskPlan) -> Path | None:

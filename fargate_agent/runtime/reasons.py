@@ -21,10 +21,10 @@ from fargate_agent.plan import ContainerPlan, TaskPlan
 _LOGGER: Final = re.compile(r"fork/exec [^\s:]+")
 """How containerd says that it couldn't start a container's logger."""
 
-_NO_PROGRAM: Final = re.compile(r"exec: \"|exec \S+: |exec format error")
-"""How runC says that there is no such program in the image, or that it can't be run.
+_NO_PROGRAM: Final = re.compile(r"exec: \"|exec \S+: |exec format error|executable file `")
+"""How runC and crun say that there is no such program in the image, or that it can't be run.
 
-Source: runc, libcontainer/standard_init_linux.go.
+Source: runc, libcontainer/standard_init_linux.go; crun, src/libcrun/container.c.
 """
 
 _NO_SHIM: Final = "ttrpc: closed"

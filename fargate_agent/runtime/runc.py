@@ -99,6 +99,8 @@ class RuncSettings:
     snapshotter: str
     runc_root: Path | None
     """Where runC keeps its state; None is containerd's default."""
+    oci_runtime: str = ""
+    """The program that is called for runC; see `find_oci_runtime`."""
     create_timeout_s: float
     start_timeout_s: float
     pids_limit: int
@@ -130,7 +132,7 @@ class RuncRuntime(Runtime, Sweeper):
         self._note = note
         self._cgroups = cgroups
         self._execs = Execs(containerd, cgroups)
-        self._pidns = PidNamespaces(containerd, cgroups, settings.runc_root)
+        self._pidns = PidNamespaces(containerd, cgroups, self._plan_creation)
         self._strays = Strays(containerd, cgroups, settings.snapshotter)
         self._users = KnownUsers()
         self._said_that_it_waits = False
@@ -328,6 +330,7 @@ class RuncRuntime(Runtime, Sweeper):
             log_uri=log_uri,
             cgroups=cgroups,
             runc_root=self._settings.runc_root,
+            oci_runtime=self._settings.oci_runtime,
             deadline_s=self._settings.create_timeout_s,
         )
 

@@ -8,7 +8,7 @@ tests/unit/test_host_paths.py holds both to one table.
 RUNC_FAILED = b"runc create failed: "
 """How such a line begins. Source: runc, create.go."""
 
-_PATH = rb"/[^\s\"':,]*/"
+_PATH = rb"/[^\s\"'`:,]*/"
 _ROOTFS = (
     _PATH + rb"(?:"
     rb"io\.containerd\.snapshotter\.[^/\s]+/snapshots/[0-9]+/(?:fs|work)"
@@ -17,7 +17,7 @@ _ROOTFS = (
     rb")(?=/)"
 )
 _NETNS = _PATH + rb"fargate-[0-9a-f-]+"
-_HOST_PATH = _PATH + rb"(?:io\.containerd\.[^\s\"':,]*|containerd[^\s\"':,]*|runc[^\s\"':,]*)"
+_HOST_PATH = _PATH + rb"(?:io\.containerd\.[^\s\"'`:,]*|containerd[^\s\"'`:,]*|runc[^\s\"'`:,]*)"
 
 
 def without_host_paths(data: bytes, fault_path: str) -> bytes:

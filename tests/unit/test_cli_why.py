@@ -97,6 +97,12 @@ def uncoloured(lines: list[str]) -> list[str]:
             id="no such program",
         ),
         pytest.param(
+            "CannotStartContainerError: OCI runtime create failed: executable file `nope` not found"
+            " in $PATH: No such file or directory: unknown",
+            "isn't in the image",
+            id="no such program, crun",
+        ),
+        pytest.param(
             "CannotStartContainerError: exec /run.sh: exec format error",
             "built for another processor",
             id="exec format",

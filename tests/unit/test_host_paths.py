@@ -31,6 +31,7 @@ BUNDLE = "/run/x/io.containerd.runtime.v2.task/fargate/0123-web"
             f"mkdir {BUNDLE}/rootfs/v/x: not a directory", "mkdir /v/x: not a directory", id="mkdir"
         ),
         pytest.param(f"open {BUNDLE}/config.json: bad", "open …: bad", id="bundle"),
+        pytest.param(f"open `{BUNDLE}/config.json`: Bad", "open `…`: Bad", id="as crun writes it"),
         pytest.param(
             "open /srv/root/io.containerd.content.v1.content/ingest/a1/data: bad",
             "open …: bad",

@@ -1,6 +1,7 @@
 """The machine is looked at: features of the kernel, limits, DNS, loop devices, room on disks."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,12 +114,38 @@ def test_machine_without_room_for_processes_is_found(
     assert whats(find_process_faults(root, make_cgroups(root))) == [what]
 
 
-def test_machine_without_an_init_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_an_init_is_found(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
-    assert whats(find_program_faults()) == [
+    assert whats(find_program_faults(make_cgroups(root), "runc")) == [
         "this host has no program catatonit (Debian: the package catatonit)"
     ]
+
+
+@pytest.mark.parametrize(
+    ("unified", "oci_runtime", "found"),
+    [
+        pytest.param(False, "runc", [], id="runC"),
+        pytest.param(True, "crun", [], id="crun"),
+        pytest.param(True, "runc", ["the setting oci_runtime is runc"], id="runC where crun works"),
+        pytest.param(
+            False,
+            "crun",
+            ["oci_runtime: crun needs cgroup v2 alone, and this host has cgroup v1"],
+            id="crun where it doesn't work",
+        ),
+        pytest.param(True, "youki", ["oci_runtime: there is no program youki"], id="none"),
+    ],
+)
+def test_oci_runtime_that_does_not_work_or_could_be_quicker_is_found(
+    root: Path, monkeypatch: pytest.MonkeyPatch, unified: bool, oci_runtime: str, found: list[str]
+) -> None:
+    for name in ("catatonit", "crun"):
+        (root / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(root))
+    cgroups = replace(make_cgroups(root), unified=unified)
+
+    assert whats(find_program_faults(cgroups, oci_runtime)) == found
 
 
 def test_machine_without_loop_devices_is_found(root: Path) -> None:

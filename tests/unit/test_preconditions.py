@@ -1,20 +1,24 @@
 """What keeps an agent from working here, in the words of the one line that the operator reads."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fargate_agent import preconditions
 from fargate_agent.drivers import LoggerUser
 from fargate_agent.preconditions import (
     AgentError,
     check_settings,
     find_key_file,
     find_logger_user,
+    find_runtime,
     hold_state_dir,
     read_for_start,
     require_containerd,
     require_snapshotter,
 )
+from fargate_agent.runtime.cgroup import Cgroups
 from fargate_agent.settings_file import SettingsError
 
 ADDRESS = Path("/run/containerd/containerd.sock")
@@ -267,3 +271,23 @@ def test_cgroup_driver_that_the_host_has_not_is_refused(file: Path) -> None:
     add(file, KEY + 'cgroup_driver = "systemd"\n')
 
     assert "cgroup_driver is 'systemd', but systemd doesn't run" in refusal(file)[0]
+
+
+def test_oci_runtime_that_is_not_there_is_refused(file: Path) -> None:
+    add(file, KEY + 'oci_runtime = "no-such-runtime"\n')
+
+    assert refusal(file) == [f"{file}:4: oci_runtime: there is no program no-such-runtime"]
+
+
+def test_crun_is_refused_where_cgroup_v1_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = file.with_name("crun")
+    program.touch(0o755)
+    v1 = Cgroups(trees=(), controllers={}, unified=False)
+    monkeypatch.setattr(preconditions, "read_cgroups", lambda: v1)
+    add(file, KEY + f'oci_runtime = "{program}"\n')
+
+    assert refusal(file) == [
+        f"{file}:4: oci_runtime: crun needs cgroup v2 alone, and this host has cgroup v1"
+    ]
+    monkeypatch.setattr(preconditions, "read_cgroups", lambda: replace(v1, unified=True))
+    assert find_runtime(check_settings(file)) == str(program)

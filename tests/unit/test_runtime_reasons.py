@@ -31,6 +31,12 @@ def task(tmp_path: Path) -> TaskPlan:
             id="no such program",
         ),
         pytest.param(
+            "failed to create shim task: OCI runtime create failed: executable file `x` not found "
+            "in $PATH: No such file or directory: unknown",
+            CannotStartContainerError,
+            id="no such program, crun",
+        ),
+        pytest.param(
             RUNC + "unable to start container process: error during container init: error mounting "
             '"proc" to rootfs at "/proc": permission denied: unknown',
             CannotCreateContainerError,

@@ -129,7 +129,7 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
-        r"executable file not found|no such file or directory.*exec|exec.*no such file",
+        r"executable file (?:`.*` )?not found|no such file or directory.*exec|exec.*no such file",
         Explanation(
             "The program that entryPoint or command names isn't in the image.",
             "Check entryPoint and command (each word is an item of the list), and $PATH.",
