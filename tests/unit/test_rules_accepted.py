@@ -52,6 +52,7 @@ PROXY = {
         pytest.param(app(cpu=1024, memory=2048, memoryReservation=2048), id="all of the task"),
         pytest.param(app(user="1000:1000", workingDirectory="/x", interactive=True), id="user"),
         pytest.param(app(healthCheck={"command": ["CMD-SHELL", "true"]}), id="health check"),
+        pytest.param(app(healthCheck={"command": ["NONE"]}), id="no health check"),
         pytest.param(app(restartPolicy={"enabled": True, "ignoredExitCodes": [0]}), id="restarts"),
         pytest.param(app(privileged=False, links=[], dnsServers=[]), id="said to be absent"),
         pytest.param(

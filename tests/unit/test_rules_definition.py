@@ -166,6 +166,12 @@ def check(**changes: Any) -> None:
             app(healthCheck={"command": ["true"]}), "must start with CMD", id="health command"
         ),
         pytest.param(
+            app(healthCheck={"command": ["NONE", "x"]}), "must start with CMD", id="none of what"
+        ),
+        pytest.param(
+            app(healthCheck={"command": []}), "must start with CMD", id="empty health command"
+        ),
+        pytest.param(
             app(healthCheck={"command": ["CMD", "true"], "interval": 4}),
             "minimum allowed value 5",
             id="health interval",

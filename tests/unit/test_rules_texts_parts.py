@@ -171,6 +171,14 @@ TOGETHER = [
         id="dependency without health check",
     ),
     pytest.param(
+        sidecar(
+            {"healthCheck": {"command": ["NONE"]}},
+            dependsOn=[{"containerName": "app", "condition": "HEALTHY"}],
+        ),
+        "A dependency container with HEALTHY condition must have health check configured",
+        id="dependency whose health check is none",
+    ),
+    pytest.param(
         app(volumesFrom=[{"sourceContainer": "nope"}]),
         "Invalid 'volumesFrom' setting. Unknown container: 'nope'.",
         id="volumes of an unknown container",

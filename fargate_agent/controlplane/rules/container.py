@@ -26,6 +26,9 @@ HEALTH_CHECK_BOUNDS: Final = {
 }
 """Seconds, seconds, times, seconds. Source: ECS API, HealthCheck."""
 
+NO_HEALTH_CHECK: Final = ["NONE"]
+"""The command of a health check that there isn't. Source: Docker, Engine API, HealthConfig.Test."""
+
 _IMAGE: Final = re.compile(r"[A-Za-z0-9][\w./:#-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
 
 
@@ -100,7 +103,9 @@ def _check_health_check(container: Json) -> None:
     check = container.get("healthCheck")
     if check is None:
         return
-    if len(check["command"]) < 2 or check["command"][0] not in {"CMD", "CMD-SHELL"}:  # unverified
+    kind, *words = check["command"] or [""]
+    is_command = kind in {"CMD", "CMD-SHELL"} and words
+    if not is_command and check["command"] != NO_HEALTH_CHECK:  # unverified
         raise client_error(
             f"Health check command must start with CMD or CMD-SHELL for container "
             f"'{container['name']}'"

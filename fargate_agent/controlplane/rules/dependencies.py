@@ -1,6 +1,7 @@
 """Rules about the order in which containers start, and what they take from each other."""
 
 from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.rules.container import NO_HEALTH_CHECK
 from fargate_agent.controlplane.rules.draft import Draft
 
 
@@ -17,7 +18,8 @@ def check_dependencies(draft: Draft) -> None:
                 "A dependency container with SUCCESS or COMPLETE condition cannot be an essential "
                 "container"
             )
-        if condition == "HEALTHY" and "healthCheck" not in other:
+        check = other.get("healthCheck", {"command": NO_HEALTH_CHECK})
+        if condition == "HEALTHY" and check["command"] == NO_HEALTH_CHECK:
             raise client_error(
                 "A dependency container with HEALTHY condition must have health check configured"
             )
