@@ -12,13 +12,18 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
     Failures that come while the others are being cancelled are dropped: the first one is the cause.
     """
     failures: list[BaseException] = []
+    caller = asyncio.current_task()
+    requests = caller.cancelling() if caller else 0
+    is_cancelled_by_group = False
 
     async def note_failure(coroutine: Coroutine[Any, Any, None]) -> None:
+        nonlocal is_cancelled_by_group
         try:
             await coroutine
         except asyncio.CancelledError:
             raise
         except BaseException as error:
+            is_cancelled_by_group |= caller is not None and caller.cancelling() == requests
             failures.append(error)
             raise
 
@@ -27,6 +32,10 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
             for coroutine in coroutines:
                 group.create_task(note_failure(coroutine))
     except BaseExceptionGroup:
+        # a group that waits at its end cancels its caller, and leaves that counted: no timeout of
+        # the caller would be one any more. Source: Python 3.11, asyncio/taskgroups.py
+        if caller and is_cancelled_by_group:
+            caller.uncancel()
         raise failures[0] from failures[0].__cause__
 
 

@@ -10,10 +10,17 @@ import contextlib
 import json
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.containerd.errors import AlreadyExistsError, ContainerdError, NotFoundError
+from fargate_agent.containerd.errors import (
+    AlreadyExistsError,
+    ContainerdError,
+    DeadlineError,
+    NotFoundError,
+    UnavailableError,
+)
 from fargate_agent.containerd.processes import ExitResult, ProcessStatus
 from fargate_agent.drivers import ExecIo, TerminalSize
 from fargate_agent.errors import CannotExecError, ContainerRuntimeError, ExecTimeoutError
@@ -76,7 +83,7 @@ class Execs:
             if await asyncio.to_thread(has_leftovers, container, exec_id):
                 await self._end_leftovers(container, exec_id)
             process = await self._find_process(container.id)
-            streams = await asyncio.to_thread(make_streams, container, exec_id, io)
+            streams = await make_streams(container, exec_id, io)
             run = Run(
                 container=container,
                 exec_id=exec_id,
@@ -160,6 +167,8 @@ class Execs:
                 await self._kill(run.container, exec_id, ())
                 await add(container_id, exec_id, run.process, run.streams.paths)
             await self._containerd.processes.start(container_id, exec_id=exec_id)
+        except (DeadlineError, UnavailableError):
+            raise
         except ContainerdError as error:
             if not await self._runs(container_id):
                 raise ContainerRuntimeError(
@@ -169,18 +178,20 @@ class Execs:
 
     async def _attend(self, run: Run) -> ExitResult:
         """Return when the program has ended; give it its stdin and its terminal's sizes."""
-        results: list[ExitResult] = []
-
-        async def wait() -> None:
-            processes = self._containerd.processes
-            results.append(await processes.wait(run.container.id, exec_id=run.exec_id))
-
+        wait = partial(self._containerd.processes.wait, run.container.id, exec_id=run.exec_id)
         beside: list[Coroutine[Any, Any, None]] = []
         if run.io.stdin is not None:
             beside.append(self._feed(run, run.io.stdin))
         if run.io.sizes is not None:
             beside.append(self._resize(run, run.io.sizes))
-        await first_of(wait(), *beside)
+        if not beside:
+            return await wait()
+        results: list[ExitResult] = []
+
+        async def note_result() -> None:
+            results.append(await wait())
+
+        await first_of(note_result(), *beside)
         return results[0]
 
     async def _feed(self, run: Run, stdin: AsyncIterator[bytes]) -> None:
@@ -211,7 +222,7 @@ class Execs:
             ContainerdError: containerd didn't do its part.
             OSError: something still runs.
         """
-        leftovers = await asyncio.to_thread(open_leftovers, container, exec_id)
+        leftovers = await open_leftovers(container, exec_id)
         try:
             for streams in leftovers:
                 streams.begin()

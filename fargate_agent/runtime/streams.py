@@ -128,21 +128,25 @@ class RunStreams:
             os.close(descriptor)
 
 
-def make_streams(container: ContainerPlan, exec_id: str, io: ExecIo) -> RunStreams:
-    """Make the FIFOs of a run, and open those that are read from; blocks.
+async def make_streams(container: ContainerPlan, exec_id: str, io: ExecIo) -> RunStreams:
+    """Make the FIFOs of a run, and open those that are read from.
 
     Raises:
         OSError: the task's directory is gone, or the disk is full.
     """
-    for directory in (container.execs_dir.parent, container.execs_dir):
-        directory.mkdir(mode=0o700, exist_ok=True)
-    directory = container.execs_dir / f"{exec_id},{secrets.token_hex(8)}"
-    directory.mkdir(mode=0o700)
-    terminal = io.sizes is not None
-    names = [_STDOUT, *([] if terminal else [_STDERR]), *([_STDIN] if io.stdin else [])]
-    for name in names:
-        os.mkfifo(directory / name, mode=0o600)
-    return _open_streams(directory, io.on_output, io.on_error)
+
+    def make() -> list[RunStreams]:
+        for directory in (container.execs_dir.parent, container.execs_dir):
+            directory.mkdir(mode=0o700, exist_ok=True)
+        directory = container.execs_dir / f"{exec_id},{secrets.token_hex(8)}"
+        directory.mkdir(mode=0o700)
+        outputs = [_STDOUT] if io.sizes is not None else [_STDOUT, _STDERR]
+        for name in (*outputs, *([_STDIN] if io.stdin else [])):
+            os.mkfifo(directory / name, mode=0o600)
+        return [_open_streams(directory, io.on_output, io.on_error)]
+
+    (streams,) = await _open_in_thread(make, lambda streams: remove_tree(streams.directory))
+    return streams
 
 
 def has_leftovers(container: ContainerPlan, exec_id: str) -> bool:
@@ -150,16 +154,36 @@ def has_leftovers(container: ContainerPlan, exec_id: str) -> bool:
     return any(container.execs_dir.glob(f"{exec_id},*"))
 
 
-def open_leftovers(container: ContainerPlan, exec_id: str) -> list[RunStreams]:
-    """Open the FIFOs of such runs, to throw away what comes; blocks.
+async def open_leftovers(container: ContainerPlan, exec_id: str) -> list[RunStreams]:
+    """Open the FIFOs of such runs, to throw away what comes.
 
     Whoever still writes to them goes on then.
 
     Raises:
         OSError: one can't be opened.
     """
-    found = container.execs_dir.glob(f"{exec_id},*")
-    return [_open_streams(directory, _ignore, _ignore) for directory in found]
+
+    def open_all() -> list[RunStreams]:
+        found = container.execs_dir.glob(f"{exec_id},*")
+        return [_open_streams(directory, _ignore, _ignore) for directory in found]
+
+    return await _open_in_thread(open_all, lambda _: None)
+
+
+async def _open_in_thread(
+    function: Callable[[], list[RunStreams]], undo: Callable[[RunStreams], None]
+) -> list[RunStreams]:
+    """Let a thread open FIFOs; when this is cancelled close them, and undo what it did."""
+    opening = asyncio.create_task(asyncio.to_thread(function))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        await asyncio.wait([opening])
+        if not opening.exception():
+            for streams in opening.result():
+                streams.close()
+                await asyncio.to_thread(undo, streams)
+        raise
 
 
 def _open_streams(

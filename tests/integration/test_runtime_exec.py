@@ -230,6 +230,7 @@ async def test_a_restart_of_containerd_is_not_noticed(
         await output.until(b"begun")
         await asyncio.to_thread(private_containerd.stop)
         await asyncio.to_thread(private_containerd.start)
+        await bench.containerd.wait_until_served()
         await bench.runtime.exec(container, "go", ("sh", "-c", "echo >/go"), Output().io(), None)
 
         assert await running == 9

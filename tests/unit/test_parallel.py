@@ -1,4 +1,5 @@
 import asyncio
+from contextlib import suppress
 
 import pytest
 
@@ -62,6 +63,52 @@ async def test_first_of_returns_when_one_has_ended() -> None:
 async def test_first_of_raises_a_failure() -> None:
     with pytest.raises(ValueError, match="broken"):
         await first_of(forever(), fail("broken"))
+
+
+@pytest.mark.parametrize("others", [1, 2])
+async def test_a_timeout_after_a_failure_is_one(others: int) -> None:
+    with pytest.raises(ValueError, match="broken"):
+        await together([fail("broken"), *(forever() for _ in range(others))])
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await forever()
+
+
+async def test_a_timeout_after_the_first_has_ended_is_one() -> None:
+    async def end() -> None:
+        return
+
+    await first_of(forever(), end())
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await forever()
+
+
+async def test_a_cancellation_is_not_lost_for_a_failure_on_the_way() -> None:
+    counts: list[int] = []
+
+    async def refuse_to_end() -> None:
+        with suppress(asyncio.CancelledError):
+            await forever()
+        raise ValueError("broken")
+
+    async def work() -> None:
+        with suppress(ValueError):
+            await together([refuse_to_end()])
+        task = asyncio.current_task()
+        assert task is not None
+        counts.append(task.cancelling())
+
+    job = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+    job.cancel()
+    await asyncio.wait([job])
+
+    assert counts == [1]
 
 
 async def test_until_ends_the_body_when_stop_is_set() -> None:
