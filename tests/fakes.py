@@ -1,7 +1,7 @@
 """Fakes of every driver. Each call is written into a diary: a test reads as what happened."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -125,6 +125,13 @@ class FakeRuntime(Runtime):
     """How long they run that end by themselves."""
     lost_loggers: set[str] = field(default_factory=set)
     """Names of containers whose loggers have ended."""
+    runs: dict[str, list[tuple[float, ExitStatus]]] = field(default_factory=dict)
+    """How long containers run that are restarted, and how they end, time after time; then they run
+    until they are stopped. The first is the run of now."""
+    ended: set[str] = field(default_factory=set)
+    """Names of containers of which the process that ended is still there."""
+    started_s: dict[str, float] = field(default_factory=dict)
+    on_exec: Callable[[ContainerPlan, ExecIo, float | None], Awaitable[int]] | None = None
     created: set[str] = field(default_factory=set)
     started: set[str] = field(default_factory=set)
 
@@ -149,12 +156,19 @@ class FakeRuntime(Runtime):
 
     async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         await self.diary.write(f"start {container.name}")
+        if container.name not in self.started:
+            self.started_s[container.name] = asyncio.get_running_loop().time()
         self.started.add(container.name)
 
     async def restart(self, task: TaskPlan, container: ContainerPlan, log_uri: str | None) -> None:
         await self.diary.write(f"restart {container.name}")
-        self.created.add(container.name)
-        self.started.discard(container.name)
+        if container.name in self.ended:
+            self.ended.discard(container.name)
+            self.created.discard(container.name)
+            self.runs.get(container.name, [()]).pop(0)
+        if container.name not in self.created:
+            self.started.discard(container.name)
+            self.created.add(container.name)
 
     async def exec(
         self,
@@ -165,13 +179,19 @@ class FakeRuntime(Runtime):
         deadline_s: float | None,
     ) -> int:
         await self.diary.write(f"exec {exec_id} in {container.name}")
-        return 0
+        return 0 if self.on_exec is None else await self.on_exec(container, io, deadline_s)
 
     async def end_exec(self, container: ContainerPlan, exec_id: str) -> None:
         await self.diary.write(f"end exec {exec_id} in {container.name}")
 
     async def wait(self, container: ContainerPlan) -> ExitStatus:
         await self.diary.write(f"wait {container.name}")
+        if runs := self.runs.get(container.name):
+            after_s, status = runs[0]
+            began_s = self.started_s.get(container.name, 0)
+            await asyncio.sleep(began_s + after_s - asyncio.get_running_loop().time())
+            self.ended.add(container.name)
+            return status
         if container.name not in self.exits:
             await asyncio.get_running_loop().create_future()
         await asyncio.sleep(self.exit_after_s)
@@ -185,6 +205,7 @@ class FakeRuntime(Runtime):
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
         await self.diary.write(f"stop {container.name}")
         ran = container.name in self.started
+        self.ended.discard(container.name)
         self.created.discard(container.name)
         self.started.discard(container.name)
         return self.exits.get(container.name, self.stopped_exit) if ran else None

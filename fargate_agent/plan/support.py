@@ -63,8 +63,6 @@ def _container(container: ContainerMessage) -> Iterator[str]:
     yield from _asked_for(container, UnsupportedByContainers)
     for member in _asked_for(container.linux_parameters, UnsupportedByLinux):
         yield f"linuxParameters.{member}"
-    if any(dependency.condition == "HEALTHY" for dependency in container.depends_on):
-        yield "dependsOn with the condition HEALTHY"
     for control in container.system_controls:
         if not is_system_control(control.namespace) or opens_metadata(
             control.namespace, control.value

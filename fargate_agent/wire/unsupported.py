@@ -40,13 +40,11 @@ class UnsupportedByContainers(Message):
     docker_security_options: Any = None
     environment_files: Any = None
     extra_hosts: Any = None
-    health_check: Any = None
     hostname: Any = None
     links: Any = None
     privileged: Any = None
     repository_credentials: Any = None
     resource_requirements: Any = None
-    restart_policy: Any = None
     secrets: Any = None
 
 

@@ -11,7 +11,7 @@ from fargate_agent.wire.messages import TaskMessage
 from tests.messages import container_json, site, task_message
 
 SITE = site(Path("/state"))
-HEALTH = {"command": ["CMD", "true"]}
+FILES = [{"value": "arn:aws:s3:::b/x.env", "type": "s3"}]
 SECRETS = [{"name": "X", "valueFrom": "/x"}]
 
 
@@ -23,7 +23,7 @@ def refusal(message: TaskMessage) -> str:
 
 def test_reason_names_every_member_and_where_it_stands() -> None:
     message = task_message(
-        container_json("app", healthCheck=HEALTH, secrets=SECRETS),
+        container_json("app", environmentFiles=FILES, secrets=SECRETS),
         container_json(
             "side", linuxParameters={"initProcessEnabled": True, "maxSwap": 1, "swappiness": 1}
         ),
@@ -37,7 +37,7 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
     assert refusal(message) == (
         "ResourceInitializationError: not supported here: ephemeralStorage, proxyConfiguration, "
         "pidMode host; "
-        "container 'app': healthCheck, secrets; "
+        "container 'app': environmentFiles, secrets; "
         "container 'side': linuxParameters.maxSwap, linuxParameters.swappiness; "
         "volume 'data': efsVolumeConfiguration"
     )
@@ -46,7 +46,7 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
 def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
     names = [f"{position}{'n' * 254}" for position in range(10)]
     message = task_message(
-        *(container_json(name, healthCheck=HEALTH, secrets=SECRETS) for name in names),
+        *(container_json(name, environmentFiles=FILES, secrets=SECRETS) for name in names),
         ephemeralStorage={"sizeInGiB": 21},
     )
 
@@ -54,7 +54,7 @@ def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
 
     assert reason == (
         "ResourceInitializationError: not supported here, in several places: ephemeralStorage, "
-        "healthCheck, secrets"
+        "environmentFiles, secrets"
     )
     assert len(reason) <= MAX_REASON_CHARS
 
@@ -62,11 +62,6 @@ def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
 @pytest.mark.parametrize(
     ("members", "named"),
     [
-        pytest.param(
-            {"dependsOn": [{"containerName": "other", "condition": "HEALTHY"}]},
-            "dependsOn with the condition HEALTHY",
-            id="healthy",
-        ),
         pytest.param(
             {"portMappings": [{"containerPort": 80, "hostPort": 8080}]},
             "portMappings.hostPort other than containerPort",

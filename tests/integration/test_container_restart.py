@@ -1,0 +1,145 @@
+"""Real containers that are restarted, or that fail alone."""
+
+import asyncio
+
+import pytest
+
+from fargate_agent.task.status import ContainerStatus
+from tests.fixtures.lives import plan_agent, succeed
+from tests.fixtures.runtime import Bench
+
+pytestmark = pytest.mark.root
+
+COUNT = "echo x >>/count; n=$(wc -l </count); echo run $n; "
+
+WAIT = "while :; do sleep 0.1; done"
+
+
+def sh(script: str) -> list[str]:
+    return ["sh", "-c", script]
+
+
+def policy(*ignored: int) -> dict[str, object]:
+    return {"enabled": True, "ignoredExitCodes": ignored, "restartAttemptPeriod": 0}
+
+
+async def test_container_is_restarted_in_its_place_until_its_exit_code_is_ignored(
+    bench: Bench,
+) -> None:
+    agent = plan_agent(
+        bench, {"command": sh(COUNT + "exit $((n + 4))"), "restartPolicy": policy(7)}
+    )
+
+    await agent.work()
+
+    assert (agent.first.exit_code, agent.first.restart_count) == (7, 2)
+    assert [run.exit_code for run in agent.first.runs] == [5, 6, 7]
+    assert agent.run.facts.reason == "Essential container in task exited"
+    output = bench.output_file(agent.run.plan.containers[0]).read_text()
+    assert output == "run 1\nrun 2\nrun 3\n"
+
+
+async def test_killed_agent_is_followed_by_one_that_restarts_the_container(bench: Bench) -> None:
+    """Whatever the first has written down by then, each of these is one run."""
+    command = sh(COUNT + "test $n = 4 && exit 7; sleep 0.2; exit 1")
+    agent = plan_agent(bench, {"command": command, "restartPolicy": policy(7)})
+    async with agent.at_work():
+        await agent.wait_until(lambda: agent.first.has_ended)
+
+    successor = succeed(agent)
+    await successor.work()
+
+    assert (successor.first.exit_code, successor.first.restart_count) == (7, 3)
+    output = bench.output_file(agent.run.plan.containers[0]).read_text()
+    assert output == "run 1\nrun 2\nrun 3\nrun 4\n"
+
+
+async def test_stop_ends_a_container_that_is_restarted(bench: Bench) -> None:
+    agent = plan_agent(
+        bench, {"command": sh(COUNT + "sleep 0.1; exit 1"), "restartPolicy": policy()}
+    )
+
+    async def stop_at_the_third_run() -> None:
+        await agent.wait_until(lambda: agent.first.restart_count == 2)
+        agent.run.stop.set_result("enough")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stop_at_the_third_run())
+        group.create_task(agent.work())
+
+    assert agent.run.facts.reason == "enough"
+    assert agent.first.status is ContainerStatus.STOPPED
+    assert agent.first.exit_code is not None
+    assert await bench.traces(agent.run.plan) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "reason"),
+    [
+        pytest.param(
+            {"command": ["true"], "user": "nobodyhere"}, "CannotCreateContainerError: ", id="create"
+        ),
+        pytest.param({"command": ["/nosuch"]}, "CannotStartContainerError: ", id="start"),
+        pytest.param(
+            {
+                "command": ["true"],
+                "dependsOn": [{"containerName": "init", "condition": "SUCCESS"}],
+            },
+            "TaskDependencyError: dependency graph: failed to resolve container ordering "
+            "dependency [init] for target [side] as dependency did not exit successfully.",
+            id="dependency",
+        ),
+    ],
+)
+async def test_container_that_is_not_essential_fails_alone(
+    bench: Bench, side: dict[str, object], reason: str
+) -> None:
+    agent = plan_agent(
+        bench,
+        {"name": "main", "command": sh("sleep 2; exit 3")},
+        {"name": "init", "command": sh("exit 1"), "essential": False},
+        {"name": "side", "essential": False, **side},
+    )
+
+    await agent.work()
+
+    containers = agent.run.facts.containers
+    assert agent.run.facts.reason == "Essential container in task exited"
+    assert containers["main"].exit_code == 3
+    assert (containers["side"].status, containers["side"].exit_code) == ("STOPPED", None)
+    assert (containers["side"].reason or "").startswith(reason)
+    assert "RUNNING" in {change.status for change in agent.changes}
+
+
+async def test_containers_stop_after_those_that_depend_on_them(bench: Bench) -> None:
+    """Each writes to a volume when it is told to stop; an application is slow to end."""
+    trap = "trap 'echo {0} is told; sleep {1}; echo {0} ends; exit 0' TERM"
+    told = [
+        {
+            "name": name,
+            "command": sh(f"exec >>/log/all; {trap.format(name, slow)}; {WAIT}"),
+            "mountPoints": [{"sourceVolume": "log", "containerPath": "/log"}],
+            "dependsOn": needs,
+        }
+        for name, slow, needs in [
+            ("app", 1.5, [{"containerName": "db", "condition": "START"}]),
+            ("db", 0.5, [{"containerName": "disk", "condition": "START"}]),
+            ("disk", 0, []),
+        ]
+    ]
+    agent = plan_agent(bench, *told, volumes=[{"name": "log"}])
+    log = agent.run.plan.directory / "volumes" / "log" / "all"
+    lines: list[str] = []
+
+    async def stop() -> None:
+        await agent.wait_until(lambda: agent.run.facts.status == "RUNNING")
+        agent.run.stop.set_result("enough")
+        await agent.wait_until(lambda: agent.run.facts.containers["disk"].stop_began_s)
+        lines.extend(log.read_text().splitlines())
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(stop())
+        group.create_task(agent.work())
+
+    assert lines[:4] == ["app is told", "app ends", "db is told", "db ends"]
+    assert {one.exit_code for one in agent.run.facts.containers.values()} == {0}
