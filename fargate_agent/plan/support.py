@@ -9,7 +9,7 @@ from typing import Final
 from fargate_agent.errors import MAX_REASON_CHARS, ResourceInitializationError
 from fargate_agent.wire.message import Message
 from fargate_agent.wire.messages import ContainerMessage, PortMapping, TaskMessage, Volume
-from fargate_agent.wire.system_controls import is_system_control, opens_metadata
+from fargate_agent.wire.system_controls import is_system_control, loosens_network
 from fargate_agent.wire.unsupported import (
     UnsupportedByContainers,
     UnsupportedByLinux,
@@ -64,7 +64,7 @@ def _container(container: ContainerMessage) -> Iterator[str]:
     for member in _asked_for(container.linux_parameters, UnsupportedByLinux):
         yield f"linuxParameters.{member}"
     for control in container.system_controls:
-        if not is_system_control(control.namespace) or opens_metadata(
+        if not is_system_control(control.namespace) or loosens_network(
             control.namespace, control.value
         ):
             yield f"systemControls with {control.namespace}"

@@ -38,30 +38,26 @@ async def create_process(client: Containerd, container: ContainerPlan, creation:
         OSError: the kernel or systemd refused a group for the logger.
     """
     cgroups, runc_root = creation.cgroups, creation.runc_root
-    fifo, binary_name = await asyncio.to_thread(_prepare_stdin, container, creation.oci_runtime)
+    fifo, runtime = container.stdin, creation.oci_runtime
+    if fifo is not None:
+        await asyncio.to_thread(make_fifo, fifo)
+        if not container.terminal:
+            runtime = await asyncio.to_thread(wrap_runtime, fifo, runtime or RUNC)
     async with loggers.hold_group(cgroups, container) as group:
         await client.processes.create(
             container.id,
             creation.mounts,
             log_uri=creation.log_uri,
             terminal=container.terminal,
-            stdin=fifo,
+            stdin=fifo if container.terminal else None,
             options=RuncOptions(
-                binary_name=binary_name,
+                binary_name=runtime,
                 root=str(runc_root) if runc_root else "",
                 systemd_cgroup=cgroups.name == "systemd",
                 shim_cgroup=group,
             ),
             deadline_s=creation.deadline_s,
         )
-
-
-def _prepare_stdin(container: ContainerPlan, runtime: str) -> tuple[Path | None, str]:
-    """Return the FIFO for the shim, and what it is to call as the OCI runtime."""
-    fifo = make_fifo(container)
-    if fifo is None or container.terminal:
-        return fifo, runtime
-    return None, wrap_runtime(fifo, runtime or RUNC)
 
 
 async def create_process_anew(

@@ -26,18 +26,12 @@ def find_init() -> Path | None:
 
 
 def require_init(task: TaskPlan) -> None:
-    """Return if what a task asks for that takes an init can be had; blocks for microseconds.
+    """Return if the init can be had that a task asks for; blocks for microseconds.
 
     Raises:
         ResourceInitializationError: there is none here; the text says what to install.
     """
-    wishes = [
-        *(
-            f"container '{one.name}' asks for initProcessEnabled"
-            for one in task.containers
-            if one.init
-        ),
-        *(["the task asks for pidMode"] if task.shares_pid_namespace else []),
-    ]
-    if wishes and find_init() is None:
-        raise ResourceInitializationError(f"{wishes[0]}, and {NO_INIT}")
+    if find_init() is None:
+        asking = next((f"container '{one.name}'" for one in task.containers if one.init), None)
+        wish = f"{asking} asks for initProcessEnabled" if asking else "the task asks for pidMode"
+        raise ResourceInitializationError(f"{wish}, and {NO_INIT}")

@@ -149,7 +149,8 @@ class RuncRuntime(Runtime, Sweeper):
 
     async def prepare(self, task: TaskPlan) -> None:
         require_isolation(self._cgroups.cgroups.missing_controllers())
-        await asyncio.to_thread(require_init, task)
+        if task.shares_pid_namespace or any(one.init for one in task.containers):
+            await asyncio.to_thread(require_init, task)
         try:
             await together(
                 (

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.files import replace_file
-from fargate_agent.plan import ContainerPlan
 
 _SCRIPT: Final = """\
 #!/bin/sh
@@ -26,18 +25,15 @@ exec {runtime} "$@"
 so that it may open /dev/stdin."""
 
 
-def make_fifo(container: ContainerPlan) -> Path | None:
-    """Return the FIFO of a container, made if need be; None if it isn't interactive.
+def make_fifo(fifo: Path) -> None:
+    """Make the FIFO of a container if need be.
 
     Raises:
         OSError: the disk is full, or the like.
     """
-    fifo = container.stdin
-    if fifo is not None:
-        fifo.parent.mkdir(mode=0o700, exist_ok=True)
-        with suppress(FileExistsError):
-            os.mkfifo(fifo, mode=0o600)
-    return fifo
+    fifo.parent.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        os.mkfifo(fifo, mode=0o600)
 
 
 def wrap_runtime(fifo: Path, runtime: str) -> str:

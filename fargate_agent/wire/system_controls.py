@@ -10,7 +10,9 @@ _NAMES: Final = re.compile(
 )
 """Source: ECS API, SystemControl."""
 
-_FORWARDING: Final = re.compile(r"net\.ipv4\.(ip_forward|conf\..+\.(mc_)?forwarding)")
+_LOOSENING: Final = re.compile(
+    r"net\.ipv4\.ip_forward|net\.ipv[46]\.conf\..+\.(forwarding|accept_redirects|accept_ra)"
+)
 """Source: Linux, Documentation/networking/ip-sysctl.rst."""
 
 
@@ -24,9 +26,9 @@ def is_system_control(name: str) -> bool:
     return _NAMES.fullmatch(name) is not None
 
 
-def opens_metadata(name: str, value: str) -> bool:
-    """Whether neighbours of the task could reach its metadata endpoint through it.
+def loosens_network(name: str, value: str) -> bool:
+    """Whether a task would pass packets on, or take routes and addresses from its neighbours.
 
-    Packets that a task passes on arrive there as its own.
+    What it passes on to its metadata endpoint arrives there as its own.
     """
-    return value.strip() != "0" and _FORWARDING.fullmatch(name.replace("/", ".")) is not None
+    return value.strip() != "0" and _LOOSENING.fullmatch(name.replace("/", ".")) is not None

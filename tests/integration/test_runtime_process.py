@@ -214,18 +214,28 @@ async def test_a_program_is_found_where_the_container_has_it(bench: Bench, argv:
     assert (await bench.finish(task)).status.code == 0
 
 
+@pytest.mark.parametrize(
+    ("task", "container", "wish"),
+    [
+        pytest.param({}, WITH_INIT, "container 'web' asks for initProcessEnabled", id="init"),
+        pytest.param({"pidMode": "task"}, {}, "the task asks for pidMode", id="pidMode"),
+    ],
+)
 async def test_without_the_program_a_task_that_asks_for_an_init_is_refused(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    task: dict[str, Any],
+    container: dict[str, Any],
+    wish: str,
 ) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
-    task = bench.plan({"command": ["true"], **WITH_INIT})
+    plan = bench.plan({"command": ["true"], **container}, **task)
 
     with pytest.raises(ResourceInitializationError) as error:
-        await bench.runtime.prepare(task)
+        await bench.runtime.prepare(plan)
 
     assert error.value.detail == (
-        "container 'web' asks for initProcessEnabled, and this host has no program catatonit "
-        "(Debian: the package catatonit)"
+        f"{wish}, and this host has no program catatonit (Debian: the package catatonit)"
     )
 
 

@@ -82,6 +82,11 @@ def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
             "systemControls with net.ipv4.conf.eth0/1.forwarding",
             id="the same, by interface",
         ),
+        pytest.param(
+            {"systemControls": [{"namespace": "net.ipv6.conf.all.accept_ra", "value": "2"}]},
+            "systemControls with net.ipv6.conf.all.accept_ra",
+            id="addresses of neighbours",
+        ),
     ],
 )
 def test_values_that_can_not_be_had_are_refused(members: dict[str, Any], named: str) -> None:
