@@ -22,6 +22,7 @@ from fargate_agent.wire.attributes import (
     CONTAINER_SYSCTLS,
     EMULATES,
     IPV6,
+    PID_SHARING,
     TASK_ENI,
     Attribute,
 )
@@ -61,7 +62,7 @@ def read_attributes(
     if (root / "proc/net/if_inet6").exists():
         found.append(Attribute(IPV6))
     if find_init() is not None:
-        found.append(Attribute(CONTAINER_INIT))
+        found += [Attribute(CONTAINER_INIT), Attribute(PID_SHARING)]
     if _has_limits(root):
         found.append(Attribute(CPU_AND_MEMORY))
     return tuple(sorted(found))

@@ -22,6 +22,7 @@ LOG_DRIVER: Final = "com.amazonaws.ecs.capability.logging-driver."
 """Before the name of a log driver."""
 MACVLAN_PARENT: Final = "fargate.capability.task-eni.macvlan."
 """Before the name of a NIC that macvlan ENIs can hang on."""
+PID_SHARING: Final = "ecs.capability.pid-ipc-namespace-sharing"
 TASK_ENI: Final = "ecs.capability.task-eni"
 """Every agent that says what it can do has this one."""
 

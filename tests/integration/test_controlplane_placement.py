@@ -118,6 +118,14 @@ def subnets(*ids: str) -> dict[str, Any]:
             id="systemControls",
         ),
         pytest.param(
+            {"pidMode": "task"},
+            {},
+            BASE,
+            [*BASE, {"name": "ecs.capability.pid-ipc-namespace-sharing"}],
+            "PID namespaces of tasks",
+            id="pidMode",
+        ),
+        pytest.param(
             {"containerDefinitions": [{**APP, "restartPolicy": {"enabled": True}}]},
             {},
             BASE,

@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import stat
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -17,7 +18,6 @@ from fargate_agent.cli.layout import SOCKET_PATH_BYTES
 from fargate_agent.cli.stack.claims import Claims
 from tests.fixtures.cli import FARGATE, Cli, Outcome, finish, plain_env
 from tests.fixtures.containerd import PrivateContainerd
-from tests.fixtures.images import build_image, busybox_files, make_layer, write_layout
 from tests.fixtures.machine import arguments, mountpoints
 from tests.fixtures.programs import require_program
 
@@ -126,13 +126,10 @@ async def until(condition: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="session")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An image of busybox under the names that the examples use."""
-    busybox = busybox_files()["bin/busybox"]
-    names = ("sh", "sleep", "wget", "httpd", "ip", "hostname", "mkdir", "cat", "echo", "true")
-    image = build_image(
-        [make_layer({f"bin/{name}": busybox for name in names})], run={"Env": ["PATH=/bin"]}
-    )
-    return write_layout(tmp_path_factory.mktemp("images") / "busybox.tar", {IMAGE: image})
+    """The image that the examples name, made as their page says."""
+    archive = tmp_path_factory.mktemp("images") / "busybox.tar"
+    subprocess.run([EXAMPLES / "busybox-image", archive], check=True, timeout=DEADLINE_S)
+    return archive
 
 
 @pytest.fixture
@@ -196,6 +193,52 @@ async def test_up_runs_the_examples_and_leaves_nothing_but_its_directory(up: Up)
     assert not [point for point in mountpoints() if str(up.state_dir) in point]
     assert not [p for p in Path("/proc").glob("[0-9]*") if str(up.state_dir) in args_of(p)]
     assert set(Path("/run").iterdir()) | set(Path("/opt").iterdir()) <= before
+
+
+EXAMPLE_RUNS = {
+    "hello.json": (0, ["hello | hello from "]),
+    "metadata.json": (0, ['asks | {"DockerId":', 'asks | {"Cluster":']),
+    "health-gate.json": (0, ["client | the page of a server that is slow to start"]),
+    "retries.json": (
+        0,
+        ["job | the first try", "job | failed", "job | the second try: done"],
+    ),
+}
+"""Exit codes of the examples that end by themselves, and lines that are in what they print."""
+STOPPED_EXAMPLES = {
+    "web-and-client.json": "client | the address: ",
+    "init.json": "worker | process 1 is init",
+}
+"""What those print that go on until they are stopped."""
+
+
+async def test_every_example_does_what_it_shows(up: Up) -> None:
+    assert {*EXAMPLE_RUNS, *STOPPED_EXAMPLES} == {path.name for path in EXAMPLES.glob("*.json")}
+    cli = await up.ready()
+    await up.load_image(cli)
+
+    async def follow(name: str) -> Outcome:
+        return await finish(await cli.start("run", "--follow", str(EXAMPLES / name)), within_s=100)
+
+    async def stop(name: str, said: str) -> None:
+        task = (await cli.run("run", str(EXAMPLES / name))).out.strip()
+        await wait_for_log(cli, task, said)
+        stopped = await cli.run("stop", task, "--wait")
+        assert stopped.code == 0, stopped.err
+        if name == "init.json":
+            described = await cli.run("describe", task)
+            assert "exit code 143\n" in described.out
+
+    async with asyncio.TaskGroup() as group:
+        following = {name: group.create_task(follow(name)) for name in EXAMPLE_RUNS}
+        for name, said in STOPPED_EXAMPLES.items():
+            group.create_task(stop(name, said))
+    outcomes = {name: task.result() for name, task in following.items()}
+
+    for name, (code, lines) in EXAMPLE_RUNS.items():
+        assert outcomes[name].code == code, (name, outcomes[name])
+        for line in lines:
+            assert line in outcomes[name].out, (name, outcomes[name])
 
 
 def args_of(process: Path) -> str:

@@ -52,10 +52,12 @@ def test_journald_is_there_only_with_its_socket(root: Path) -> None:
     assert journald in names(root, "journald")
 
 
+@pytest.mark.parametrize(
+    "init", ["fargate.capability.container-init", "ecs.capability.pid-ipc-namespace-sharing"]
+)
 def test_inits_are_there_if_their_program_is(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, init: str
 ) -> None:
-    init = "fargate.capability.container-init"
     monkeypatch.setenv("PATH", str(tmp_path))
     before = names(root)
     (tmp_path / "catatonit").touch(mode=0o755)

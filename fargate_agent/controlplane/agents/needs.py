@@ -20,6 +20,7 @@ from fargate_agent.wire.attributes import (
     IPV6,
     LOG_DRIVER,
     MACVLAN_PARENT,
+    PID_SHARING,
     TASK_ENI,
 )
 
@@ -74,6 +75,8 @@ def _find_machine(definition: Json) -> Iterator[Need]:
     architecture = definition.get("runtimePlatform", {}).get("cpuArchitecture", "X86_64")
     name = ARCHITECTURES[architecture]
     yield Need(f"architecture {architecture}", ((ARCHITECTURE, name), (EMULATES + name, "")))
+    if definition.get("pidMode") == "task":
+        yield _need("PID namespaces of tasks", PID_SHARING)
 
 
 def _find_logging(containers: Iterable[Json]) -> Iterator[Need]:

@@ -1,0 +1,353 @@
+"""The life of a container as its owner sees it: health, order, restarts, what isn't essential."""
+
+import asyncio
+import json
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fargate_agent.cli.clients.agent import Agent, ContainerLife
+from fargate_agent.cli.failure import NotKnownError
+from tests.fixtures.ecs import QUICK
+from tests.fixtures.events import reading
+from tests.fixtures.machine import find_groups, wait_for
+from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.requests import post, signed
+from tests.fixtures.stack import DEADLINE_S, Stack, tool
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(180)]
+
+METADATA = "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4"
+PERIOD_S = 60
+"""The shortest attempt period that ECS takes."""
+
+
+def check(command: str, **more: int) -> dict[str, Any]:
+    """Return a health check by a shell command, as often as ECS lets it be."""
+    return {"command": ["CMD-SHELL", command], "interval": 5, "timeout": 4, "retries": 1, **more}
+
+
+def pids_of(stack: Stack, arn: str) -> dict[str, int]:
+    """Return the first process of each container of a task, by the container's runtime id."""
+    task_id = arn.rpartition("/")[2]
+    rows = [line.split() for line in stack.ctr("tasks", "ls").splitlines()]
+    return {row[0]: int(row[1]) for row in rows if row[0].startswith(task_id)}
+
+
+def root_of(stack: Stack, task: dict[str, Any], name: str = "main") -> Path:
+    """Return where this machine sees the root of a container."""
+    (runtime_id,) = (c["runtimeId"] for c in task["containers"] if c["name"] == name)
+    return Path(f"/proc/{pids_of(stack, task['taskArn'])[runtime_id]}/root")
+
+
+def containers(task: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {container["name"]: container for container in task["containers"]}
+
+
+def restarts(stack: Stack, arn: str) -> int | None:
+    """Return how often the first container of a task was restarted, as DescribeTasks says."""
+    body = json.dumps({"tasks": [arn]}).encode()
+    _, answer = post(stack.plane, body, signed(stack.plane, "DescribeTasks", body))
+    count: int | None = answer["tasks"][0]["containers"][0].get("restartCount")
+    return count
+
+
+async def until(
+    stack: Stack, arn: str, holds: Callable[[dict[str, Any]], bool], within_s: float = DEADLINE_S
+) -> dict[str, Any]:
+    """Return a task when it is as wanted; fail if it stops before that."""
+    async with asyncio.timeout(within_s):
+        while not holds(task := await asyncio.to_thread(stack.describe, arn)):
+            assert task["lastStatus"] != "STOPPED", task["stoppedReason"]
+            await asyncio.sleep(0.05)
+    return task
+
+
+async def end(stack: Stack, *arns: str) -> None:
+    """Stop tasks; nothing may be left of them."""
+    for arn in arns:
+        stack.stop(arn)
+    for arn in arns:
+        await stack.wait_for(arn, "STOPPED")
+        assert stack.leftovers(arn) == []
+
+
+def restart_agent(stack: Stack) -> None:
+    stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("agent is ready"), "the next agent", DEADLINE_S)
+
+
+UNKNOWN = ContainerLife(name="", restart_count=0, runs=[], health=None)
+
+
+async def lives_of(agent: Agent, arn: str) -> dict[str, ContainerLife]:
+    """Return what the agent tells of the containers of a task; nothing before it has the task."""
+    try:
+        return {life.name: life for life in await agent.containers(arn.rpartition("/")[2])}
+    except NotKnownError:
+        return {}
+
+
+async def test_container_is_started_when_the_one_it_waits_for_is_healthy(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(
+        tool("db", "sleep 1; : >/ready; sleep 1000", healthCheck=check("[ -e /ready ]")),
+        tool(
+            "main",
+            f"echo begins; {METADATA}/task; echo; sleep 1000",
+            dependsOn=[{"containerName": "db", "condition": "HEALTHY"}],
+        ),
+    )
+    async with asyncio.timeout(DEADLINE_S), Agent(stack.socket) as agent:
+        while not (lives := await lives_of(agent, arn)).get("db", UNKNOWN).runs:
+            await asyncio.sleep(0.05)
+    lines = await stack.wait_for_log(arn, "TaskARN")
+    task = await stack.wait_for(arn, "RUNNING")
+
+    assert lives["main"].runs == []
+    assert lives["db"].health is not None
+    assert lives["db"].health["status"] == "UNKNOWN"
+    seen = json.loads(next(line for line in lines if "TaskARN" in line).partition(": ")[2])
+    db, main = sorted(seen["Containers"], key=lambda container: str(container["Name"]))
+    assert db["Health"]["status"] == "HEALTHY"
+    assert db["StartedAt"] < db["Health"]["statusSince"] < main["CreatedAt"]
+    assert "Health" not in main
+    assert (containers(task)["db"]["healthStatus"], task["healthStatus"]) == ("HEALTHY",) * 2
+    await end(stack, arn)
+
+
+@asynccontextmanager
+async def service(stack: Stack, container: dict[str, Any]) -> AsyncIterator[str]:
+    """Make the service `web` of one task of a container; it is deleted in the end."""
+    stack.ecs.register_task_definition(
+        family="web",
+        networkMode="awsvpc",
+        requiresCompatibilities=["FARGATE"],
+        cpu="256",
+        memory="512",
+        containerDefinitions=[container],
+    )
+    stack.ecs.create_service(
+        serviceName="web",
+        taskDefinition="web",
+        desiredCount=1,
+        launchType="FARGATE",
+        networkConfiguration={"awsvpcConfiguration": {"subnets": ["subnet-outside"]}},
+    )
+    try:
+        yield "web"
+    finally:
+        stack.ecs.delete_service(service="web", force=True)
+        await asyncio.to_thread(
+            stack.ecs.get_waiter("services_inactive").wait, services=["web"], WaiterConfig=QUICK
+        )
+
+
+def tasks_of(stack: Stack, name: str) -> list[str]:
+    found: list[str] = stack.ecs.list_tasks(serviceName=name)["taskArns"]
+    return found
+
+
+async def test_container_that_becomes_unhealthy_is_shown_and_its_service_replaces_it(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    container = tool(
+        "main",
+        f"while :; do {METADATA}; echo; sleep 0.5; done",
+        healthCheck=check("echo it is sick; [ ! -e /sick ]"),
+    )
+    async with service(stack, container) as name:
+        async with asyncio.timeout(DEADLINE_S):
+            while not (arns := await asyncio.to_thread(tasks_of, stack, name)):
+                await asyncio.sleep(0.05)
+        first = await until(stack, arns[0], lambda task: task["healthStatus"] == "HEALTHY")
+        (root_of(stack, first) / "sick").touch()
+
+        async with reading(stack.plane, subject=arns[0][-32:], follow="true") as reader:
+            async with asyncio.timeout(DEADLINE_S):
+                event = await reader.next()
+                while event is not None and event["detail"]["healthStatus"] != "UNHEALTHY":
+                    event = await reader.next()
+        sick = await until(stack, arns[0], lambda task: task["healthStatus"] == "UNHEALTHY")
+        lines = await stack.wait_for_log(arns[0], "UNHEALTHY")
+        gone = await until(stack, arns[0], lambda task: task["lastStatus"] == "STOPPED")
+        (second,) = await asyncio.to_thread(tasks_of, stack, name)
+        well = await asyncio.to_thread(stack.describe, second)
+
+    assert sick["containers"][0]["healthStatus"] == "UNHEALTHY"
+    assert event is not None
+    assert event["detail"]["containers"][0]["healthStatus"] == "UNHEALTHY"
+    seen = json.loads(next(x for x in lines if "UNHEALTHY" in x).partition(": ")[2])
+    health = seen["Health"]
+    assert (health["exitCode"], health["output"].strip()) == (1, "it is sick")
+    assert gone["stopCode"] == "ServiceSchedulerInitiated"
+    assert gone["stoppedReason"] == "Task failed container health checks"
+    assert (well["taskArn"] != arns[0], well["healthStatus"]) == (True, "HEALTHY")
+    assert well["startedAt"] < gone["stoppingAt"]
+
+
+async def test_container_is_restarted_in_place_and_the_next_agent_goes_on_with_that(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    def job(lasts_s: int, **policy: Any) -> str:
+        return stack.run(
+            tool(
+                "main",
+                f"if [ -e /ran ]; then echo second; {METADATA}; echo; exec sleep 1000; fi;"
+                f": >/ran; echo first; sleep {lasts_s}; exit 4",
+                restartPolicy={"enabled": True, "restartAttemptPeriod": PERIOD_S, **policy},
+            )
+        )
+
+    soon = job(1)
+    restarted, ignored, unseen = job(61), job(61, ignoredExitCodes=[4]), job(66)
+    before = {arn: await stack.wait_for(arn, "RUNNING") for arn in (restarted, ignored, unseen)}
+    ended_soon = await until(stack, soon, lambda task: task["lastStatus"] == "STOPPED")
+    lines = await written(stack, restarted, "RestartCount", PERIOD_S + DEADLINE_S)
+    ended = await until(stack, ignored, lambda task: task["lastStatus"] == "STOPPED")
+    async with asyncio.timeout(DEADLINE_S):
+        while await asyncio.to_thread(restarts, stack, restarted) != 1:
+            await asyncio.sleep(0.05)
+
+    # it ends while there is no agent; the next one restarts it
+    stack.agent.end(signal.SIGKILL)
+    runtime_id = before[unseen]["containers"][0]["runtimeId"]
+    wait_for(
+        lambda: any(
+            runtime_id in row and "STOPPED" in row for row in stack.ctr("tasks", "ls").splitlines()
+        ),
+        "the exit",
+        DEADLINE_S,
+    )
+    restart_agent(stack)
+    late_lines = await written(stack, unseen, "RestartCount")
+
+    for arn, told in ((restarted, lines), (unseen, late_lines)):
+        seen = json.loads(told[-1].partition(": ")[2])
+        task = await asyncio.to_thread(stack.describe, arn)
+        assert told[:2] == ["main: first", "main: second"]
+        assert seen["RestartCount"] == 1
+        assert "ExitCode" not in seen
+        assert task["lastStatus"] == "RUNNING"
+        assert "exitCode" not in task["containers"][0]
+        assert task["containers"][0]["runtimeId"] == before[arn]["containers"][0]["runtimeId"]
+    async with reading(stack.plane, subject=restarted[-32:]) as reader:
+        events = await reader.rest()
+    assert {e["detail"]["containers"][0]["lastStatus"] for e in events} <= {"PENDING", "RUNNING"}
+    for task in (ended_soon, ended):
+        assert task["containers"][0]["exitCode"] == 4
+        assert task["stopCode"] == "EssentialContainerExited"
+    assert await stack.logs(soon) == ["main: first"]
+    await end(stack, restarted, unseen)
+
+
+async def written(stack: Stack, arn: str, text: str, within_s: float = DEADLINE_S) -> list[str]:
+    """Return what a task has written when a text is in it."""
+    async with asyncio.timeout(within_s):
+        lines = await stack.logs(arn)
+        while not any(text in line for line in lines):
+            await asyncio.sleep(0.1)
+            lines = await stack.logs(arn)
+    return lines
+
+
+BEFORE = {"containerName": "init", "condition": "SUCCESS"}
+FAILING = {
+    "create": ([tool("side", "true", user="nobodyhere", essential=False)], "CannotCreate"),
+    "start": (
+        [tool("side", "", entryPoint=["/nosuch"], essential=False)],
+        "CannotStartContainerError",
+    ),
+    "dependency": (
+        [
+            tool("init", "exit 1", essential=False),
+            tool("side", "true", essential=False, dependsOn=[BEFORE]),
+        ],
+        "",
+    ),
+}
+"""What can't be started and isn't essential, and how its reason begins."""
+
+
+async def test_container_that_is_not_essential_fails_alone(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arns = {
+        case: stack.run(tool("main", "sleep 3; echo main lives"), *more)
+        for case, (more, _) in FAILING.items()
+    }
+
+    for case, arn in arns.items():
+        task = await until(stack, arn, lambda task: task["lastStatus"] == "STOPPED")
+        main, side = containers(task)["main"], containers(task)["side"]
+        assert (task["stopCode"], main["exitCode"]) == ("EssentialContainerExited", 0), case
+        assert side["reason"].startswith(FAILING[case][1]), case
+        assert "exitCode" not in side, case
+        assert "startedAt" in task, case
+        assert "main: main lives" in await stack.logs(arn), case
+        assert stack.leftovers(arn) == [], case
+
+
+async def test_next_agent_goes_on_with_the_checks_of_a_killed_one(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(
+        tool(
+            "main",
+            "exec sleep 1000",
+            healthCheck=check("echo $$ >>/checks; [ -e /ready ] && exit 0; sleep 3; exit 0"),
+        )
+    )
+    task = await stack.wait_for(arn, "RUNNING")
+    root = root_of(stack, task)
+    wait_for((root / "checks").exists, "a check to run", DEADLINE_S)
+
+    stack.agent.end(signal.SIGKILL)
+    (root / "ready").touch()
+    left = processes(task)
+    restart_agent(stack)
+    healthy = await until(stack, arn, lambda task: task["healthStatus"] == "HEALTHY")
+
+    assert len(left) > 1
+    wait_for(lambda: len(processes(task)) == 1, "the checks to end", DEADLINE_S)
+    assert healthy["containers"][0]["runtimeId"] == task["containers"][0]["runtimeId"]
+    assert len((root / "checks").read_text().split()) >= 2
+    await end(stack, arn)
+
+
+def processes(task: dict[str, Any]) -> set[str]:
+    """Return the processes in the control groups of the only container of a task."""
+    task_id = task["taskArn"].rpartition("/")[2]
+    groups = find_groups(f"/ecs/{task_id}/{task['containers'][0]['runtimeId']}")
+    return {pid for group in groups for pid in (group / "cgroup.procs").read_text().split()}
+
+
+async def test_next_agent_ends_containers_in_the_order_that_a_killed_one_began(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    def polite(name: str, lasts_s: int, **more: Any) -> dict[str, Any]:
+        script = f"trap 'echo ends; sleep {lasts_s}; echo ended; exit 0' TERM; echo ready"
+        return tool(name, f"{script}; while :; do sleep 0.1; done", **{"stopTimeout": 30, **more})
+
+    arn = stack.run(
+        polite("db", 0, healthCheck=check("true")),
+        polite("main", 4, dependsOn=[{"containerName": "db", "condition": "START"}]),
+    )
+    await stack.wait_for_log(arn, "main: ready")
+    await stack.wait_for(arn, "RUNNING")
+
+    stack.stop(arn)
+    await stack.wait_for_log(arn, "main: ends")
+    stack.agent.end(signal.SIGKILL)
+    restart_agent(stack)
+    stopped = await stack.wait_for(arn, "STOPPED")
+
+    told = [line for line in await stack.logs(arn) if "end" in line]
+    assert sorted(told, key=["main: ends", "main: ended", "db: ends", "db: ended"].index) == told
+    assert [container["exitCode"] for container in stopped["containers"]] == [0, 0]
+    assert stack.leftovers(arn) == []
