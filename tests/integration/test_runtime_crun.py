@@ -11,9 +11,14 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.errors import CannotCreateContainerError, CannotStartContainerError
+from fargate_agent.errors import (
+    CannotCreateContainerError,
+    CannotExecError,
+    CannotStartContainerError,
+)
 from fargate_agent.runtime.cgroup import parse_unified_mount
 from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.execs import DEADLINE_S, IDLE, Output, run_inside
 from tests.fixtures.programs import require_program
 from tests.fixtures.runtime import Bench
 
@@ -92,6 +97,16 @@ async def test_stdin_stays_open_through_a_restart_in_place(bench: Bench, termina
         await bench.wait_for_output(task, f"got {text}")
         await bench.runtime.restart(task, container, bench.log_uri(container))
         await bench.runtime.start(task, container)
+
+
+async def test_a_program_is_run_inside(bench: Bench) -> None:
+    task = await bench.begin(IDLE, interactive=True)
+
+    code, output = await run_inside(bench, task, "echo one; echo two >&2; cat; exit 7")
+
+    assert (code, output.stdout, output.stderr) == (7, b"one\n", b"two\n")
+    with pytest.raises(CannotExecError, match="no-such"):
+        await bench.runtime.exec(task.containers[0], "x", ("no-such",), Output().io(), DEADLINE_S)
 
 
 async def test_containers_share_a_pid_namespace(bench: Bench) -> None:

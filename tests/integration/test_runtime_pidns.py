@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.errors import CannotCreateContainerError
+from fargate_agent.errors import CannotCreateContainerError, ExecTimeoutError
 from fargate_agent.plan import TaskPlan
+from tests.fixtures.execs import IDLE, run_inside
 from tests.fixtures.machine import wait_for
 from tests.fixtures.runtime import DEADLINE_S, Bench
 
@@ -137,6 +138,22 @@ async def test_task_has_an_init_for_each_container_too(bench: Bench) -> None:
     )
 
     assert (await bench.finish(task)).status.code == 7
+
+
+async def test_program_run_inside_leaves_nothing_at_its_deadline(bench: Bench) -> None:
+    task = await begin(bench, container("web", IDLE), container("other", "exec sleep 60"))
+    script = "(busybox setsid busybox sleep 67 &); busybox sleep 68"
+
+    with pytest.raises(ExecTimeoutError):
+        await run_inside(bench, task, script, deadline_s=1)
+
+    texts = [
+        Path(f"/proc/{pid}/cmdline").read_bytes()
+        for one in task.containers
+        for pid in await bench.containerd.processes.pids(one.id)
+    ]
+    assert not [text for text in texts if b"67" in text or b"68" in text]
+    assert [text for text in texts if b"sleep\x0060" in text]
 
 
 async def test_another_agent_finds_the_namespace(bench: Bench) -> None:
