@@ -100,7 +100,7 @@ class AgentSettings(FileSettings):
         ),
     ] = "runc"
     """The program that makes containers, as `runc` does; those that run keep theirs. `crun` takes
-    half the time that runC takes for one, and needs cgroup v2 alone."""
+    half the time that runC takes for one, and refuses hosts that have cgroup v1 beside v2."""
     runc_root: AbsolutePath | None = None
     """Where `oci_runtime` keeps its state. Without it containerd says where."""
     cgroup_driver: Literal["systemd", "cgroupfs"] | None = None

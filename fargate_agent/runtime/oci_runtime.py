@@ -27,6 +27,13 @@ def find_oci_runtime(wanted: str, cgroups: Cgroups) -> str:
     found = shutil.which(wanted)
     if found is None:
         raise OciRuntimeError(f"there is no program {wanted}")
-    if Path(found).name == CRUN and not cgroups.unified:
-        raise OciRuntimeError("crun needs cgroup v2 alone, and this host has cgroup v1")
+    if Path(found).name == CRUN and _is_hybrid(cgroups):
+        raise OciRuntimeError("crun needs a host without cgroup v1, which this one has beside v2")
     return found
+
+
+def _is_hybrid(cgroups: Cgroups) -> bool:
+    """Whether v1 and v2 are both mounted. Source: cgroup-v2.rst, `cgroup.controllers`."""
+    return not cgroups.unified and any(
+        (tree / "cgroup.controllers").exists() for tree in cgroups.trees
+    )

@@ -131,7 +131,7 @@ def test_machine_without_an_init_is_found(root: Path, monkeypatch: pytest.Monkey
         pytest.param(
             False,
             "crun",
-            ["oci_runtime: crun needs cgroup v2 alone, and this host has cgroup v1"],
+            ["oci_runtime: crun needs a host without cgroup v1, which this one has beside v2"],
             id="crun where it doesn't work",
         ),
         pytest.param(True, "youki", ["oci_runtime: there is no program youki"], id="none"),
@@ -143,7 +143,10 @@ def test_oci_runtime_that_does_not_work_or_could_be_quicker_is_found(
     for name in ("catatonit", "crun"):
         (root / name).touch(0o755)
     monkeypatch.setenv("PATH", str(root))
-    cgroups = replace(make_cgroups(root), unified=unified)
+    cgroups = make_cgroups(root)
+    (root / "unified").mkdir()
+    (root / "unified" / "cgroup.controllers").touch()
+    cgroups = replace(cgroups, unified=unified, trees=(*cgroups.trees, root / "unified"))
 
     assert whats(find_program_faults(cgroups, oci_runtime)) == found
 

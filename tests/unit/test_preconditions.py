@@ -279,15 +279,19 @@ def test_oci_runtime_that_is_not_there_is_refused(file: Path) -> None:
     assert refusal(file) == [f"{file}:4: oci_runtime: there is no program no-such-runtime"]
 
 
-def test_crun_is_refused_where_cgroup_v1_is(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crun_is_refused_where_cgroup_v1_is_beside_v2(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     program = file.with_name("crun")
     program.touch(0o755)
-    v1 = Cgroups(trees=(), controllers={}, unified=False)
-    monkeypatch.setattr(preconditions, "read_cgroups", lambda: v1)
+    (tmp_path / "cgroup.controllers").touch()
+    found = Cgroups(trees=(tmp_path,), controllers={}, unified=False)
+    monkeypatch.setattr(preconditions, "read_cgroups", lambda: found)
     add(file, KEY + f'oci_runtime = "{program}"\n')
 
     assert refusal(file) == [
-        f"{file}:4: oci_runtime: crun needs cgroup v2 alone, and this host has cgroup v1"
+        f"{file}:4: oci_runtime: crun needs a host without cgroup v1, which this one has beside v2"
     ]
-    monkeypatch.setattr(preconditions, "read_cgroups", lambda: replace(v1, unified=True))
-    assert find_runtime(check_settings(file)) == str(program)
+    for other in (replace(found, unified=True), replace(found, trees=())):
+        monkeypatch.setattr(preconditions, "read_cgroups", lambda other=other: other)
+        assert find_runtime(check_settings(file)) == str(program)
