@@ -51,10 +51,12 @@ async def test_kernel_parameters_are_those_of_the_definition(bench: Bench) -> No
     }
     paths = [f"/proc/sys/{name.replace('__', '/')}" for name in names]
 
+    before = [Path(path).read_text() for path in paths]
     finished = await bench.run(f"cat {' '.join(paths)}", systemControls=controls(**names))
 
     lines = [" ".join(line.split()) for line in finished.output.splitlines()]
     assert lines == list(names.values())
+    assert [Path(path).read_text() for path in paths] == before, "those of the host stay"
 
 
 @pytest.mark.parametrize(
