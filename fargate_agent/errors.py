@@ -43,6 +43,9 @@ class CannotPullContainerError(TaskError):
 class CannotCreateContainerError(TaskError):
     """containerd or runC refused to make the container."""
 
+    image_is_gone = False
+    """Whether the image is not unpacked any more, and has to be got anew."""
+
 
 class CannotStartContainerError(TaskError):
     """The container was made, but its first process could not be started."""

@@ -113,6 +113,9 @@ class FakeImages(ImageStore):
             config=ImageConfig(),
         )
 
+    def forget(self, image: Image) -> None:
+        self.diary.note(f"forget {image.name}")
+
 
 @dataclass
 class FakeRuntime(Runtime):

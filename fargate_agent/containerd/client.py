@@ -1,10 +1,13 @@
 """The way in: one channel to containerd's socket, one containerd namespace, all services."""
 
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+import grpc
 from google.protobuf.empty_pb2 import Empty
 
 from fargate_agent.containerd.connection import Connection, open_channel
@@ -67,6 +70,8 @@ class Containerd:
         self.namespace = namespace
         channel = shared.channel if shared else open_channel(address)
         self._connection = connection = Connection(channel, namespace, lease)
+        self._served_s = -math.inf
+        """When it last said its version, as `time.monotonic` has it."""
         self.introspection = Introspection(connection)
         self.leases = Leases(connection)
         self.content = Content(connection)
@@ -100,15 +105,24 @@ class Containerd:
             )
         return Version(version=answer.version, revision=answer.revision)
 
-    async def wait_until_served(self) -> None:
-        """Return when containerd answers, however long that takes."""
+    async def wait_until_served(self, *, patience_s: float = 0) -> None:
+        """Return when containerd answers, however long that takes.
+
+        It isn't asked if it has answered within the last `patience_s`, and is still connected.
+        """
+        if time.monotonic() - self._served_s < patience_s and self._is_connected():
+            return
         while True:
             await self._connection.channel.channel_ready()
             try:
                 await self.version()
             except (UnavailableError, DeadlineError):
                 continue
+            self._served_s = time.monotonic()
             return
+
+    def _is_connected(self) -> bool:
+        return self._connection.channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def ensure_namespace(self) -> None:
         """Return when the namespace exists. Other objects can't be made before."""

@@ -73,3 +73,7 @@ class ImageStore(Driver, Protocol):
             CannotPullContainerError: it could not be resolved, fetched or unpacked.
         """
         ...
+
+    def forget(self, image: Image) -> None:
+        """Take it that an image isn't there any more, until it was looked for."""
+        ...

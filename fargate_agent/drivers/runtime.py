@@ -105,7 +105,8 @@ class Runtime(Driver, Protocol):
         `log_uri` None throws its output away.
 
         Raises:
-            CannotCreateContainerError: containerd or runC refused, e.g. an unknown user.
+            CannotCreateContainerError: containerd or runC refused, e.g. an unknown user; or the
+                image has gone since it was got, which the error then says.
             CannotStartContainerError: runC found no such program.
             ContainerRuntimeTimeoutError: it took too long, e.g. a logger that never gets ready.
         """

@@ -16,6 +16,7 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.images import ImageRecord
+from fargate_agent.containerd.types import Descriptor
 from fargate_agent.drivers import Image, ImageStore, PullProgress
 from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
@@ -98,7 +99,8 @@ class ContainerdImageStore(ImageStore):
         self._egress = egress
         self._locks = locks
         self._known: dict[tuple[str, str], PlatformImage] = {}
-        """Images that were read before, by digest and architecture; a digest stays what it is."""
+        """Images that were there and unpacked, by digest and architecture; a digest stays what it
+        is. One that has gone since is forgotten when no container can be made of it."""
 
     async def ensure(
         self,
@@ -125,8 +127,14 @@ class ContainerdImageStore(ImageStore):
         if not pull.variants:
             raise await self._refuse_architecture(pull)
         image = await self._apply_policy(pull, task, network)
+        if len(self._known) >= KNOWN_IMAGES:
+            self._known.clear()
+        self._known[image.target.digest, pull.architecture] = image
         pull.progress.end(len(image.manifest.layers))
         return image.named(name.name)
+
+    def forget(self, image: Image) -> None:
+        self._known = {key: one for key, one in self._known.items() if one.digest != image.digest}
 
     def _tries(self, reference: Reference, progress: Progress) -> Tries:
         """Log which try is next, and show it."""
@@ -200,29 +208,38 @@ class ContainerdImageStore(ImageStore):
         Raises:
             InvalidDocumentError: it is for another platform, or a document of it is wrong.
         """
-        image = await self._open_copy(pull)
+        target = await self._find_target(pull)
+        if target is None:
+            return None
+        if known := self._known.get((target.digest, pull.architecture)):
+            return known
+        image = await pull.open_local(target)
         if image is not None:
             await pull.unpack_local(image)
         return image
 
     async def _open_copy(self, pull: Pull) -> PlatformImage | None:
         """Return the copy on this machine, all that is needed of it kept, as `_find_local` does."""
+        target = await self._find_target(pull)
+        if target is None:
+            return None
+        known = self._known.get((target.digest, pull.architecture))
+        if known is not None and await pull.is_unpacked(known):
+            return known
+        return await pull.open_local(target)
+
+    async def _find_target(self, pull: Pull) -> Descriptor | None:
+        """Return what the name stands for here; None if that doesn't count.
+
+        The record keeps it from the garbage collector, and all that it refers to.
+        """
         try:
             record = await pull.containerd.images.get(pull.reference.name)
         except NotFoundError:
             return None
         if self._settings.behavior is PullBehavior.ONCE and PULLED_LABEL not in record.labels:
             return None
-        key = (record.target.digest, pull.architecture)
-        known = self._known.get(key)
-        if known is not None and await pull.is_unpacked(known):
-            return known  # its record keeps it from the garbage collector
-        image = await pull.open_local(record.target)
-        if image is not None:
-            if len(self._known) >= KNOWN_IMAGES:
-                self._known.clear()
-            self._known[key] = image
-        return image
+        return record.target
 
     async def _refuse_architecture(self, pull: Pull) -> CannotPullContainerError:
         """Return the error of a task for another machine; it tells what the copy here is for."""

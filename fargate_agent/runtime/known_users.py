@@ -1,5 +1,6 @@
 """The users of images, each image looked into once: the same image always has the same files."""
 
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Final
 
@@ -21,11 +22,16 @@ class KnownUsers:
         self._known: dict[str, UserFiles] = {}
         """By the chain id of the image."""
 
-    async def read(self, chain_id: str, mounts: tuple[Mount, ...], mountpoint: Path) -> UserFiles:
-        """Return the user database of an image; see `read_files` for the arguments and errors."""
+    async def read(
+        self, chain_id: str, mounts: Awaitable[tuple[Mount, ...]], mountpoint: Path
+    ) -> UserFiles:
+        """Return the user database of an image; see `read_files` for the arguments and errors.
+
+        Waits for `mounts` only if the image isn't known.
+        """
         known = self._known.get(chain_id)
         if known is None:
-            texts = await read_files(mounts, mountpoint, (_USERS_FILE, _GROUPS_FILE))
+            texts = await read_files(await mounts, mountpoint, (_USERS_FILE, _GROUPS_FILE))
             known = UserFiles(passwd=texts[_USERS_FILE], group=texts[_GROUPS_FILE])
             if len(self._known) >= _KNOWN_IMAGES:
                 self._known.clear()

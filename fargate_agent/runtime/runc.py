@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import (
-    AlreadyExistsError,
     ContainerdError,
     DeadlineError,
     NotFoundError,
@@ -55,13 +54,13 @@ from fargate_agent.runtime.ending import (
 )
 from fargate_agent.runtime.exec import Execs
 from fargate_agent.runtime.files import make_files, remove_files
-from fargate_agent.runtime.host import read_host_limits, require_isolation
+from fargate_agent.runtime.groundwork import Groundwork
+from fargate_agent.runtime.host import require_isolation
 from fargate_agent.runtime.init import require_init
-from fargate_agent.runtime.known_users import KnownUsers
 from fargate_agent.runtime.logger_replacement import watch_logger
 from fargate_agent.runtime.oom import note_oom_kills
+from fargate_agent.runtime.own_processes import OwnProcesses
 from fargate_agent.runtime.pidns import PidNamespaces
-from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import (
     explain,
     explain_create,
@@ -70,16 +69,17 @@ from fargate_agent.runtime.reasons import (
     explain_timeout,
     render_error,
 )
-from fargate_agent.runtime.records import TASK_LABEL, render_record
-from fargate_agent.runtime.spec import render_spec
+from fargate_agent.runtime.records import TASK_LABEL
 from fargate_agent.runtime.strays import CGROUP_REMOVE_DEADLINE_S, Strays
 from fargate_agent.runtime.usage import render_usage
-from fargate_agent.runtime.users import resolve_user
 
 log = logging.getLogger(__name__)
 
 READY_PATIENCE_S: Final = 2.0
 """How long containerd may take to answer before the log says that the agent waits for it."""
+
+ANSWER_HOLDS_S: Final = 60.0
+"""How long containerd isn't asked again whether it answers, if it stays connected."""
 
 PIDS_BESIDE: Final = 128
 """Processes and threads beside each container that count for its task: the shim, the logger, and
@@ -129,18 +129,25 @@ class RuncRuntime(Runtime, Sweeper):
         self._containerd = containerd
         self._settings = settings
         self._render_files = render_files
-        self._note = note
         self._cgroups = cgroups
         self._execs = Execs(containerd, cgroups)
         self._pidns = PidNamespaces(containerd, cgroups, self._plan_creation)
         self._strays = Strays(containerd, cgroups, settings.snapshotter)
-        self._users = KnownUsers()
+        self._groundwork = Groundwork(
+            containerd,
+            cgroups,
+            self._pidns,
+            snapshotter=settings.snapshotter,
+            pids_limit=settings.pids_limit,
+            note=note,
+        )
+        self._own = OwnProcesses()
         self._said_that_it_waits = False
 
     async def ready(self) -> None:
         try:
             async with asyncio.timeout(None if self._said_that_it_waits else READY_PATIENCE_S):
-                await self._containerd.wait_until_served()
+                await self._containerd.wait_until_served(patience_s=ANSWER_HOLDS_S)
         except TimeoutError:
             self._said_that_it_waits = True
             log.warning("containerd doesn't answer at %s: waiting", self._containerd.address)
@@ -196,31 +203,26 @@ class RuncRuntime(Runtime, Sweeper):
     ) -> None:
         client = self._containerd.with_lease(task.lease)
         with self._explained(task, container):
-            mounts = await self._ensure_snapshot(client, container, image)
-            cgroups = await asyncio.to_thread(self._ensure_cgroup, container)
-            spec = await self._render_spec(task, container, image, mounts, cgroups)
-            record = render_record(task, container, image, spec, self._settings.snapshotter)
+            ground = await self._groundwork.lay(client, task, container, image)
             create = create_process
-            try:
-                await client.containers.create(record)
-            except AlreadyExistsError:
+            if ground.had_record:
                 if await self._status(container.id) in MADE:
                     return
                 await self._pidns.check(task, container)
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
                 create = create_process_anew
-            await create(client, container, self._plan_creation(mounts, log_uri, cgroups))
+            creation = self._plan_creation(ground.mounts, log_uri, ground.cgroups)
+            await create(client, container, creation)
+            self._own.note_made(container, log_uri)
 
     async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         deadline_s = self._settings.start_timeout_s
         try:
-            if task.cpu_units is not None:
-                cgroups = await asyncio.to_thread(self._cgroups.of, task.cgroup)
-                await asyncio.to_thread(cgroups.bound_cpu, task.cgroup, task.cpu_units)
             # containerd's refusal to start what was started is told from others by its text only
-            if await self._status(container.id) not in _STARTED:
-                await asyncio.to_thread(loggers.check_logger, container)
+            is_unstarted = self._own.take_unstarted(container)
+            if is_unstarted or await self._status(container.id) not in _STARTED:
+                await asyncio.to_thread(self._prepare_start, task, container)
                 await self._containerd.processes.start(container.id, deadline_s=deadline_s)
         except DeadlineError as error:
             raise explain_timeout("running", deadline_s, container) from error
@@ -244,6 +246,7 @@ class RuncRuntime(Runtime, Sweeper):
             await note_oom_kills(client, self._cgroups, container)
             create = create_process if is_clean else create_process_anew
             await create(client, container, self._plan_creation(mounts, log_uri, cgroups))
+            self._own.note_made(container, log_uri)
 
     async def exec(
         self,
@@ -273,8 +276,10 @@ class RuncRuntime(Runtime, Sweeper):
 
         namespace = self._containerd.namespace
         try:
-            process = await self._containerd.processes.get(container.id)
-            if loggers.is_logger(process.log_uri):
+            log_uri = self._own.find_log_uri(container)
+            if log_uri is None:
+                log_uri = (await self._containerd.processes.get(container.id)).log_uri
+            if loggers.is_logger(log_uri):
                 await watch_logger(self._cgroups, container, namespace, find_log_uri)
                 return
         except (ContainerdError, OSError) as error:
@@ -293,6 +298,7 @@ class RuncRuntime(Runtime, Sweeper):
                 await end_by_force(self._containerd, self._cgroups, container)
             await self._strays.forget(container.id)
             self._execs.forget(container.id)
+            self._own.forget(container)
         except (ContainerdError, OSError) as error:
             raise explain_stop(error, container) from error
         return note_failure(status, explain_stop(failure, container)) if failure else status
@@ -341,40 +347,6 @@ class RuncRuntime(Runtime, Sweeper):
         except NotFoundError:
             return None
 
-    async def _ensure_snapshot(
-        self, client: Containerd, container: ContainerPlan, image: Image
-    ) -> tuple[Mount, ...]:
-        snapshots = client.snapshots(self._settings.snapshotter)
-        try:
-            return await snapshots.prepare(container.id, image.chain_id, {})
-        except AlreadyExistsError:
-            return await snapshots.mounts(container.id)
-
-    async def _render_spec(
-        self,
-        task: TaskPlan,
-        container: ContainerPlan,
-        image: Image,
-        mounts: tuple[Mount, ...],
-        cgroups: CgroupDriver,
-    ) -> bytes:
-        controllers = self._cgroups.cgroups.controllers
-        host = await asyncio.to_thread(
-            read_host_limits,
-            self._containerd.address,
-            limits_swap=cgroups.limits_swap(task.cgroup),
-            pids_limit=self._settings.pids_limit if "pids" in controllers else None,
-        )
-        for what, effect in host.shortfalls(container):
-            self._note(what, effect)
-        files = await self._users.read(image.chain_id, mounts, task.directory)
-        user = resolve_user(container.user or image.config.user, files)
-        if container.init:
-            await check_program(task, container, image.config, mounts)
-        container = replace(container, cgroup=cgroups.render_path(container.cgroup))
-        pid_namespace = await self._pidns.find(task)
-        return render_spec(task, container, image.config, user, host, pid_namespace)
-
     def _ensure_task_cgroup(self, task: TaskPlan) -> None:
         pids_max = len(task.containers) * (self._settings.pids_limit + PIDS_BESIDE)
         pids_max += PIDS_BESIDE * task.shares_pid_namespace
@@ -382,11 +354,7 @@ class RuncRuntime(Runtime, Sweeper):
             task.cgroup, memory_mib=task.memory_mib, pids_max=pids_max
         )
 
-    def _ensure_cgroup(self, container: ContainerPlan) -> CgroupDriver:
-        driver = self._cgroups.of(container.cgroup)
-        driver.ensure_container(
-            container.cgroup,
-            cpu_shares=container.cpu_shares,
-            memory_reservation_mib=container.memory_reservation_mib,
-        )
-        return driver
+    def _prepare_start(self, task: TaskPlan, container: ContainerPlan) -> None:
+        if task.cpu_units is not None:
+            self._cgroups.of(task.cgroup).bound_cpu(task.cgroup, task.cpu_units)
+        loggers.check_logger(container)

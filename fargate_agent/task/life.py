@@ -16,6 +16,7 @@ from typing import Final
 
 from fargate_agent.drivers import ExitStatus, Image
 from fargate_agent.errors import (
+    CannotCreateContainerError,
     ContainerRuntimeError,
     OutOfMemoryError,
     TaskError,
@@ -158,18 +159,23 @@ class ContainerLife:
                 ),
             ]
         )
-        self.facts.image_digest = images[0].digest
         await self._create(images[0])
 
     async def _create(self, image: Image) -> None:
         if self._task.drivers.logs[self.plan.log.driver].needs_network:
             await self._task.network.wait()
-        with_secrets = await self._add_secrets()
+        plan = await self._add_secrets()
         at, self._may_be_there = datetime.now(UTC), True
+        log_uri = self._task.log_uris[plan.name]
         with self._blamed():
-            await self._runtime.create(
-                self._task.plan, with_secrets, image, self._task.log_uris[self.plan.name]
-            )
+            try:
+                await self._runtime.create(self._task.plan, plan, image, log_uri)
+            except CannotCreateContainerError as error:
+                if not error.image_is_gone:
+                    raise
+                image = await self._task.pulls.get_anew(plan.image, image)
+                await self._runtime.create(self._task.plan, plan, image, log_uri)
+        self.facts.image_digest = image.digest
         self.facts.runs.clear()
         self.facts.begin_run(at)
         self._move()

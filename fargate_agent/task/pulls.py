@@ -53,6 +53,17 @@ class Pulls:
                 self._facts.pull_stopped_at = datetime.now(UTC)
         return self._images[reference]
 
+    async def get_anew(self, reference: str, gone: Image) -> Image:
+        """Return when an image is there again, which went after `get` had returned it.
+
+        Raises:
+            CannotPullContainerError: it isn't to be had.
+        """
+        if self._images.get(reference) is gone:
+            del self._images[reference]
+            self._store.forget(gone)
+        return await self.get(reference)
+
     def ends_task(self, error: TaskError) -> bool:
         """Whether an error of `get` ends the task, whichever container wanted the image."""
         return isinstance(error, CannotPullContainerError) and self._store.failed_pull_ends_task

@@ -43,6 +43,28 @@ async def test_a_containerd_that_comes_late_is_waited_for(tmp_path: Path) -> Non
     assert not done_before
 
 
+async def test_a_containerd_that_has_gone_is_waited_for_whenever_it_answered(
+    tmp_path: Path,
+) -> None:
+    daemon = PrivateContainerd(tmp_path)
+    await asyncio.to_thread(daemon.start)
+    try:
+        async with Containerd(daemon.socket, "test") as client:
+            await client.wait_until_served(patience_s=3600)
+            await asyncio.to_thread(daemon.stop)
+            with pytest.raises(UnavailableError):
+                await client.version()
+            waiting = asyncio.create_task(client.wait_until_served(patience_s=3600))
+            done_before = (await asyncio.wait({waiting}, timeout=0.3))[0]
+            await asyncio.to_thread(daemon.start)
+            async with asyncio.timeout(DEADLINE_S):
+                await waiting
+    finally:
+        await asyncio.to_thread(daemon.remove)
+
+    assert not done_before
+
+
 async def test_a_namespace_may_be_ensured_again(containerd: Containerd) -> None:
     await containerd.ensure_namespace()
 
