@@ -122,6 +122,15 @@ def test_compatibilities_say_where_tasks_can_run(
             id="order and health",
         ),
         pytest.param(
+            {"pidMode": "task"}, {"ecs.capability.pid-ipc-namespace-sharing"}, id="PID namespace"
+        ),
+        pytest.param(
+            app(restartPolicy={"enabled": True}),
+            {"ecs.capability.container-restart-policy"},
+            id="restarts",
+        ),
+        pytest.param(app(restartPolicy={"enabled": False}), set(), id="no restarts"),
+        pytest.param(
             secret(SECRET), {"ecs.capability.secrets.asm.environment-variables"}, id="secret"
         ),
         pytest.param(

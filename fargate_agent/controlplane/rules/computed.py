@@ -11,6 +11,7 @@ from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.rules.fargate import is_ecr_image
 from fargate_agent.controlplane.rules.logs import driver_of
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.attributes import CONTAINER_HEALTH, CONTAINER_RESTARTS, PID_SHARING
 
 _LISTS_OF_CONTAINER: Final = (
     "environment",
@@ -84,6 +85,8 @@ def _attributes(draft: Draft) -> Iterator[str]:
     request = draft.request
     if draft.is_awsvpc:
         yield "ecs.capability.task-eni"
+    if request.get("pidMode") == "task":
+        yield PID_SHARING
     if "taskRoleArn" in request:
         yield f"{_CAPABILITY}.task-iam-role"
     for container in draft.containers:
@@ -101,13 +104,13 @@ def _attributes_of(container: Json, *, has_role: bool) -> Iterator[str]:
         yield f"{_CAPABILITY}.ecr-auth"
         if has_role:
             yield "ecs.capability.execution-role-ecr-pull"
-    for member, attribute in (
-        ("dependsOn", "ecs.capability.container-ordering"),
-        ("healthCheck", "ecs.capability.container-health-check"),
-        ("environmentFiles", "ecs.capability.env-files.s3"),
-    ):
-        if container.get(member):
-            yield attribute
+    asked = {
+        "ecs.capability.container-ordering": container.get("dependsOn"),
+        CONTAINER_HEALTH: container.get("healthCheck"),
+        CONTAINER_RESTARTS: container.get("restartPolicy", {}).get("enabled"),
+        "ecs.capability.env-files.s3": container.get("environmentFiles"),
+    }
+    yield from (attribute for attribute, is_asked in asked.items() if is_asked)
     for secret in container.get("secrets", []):
         store = "asm" if ":secretsmanager:" in secret["valueFrom"] else "ssm"
         yield f"ecs.capability.secrets.{store}.environment-variables"

@@ -8,6 +8,7 @@ Source: ECS API, HealthCheck.
 from collections.abc import Collection, Sequence
 from typing import Final
 
+from fargate_agent.controlplane.rules.container import NO_HEALTH_CHECK
 from fargate_agent.controlplane.validate import Json
 
 UNKNOWN: Final = "UNKNOWN"
@@ -21,7 +22,7 @@ UNHEALTHY: Final = "UNHEALTHY"
 def has_check(container: Json) -> bool:
     """Whether a container of a task definition has a health check."""
     check = container.get("healthCheck")
-    return check is not None and check["command"] != ["NONE"]
+    return check is not None and check["command"] != NO_HEALTH_CHECK
 
 
 def may_restart(container: Json) -> bool:
