@@ -133,7 +133,7 @@ def test_health_fits_a_narrow_terminal(width: int) -> None:
         ),
         pytest.param(
             app(restartCount=1, runs=[run(100, 30, 137), run(69)]),
-            "Container app was restarted once. Container app was killed",
+            "Container app was restarted once. Before that, container app was killed",
             id="restarted",
         ),
         pytest.param(

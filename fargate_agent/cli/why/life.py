@@ -46,7 +46,8 @@ def _explain_restarts(container: Container) -> Explanation:
         return Explanation(what, "Its restartPolicy asks for that.", TASK_LOG)
     ended: Container = {"name": container["name"], "exitCode": codes[-1]}
     end = explain_exit(ended)
-    return replace(end, what=f"{what} {end.what}", log=end.log or TASK_LOG)
+    before = f"Before that, {end.what[0].lower()}{end.what[1:]}"
+    return replace(end, what=f"{what} {before}", log=end.log or TASK_LOG)
 
 
 def _explain_waiting(container: Container) -> Explanation:
