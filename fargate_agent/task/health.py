@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from fargate_agent.drivers import ExecIo, Runtime
-from fargate_agent.errors import CannotExecError, ContainerRuntimeError, ExecTimeoutError
+from fargate_agent.errors import CannotExecError, ExecTimeoutError, TaskError
 from fargate_agent.plan import ContainerPlan, HealthCheckPlan
 from fargate_agent.task.status import HealthFacts, HealthStatus
 
@@ -83,7 +83,7 @@ async def check_health(
         ran_s, status = clock.time() - started_s, facts.status
         try:
             result = await _check(container, check, runtime)
-        except ContainerRuntimeError as error:
+        except TaskError as error:
             log.debug("container %s: no health check: %s", container.name, error.detail)
             continue
         if record_check(facts, check, result, ran_s=ran_s, at=datetime.now(UTC)):
@@ -97,7 +97,7 @@ async def _check(container: ContainerPlan, check: HealthCheckPlan, runtime: Runt
     """Run the check once.
 
     Raises:
-        ContainerRuntimeError: it says nothing about the container.
+        TaskError: it says nothing about the container.
     """
     written = bytearray()
 
