@@ -119,6 +119,19 @@ async def test_reason_of_a_run_that_was_restarted_is_not_that_of_the_container()
 
 
 @jumping
+async def test_logger_that_was_lost_is_forgotten_when_the_next_run_has_another() -> None:
+    run, drivers, notes = new_run(web()), fake_drivers(), Notes()
+    drivers.runtime.runs["web"] = ends((60, 1), (60, 9))
+    drivers.runtime.lost_loggers = {"web"}
+    asyncio.get_running_loop().call_at(30, drivers.runtime.lost_loggers.clear)
+
+    facts = await play(run, drivers, notes)
+
+    assert "output is lost" in (notes.changes[2].containers[0].reason or "")
+    assert (facts.restart_count, facts.reason) == (1, None)
+
+
+@jumping
 async def test_stop_between_two_runs_is_no_restart() -> None:
     run = new_run(web())
     drivers = fake_drivers(Diary(hang_at="restart web"))

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,18 @@ async def test_start_timeout_goes_on_while_agents_come_and_go() -> None:
 
     assert started_s is None
     assert failed_s == pytest.approx(3, abs=0.5)
+
+
+@jumping
+async def test_start_timeout_of_a_container_that_is_restarted_counts_from_its_first_start() -> None:
+    policy = {"restartPolicy": {"enabled": True, "restartAttemptPeriod": 0}}
+    scene = replace(SCENES["COMPLETE"], dep={"startTimeout": 7, **policy})
+    run, drivers = new_run(scene), fakes(scene)
+    drivers.runtime.runs["dep"] = ends(3, 1) * 50
+
+    started_s, failed_s = await play(run, drivers)
+
+    assert (started_s, failed_s) == (None, 17)
 
 
 @jumping
