@@ -1,6 +1,8 @@
 """Run every benchmark, or those named, and print their tables.
 
-Usage: sudo .venv/bin/python bench/run.py [starts] [pulls] [memory] [control-plane] [loggers]
+Usage: sudo .venv/bin/python bench/run.py [NAME]...
+
+The names are starts, pulls, memory, control-plane, loggers and health.
 """
 
 import asyncio
@@ -11,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import control_plane, loggers, memory, pulls, starts
+from bench import control_plane, health, loggers, memory, pulls, starts
 
 BENCHMARKS = {
     "starts": starts.measure,
@@ -19,6 +21,7 @@ BENCHMARKS = {
     "memory": memory.measure,
     "control-plane": control_plane.measure,
     "loggers": loggers.measure,
+    "health": health.measure,
 }
 
 

@@ -31,7 +31,6 @@ from fargate_agent.runtime.reasons import explain, render_duration
 from fargate_agent.runtime.started import MARK_VARIABLE, kill_started
 from fargate_agent.runtime.streams import (
     RunStreams,
-    has_leftovers,
     make_streams,
     open_leftovers,
 )
@@ -80,10 +79,9 @@ class Execs:
             ContainerRuntimeError: the container has ended, or something of the run is left.
         """
         try:
-            if await asyncio.to_thread(has_leftovers, container, exec_id):
-                await self._end_leftovers(container, exec_id)
             process = await self._find_process(container.id)
-            streams = await make_streams(container, exec_id, io)
+            while (streams := await make_streams(container, exec_id, io)) is None:
+                await self._end_leftovers(container, exec_id)
             run = Run(
                 container=container,
                 exec_id=exec_id,

@@ -17,7 +17,6 @@ from typing import Final
 from fargate_agent.containerd.execs import Streams
 from fargate_agent.drivers import ExecIo
 from fargate_agent.plan import ContainerPlan
-from fargate_agent.trees import remove_tree
 
 READ_BYTES: Final = 65_536
 """Most that is read of one stream before others have their turn: what a FIFO holds."""
@@ -105,7 +104,7 @@ class RunStreams:
             async with asyncio.timeout(END_DEADLINE_S):
                 for reader in self.readers:
                     await reader.wait()
-        await asyncio.to_thread(remove_tree, self.directory)
+        await asyncio.to_thread(_remove, self.directory)
 
     def close(self) -> None:
         """Let go of the FIFOs, be they there or not."""
@@ -128,8 +127,10 @@ class RunStreams:
             os.close(descriptor)
 
 
-async def make_streams(container: ContainerPlan, exec_id: str, io: ExecIo) -> RunStreams:
+async def make_streams(container: ContainerPlan, exec_id: str, io: ExecIo) -> RunStreams | None:
     """Make the FIFOs of a run, and open those that are read from.
+
+    Return None if there is a run under this id that nobody has brought to an end.
 
     Raises:
         OSError: the task's directory is gone, or the disk is full.
@@ -138,6 +139,8 @@ async def make_streams(container: ContainerPlan, exec_id: str, io: ExecIo) -> Ru
     def make() -> list[RunStreams]:
         for directory in (container.execs_dir.parent, container.execs_dir):
             directory.mkdir(mode=0o700, exist_ok=True)
+        if _find_runs(container, exec_id):
+            return []
         directory = container.execs_dir / f"{exec_id},{secrets.token_hex(8)}"
         directory.mkdir(mode=0o700)
         outputs = [_STDOUT] if io.sizes is not None else [_STDOUT, _STDERR]
@@ -145,17 +148,12 @@ async def make_streams(container: ContainerPlan, exec_id: str, io: ExecIo) -> Ru
             os.mkfifo(directory / name, mode=0o600)
         return [_open_streams(directory, io.on_output, io.on_error)]
 
-    (streams,) = await _open_in_thread(make, lambda streams: remove_tree(streams.directory))
-    return streams
-
-
-def has_leftovers(container: ContainerPlan, exec_id: str) -> bool:
-    """Whether there is a run that nobody has brought to an end; blocks."""
-    return any(container.execs_dir.glob(f"{exec_id},*"))
+    made = await _open_in_thread(make, lambda streams: _remove(streams.directory))
+    return made[0] if made else None
 
 
 async def open_leftovers(container: ContainerPlan, exec_id: str) -> list[RunStreams]:
-    """Open the FIFOs of such runs, to throw away what comes.
+    """Open the FIFOs of runs that nobody has brought to an end, to throw away what comes.
 
     Whoever still writes to them goes on then.
 
@@ -164,7 +162,7 @@ async def open_leftovers(container: ContainerPlan, exec_id: str) -> list[RunStre
     """
 
     def open_all() -> list[RunStreams]:
-        found = container.execs_dir.glob(f"{exec_id},*")
+        found = _find_runs(container, exec_id)
         return [_open_streams(directory, _ignore, _ignore) for directory in found]
 
     return await _open_in_thread(open_all, lambda _: None)
@@ -184,6 +182,20 @@ async def _open_in_thread(
                 streams.close()
                 await asyncio.to_thread(undo, streams)
         raise
+
+
+def _find_runs(container: ContainerPlan, exec_id: str) -> list[Path]:
+    with contextlib.suppress(FileNotFoundError):
+        found = container.execs_dir.iterdir()
+        return [directory for directory in found if directory.name.startswith(f"{exec_id},")]
+    return []
+
+
+def _remove(directory: Path) -> None:
+    """Remove the FIFOs of a run. Nobody else can have put anything there."""
+    for fifo in directory.iterdir():
+        fifo.unlink()
+    directory.rmdir()
 
 
 def _open_streams(

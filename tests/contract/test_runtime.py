@@ -69,10 +69,12 @@ def end(request: pytest.FixtureRequest) -> Make:
     """Let the first process of a task's container end by itself."""
 
     async def kill(runtime: Runtime, task: TaskPlan) -> None:
-        if not isinstance(runtime, FakeRuntime):
-            bench: Bench = request.getfixturevalue("bench")
-            await bench.containerd.processes.kill(task.containers[0].id, signal.SIGKILL)
-            await runtime.wait(task.containers[0])
+        if isinstance(runtime, FakeRuntime):
+            runtime.ended.add(task.containers[0].name)
+            return
+        bench: Bench = request.getfixturevalue("bench")
+        await bench.containerd.processes.kill(task.containers[0].id, signal.SIGKILL)
+        await runtime.wait(task.containers[0])
 
     return kill
 
@@ -182,5 +184,16 @@ async def test_a_container_that_was_restarted_and_started_runs(
     for _ in range(2):
         await runtime.restart(task, container, None)
         await runtime.start(task, container)
+
+    assert await runtime.stop(container) is not None
+
+
+async def test_restart_leaves_alone_what_runs(runtime: Runtime, task: TaskPlan, make: Make) -> None:
+    container = task.containers[0]
+    await runtime.prepare(task)
+    await make(runtime, task)
+    await runtime.start(task, container)
+
+    await runtime.restart(task, container, None)
 
     assert await runtime.stop(container) is not None

@@ -41,6 +41,7 @@ async def test_a_program_is_as_the_container_is(bench: Bench) -> None:
         workingDirectory="/tmp",
         ulimits=[{"name": "nofile", "softLimit": 300, "hardLimit": 400}],
     )
+    await bench.wait_for_output(task, "ready")  # until then its first process is runC
     _, output = await run_inside(bench, task, "id; echo $COLOUR $PWD; ulimit -n; ulimit -Hn")
     _, status = await run_inside(bench, task, "cat /proc/self/status /proc/1/status")
 
