@@ -164,7 +164,7 @@ class Execs:
             except AlreadyExistsError:  # of a predecessor, whose FIFOs are gone
                 await self._kill(run.container, exec_id, ())
                 await add(container_id, exec_id, run.process, run.streams.paths)
-            await self._containerd.processes.start(container_id, exec_id=exec_id)
+            await self._start_once(container_id, exec_id)
         except (DeadlineError, UnavailableError):
             raise
         except ContainerdError as error:
@@ -173,6 +173,16 @@ class Execs:
                     "the container has ended", container=run.container.name
                 ) from error
             raise CannotExecError(explain(error), container=run.container.name) from error
+
+    async def _start_once(self, container_id: str, exec_id: str) -> None:
+        """Start the program; a containerd that goes away meanwhile may have done it."""
+        processes = self._containerd.processes
+        try:
+            await processes.start(container_id, exec_id=exec_id)
+        except UnavailableError:
+            process = await processes.get(container_id, exec_id=exec_id)
+            if process.status is ProcessStatus.CREATED:
+                await processes.start(container_id, exec_id=exec_id)
 
     async def _attend(self, run: Run) -> ExitResult:
         """Return when the program has ended; give it its stdin and its terminal's sizes."""
