@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,8 @@ class Rig:
     agent: subprocess.Popen[bytes]
     socket: Path
     websocket: web.WebSocketResponse
+    oci_runtime: str = "runc"
+    """The program that both the agent and `start_ctr` make containers with."""
     changes: dict[str, list[tuple[float, dict[str, Any]]]] = field(default_factory=dict)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -137,17 +139,26 @@ def new_task(
 
 
 @asynccontextmanager
-async def rig(root: Path, environment: Mapping[str, str] | None = None) -> AsyncIterator[Rig]:
-    """Start everything, with these variables in the agent's environment; take it down again."""
+async def rig(
+    root: Path,
+    environment: Mapping[str, str] | None = None,
+    oci_runtime: str = "runc",
+    prefix: Sequence[str] = (),
+) -> AsyncIterator[Rig]:
+    """Start everything, with these variables in the agent's environment; take it down again.
+
+    `prefix` is a command that runs another one, here containerd and the agent.
+    """
+    root.mkdir(exist_ok=True)
     containerd_socket = root / "containerd.sock"
-    containerd = _start_containerd(root, containerd_socket)
+    containerd = _start_containerd(root, containerd_socket, prefix)
     try:
         await _until(lambda: _served(containerd_socket), "containerd")
         async with _control_plane() as (url, connections, changes, changed):
             socket, settings = root / "agent.sock", root / "agent.toml"
             settings.touch()
             agent = subprocess.Popen(
-                [Path(sys.executable).parent / "fargate-agent"],
+                [*prefix, Path(sys.executable).parent / "fargate-agent"],
                 stderr=(root / "agent.log").open("ab"),
                 env={
                     **os.environ,
@@ -161,6 +172,7 @@ async def rig(root: Path, environment: Mapping[str, str] | None = None) -> Async
                     "FARGATE_AGENT_STATE_DIR": str(root / "agent"),
                     "FARGATE_AGENT_NETNS_DIR": str(root / "netns"),
                     "FARGATE_AGENT_RUNC_ROOT": str(root / "runc"),
+                    "FARGATE_AGENT_OCI_RUNTIME": oci_runtime,
                     "FARGATE_AGENT_IMAGE_PULL_BEHAVIOR": "prefer-cached",
                     **(environment or {}),
                 },
@@ -168,8 +180,16 @@ async def rig(root: Path, environment: Mapping[str, str] | None = None) -> Async
             try:
                 async with asyncio.timeout(30):
                     websocket = await connections.get()
-                made = Rig(root, containerd_socket, agent, socket, websocket, changes, changed)
-                yield made
+                yield Rig(
+                    root,
+                    containerd_socket,
+                    agent,
+                    socket,
+                    websocket,
+                    oci_runtime,
+                    changes,
+                    changed,
+                )
                 await _drain(socket)
             finally:
                 agent.terminate()
@@ -182,7 +202,7 @@ async def rig(root: Path, environment: Mapping[str, str] | None = None) -> Async
             group.rmdir()  # ctr leaves it
 
 
-def _start_containerd(root: Path, socket: Path) -> subprocess.Popen[bytes]:
+def _start_containerd(root: Path, socket: Path, prefix: Sequence[str]) -> subprocess.Popen[bytes]:
     config = root / "containerd.toml"
     config.write_text(
         f"""version = 2
@@ -194,7 +214,7 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 """
     )
     log = (root / "containerd.log").open("ab")
-    return subprocess.Popen(["containerd", "-c", config], stdout=log, stderr=log)
+    return subprocess.Popen([*prefix, "containerd", "-c", config], stdout=log, stderr=log)
 
 
 def _served(socket: Path) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
 from bench import control_plane, health, loggers, memory, pulls, starts
+from bench.machine import print_machine
 
 BENCHMARKS = {
     "starts": starts.measure,
@@ -29,6 +30,7 @@ def main() -> None:
     """Run them in turn, each on a machinery of its own."""
     if os.geteuid() != 0:
         sys.exit("bench: run it as root: sudo make bench")
+    print_machine(Path(tempfile.gettempdir()))
     for name in sys.argv[1:] or BENCHMARKS:
         if name not in BENCHMARKS:
             sys.exit(f"bench: no benchmark {name!r}; there are {', '.join(BENCHMARKS)}")
