@@ -69,15 +69,16 @@ class Groundwork:
             OSError: the kernel or systemd did.
         """
         mounts: asyncio.Future[tuple[Mount, ...]] = asyncio.get_running_loop().create_future()
-        cgroups, host = await asyncio.to_thread(self._prepare_host, task, container)
+        cgroups = self._cgroups.drivers[0]
         had_record = False
 
         async def make_snapshot() -> None:
             mounts.set_result(await self._ensure_snapshot(client, task, container, image))
 
         async def make_record() -> None:
-            nonlocal had_record
+            nonlocal cgroups, had_record
             try:
+                cgroups, host = await asyncio.to_thread(self._prepare_host, task, container)
                 spec = await self._render_spec(task, container, image, mounts, cgroups, host)
                 await client.containers.create(
                     render_record(task, container, image, spec, self._snapshotter)
