@@ -18,12 +18,12 @@ from fargate_agent.drivers import ExitStatus, Image
 from fargate_agent.errors import (
     CannotCreateContainerError,
     ContainerRuntimeError,
-    OutOfMemoryError,
     TaskError,
 )
 from fargate_agent.parallel import first_of, together
 from fargate_agent.plan import Condition, ContainerPlan
 from fargate_agent.task.conditions import has_reached, is_timed, time_out
+from fargate_agent.task.ends import explain_end, is_restarted
 from fargate_agent.task.health import check_health
 from fargate_agent.task.status import ContainerFacts, ContainerStatus, HealthFacts, RunFacts
 from fargate_agent.task.surroundings import Surroundings
@@ -217,9 +217,9 @@ class ContainerLife:
                 self.facts.restart_count += 1
                 self.facts.reason = None
         self.facts.status = ContainerStatus.RUNNING
-        self._start_s = clock_s - (now - run.started_at).total_seconds()
+        self._start_s = clock_s - _seconds_between(run.started_at, now)
         if self._first_start_s is None and self.facts.started_at is not None:
-            self._first_start_s = clock_s - (now - self.facts.started_at).total_seconds()
+            self._first_start_s = clock_s - _seconds_between(self.facts.started_at, now)
         self._task.settled.add(self.plan.name)
         self._move()
         is_restart = run is not self.facts.runs[0]
@@ -294,7 +294,7 @@ class ContainerLife:
 
     async def _take_end(self, status: ExitStatus) -> bool:
         """Note how a run ended; return whether the container is to be restarted."""
-        restarts = self._is_restarted_after(status)
+        restarts = is_restarted(self.plan.restart, status, self._ran_s(status))
         self._record_exit(status)
         if restarts:
             await self._task.save()
@@ -302,20 +302,16 @@ class ContainerLife:
             self._finish()
         return restarts
 
-    def _is_restarted_after(self, status: ExitStatus) -> bool:
-        """Source: amazon-ecs-agent, ecs-agent/api/container/restart, `ShouldRestart`."""
-        policy, started_at = self.plan.restart, self.facts.runs[-1].started_at
-        if policy is None or started_at is None or status.code in policy.ignored_exit_codes:
-            return False
-        if self._started_here:
-            ran_s = asyncio.get_running_loop().time() - self._start_s
-        else:  # it may have ended while no agent ran
-            ran_s = (status.at - started_at).total_seconds()
-        return ran_s >= policy.attempt_period_s
+    def _ran_s(self, status: ExitStatus) -> float:
+        started_at = self.facts.runs[-1].started_at
+        if self._started_here or started_at is None:
+            return asyncio.get_running_loop().time() - self._start_s
+        return _seconds_between(started_at, status.at)  # it may have ended while no agent ran
 
     async def _fail(self, error: TaskError) -> None:
         """Note that the container has ended by an error, and remove what is left of it."""
         log.warning("container %s: %s", self.plan.name, error.reason)
+        self.facts.reason = error.reason
         if self._may_be_there and not self.plan.essential:
             had_started = self.facts.may_run
             try:
@@ -357,11 +353,7 @@ class ContainerLife:
     def _record_exit(self, status: ExitStatus) -> None:
         run = self.facts.runs[-1] if self.facts.runs else self.facts.begin_run(None)
         run.exit_code, run.finished_at = status.code, status.at
-        if status.oom_killed:
-            # Source: ECS developer guide, stopped task error messages.
-            run.reason = OutOfMemoryError("container killed due to memory usage").reason
-        else:
-            run.reason = status.stop_failed
+        run.reason = explain_end(status)
         log.info("container %s ended with exit code %d", self.plan.name, status.code)
 
     def _finish(self) -> None:
@@ -390,3 +382,8 @@ class ContainerLife:
         except TaskError as error:
             error.container = self.plan.name
             raise
+
+
+def _seconds_between(then: datetime, now: datetime) -> float:
+    """Of wall-clock times: 0 if the clock was put back meanwhile."""
+    return max(0.0, (now - then).total_seconds())

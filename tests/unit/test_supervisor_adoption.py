@@ -182,6 +182,35 @@ async def test_task_whose_record_cannot_be_read_can_be_stopped(running: Path) ->
     assert list((running / "records").iterdir()) == []
 
 
+@pytest.mark.parametrize("has_record", [True, False])
+async def test_containers_that_may_be_there_are_asked_for(running: Path, has_record: bool) -> None:
+    if has_record:
+        write_record(running, "")
+    desk = Desk(running, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+
+    assert ("exists web" in desk.drivers.diary.calls) is has_record
+
+
+async def test_reboot_between_two_runs_leaves_the_exit_code_of_the_first(tmp_path: Path) -> None:
+    record = TaskRecord(message=task_message(), boot_id="boot-1")
+    run = RunFacts(created_at=MOMENT, started_at=MOMENT, finished_at=MOMENT, exit_code=5)
+    web = ContainerFacts(name="web", runtime_id="1", status=ContainerStatus.RUNNING, runs=[run])
+    record.facts = TaskFacts(status=TaskStatus.RUNNING, containers={"web": web})
+    await TaskStore(tmp_path / "records").write(TASK_ID, record)
+    desk = Desk(tmp_path, fake_drivers(), boot_id="boot-2")
+
+    async with desk.serving():
+        change = await desk.wait_for(TaskStatus.STOPPED)
+
+    assert change.reason == REBOOTED
+    assert change.containers[0].exit_code == 5
+    assert "restart web" not in desk.drivers.diary.calls
+
+
 async def test_record_of_an_agent_that_knew_one_run_of_a_container_is_read(tmp_path: Path) -> None:
     store = TaskStore(tmp_path / "records")
     web = ContainerFacts(name="web", runtime_id="r-1", status=ContainerStatus.STOPPED)
