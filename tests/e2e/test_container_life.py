@@ -1,13 +1,15 @@
-"""The life of a container as its owner sees it: health, order, restarts, what isn't essential."""
+"""The life of a container as its owner sees it: health, order, what isn't essential."""
 
 import asyncio
 import json
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from fargate_agent.cli.clients.agent import Agent, ContainerLife
@@ -16,14 +18,11 @@ from tests.fixtures.ecs import QUICK
 from tests.fixtures.events import reading
 from tests.fixtures.machine import find_groups, wait_for
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.requests import post, signed
 from tests.fixtures.stack import DEADLINE_S, Stack, tool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(180)]
 
 METADATA = "wget -q -O - $ECS_CONTAINER_METADATA_URI_V4"
-PERIOD_S = 60
-"""The shortest attempt period that ECS takes."""
 
 
 def check(command: str, **more: int) -> dict[str, Any]:
@@ -46,14 +45,6 @@ def root_of(stack: Stack, task: dict[str, Any], name: str = "main") -> Path:
 
 def containers(task: dict[str, Any]) -> dict[str, dict[str, Any]]:
     return {container["name"]: container for container in task["containers"]}
-
-
-def restarts(stack: Stack, arn: str) -> int | None:
-    """Return how often the first container of a task was restarted, as DescribeTasks says."""
-    body = json.dumps({"tasks": [arn]}).encode()
-    _, answer = post(stack.plane, body, signed(stack.plane, "DescribeTasks", body))
-    count: int | None = answer["tasks"][0]["containers"][0].get("restartCount")
-    return count
 
 
 async def until(
@@ -92,6 +83,17 @@ async def lives_of(agent: Agent, arn: str) -> dict[str, ContainerLife]:
         return {}
 
 
+async def list_tasks(stack: Stack) -> list[dict[str, Any]]:
+    """Return the tasks that the agent shows on its local socket."""
+    connector = aiohttp.UnixConnector(str(stack.socket))
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        http.get("http://agent/v1/tasks") as answer,
+    ):
+        found: list[dict[str, Any]] = (await answer.json())["tasks"]
+    return found
+
+
 async def test_container_is_started_when_the_one_it_waits_for_is_healthy(
     stack: Stack, registry: FakeRegistry
 ) -> None:
@@ -109,13 +111,16 @@ async def test_container_is_started_when_the_one_it_waits_for_is_healthy(
     lines = await stack.wait_for_log(arn, "TaskARN")
     task = await stack.wait_for(arn, "RUNNING")
 
+    (shown,) = await list_tasks(stack)
+    assert (shown["taskArn"], shown["health"]) == (arn, "HEALTHY")
     assert lives["main"].runs == []
     assert lives["db"].health is not None
     assert lives["db"].health["status"] == "UNKNOWN"
     seen = json.loads(next(line for line in lines if "TaskARN" in line).partition(": ")[2])
     db, main = sorted(seen["Containers"], key=lambda container: str(container["Name"]))
     assert db["Health"]["status"] == "HEALTHY"
-    assert db["StartedAt"] < db["Health"]["statusSince"] < main["CreatedAt"]
+    moments = [db["StartedAt"], db["Health"]["statusSince"], main["CreatedAt"]]
+    assert sorted(moments, key=datetime.fromisoformat) == moments
     assert "Health" not in main
     assert (containers(task)["db"]["healthStatus"], task["healthStatus"]) == ("HEALTHY",) * 2
     await end(stack, arn)
@@ -189,71 +194,6 @@ async def test_container_that_becomes_unhealthy_is_shown_and_its_service_replace
     assert gone["stoppedReason"] == "Task failed container health checks"
     assert (well["taskArn"] != arns[0], well["healthStatus"]) == (True, "HEALTHY")
     assert well["startedAt"] < gone["stoppingAt"]
-
-
-async def test_container_is_restarted_in_place_and_the_next_agent_goes_on_with_that(
-    stack: Stack, registry: FakeRegistry
-) -> None:
-    def job(lasts_s: int, **policy: Any) -> str:
-        return stack.run(
-            tool(
-                "main",
-                f"if [ -e /ran ]; then echo second; {METADATA}; echo; exec sleep 1000; fi;"
-                f": >/ran; echo first; sleep {lasts_s}; exit 4",
-                restartPolicy={"enabled": True, "restartAttemptPeriod": PERIOD_S, **policy},
-            )
-        )
-
-    soon = job(1)
-    restarted, ignored, unseen = job(61), job(61, ignoredExitCodes=[4]), job(66)
-    before = {arn: await stack.wait_for(arn, "RUNNING") for arn in (restarted, ignored, unseen)}
-    ended_soon = await until(stack, soon, lambda task: task["lastStatus"] == "STOPPED")
-    lines = await written(stack, restarted, "RestartCount", PERIOD_S + DEADLINE_S)
-    ended = await until(stack, ignored, lambda task: task["lastStatus"] == "STOPPED")
-    async with asyncio.timeout(DEADLINE_S):
-        while await asyncio.to_thread(restarts, stack, restarted) != 1:
-            await asyncio.sleep(0.05)
-
-    # it ends while there is no agent; the next one restarts it
-    stack.agent.end(signal.SIGKILL)
-    runtime_id = before[unseen]["containers"][0]["runtimeId"]
-    wait_for(
-        lambda: any(
-            runtime_id in row and "STOPPED" in row for row in stack.ctr("tasks", "ls").splitlines()
-        ),
-        "the exit",
-        DEADLINE_S,
-    )
-    restart_agent(stack)
-    late_lines = await written(stack, unseen, "RestartCount")
-
-    for arn, told in ((restarted, lines), (unseen, late_lines)):
-        seen = json.loads(told[-1].partition(": ")[2])
-        task = await asyncio.to_thread(stack.describe, arn)
-        assert told[:2] == ["main: first", "main: second"]
-        assert seen["RestartCount"] == 1
-        assert "ExitCode" not in seen
-        assert task["lastStatus"] == "RUNNING"
-        assert "exitCode" not in task["containers"][0]
-        assert task["containers"][0]["runtimeId"] == before[arn]["containers"][0]["runtimeId"]
-    async with reading(stack.plane, subject=restarted[-32:]) as reader:
-        events = await reader.rest()
-    assert {e["detail"]["containers"][0]["lastStatus"] for e in events} <= {"PENDING", "RUNNING"}
-    for task in (ended_soon, ended):
-        assert task["containers"][0]["exitCode"] == 4
-        assert task["stopCode"] == "EssentialContainerExited"
-    assert await stack.logs(soon) == ["main: first"]
-    await end(stack, restarted, unseen)
-
-
-async def written(stack: Stack, arn: str, text: str, within_s: float = DEADLINE_S) -> list[str]:
-    """Return what a task has written when a text is in it."""
-    async with asyncio.timeout(within_s):
-        lines = await stack.logs(arn)
-        while not any(text in line for line in lines):
-            await asyncio.sleep(0.1)
-            lines = await stack.logs(arn)
-    return lines
 
 
 BEFORE = {"containerName": "init", "condition": "SUCCESS"}
