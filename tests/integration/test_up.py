@@ -212,13 +212,14 @@ STOPPED_EXAMPLES = {
 """What those print that go on until they are stopped."""
 
 
+@pytest.mark.timeout(300)  # one of them works for a minute before it fails
 async def test_every_example_does_what_it_shows(up: Up) -> None:
     assert {*EXAMPLE_RUNS, *STOPPED_EXAMPLES} == {path.name for path in EXAMPLES.glob("*.json")}
     cli = await up.ready()
     await up.load_image(cli)
 
     async def follow(name: str) -> Outcome:
-        return await finish(await cli.start("run", "--follow", str(EXAMPLES / name)), within_s=100)
+        return await finish(await cli.start("run", "--follow", str(EXAMPLES / name)), within_s=180)
 
     async def stop(name: str, said: str) -> None:
         task = (await cli.run("run", str(EXAMPLES / name))).out.strip()

@@ -106,6 +106,12 @@ def checked(status: str, since: float | None, restarts: int = 0) -> dict[str, An
             "HEALTHY",
             id="comes after a restart",
         ),
+        pytest.param(
+            [("HEALTHY", NOW + 60), ("UNHEALTHY", 5.0)],
+            "UNHEALTHY",
+            "UNHEALTHY",
+            id="the agent's clock was put back",
+        ),
     ],
 )
 def test_health_is_that_of_the_latest_moment(

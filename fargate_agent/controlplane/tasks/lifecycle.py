@@ -96,7 +96,7 @@ def apply_change(task: Task, change: Json, now: float) -> bool:
         return False
     news = [
         _note_times(task, change),
-        _note_containers(task, change.get("containers", [])),
+        _note_containers(task, change.get("containers", []), now),
         _note_attached(task, change, now),
         _move(task, change, now),
     ]
@@ -118,16 +118,16 @@ def _note_times(task: Task, change: Json) -> bool:
     return news
 
 
-def _note_containers(task: Task, changes: list[Json]) -> bool:
+def _note_containers(task: Task, changes: list[Json], now: float) -> bool:
     by_name = {change.get("containerName"): change for change in changes}
-    containers = [_merge(known, by_name.get(known["name"], {})) for known in task.containers]
+    containers = [_merge(known, by_name.get(known["name"], {}), now) for known in task.containers]
     news = containers != task.containers
     task.containers = containers
     task.health_status = judge(containers, task.essential)
     return news
 
 
-def _merge(known: Json, change: Json) -> Json:
+def _merge(known: Json, change: Json, now: float) -> Json:
     """Return a container with what a report says of it; the newest holds."""
     if _is_late(known, change):
         return known
@@ -139,7 +139,7 @@ def _merge(known: Json, change: Json) -> Json:
         merged["reason"] = merged["reason"][:MAX_REASON_CHARS]
     if "exitCode" in change and merged["lastStatus"] == "STOPPED":
         merged["exitCode"] = change["exitCode"]
-    if "healthStatus" in change and _is_newer(known, change):
+    if "healthStatus" in change and _is_newer(known, change, now):
         merged["healthStatus"] = change["healthStatus"]
         merged["healthStatusSince"] = change.get("healthStatusSince")
     return merged
@@ -154,9 +154,13 @@ def _is_late(known: Json, change: Json) -> bool:
     return has_moved_on or change.get("restartCount", restarts) < restarts
 
 
-def _is_newer(known: Json, change: Json) -> bool:
-    """Whether a report knows of a later verdict; a restart takes back the one before."""
-    before = (known.get("restartCount", 0), known.get("healthStatusSince") or 0.0)
+def _is_newer(known: Json, change: Json, now: float) -> bool:
+    """Whether a report knows of a later verdict; a restart takes back the one before.
+
+    A moment that is yet to come is one of a clock that was wrong, and whatever comes is later.
+    """
+    since = known.get("healthStatusSince") or 0.0
+    before = (known.get("restartCount", 0), since if since <= now else 0.0)
     after = (change.get("restartCount", before[0]), change.get("healthStatusSince", 0.0))
     return after > before
 
