@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from fargate_agent import apparmor
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, UlimitPlan
 from fargate_agent.runtime.init import find_init
@@ -85,6 +86,10 @@ class HostLimits:
     """Most processes and threads of a container; None where the kernel can't count them."""
     init_program: Path | None = None
     """What containers have as their init; None where there is none."""
+    apparmor_profile: str | None = None
+    """None where AppArmor is off, or hasn't got it."""
+    lacks_apparmor_profile: bool = False
+    """Whether AppArmor is on and hasn't got it."""
 
     def fit_ulimits(self, container: ContainerPlan) -> tuple[UlimitPlan, ...]:
         """Return the container's limits and the default ones, cut to what is possible."""
@@ -118,6 +123,8 @@ class HostLimits:
                     f"containerd may not raise its {wanted.name} limit above {granted.hard}",
                     f"containers get a {wanted.name} limit of {granted.hard} at most",
                 )
+        if self.lacks_apparmor_profile:
+            yield apparmor.UNCONFINED
         for name in sorted(capabilities - self.capabilities):
             yield (
                 f"containerd has no CAP_{name}",
@@ -165,12 +172,15 @@ def read_host_limits(
     bounds = parse_rlimits((process / "limits").read_text())
     if "SYS_RESOURCE" in capabilities:
         bounds = {}
+    profile = apparmor.find_profile()
     return HostLimits(
         rlimits={**bounds, "nofile": min(nr_open, bounds.get("nofile", nr_open))},
         capabilities=capabilities,
         limits_swap=limits_swap,
         pids_limit=pids_limit,
         init_program=find_init(),
+        apparmor_profile=profile,
+        lacks_apparmor_profile=profile is None and apparmor.is_on(),
     )
 
 

@@ -130,6 +130,7 @@ def render_spec(
             ],
             "oomScoreAdj": 0,
             "noNewPrivileges": False,
+            **({"apparmorProfile": host.apparmor_profile} if host.apparmor_profile else {}),
         },
         "mounts": [*_default_mounts(), *_own_mounts(task, container), *map(_bind, init)],
         "linux": {

@@ -131,6 +131,16 @@ def test_installed_agent_finds_the_loggers_beside_it(installed: Path) -> None:
     assert os.access(Path(found) / "json-file", os.X_OK)
 
 
+def test_profile_of_apparmor_is_where_the_next_boot_and_fargate_up_find_it(
+    installed: Path,
+) -> None:
+    (packages,) = installed.glob("opt/fargate/venv/lib/*/site-packages")
+    ours = (CHECKOUT / "fargate_agent/apparmor/fargate-default").read_text()
+
+    assert (installed / "etc/apparmor.d/fargate-default").read_text() == ours
+    assert (packages / "fargate_agent/apparmor/fargate-default").read_text() == ours
+
+
 def test_upgrade_keeps_what_was_edited_and_renews_the_rest(installed: Path) -> None:
     settings = installed / "etc/fargate"
     (settings / "agent.toml").write_text('cluster = "mine"\n')

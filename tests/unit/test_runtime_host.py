@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from fargate_agent.apparmor import UNCONFINED
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, UlimitPlan, plan_task
 from fargate_agent.runtime.host import (
@@ -143,3 +144,15 @@ def test_a_host_that_can_not_count_processes_says_so(container: ContainerPlan) -
 def test_a_host_that_cannot_isolate_is_refused_with_what_it_lacks() -> None:
     with pytest.raises(ResourceInitializationError, match="lacks the cgroup controller 'memory'"):
         require_isolation(["memory"])
+
+
+def test_profile_of_apparmor_that_is_not_loaded_is_said(container: ContainerPlan) -> None:
+    limits = HostLimits(
+        rlimits={}, capabilities=frozenset(DEFAULT_CAPABILITIES), limits_swap=True, pids_limit=1
+    )
+
+    lacking = replace(limits, lacks_apparmor_profile=True)
+
+    assert UNCONFINED in tuple(lacking.shortfalls(container))
+    assert UNCONFINED in tuple(lacking.default_shortfalls())
+    assert UNCONFINED not in tuple(limits.shortfalls(container))

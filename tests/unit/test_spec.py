@@ -240,3 +240,10 @@ def test_an_init_runs_what_else_would_be_run(task: TaskPlan) -> None:
 def test_without_an_init_on_the_host_none_is_left_out_silently(task: TaskPlan) -> None:
     with pytest.raises(CannotCreateContainerError, match="no program catatonit"):
         spec_of(changed(task, init=True))
+
+
+def test_apparmor_confines_where_its_profile_is_loaded(task: TaskPlan) -> None:
+    confined = spec_of(task, host=replace(HOST, apparmor_profile="fargate-default"))
+
+    assert confined["process"]["apparmorProfile"] == "fargate-default"
+    assert "apparmorProfile" not in spec_of(task)["process"]

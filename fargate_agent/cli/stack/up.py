@@ -18,6 +18,7 @@ from typing import Final
 
 import click
 
+from fargate_agent import apparmor
 from fargate_agent.cli.clients.agent import Agent
 from fargate_agent.cli.connection import render_env, state_dir_option
 from fargate_agent.cli.failure import CliError, UnreachableError
@@ -152,6 +153,8 @@ class _Stack:
         self._say(f"using containerd at {place.containerd_address}")
         containerd = f"containerd to listen at {place.containerd_address}"
         await self._until(containerd, lambda: is_served(place.containerd_address))
+        if fault := await asyncio.to_thread(apparmor.load):
+            self._say(f"containers run without their AppArmor profile: {fault}")
         self._say("starting the agent")
         self._start(jobs, agent_program(layout, place, keys["agent"]))
         await self._until("the agent", lambda: is_connected(layout.agent_socket))
