@@ -271,8 +271,10 @@ class RuncRuntime(Runtime, Sweeper):
 
     async def watch_logger(self, container: ContainerPlan) -> None:
         async def find_log_uri() -> str | None:
-            process = await self._containerd.processes.get(container.id)
-            return process.log_uri if process.status is ProcessStatus.RUNNING else None
+            with contextlib.suppress(NotFoundError):
+                found = await self._containerd.processes.get(container.id)
+                return found.log_uri if found.status is ProcessStatus.RUNNING else None
+            return None
 
         namespace = self._containerd.namespace
         try:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import pytest
 
-from tests.fixtures.machine import shims
+from tests.fixtures.machine import arguments, shims
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import DEADLINE_S, Stack, tool
 
@@ -194,3 +194,75 @@ async def test_no_exit_and_no_line_is_lost_of_fifty_short_containers_and_three_a
 def count_made(stack: Stack) -> int:
     """Return how many containers have been made so far, by their logs."""
     return len(list((stack.root / "agent" / "logs").glob("*/*.log")))
+
+
+async def test_output_goes_on_when_a_logger_is_killed_and_its_second_one_is_told_as_a_loss(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    arn = stack.run(tool("main", "i=0; while :; do i=$((i+1)); echo tick $i; sleep 0.1; done"))
+    await stack.wait_for(arn, "RUNNING")
+    await stack.wait_for_log(arn, "tick 2")
+
+    async with asyncio.timeout(DEADLINE_S):
+        while not holds_pipes_of_a_logger(stack, arn):
+            await asyncio.sleep(0.05)
+    first = await kill_logger(arn, but=0)
+    told = len(await stack.logs(arn))
+    lines = await stack.wait_for_log(arn, f"tick {told + 20}")
+
+    assert lines == [f"main: tick {i + 1}" for i in range(len(lines))]
+    assert stack.agent.wrote("another one takes its place")
+    assert "reason" not in stack.describe(arn)["containers"][0]
+
+    await kill_logger(arn, but=first)
+    async with asyncio.timeout(DEADLINE_S):
+        while "reason" not in (container := stack.describe(arn)["containers"][0]):
+            await asyncio.sleep(0.1)
+    assert container["reason"] == (
+        "ContainerRuntimeError: the logger 'json-file' has ended: output is lost from now on"
+    )
+    assert stack.describe(arn)["lastStatus"] == "RUNNING"
+    stack.stop(arn)
+    await stack.wait_for(arn, "STOPPED")
+    assert stack.leftovers(arn) == []
+
+
+async def kill_logger(arn: str, but: int) -> int:
+    """Kill the logger of a task, when it is another than `but`; return its process id."""
+    task_id = arn.rpartition("/")[2]
+    async with asyncio.timeout(DEADLINE_S):
+        while not (found := find_loggers(task_id) - {but}):
+            await asyncio.sleep(0.05)
+    (pid,) = found
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+def holds_pipes_of_a_logger(stack: Stack, arn: str) -> bool:
+    held = read_links(stack.agent.pid) - {""}
+    loggers = find_loggers(arn.rpartition("/")[2])
+    return any({read_link(pid, "3"), read_link(pid, "4")} <= held for pid in loggers)
+
+
+def read_links(pid: int) -> set[str]:
+    return {read_link(pid, path.name) for path in Path(f"/proc/{pid}/fd").iterdir()}
+
+
+def read_link(pid: int, descriptor: str) -> str:
+    """Return what a process has open; an empty text if it has closed that."""
+    try:
+        return str(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
+    except FileNotFoundError:
+        return ""
+
+
+def find_loggers(task_id: str) -> set[int]:
+    """Return who runs the program of loggers, and nothing that starts one."""
+    pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
+    return {
+        pid
+        for pid in pids
+        if (argv := arguments(pid))[0].endswith("/python3")
+        and "-ISE" in argv
+        and any(task_id in one for one in argv)
+    }

@@ -18,8 +18,9 @@ from typing import Final
 
 PACKAGES: Final = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2", "iputils-ping",
-    "nftables", "make", "git", "containerd", "runc", "catatonit", "python3", "python3-venv",
-    "ca-certificates", "busybox-static", "linux-image-cloud-amd64", "initramfs-tools",
+    "nftables", "make", "git", "apparmor", "containerd", "runc", "catatonit", "python3",
+    "python3-venv", "ca-certificates", "busybox-static", "linux-image-cloud-amd64",
+    "initramfs-tools",
 )  # fmt: skip
 
 DISK_SIZE: Final = "3G"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from tests.vm import boots, lifecycle, services, tasks
+from tests.vm import boots, life, lifecycle, services, tasks
 from tests.vm.lab import Lab, Progress
 from tests.vm.machine import OUTSIDE_ADDRESS
 from tests.vm.walkthrough import Walkthrough
@@ -42,6 +42,7 @@ def go_by_the_document(lab: Lab, progress: Progress) -> None:
         partial(tasks.check_macvlan, lab, progress),
         partial(tasks.check_journald, lab, progress),
         partial(tasks.check_users, lab, progress),
+        partial(life.check_confinement, lab, progress),
         partial(tasks.check_steady, lab, progress),
     )
     lifecycle.bring_next_version(lab)
@@ -68,6 +69,7 @@ def go_through_faults(lab: Lab, progress: Progress) -> None:
     )
     services.check_settings(lab, progress)
     services.check_restarts(lab, progress)
+    life.check_killed_logger(lab, progress)
     services.check_journal(lab, progress, container="eater")
     services.check_full_disks(lab, progress)
     services.check_log(lab, progress)
@@ -87,8 +89,10 @@ def go_the_short_way(lab: Lab, progress: Progress) -> None:
     lab.sh(f"{_KNOW_THE_REGISTRY} && systemctl reload fargate-agent")
     tasks.check_hello(lab, progress, when="after the installation")
     tasks.start_steady(lab, progress)
+    life.check_killed_logger(lab, progress)
     boots.check_reboot(lab, progress)
     tasks.check_hello(lab, progress, when="after the reboot")
+    life.check_confinement(lab, progress)
     lifecycle.uninstall(lab, progress)
     lifecycle.check_uninstalled(lab, progress, before)
 
