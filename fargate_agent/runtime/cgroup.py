@@ -111,16 +111,19 @@ class Cgroups:
         return frozenset(pid for group in groups for pid in read_processes(group))
 
     def find_groups(self, pid: int) -> tuple[Path, ...]:
-        """Return the directories of the groups of a process, of all trees. Source: cgroups(7).
+        """Return the directories of the groups of a process, of all trees.
 
         Raises:
             OSError: it has gone.
         """
-        lines = Path(f"/proc/{pid}/cgroup").read_text(errors="replace").splitlines()
+        return self.parse_groups(Path(f"/proc/{pid}/cgroup").read_text(errors="replace"))
+
+    def parse_groups(self, text: str) -> tuple[Path, ...]:
+        """Do that for the text of a /proc/<pid>/cgroup. Source: cgroups(7)."""
         v1_trees = {} if self.unified else self.controllers
         v2_trees = set(self.trees).difference(v1_trees.values())
         groups = set[Path]()
-        for line in lines:
+        for line in text.splitlines():
             _, names, path = line.split(":", 2)
             trees = {v1_trees[name] for name in names.split(",") if name in v1_trees}
             groups |= {_below(tree, path) for tree in (trees if names else v2_trees)}

@@ -196,3 +196,17 @@ def test_remove_gives_up_after_its_deadline(tmp_path: Path) -> None:
 
     with pytest.raises(TimeoutError, match="control group /ecs/task is still in use after 0.02 s"):
         cgroups.remove("/ecs/task", 0.02)
+
+
+def test_groups_of_a_process_are_found_in_every_tree_that_is_mounted(unified: Cgroups) -> None:
+    (tree,) = unified.trees
+    hybrid = parse_cgroups(HYBRID.replace("/sys/fs/cgroup", "/cg"), ())
+    text = "12:pids:/p\n4:memory:/m/x\n3:cpu,cpuacct:/c\n1:name=systemd:/s\n0::/u\n"
+
+    assert unified.parse_groups("0::/ecs/a:b\n") == (tree / "ecs/a:b",)
+    assert set(hybrid.parse_groups(text)) == {
+        Path("/cg/memory/m/x"),
+        Path("/cg/cpu,cpuacct/c"),
+        Path("/cg/systemd/s"),
+        Path("/cg/unified/u"),
+    }
