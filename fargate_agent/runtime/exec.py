@@ -153,6 +153,8 @@ class Execs:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
             await asyncio.wait([starting])
+            if not starting.cancelled():
+                starting.exception()  # nobody else asks for it
             raise
 
     async def _start(self, run: Run) -> None:

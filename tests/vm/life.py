@@ -16,7 +16,9 @@ n=0
 until [ -s /tmp/check ]; do n=$((n+1)); [ $n -lt 600 ] || exit 1; sleep 0.2; done
 echo "of a check: $(tail -n 1 /tmp/check)"
 [ "$(head -n 1 /tmp/check)" = "$(cat /proc/self/cgroup)" ] && echo "counts for its container"
-pkill -USR1 -f '[n]eighbour of the task' || echo "no signal was sent"
+for process in /proc/[0-9]*; do
+  grep -q '[n]eighbour of the task' $process/cmdline && kill -USR1 ${process#/proc/}
+done
 sleep 2
 exit 5
 """
