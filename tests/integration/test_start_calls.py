@@ -1,6 +1,7 @@
 """What is asked of containerd for the start of a task."""
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.drivers import Drivers
+from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.image.store import PullBehavior
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.lives import Agent, plan_agent
@@ -29,6 +31,8 @@ START = [
 ]
 """Each once; in the order of the alphabet, for some are made side by side."""
 
+DEADLINE_S = 20
+
 IMAGE = "test.example/busybox:latest"
 
 
@@ -39,6 +43,8 @@ class Calls(grpc.aio.UnaryUnaryClientInterceptor):
         self.names: list[str] = []
         self.while_it_ran: list[str] = []
         """Those that were made until a process ended."""
+        self.snapshot_is_there: Callable[[], Awaitable[object]] | None = None
+        """Holds up the answer to who has asked for a snapshot."""
 
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
@@ -48,6 +54,9 @@ class Calls(grpc.aio.UnaryUnaryClientInterceptor):
         name = text.rpartition(".")[2].replace("/", ".")
         self.names.append(name)
         call = await continuation(client_call_details, request)
+        if name == "Snapshots.Prepare" and self.snapshot_is_there:
+            await call
+            await self.snapshot_is_there()
         if name == "Tasks.Wait" and not self.while_it_ran:
             await call
             self.while_it_ran = [*self.names]
@@ -95,6 +104,42 @@ async def test_task_of_one_container_is_seven_calls(
 
     assert agent.first.exit_code == 7
     assert sorted(calls.while_it_ran) == START
+
+
+async def test_record_is_made_while_the_snapshot_is(
+    bench: Bench, drivers: Drivers, calls: Calls
+) -> None:
+    await run_to_end(bench, drivers)
+    calls.names.clear()
+
+    async def wait_for_record() -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while "Containers.Create" not in calls.names:
+                await asyncio.sleep(0.001)
+
+    calls.snapshot_is_there = wait_for_record
+
+    assert (await run_to_end(bench, drivers)).first.exit_code == 7
+
+
+async def test_record_that_fails_waits_for_the_snapshot_that_is_to_be_removed(
+    bench: Bench, drivers: Drivers, calls: Calls
+) -> None:
+    await run_to_end(bench, drivers)
+    answer = asyncio.Event()
+    calls.snapshot_is_there = answer.wait
+    task = bench.plan({"user": "nosuch"})
+    await drivers.runtime.prepare(task)
+
+    creating = asyncio.create_task(
+        drivers.runtime.create(task, task.containers[0], bench.image(), None)
+    )
+    done_before = (await asyncio.wait({creating}, timeout=0.3))[0]
+    answer.set()
+    with pytest.raises(CannotCreateContainerError, match="nosuch"):
+        await creating
+
+    assert not done_before
 
 
 async def test_image_that_has_gone_since_it_was_known_is_unpacked_again(
