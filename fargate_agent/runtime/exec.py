@@ -8,6 +8,7 @@ one that died has left.
 import asyncio
 import contextlib
 import json
+import logging
 from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -35,8 +36,13 @@ from fargate_agent.runtime.streams import (
     open_leftovers,
 )
 
+log = logging.getLogger(__name__)
+
 KILL_DEADLINE_S: Final = 10.0
 """What has been killed is gone at once, unless it waits for a disk or a network mount."""
+
+LET_GO_DEADLINE_S: Final = 20.0
+"""How long a cancellation may take: the agent ends, and containerd may be away."""
 
 _TERMINAL_TYPE: Final = "TERM=xterm"
 """What a container with a terminal has, too. Source: Docker, `docker run --tty`."""
@@ -130,6 +136,9 @@ class Execs:
                 f"timed out after waiting {render_duration(deadline_s or 0)}",
                 container=run.container.name,
             ) from None
+        except asyncio.CancelledError:
+            await self._let_go(run)
+            raise
         except BaseException:
             await self._take_back(run)
             raise
@@ -142,6 +151,18 @@ class Execs:
         await self._kill(run.container, run.exec_id, [run.streams.mark])
         await run.streams.finish()
 
+    async def _let_go(self, run: Run) -> None:
+        """Take a run back if that can be done soon, and fail in no way.
+
+        Else whoever runs something under this id does it.
+        """
+        try:
+            async with asyncio.timeout(LET_GO_DEADLINE_S):
+                await self._take_back(run)
+        except (ContainerdError, OSError) as error:
+            log.warning("a program that was run inside container %s is left: %s",
+                        run.container.name, error)  # fmt: skip
+
     async def _begin(self, run: Run) -> None:
         """Return when the program runs, or has run.
 
@@ -152,8 +173,8 @@ class Execs:
         try:
             await asyncio.shield(starting)
         except asyncio.CancelledError:
-            await asyncio.wait([starting])
-            if not starting.cancelled():
+            await asyncio.wait([starting], timeout=LET_GO_DEADLINE_S)
+            if starting.done() and not starting.cancelled():
                 starting.exception()  # nobody else asks for it
             raise
 

@@ -15,7 +15,9 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import NotFoundError
 from fargate_agent.errors import ContainerRuntimeError, ExecTimeoutError
 from fargate_agent.plan import TaskPlan
+from fargate_agent.runtime import exec as execs
 from fargate_agent.runtime.runc import RuncRuntime
+from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.execs import DEADLINE_S, IDLE, Output, run_inside, runs_of
 from tests.fixtures.machine import find_groups
 from tests.fixtures.runtime import Bench, make_runtime
@@ -32,6 +34,7 @@ STUBBORN = {
     "has children": f"{SLEEP} & {SLEEP} & wait",
     "has left its parent": f"{DETACHED}; {SLEEP}",
     "has changed its environment": f"busybox env -i {SLEEP} & {SLEEP}",
+    "has taken off its mark": f"exec busybox env -i sh -c '{SLEEP} & {SLEEP}; exit'",
     "is stopped": f"({SLEEP} &); (busybox env -i {SLEEP} &); kill -STOP $$",
     "floods": "busybox yes",
     "is out of reach": "exec >&- 2>&-; while :; do :; done",
@@ -138,6 +141,31 @@ async def test_nothing_is_left_of_a_program_that_was_just_being_started(bench: B
         assert runs_of(container) == []
         with pytest.raises(NotFoundError):
             await bench.containerd.processes.get(container.id, exec_id="check")
+
+
+async def test_a_cancellation_waits_for_no_containerd(
+    bench: Bench, private_containerd: PrivateContainerd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(execs, "LET_GO_DEADLINE_S", 1.0)
+    task = await bench.begin(IDLE)
+    output = Output()
+    argv = ("sh", "-c", f"{DETACHED}; echo begun; {SLEEP}")
+    running = asyncio.create_task(
+        bench.runtime.exec(task.containers[0], "check", argv, output.io(), None)
+    )
+    await output.until(b"begun")
+    await asyncio.to_thread(private_containerd.stop)
+
+    running.cancel()
+    async with asyncio.timeout(20):  # calls of containerd have 30 s
+        await asyncio.wait([running])
+    await asyncio.to_thread(private_containerd.start)
+    await bench.containerd.wait_until_served()
+    await bench.runtime.end_exec(task.containers[0], "check")
+
+    assert running.cancelled()
+    assert await intruders(bench, task) == {}
+    assert runs_of(task.containers[0]) == []
 
 
 async def test_what_a_program_leaves_running_lives_on_when_it_ends(bench: Bench) -> None:
