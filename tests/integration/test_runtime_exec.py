@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from fargate_agent.containerd.errors import NotFoundError
 from fargate_agent.drivers import TerminalSize
 from fargate_agent.errors import CannotExecError, ContainerRuntimeError
 from tests.fixtures.containerd import PrivateContainerd
@@ -23,6 +24,8 @@ async def test_the_exit_code_and_both_streams_come_back(bench: Bench) -> None:
 
     assert (code, output.stdout, output.stderr) == (7, b"one\n", b"two\n")
     assert runs_of(task.containers[0]) == []
+    with pytest.raises(NotFoundError):
+        await bench.containerd.processes.get(task.containers[0].id, exec_id="check")
 
 
 async def test_a_signal_is_in_the_exit_code(bench: Bench) -> None:
