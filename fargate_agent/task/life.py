@@ -223,7 +223,7 @@ class ContainerLife:
         self._task.settled.add(self.plan.name)
         self._move()
         is_restart = run is not self.facts.runs[0]
-        await (self._task.report() if is_restart else self._task.report_start())
+        await (self._task.report() if is_restart else self._task.report_start(self.plan))
 
     async def _restart(self) -> bool:
         """Run the container again in its place; return whether it runs.
@@ -231,6 +231,7 @@ class ContainerLife:
         What is written down before and between the two calls lets the next agent go on from there.
         """
         await self._task.network.wait()
+        log.info("container %s is restarted", self.plan.name)
         try:
             self._may_be_there = True
             with self._blamed():

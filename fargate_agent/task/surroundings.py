@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.plan import TaskPlan
+from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.task.pulls import Pulls
 from fargate_agent.task.status import TaskFacts, TaskStatus
 
@@ -61,9 +61,10 @@ class Surroundings:
         """Report the facts. A task is RUNNING when all of its containers are settled."""
         await self.advance(TaskStatus.RUNNING if self._is_up() else self.facts.status)
 
-    async def report_start(self) -> None:
-        """Report a first start; it is only written down while the task isn't up."""
-        await (self.report() if self._is_up() else self.save())
+    async def report_start(self, container: ContainerPlan) -> None:
+        """Report a first start. While the task isn't up, only one that others wait for is told."""
+        is_told = self._is_up() or container.stops_after
+        await (self.report() if is_told else self.save())
 
     def _is_up(self) -> bool:
         return len(self.settled) == len(self.plan.containers)

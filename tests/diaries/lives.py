@@ -133,7 +133,7 @@ LIVES: Final = {
             create db
             confirm eth1
             start db
-            save
+            report PENDING
             wait db / watch db
             exec health in db
             report PENDING

@@ -58,7 +58,7 @@ NEW_TASKS: Final = {
             create init
             confirm eth1
             start init
-            save
+            report PENDING
             wait init / watch init
             report PENDING
             create app
@@ -121,7 +121,7 @@ NEW_TASKS: Final = {
             create router
             confirm eth1
             start router
-            save / wait router / watch router
+            report PENDING / wait router / watch router
             create web
             confirm eth1
             start web

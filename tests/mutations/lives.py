@@ -285,4 +285,25 @@ OF_CONTAINERS: Final = (
         "text",
         (ADOPTION,),
     ),
+    Mutation(
+        "a streak of failures isn't written down",
+        HEALTH,
+        "            await save(facts.status is not status)\n",
+        "            if facts.status is not status:\n                await save(True)\n",
+        (CHECKS,),
+    ),
+    Mutation(
+        "every failure of a check is told",
+        LIFE_OF_ONE,
+        "await (self._task.report() if has_new_status else self._task.save())",
+        "await self._task.report()",
+        (CHECKS,),
+    ),
+    Mutation(
+        "a container that others wait for is told of with the task",
+        SURROUNDINGS,
+        "is_told = self._is_up() or container.stops_after",
+        "is_told = self._is_up()",
+        (DIARIES,),
+    ),
 )

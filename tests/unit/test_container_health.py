@@ -47,16 +47,21 @@ def new_run(*containers: dict[str, Any], facts: TaskFacts | None = None) -> Task
     )
 
 
-async def play(run: TaskRun, drivers: FakeDrivers, stop_at_s: float) -> dict[float, StateChange]:
-    """Run a task for a time; return what was reported when."""
+async def play(
+    run: TaskRun, drivers: FakeDrivers, stop_at_s: float, written: list[float] | None = None
+) -> dict[float, StateChange]:
+    """Run a task for a time; return what was reported when.
+
+    `written` is told when something was only written down.
+    """
     told: dict[float, StateChange] = {}
-    written: list[float] = []
 
     async def report(run: TaskRun) -> None:
         told[now_s()] = run.change()
 
     async def save(run: TaskRun) -> None:
-        written.append(now_s())
+        if written is not None:
+            written.append(now_s())
 
     asyncio.get_running_loop().call_at(stop_at_s, run.stop.set_result, "over")
     await run_task(run, drivers.all, report, save)
@@ -166,6 +171,22 @@ async def test_check_has_failed(
     assert (health.status, health.failing_streak) == (UNHEALTHY, 2)
     assert (health.exit_code, health.output) == (exit_code, output)
     assert told[20].status is TaskStatus.RUNNING  # unhealthy alone ends nothing
+
+
+@jumping
+async def test_status_is_told_and_what_leads_to_it_is_written_down() -> None:
+    run, drivers = new_run(web(retries=3)), fake_drivers()
+    written: list[float] = []
+
+    async def check(container: ContainerPlan, io: ExecIo, deadline_s: float | None) -> int:
+        return 1
+
+    drivers.runtime.on_exec = check
+    told = await play(run, drivers, stop_at_s=61, written=written)
+
+    assert written == [10, 20, 61]  # at 61 s, since when it is being stopped
+    assert list(told) == [0, 30, 61]
+    assert told[30].health is UNHEALTHY
 
 
 @jumping

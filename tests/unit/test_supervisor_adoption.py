@@ -195,6 +195,22 @@ async def test_containers_that_may_be_there_are_asked_for(running: Path, has_rec
     assert ("exists web" in desk.drivers.diary.calls) is has_record
 
 
+async def test_end_that_the_agent_before_had_written_down_ends_the_task(tmp_path: Path) -> None:
+    record = TaskRecord(message=task_message(), boot_id="boot-1")
+    run = RunFacts(created_at=MOMENT, started_at=MOMENT, finished_at=MOMENT, exit_code=5)
+    web = ContainerFacts(name="web", runtime_id="1", status=ContainerStatus.STOPPED, runs=[run])
+    record.facts = TaskFacts(status=TaskStatus.RUNNING, containers={"web": web})
+    await TaskStore(tmp_path / "records").write(TASK_ID, record)
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving():
+        change = await desk.wait_for(TaskStatus.STOPPED)
+
+    assert change.reason == "Essential container in task exited"
+    assert change.containers[0].exit_code == 5
+    assert not {"create web", "start web"} & set(desk.drivers.diary.calls)
+
+
 async def test_reboot_between_two_runs_leaves_the_exit_code_of_the_first(tmp_path: Path) -> None:
     record = TaskRecord(message=task_message(), boot_id="boot-1")
     run = RunFacts(created_at=MOMENT, started_at=MOMENT, finished_at=MOMENT, exit_code=5)
