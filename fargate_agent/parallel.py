@@ -1,8 +1,9 @@
 """The only ways to wait for more than one thing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 
@@ -10,33 +11,40 @@ async def together(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
     """Run all side by side; the first failure cancels the others and is raised as it is.
 
     Failures that come while the others are being cancelled are dropped: the first one is the cause.
+    A cancellation that comes then is raised instead of the failure. An `asyncio.TaskGroup` drops
+    it, and whoever was to end goes on.
     """
     failures: list[BaseException] = []
-    caller = asyncio.current_task()
-    requests = caller.cancelling() if caller else 0
-    is_cancelled_by_group = False
-
-    async def note_failure(coroutine: Coroutine[Any, Any, None]) -> None:
-        nonlocal is_cancelled_by_group
-        try:
-            await coroutine
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            is_cancelled_by_group |= caller is not None and caller.cancelling() == requests
-            failures.append(error)
-            raise
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for coroutine in coroutines:
-                group.create_task(note_failure(coroutine))
-    except BaseExceptionGroup:
-        # a group that waits at its end cancels its caller, and leaves that counted: no timeout of
-        # the caller would be one any more. Source: Python 3.11, asyncio/taskgroups.py
-        if caller and is_cancelled_by_group:
-            caller.uncancel()
+    jobs = [asyncio.create_task(one) for one in list(coroutines)]
+    for job in jobs:
+        job.add_done_callback(partial(_note_failure, failures))
+    cancellation = await _wait(jobs, asyncio.FIRST_EXCEPTION)
+    for job in jobs:
+        job.cancel()
+    while not all(job.done() for job in jobs):
+        cancellation = await _wait(jobs, asyncio.ALL_COMPLETED) or cancellation
+    if cancellation is not None:
+        raise cancellation
+    if failures:
         raise failures[0] from failures[0].__cause__
+
+
+def _note_failure(failures: list[BaseException], job: asyncio.Task[None]) -> None:
+    error = None if job.cancelled() else job.exception()
+    if error is not None:
+        failures.append(error)
+
+
+async def _wait(
+    jobs: Collection[asyncio.Task[None]], return_when: str
+) -> asyncio.CancelledError | None:
+    """Wait as `asyncio.wait` does; return the cancellation that has ended this, if one has."""
+    try:
+        if jobs:
+            await asyncio.wait(jobs, return_when=return_when)
+    except asyncio.CancelledError as error:
+        return error
+    return None
 
 
 async def first_of(*coroutines: Coroutine[Any, Any, None]) -> None:

@@ -146,6 +146,28 @@ async def test_stop_between_two_runs_is_no_restart() -> None:
     assert facts.reason == "OutOfMemoryError: container killed due to memory usage"
 
 
+@jumping
+async def test_stop_while_a_check_of_the_run_before_is_taken_back_is_no_restart() -> None:
+    run, drivers = new_run(web(healthCheck={"command": ["CMD", "check"]})), fake_drivers()
+    drivers.runtime.runs["web"] = ends((61, 1))
+
+    async def take_long_to_end(_: ContainerPlan, __: ExecIo, ___: float | None) -> int:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(5)
+        return 0
+
+    drivers.runtime.on_exec = take_long_to_end
+    asyncio.get_running_loop().call_later(63, run.stop.set_result, "enough")
+
+    await play(run, drivers)
+
+    assert now_s() == 66
+    assert "restart web" not in drivers.diary.calls
+    assert run.facts.reason == "enough"
+
+
 @pytest.mark.parametrize("essential", [True, False])
 @jumping
 async def test_restart_that_fails_is_an_end_with_the_exit_code_before(essential: bool) -> None:

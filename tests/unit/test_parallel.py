@@ -87,28 +87,83 @@ async def test_a_timeout_after_the_first_has_ended_is_one() -> None:
 
 
 async def test_a_cancellation_is_not_lost_for_a_failure_on_the_way() -> None:
-    counts: list[int] = []
-
     async def refuse_to_end() -> None:
         with suppress(asyncio.CancelledError):
             await forever()
         raise ValueError("broken")
 
-    async def work() -> None:
-        with suppress(ValueError):
-            await together([refuse_to_end()])
-        task = asyncio.current_task()
-        assert task is not None
-        counts.append(task.cancelling())
-
-    job = asyncio.create_task(work())
+    job = asyncio.create_task(together([refuse_to_end()]))
     await asyncio.sleep(0)
     await asyncio.sleep(0)
 
     job.cancel()
-    await asyncio.wait([job])
 
-    assert counts == [1]
+    with pytest.raises(asyncio.CancelledError):
+        await job
+
+
+async def test_a_cancellation_is_not_lost_while_the_others_of_a_failure_end() -> None:
+    is_ending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def end_slowly() -> None:
+        try:
+            await forever()
+        finally:
+            is_ending.set()
+            await may_end.wait()
+
+    job = asyncio.create_task(together([end_slowly(), fail("broken")]))
+    await is_ending.wait()
+
+    job.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await job
+
+
+async def test_a_cancellation_is_not_lost_while_the_others_end_after_the_first() -> None:
+    is_ending, may_end = asyncio.Event(), asyncio.Event()
+
+    async def end_slowly() -> None:
+        try:
+            await forever()
+        finally:
+            is_ending.set()
+            await may_end.wait()
+
+    async def end() -> None:
+        return
+
+    job = asyncio.create_task(first_of(end_slowly(), end()))
+    await is_ending.wait()
+
+    job.cancel()
+    await asyncio.sleep(0)
+    may_end.set()
+
+    with pytest.raises(asyncio.CancelledError):
+        await job
+
+
+async def test_a_timeout_while_the_others_of_a_failure_end_is_one() -> None:
+    has_expired = asyncio.Event()
+
+    async def end_late() -> None:
+        try:
+            await forever()
+        finally:
+            asyncio.get_running_loop().call_later(0.01, has_expired.set)
+            await has_expired.wait()
+
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0):
+            await together([end_late(), fail("broken")])
+
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
 
 
 async def test_until_ends_the_body_when_stop_is_set() -> None:
