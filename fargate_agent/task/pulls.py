@@ -33,6 +33,7 @@ class Pulls:
         self._show = show
         self._network = network
         self._turns = {container.image: asyncio.Lock() for container in plan.containers}
+        self._failures: dict[str, str] = {}
         self._waiting = 0
 
     async def get(self, reference: str) -> Image:
@@ -45,8 +46,13 @@ class Pulls:
         self._waiting += 1
         try:
             async with self._turns[reference]:
+                if reference in self._failures:
+                    raise CannotPullContainerError(self._failures[reference])
                 if reference not in self._images:
                     self._images[reference] = await self._ensure(reference)
+        except CannotPullContainerError as error:
+            self._failures[reference] = error.detail
+            raise
         finally:
             self._waiting -= 1
             if self._waiting == 0:

@@ -146,6 +146,21 @@ async def test_image_that_two_containers_name_is_pulled_once() -> None:
 
 
 @jumping
+async def test_pull_that_fails_is_not_tried_again_for_the_next_container() -> None:
+    other = container_json("other", essential=False, image="side:1")
+    diary = Diary(fail_at="pull side:1", error=CannotPullContainerError)
+    run, drivers = new_run(container_json("main"), SIDE, other), fakes(diary)
+
+    await play(run, drivers)
+
+    assert diary.calls.count("pull side:1") == 1
+    for name in ("side", "other"):
+        facts = run.facts.containers[name]
+        assert facts.status is ContainerStatus.STOPPED
+        assert facts.reason == "CannotPullContainerError: refused: pull side:1"
+
+
+@jumping
 async def test_container_starts_while_the_image_of_another_is_still_pulled() -> None:
     diary = Diary(hang_at="pull side:1")
     run, drivers = new_run(container_json("main"), SIDE), fakes(diary)
