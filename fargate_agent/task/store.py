@@ -8,7 +8,7 @@ whose containers still run from one that a reboot has killed.
 import asyncio
 import json
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -17,7 +17,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from fargate_agent.files import replace_file, sync
 from fargate_agent.reserve import Reserve
-from fargate_agent.task.status import RunFacts, TaskFacts
+from fargate_agent.task.status import TaskFacts
 from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import TaskMessage
 
@@ -48,7 +48,7 @@ class TaskRecord:
 
 
 _RECORD: Final = TypeAdapter(TaskRecord)
-_RUN_MEMBERS: Final = tuple(one.name for one in fields(RunFacts))
+_RUN_MEMBERS: Final = ("created_at", "started_at", "finished_at", "exit_code")
 """In the first version, containers have them themselves."""
 
 

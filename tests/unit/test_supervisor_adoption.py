@@ -241,6 +241,7 @@ async def test_record_of_an_agent_that_knew_one_run_of_a_container_is_read(tmp_p
         container |= dict.fromkeys(["created_at", "started_at", "finished_at", "exit_code"])
     moments = {"created_at": "2026-01-05T10:00:06Z", "started_at": "2026-01-05T10:00:07Z"}
     record["facts"]["containers"]["web"] |= moments | {"exit_code": 0}
+    record["facts"]["containers"]["log"]["reason"] = "its logger has ended"
     path.write_text(json.dumps(record))
 
     read = (await store.read_all()).records[TASK_ID]
@@ -249,3 +250,4 @@ async def test_record_of_an_agent_that_knew_one_run_of_a_container_is_read(tmp_p
     assert read.version == 2
     assert (web.started_at, web.exit_code, web.finished_at) == (MOMENT, 0, None)
     assert (len(web.runs), log.runs) == (1, [])
+    assert log.reason == "its logger has ended"
