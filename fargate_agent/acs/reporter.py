@@ -57,7 +57,11 @@ class Reporter:
         """Members of ours that the control plane, an older one, has refused."""
 
     def send(self, change: StateChange) -> None:
-        """Queue a change; one that says nothing new is dropped."""
+        """Queue a change; one that says nothing new is dropped.
+
+        One that waits gives way to a newer one of the same status, which says all that it does: a
+        container may be restarted for weeks while no control plane answers.
+        """
         queue = self._queues.get(change.task_arn)
         last = queue[-1] if queue else self._sent.get(change.task_arn)
         if last is not None and not _says_more(change, last):
@@ -65,6 +69,8 @@ class Reporter:
         if queue is None:
             queue = self._queues[change.task_arn] = deque()
             self._waiting.put_nowait(change.task_arn)
+        if len(queue) > 1 and queue[-1].status is change.status:  # the first may be on its way
+            queue.pop()
         queue.append(change)
 
     async def serve(self, acknowledged: Acknowledged) -> None:

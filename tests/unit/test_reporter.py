@@ -204,6 +204,23 @@ async def test_another_check_with_the_same_verdict_is_not_sent() -> None:
     assert sent == ["HEALTHY", "UNHEALTHY"]
 
 
+async def test_only_the_newest_of_what_waits_is_sent() -> None:
+    desk = Desk()
+
+    def restarted(count: int) -> StateChange:
+        return change(TaskStatus.RUNNING, containers=(container(restart_count=count),))
+
+    async with serving(desk) as reporter:
+        reporter.send(change(TaskStatus.PENDING))
+        for count in range(1000):
+            reporter.send(restarted(count))
+        reporter.send(change(TaskStatus.STOPPED))
+        await desk.wait_for(3)
+
+    assert [request["status"] for request in desk.requests] == ["PENDING", "RUNNING", "STOPPED"]
+    assert desk.requests[1]["containers"][0]["restartCount"] == 999
+
+
 async def test_change_that_says_nothing_new_is_not_sent() -> None:
     desk = Desk()
 
