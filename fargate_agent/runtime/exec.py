@@ -87,7 +87,7 @@ class Execs:
         try:
             process = await self._find_process(container.id)
             while (streams := await make_streams(container, exec_id, io)) is None:
-                await self._end_leftovers(container, exec_id)
+                await self._make_room(container, exec_id)
             run = Run(
                 container=container,
                 exec_id=exec_id,
@@ -131,7 +131,10 @@ class Execs:
                 await self._begin(run)
                 result = await self._attend(run)
         except TimeoutError:
-            await self._take_back(run)
+            try:
+                await self._take_back(run)
+            except TimeoutError as error:  # the caller has to know of the deadline all the same
+                _say_what_is_left(run, error)
             raise ExecTimeoutError(
                 f"timed out after waiting {render_duration(deadline_s or 0)}",
                 container=run.container.name,
@@ -160,8 +163,7 @@ class Execs:
             async with asyncio.timeout(LET_GO_DEADLINE_S):
                 await self._take_back(run)
         except (ContainerdError, OSError) as error:
-            log.warning("a program that was run inside container %s is left: %s",
-                        run.container.name, error)  # fmt: skip
+            _say_what_is_left(run, error)
 
     async def _begin(self, run: Run) -> None:
         """Return when the program runs, or has run.
@@ -246,6 +248,21 @@ class Execs:
             return False
         return process.status in {ProcessStatus.CREATED, ProcessStatus.RUNNING}
 
+    async def _make_room(self, container: ContainerPlan, exec_id: str) -> None:
+        """End what was run under this id before, so that something else can be.
+
+        Raises:
+            CannotExecError: it doesn't end.
+            ContainerdError: containerd didn't do its part.
+            OSError: the kernel refused.
+        """
+        try:
+            await self._end_leftovers(container, exec_id)
+        except TimeoutError as error:
+            raise CannotExecError(
+                f"what was run before does not end: {explain(error)}", container=container.name
+            ) from error
+
     async def _end_leftovers(self, container: ContainerPlan, exec_id: str) -> None:
         """End a run that nobody waits for, and remove what was made for it.
 
@@ -289,6 +306,11 @@ class Execs:
     async def _delete(self, container_id: str, exec_id: str) -> None:
         with contextlib.suppress(NotFoundError):
             await self._containerd.processes.delete(container_id, exec_id=exec_id)
+
+
+def _say_what_is_left(run: Run, error: Exception) -> None:
+    text = "a program that was run inside container %s is left: %s"
+    log.warning(text, run.container.name, error)
 
 
 def render_process(

@@ -13,7 +13,7 @@ import pytest
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import NotFoundError
-from fargate_agent.errors import ContainerRuntimeError, ExecTimeoutError
+from fargate_agent.errors import CannotExecError, ContainerRuntimeError, ExecTimeoutError
 from fargate_agent.plan import TaskPlan
 from fargate_agent.runtime import exec as execs
 from fargate_agent.runtime.runc import RuncRuntime
@@ -107,6 +107,27 @@ async def test_nothing_is_left_at_the_deadline(bench: Bench, script: str) -> Non
     assert await intruders(bench, task) == {}
     assert runs_of(task.containers[0]) == []
     assert (await run_inside(bench, task, "exit 5"))[0] == 5
+
+
+async def test_what_can_t_be_killed_has_passed_its_deadline_and_stands_in_the_way(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that waits for a disk."""
+    task = await bench.begin(IDLE)
+
+    def refuse(*_: object) -> None:
+        raise TimeoutError("1 processes are left")
+
+    with monkeypatch.context() as change:
+        change.setattr(execs, "kill_started", refuse)
+        with pytest.raises(ExecTimeoutError):
+            await run_inside(bench, task, SLEEP, deadline_s=1)
+        with pytest.raises(CannotExecError) as caught:
+            await run_inside(bench, task, "exit 5")
+
+    assert caught.value.detail == "what was run before does not end: 1 processes are left"
+    assert (await run_inside(bench, task, "exit 5"))[0] == 5
+    assert await intruders(bench, task) == {}
 
 
 async def test_nothing_is_left_when_the_caller_is_cancelled(bench: Bench) -> None:
