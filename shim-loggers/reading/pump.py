@@ -8,7 +8,8 @@ still read.
 
 Only modules that every interpreter has loaded, or that are a few kB: each container pays for them.
 
-Source: containerd, pkg/process/io_util.go and runtime/v2/logging.
+Source: containerd, pkg/process/io_util.go, runtime/v2/logging and, for terminals,
+runtime/v2/runc/platform.go.
 """
 
 import posix
@@ -28,8 +29,9 @@ STDOUT_FD = 3
 STREAMS = {STDOUT_FD: "stdout", 4: "stderr"}
 READ_BYTES = 32 * 1024
 QUIET_MS = 2000
-"""After one pipe has ended, the other is given up when nothing comes for so long: a container with
-a terminal has a stderr that never ends."""
+"""After stdout has ended, or SIGTERM, what is left is given up when nothing comes for so long. The
+stderr of a container with a terminal says nothing: the shim opens it and forgets the other end, so
+it ends whenever the shim collects its garbage, or never."""
 MAX_LATE_READS = 64
 """After that end, so much is still read to be written down, or counted as lost, at least."""
 
@@ -69,9 +71,11 @@ def pump(
                 continue
             if fd in splitters:
                 _give_all(give, splitters.pop(fd).finish(time.time_ns()))
-                deadline.begin(END_S)
             poller.unregister(fd)
-            timeout_ms = QUIET_MS
+            if fd == STDOUT_FD:
+                deadline.begin(END_S)
+            if fd in (STDOUT_FD, sigterm_fd):
+                timeout_ms = QUIET_MS
     for splitter in splitters.values():
         _give_all(give, splitter.finish(time.time_ns()))
 

@@ -232,6 +232,22 @@ def test_logger_ends_when_only_the_console_of_a_terminal_ends(
     assert logger.wait() == 0
 
 
+def test_logger_goes_on_when_only_the_stderr_of_a_terminal_ends(
+    start_logger: StartLogger, tmp_path: Path
+) -> None:
+    path = tmp_path / "web.log"
+    logger = start_logger("--log-path", str(path))
+    wait_for(logger.catches_sigterm, "the logger to be up", DEADLINE_S)
+
+    logger.end(logger.stderr)
+    with pytest.raises(pytest.fail.Exception):  # it would end after two seconds of silence
+        wait_for(logger.has_ended, "the logger to end", 4)
+    logger.write(b"still here\n")
+
+    assert logger.finish() == 0
+    assert read_text(path) == "still here\n"
+
+
 def test_what_runc_says_is_written_without_paths_of_the_host(
     start_logger: StartLogger, tmp_path: Path
 ) -> None:
