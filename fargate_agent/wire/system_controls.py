@@ -11,7 +11,8 @@ _NAMES: Final = re.compile(
 """Source: ECS API, SystemControl."""
 
 _LOOSENING: Final = re.compile(
-    r"net\.ipv4\.ip_forward|net\.ipv[46]\.conf\..+\.(forwarding|accept_redirects|accept_ra)"
+    r"net/ipv4/ip_forward|"
+    r"net/ipv[46]/conf/.+/(forwarding|force_forwarding|accept_redirects|accept_ra)"
 )
 """Source: Linux, Documentation/networking/ip-sysctl.rst."""
 
@@ -29,6 +30,13 @@ def is_system_control(name: str) -> bool:
 def loosens_network(name: str, value: str) -> bool:
     """Whether a task would pass packets on, or take routes and addresses from its neighbours.
 
-    What it passes on to its metadata endpoint arrives there as its own.
+    What it passes on to its metadata endpoint arrives there as its own. Names are paths below
+    /proc/sys, so that one parameter has many: runtimes take dots for slashes, and the kernel takes
+    several slashes for one.
+
+    Example:
+        >>> loosens_network("net..ipv4//ip_forward.", "1")
+        True
     """
-    return value.strip() != "0" and _LOOSENING.fullmatch(name.replace("/", ".")) is not None
+    path = "/".join(filter(None, re.split(r"[./]", name)))
+    return value.strip() != "0" and _LOOSENING.fullmatch(path) is not None

@@ -83,6 +83,16 @@ def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
             id="the same, by interface",
         ),
         pytest.param(
+            {"systemControls": [{"namespace": "net..ipv4//ip_forward.", "value": "1"}]},
+            "systemControls with net..ipv4//ip_forward.",
+            id="the same, by another name",
+        ),
+        pytest.param(
+            {"systemControls": [{"namespace": "net.ipv6.conf.all.force_forwarding", "value": "1"}]},
+            "systemControls with net.ipv6.conf.all.force_forwarding",
+            id="the same, of newer kernels",
+        ),
+        pytest.param(
             {"systemControls": [{"namespace": "net.ipv6.conf.all.accept_ra", "value": "2"}]},
             "systemControls with net.ipv6.conf.all.accept_ra",
             id="addresses of neighbours",
