@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STDOUT_FD = 3
-STREAMS = {STDOUT_FD: "stdout", 4: "stderr"}
+STDERR_FD = 4
+STREAMS = {STDOUT_FD: "stdout", STDERR_FD: "stderr"}
 READ_BYTES = 32 * 1024
 QUIET_MS = 2000
 """After stdout has ended, or SIGTERM, what is left is given up when nothing comes for so long. The
@@ -69,15 +70,19 @@ def pump(
                 data = without_host_paths(data, fault_path)
                 _give_all(give, splitters[fd].take(data, time.time_ns()))
                 continue
-            if fd in splitters:
-                _give_all(give, splitters.pop(fd).finish(time.time_ns()))
+            _finish(give, splitters, fd)
             poller.unregister(fd)
-            if fd == STDOUT_FD:
+            if fd != STDERR_FD:
                 deadline.begin(END_S)
-            if fd in (STDOUT_FD, sigterm_fd):
                 timeout_ms = QUIET_MS
-    for splitter in splitters.values():
-        _give_all(give, splitter.finish(time.time_ns()))
+    for fd in tuple(splitters):
+        _finish(give, splitters, fd)
+
+
+def _finish(give: "Callable[[Lines], None]", splitters: dict[int, Splitter], fd: int) -> None:
+    """Give on what is left of a pipe; nothing if there is none with this number."""
+    if fd in splitters:
+        _give_all(give, splitters.pop(fd).finish(time.time_ns()))
 
 
 def _give_all(give: "Callable[[Lines], None]", taken: list[Lines]) -> None:
