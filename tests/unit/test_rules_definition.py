@@ -100,6 +100,19 @@ def check(**changes: Any) -> None:
             "form a circle: app",
             id="depends on itself",
         ),
+        pytest.param(
+            app(volumesFrom=[{"sourceContainer": "app"}]),
+            "form a circle: app",
+            id="takes its own volumes",
+        ),
+        pytest.param(
+            sidecar(
+                {"volumesFrom": [{"sourceContainer": "side"}]},
+                dependsOn=[{"containerName": "app", "condition": "START"}],
+            ),
+            "form a circle: app, side",
+            id="takes the volumes of what waits for it",
+        ),
         pytest.param(app(startTimeout=121), "container start timeout", id="start timeout"),
         pytest.param(
             app(ulimits=[{"name": "nofile", "softLimit": 1, "hardLimit": 1048577}]),
@@ -178,8 +191,13 @@ def check(**changes: Any) -> None:
         ),
         pytest.param(
             app(systemControls=[{"namespace": "vm.swappiness", "value": "1"}]),
-            "'systemControls'",
+            "'systemControls' setting for container 'app': 'vm.swappiness' is no parameter",
             id="system control",
+        ),
+        pytest.param(
+            app(systemControls=[{"namespace": "net.core.somaxconn"}]),
+            "'net.core.somaxconn' has no value",
+            id="system control without a value",
         ),
         pytest.param(
             app(resourceRequirements=[{"type": "NeuronDevice", "value": "1"}]),

@@ -40,6 +40,7 @@ def _find_circle(draft: Draft) -> list[str]:
     """Return the names of containers that can never start; they wait for each other."""
     waits = {
         container["name"]: {item["containerName"] for item in container.get("dependsOn", [])}
+        | {item.get("sourceContainer") for item in container.get("volumesFrom", [])}
         for container in draft.containers
     }
     while ready := [name for name, others in waits.items() if others.isdisjoint(waits)]:

@@ -27,13 +27,21 @@ def check_containers(draft: Draft) -> None:
         for ulimit in container.get("ulimits", []):
             _check_ulimit(ulimit)
         for control in container.get("systemControls", []):
-            if not is_system_control(control.get("namespace", "")) or not control.get(
-                "value"
-            ):  # unverified
-                raise client_error(
-                    f"Invalid 'systemControls' setting for container '{container['name']}'."
-                )
+            _check_system_control(container["name"], control)
         _check_parameters(container)
+
+
+def _check_system_control(container: str, control: Json) -> None:
+    namespace = control.get("namespace", "")
+    if not is_system_control(namespace):
+        fault = f"'{namespace}' is no parameter of a container"
+    elif not control.get("value"):
+        fault = f"'{namespace}' has no value"
+    else:
+        return
+    raise client_error(  # unverified
+        f"Invalid 'systemControls' setting for container '{container}': {fault}."
+    )
 
 
 def _check_ulimit(ulimit: Json) -> None:
