@@ -142,12 +142,12 @@ def test_health_fits_a_narrow_terminal(width: int) -> None:
             id="restarted, and another machine has it",
         ),
         pytest.param(
-            app(healthStatus="UNKNOWN", health=health("UNKNOWN", exitCode=1)),
+            app(healthStatus="UNKNOWN", health=health("UNKNOWN", exitCode=1), runs=[run(9)]),
             "The health check of container app has not passed yet: the last check failed with exit",
             id="fails in its start period",
         ),
         pytest.param(
-            app(healthStatus="UNKNOWN", health=health("UNKNOWN")),
+            app(healthStatus="UNKNOWN", health=health("UNKNOWN"), runs=[run(9)]),
             "The health check of container app has not passed yet.",
             id="not checked yet",
         ),
@@ -158,6 +158,24 @@ def test_health_fits_a_narrow_terminal(width: int) -> None:
 )
 def test_why_says_what_is_wrong_with_a_task_that_runs(container: dict[str, Any], said: str) -> None:
     assert explain(make_task(container)).what.startswith(said)
+
+
+def test_health_check_of_a_container_that_is_not_started_explains_nothing() -> None:
+    waiting = app(lastStatus="PENDING", health=health("UNKNOWN"), runs=[])
+    failing = {**waiting, "name": "other", "reason": "try 2 of 5: no such host"}
+    task = make_task(waiting, failing, lastStatus="PENDING", pullStartedAt=ago(60))
+
+    assert explain(task).what == "An image couldn't be pulled yet; that is tried again."
+
+
+def test_why_says_what_waits_for_a_container_that_is_unhealthy() -> None:
+    containers = [app(healthStatus="UNHEALTHY"), {"name": "other", "lastStatus": "PENDING"}]
+
+    pending = explain(make_task(*containers, lastStatus="PENDING"))
+    running = explain(make_task(*containers))
+
+    assert pending.advice.startswith("What waits for HEALTHY waits until it passes. See")
+    assert running.advice.startswith("A service replaces such a task;")
 
 
 def test_why_shows_what_the_last_check_wrote() -> None:

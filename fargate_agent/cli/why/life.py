@@ -1,22 +1,25 @@
 """Why a task that runs isn't as it should be: its health checks and its restarts. Pure."""
 
 from dataclasses import replace
+from typing import Final
 
 from fargate_agent.cli.clients.shapes import Container, Task
 from fargate_agent.cli.tasks.life import tell_failures
 from fargate_agent.cli.why.exits import explain_exit
 from fargate_agent.cli.why.explanation import TASK_LOG, Explanation
 
+_AWAITED: Final = "What waits for HEALTHY waits until it passes."
+_NOT_AWAITED: Final = "A service replaces such a task; a task that was run by itself goes on."
+
 
 def explain_life(task: Task) -> Explanation | None:
     """Say what is wrong with the containers of a task that has not ended; None: nothing is."""
     containers = task.get("containers", [])
     if sick := find_sick(task):
-        return _explain_sick(sick)
+        return _explain_sick(sick, is_awaited=task.get("lastStatus") != "RUNNING")
     if restarted := [container for container in containers if container.get("restartCount")]:
         return _explain_restarts(max(restarted, key=lambda c: c["restartCount"]))
-    waiting = [c for c in containers if "health" in c and c["health"]["status"] == "UNKNOWN"]
-    return _explain_waiting(waiting[0]) if waiting else None
+    return next((_explain_waiting(c) for c in containers if _waits_for_check(c)), None)
 
 
 def find_sick(task: Task) -> Container | None:
@@ -25,14 +28,20 @@ def find_sick(task: Task) -> Container | None:
     return next(sick, None)
 
 
-def _explain_sick(container: Container) -> Explanation:
+def _waits_for_check(container: Container) -> bool:
+    """Whether a container was started, and its checks have said nothing yet."""
+    is_started = any(run["startedAt"] is not None for run in container.get("runs", []))
+    return is_started and "health" in container and container["health"]["status"] == "UNKNOWN"
+
+
+def _explain_sick(container: Container, *, is_awaited: bool) -> Explanation:
     what = f"The health check of container {container['name']} fails"
     if "health" in container and (failures := tell_failures(container["health"])):
         what += f": {failures}"
     return Explanation(
         f"{what}.",
-        "A service replaces such a task; a task that was run by itself goes on."
-        " See whether the check suits: its command, timeout, retries and startPeriod.",
+        (_AWAITED if is_awaited else _NOT_AWAITED)
+        + " See whether the check suits: its command, timeout, retries and startPeriod.",
         TASK_LOG,
     )
 
@@ -54,7 +63,5 @@ def _explain_waiting(container: Container) -> Explanation:
     health = container.get("health")
     what = f"The health check of container {container['name']} has not passed yet"
     if health is not None and (failures := tell_failures(health)):
-        return Explanation(
-            f"{what}: {failures}.", "What waits for HEALTHY waits until it passes.", TASK_LOG
-        )
+        return Explanation(f"{what}: {failures}.", _AWAITED, TASK_LOG)
     return Explanation(f"{what}.", "The first check comes an interval after the start.")
