@@ -21,6 +21,9 @@ OOM_KILLS_LABEL: Final = "fargate.oom-kills"
 """How many of its processes the kernel had killed for memory when its present run began; absent
 if none. Where systemd owns the groups, a container's outlives its runs, and counts on."""
 
+STDIN_LABEL: Final = "fargate.stdin"
+"""The FIFO of one that is `interactive`; absent if it isn't."""
+
 MAX_LABEL_BYTES: Final = 4096
 """Longest name and value of a label together. Source: containerd, labels/validate.go."""
 
@@ -45,6 +48,7 @@ def render_record(
             TASK_LABEL: task.id,
             CONTAINER_LABEL: container.name,
             **({STOP_SIGNAL_LABEL: stop_signal} if stop_signal else {}),
+            **({STDIN_LABEL: str(container.stdin)} if container.stdin else {}),
         },
     )
 

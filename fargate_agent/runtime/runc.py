@@ -132,7 +132,7 @@ class RuncRuntime(Runtime, Sweeper):
         self._cgroups = cgroups
         self._execs = Execs(containerd, cgroups)
         self._pidns = PidNamespaces(containerd, cgroups, self._plan_creation)
-        self._strays = Strays(containerd, cgroups, settings.snapshotter)
+        self._strays = Strays(containerd, cgroups, settings.snapshotter, settings.oci_runtime)
         self._groundwork = Groundwork(
             containerd,
             cgroups,

@@ -36,6 +36,19 @@ def make_fifo(fifo: Path) -> None:
         os.mkfifo(fifo, mode=0o600)
 
 
+def restore_runtime(fifo: Path, runtime: str) -> None:
+    """Make that script anew if it is gone, with the directory of the task.
+
+    Without it containerd can't end the container, nor take away what the OCI runtime has of it.
+
+    Raises:
+        OSError: the disk is full, or the like.
+    """
+    if not _find_script(fifo).exists():
+        fifo.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        wrap_runtime(fifo, runtime)
+
+
 def wrap_runtime(fifo: Path, runtime: str) -> str:
     """Return a script that is the OCI runtime, but for the stdin of what it creates.
 
@@ -44,7 +57,11 @@ def wrap_runtime(fifo: Path, runtime: str) -> str:
     Raises:
         OSError: the disk is full, or the like.
     """
-    script = fifo.with_name(f"{fifo.name}.runtime")
+    script = _find_script(fifo)
     text = _SCRIPT.format(runtime=shlex.quote(runtime), fifo=shlex.quote(str(fifo)))
     replace_file(script, text, mode=0o700, durable=False)
     return str(script)
+
+
+def _find_script(fifo: Path) -> Path:
+    return fifo.with_name(f"{fifo.name}.runtime")

@@ -3,14 +3,23 @@
 import asyncio
 import logging
 from collections.abc import Collection
+from pathlib import Path
 from typing import Final
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.errors import ContainerRuntimeError, TaskError
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
+from fargate_agent.runtime.oci_runtime import RUNC
 from fargate_agent.runtime.reasons import explain, render_error
-from fargate_agent.runtime.records import find_containers, find_leases, find_tasks, render_cgroup
+from fargate_agent.runtime.records import (
+    STDIN_LABEL,
+    find_containers,
+    find_leases,
+    find_tasks,
+    render_cgroup,
+)
+from fargate_agent.runtime.stdin import restore_runtime
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +30,11 @@ CGROUP_REMOVE_DEADLINE_S: Final = 10.0
 class Strays:
     """Finds and removes them in one containerd namespace."""
 
-    def __init__(self, containerd: Containerd, cgroups: CgroupDrivers, snapshotter: str) -> None:
+    def __init__(
+        self, containerd: Containerd, cgroups: CgroupDrivers, snapshotter: str, oci_runtime: str
+    ) -> None:
+        """`oci_runtime` is that of the runtime; see `RuncSettings`."""
+        self._oci_runtime = oci_runtime
         self._containerd = containerd
         self._cgroups = cgroups
         self._snapshotter = snapshotter
@@ -63,6 +76,8 @@ class Strays:
         """
         try:
             for record in await find_containers(self._containerd, task_id):
+                if fifo := record.labels.get(STDIN_LABEL):
+                    await asyncio.to_thread(restore_runtime, Path(fifo), self._oci_runtime or RUNC)
                 await self._containerd.processes.force_delete(record.id)
                 await self.forget(record.id)
             for lease in await find_leases(self._containerd, task_id):

@@ -16,6 +16,8 @@ from fargate_agent.errors import (
     ResourceInitializationError,
 )
 from fargate_agent.runtime.program import check_program
+from fargate_agent.trees import remove_tree
+from tests.fixtures.containerd import RUNC_ROOT
 from tests.fixtures.machine import wait_for
 from tests.fixtures.runtime import DEADLINE_S, Bench
 
@@ -321,3 +323,17 @@ async def test_stdin_is_open_after_a_restart_in_place(bench: Bench, terminal: bo
         await bench.wait_for_output(task, f"got {text}")
         await bench.runtime.restart(task, container, bench.log_uri(container))
         await bench.runtime.start(task, container)
+
+
+async def test_interactive_container_is_swept_after_the_directory_of_its_task_has_gone(
+    bench: Bench,
+) -> None:
+    task = await bench.begin("echo up; exec cat", interactive=True)
+    await bench.wait_for_output(task, "up")
+    states = RUNC_ROOT / bench.containerd.namespace
+    assert [state.name for state in states.iterdir()] == [task.containers[0].id]
+    remove_tree(task.directory)
+
+    await bench.runtime.sweep([])
+
+    assert list(states.iterdir()) == []
