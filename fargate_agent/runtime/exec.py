@@ -181,33 +181,43 @@ class Execs:
             raise
 
     async def _start(self, run: Run) -> None:
-        container_id, exec_id = run.container.id, run.exec_id
-        add = self._containerd.execs.add
         try:
             try:
-                await add(container_id, exec_id, run.process, run.streams.paths)
+                await self._add(run)
             except AlreadyExistsError:  # of a predecessor, whose FIFOs are gone
-                await self._kill(run.container, exec_id, ())
-                await add(container_id, exec_id, run.process, run.streams.paths)
-            await self._start_once(container_id, exec_id)
+                await self._kill(run.container, run.exec_id, ())
+                await self._add(run)
+            await self._start_added(run)
         except (DeadlineError, UnavailableError):
             raise
         except ContainerdError as error:
-            if not await self._runs(container_id):
+            if not await self._runs(run.container.id):
                 raise ContainerRuntimeError(
                     "the container has ended", container=run.container.name
                 ) from error
             raise CannotExecError(explain(error), container=run.container.name) from error
 
-    async def _start_once(self, container_id: str, exec_id: str) -> None:
-        """Start the program; a containerd that goes away meanwhile may have done it."""
-        processes = self._containerd.processes
+    async def _add(self, run: Run) -> None:
+        await self._containerd.execs.add(
+            run.container.id, run.exec_id, run.process, run.streams.paths
+        )
+
+    async def _start_added(self, run: Run) -> None:
+        """Start the program; a containerd that goes away meanwhile may have done it.
+
+        Or it has cut the start off. Then another process is added: the shim would end, and with it
+        the container, when a process ends whose first start had failed.
+        Source: containerd, pkg/process/exec.go, `start` and `setExited` both close `waitBlock`.
+        """
+        processes, id_ = self._containerd.processes, run.container.id
         try:
-            await processes.start(container_id, exec_id=exec_id)
+            await processes.start(id_, exec_id=run.exec_id)
         except UnavailableError:
-            process = await processes.get(container_id, exec_id=exec_id)
+            process = await processes.get(id_, exec_id=run.exec_id)
             if process.status is ProcessStatus.CREATED:
-                await processes.start(container_id, exec_id=exec_id)
+                await self._kill(run.container, run.exec_id, [run.streams.mark])
+                await self._add(run)
+                await processes.start(id_, exec_id=run.exec_id)
 
     async def _attend(self, run: Run) -> ExitResult:
         """Return when the program has ended; give it its stdin and its terminal's sizes."""

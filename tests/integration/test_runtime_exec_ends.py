@@ -8,11 +8,13 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.containerd.errors import NotFoundError
+from fargate_agent.containerd.errors import ContainerdError, NotFoundError, UnavailableError
+from fargate_agent.containerd.processes import Processes
 from fargate_agent.errors import CannotExecError, ContainerRuntimeError, ExecTimeoutError
 from fargate_agent.plan import TaskPlan
 from fargate_agent.runtime import exec as execs
@@ -188,6 +190,32 @@ async def test_a_cancellation_waits_for_no_containerd(
     assert running.cancelled()
     assert await intruders(bench, task) == {}
     assert runs_of(task.containers[0]) == []
+
+
+async def test_a_start_that_containerd_cut_off_does_not_end_the_container(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await bench.begin(IDLE)
+    first = (await bench.containerd.processes.get(task.containers[0].id)).pid
+    start = Processes.start
+    faults = [UnavailableError("the connection is gone")]
+
+    async def start_cut_off(processes: Processes, id_: str, **options: Any) -> int:
+        if not faults:
+            return await start(processes, id_, **options)
+        with pytest.raises(ContainerdError):  # as runC has it whom the shim kills
+            await start(processes, id_, **options)
+        Path(f"/proc/{first}/root/false").symlink_to("/bin/busybox")
+        raise faults.pop()
+
+    monkeypatch.setattr(Processes, "start", start_cut_off)
+    argv, io = ("/false",), Output().io()
+
+    code = await bench.runtime.exec(task.containers[0], "check", argv, io, DEADLINE_S)
+
+    assert code == 1
+    assert (await run_inside(bench, task, "exit 5"))[0] == 5
+    assert (await bench.containerd.processes.get(task.containers[0].id)).pid == first
 
 
 async def test_what_a_program_leaves_running_lives_on_when_it_ends(bench: Bench) -> None:
