@@ -135,6 +135,7 @@ class ContainerLife:
             TaskError: it can't be created, or what it depends on will never be.
         """
         if not self._task.is_new:
+            self._may_be_there = True
             with self._blamed():
                 self._may_be_there = await self._runtime.exists(self.plan)
             if self._may_be_there:

@@ -219,6 +219,18 @@ async def test_next_agent_leaves_a_container_alone_that_has_failed() -> None:
 
 
 @jumping
+async def test_container_of_which_nobody_knows_whether_it_is_there_is_removed() -> None:
+    diary = Diary(fail_at="exists side", error=ContainerRuntimeError)
+    run = new_run(container_json("main"), SIDE, facts=TaskFacts())
+    drivers = fakes(diary)
+
+    await play(run, drivers)
+
+    assert run.facts.containers["side"].status is ContainerStatus.STOPPED
+    assert diary.calls.count("stop side") == 2  # at once, and with the others at the end
+
+
+@jumping
 async def test_new_task_asks_for_nothing_that_can_t_be_there() -> None:
     run, drivers = new_run(container_json("main"), SIDE), fakes(Diary())
 
