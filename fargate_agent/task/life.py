@@ -338,19 +338,25 @@ class ContainerLife:
         facts, clock = self.facts, asyncio.get_running_loop()
         if facts.stop_began_s is None and not facts.has_ended:
             facts.stop_began_s = clock.time()
-            try:
-                await self._task.save()
-            except OSError as error:  # a full disk keeps nothing from ending
-                log.warning("the beginning of a stop was not written down: %s", error)
+            await self._save_stop()
         passed_s = 0 if facts.stop_began_s is None else clock.time() - facts.stop_began_s
         left_s = self.plan.stop_timeout_s - passed_s
         shortened = replace(self.plan, stop_timeout_s=max(0, math.ceil(left_s)))
         status = await self._runtime.stop(shortened)
         if status is None:
             facts.drop_run()
-        elif not facts.has_ended:
+        had_ended = facts.has_ended
+        if status is not None and not had_ended:
             self._record_exit(status)
         self._finish()
+        if facts.has_ended and not had_ended:  # nobody can be asked again; others may take minutes
+            await self._save_stop()
+
+    async def _save_stop(self) -> None:
+        try:
+            await self._task.save()
+        except OSError as error:  # a full disk keeps nothing from ending
+            log.warning("how far a stop is was not written down: %s", error)
 
     def _record_exit(self, status: ExitStatus) -> None:
         run = self.facts.runs[-1] if self.facts.runs else self.facts.begin_run(None)

@@ -34,6 +34,7 @@ LIVES: Final = {
             stop web
             save
             stop log
+            save
             drop secrets
             close
             detach eth1
@@ -148,6 +149,7 @@ LIVES: Final = {
             stop web
             save
             stop db
+            save
             drop secrets
             close
             detach eth1

@@ -35,6 +35,7 @@ NEW_TASKS: Final = {
             stop web
             save
             stop log
+            save
             drop secrets
             close
             detach eth1
@@ -132,6 +133,7 @@ NEW_TASKS: Final = {
             stop web
             save
             stop router
+            save
             drop secrets
             close
             detach eth1
@@ -162,6 +164,7 @@ NEW_TASKS: Final = {
             ready
             save
             stop web
+            save
             drop secrets
             close
             detach eth1

@@ -4,15 +4,18 @@ A diary has one line for each moment; calls of one moment are apart by `/`. `rep
 written down and told, `save` what is only written down for the next agent.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Final
 
 from fargate_agent.drivers import ExitStatus
+from fargate_agent.plan import plan_task
 from fargate_agent.task.runner import TaskRun
 from fargate_agent.task.status import ContainerFacts, ContainerStatus, RunFacts, TaskStatus
-from tests.fakes import MOMENT, FakeDrivers
-from tests.messages import container_json, eni_json
+from tests.fakes import MOMENT, Diary, FakeDrivers, FakeLogs, fake_drivers
+from tests.messages import container_json, eni_json, site, task_message
 
 WEB_AND_LOG: Final = (container_json("web"), container_json("log"))
 INIT_AND_APP: Final = (
@@ -86,3 +89,28 @@ class Scenario:
     stop_at: str | None = None
     """The report that the stop comes with."""
     enis: tuple[dict[str, Any], ...] = (eni_json(),)
+
+    @property
+    def entries(self) -> list[str]:
+        lines = self.diary.strip().splitlines()
+        return [call for line in lines for call in line.strip().split(" / ")]
+
+    @property
+    def undo_begins(self) -> int:
+        """The place of the entry with which a task that has ended is taken back."""
+        return len(self.entries) - 1 - self.entries[::-1].index("ready")
+
+    def begin(self, diary: Diary) -> tuple[TaskRun, FakeDrivers]:
+        """Return a task of it, and its drivers, which write into another diary."""
+        drivers = fake_drivers(diary, self.exits)
+        if any("firelensConfiguration" in container for container in self.containers):
+            logs = {**drivers.all.logs, "awsfirelens": FakeLogs(diary)}
+            drivers.all = replace(drivers.all, logs=logs)
+        message = task_message(*self.containers, elasticNetworkInterfaces=self.enis)
+        run = TaskRun(
+            plan=plan_task(message, site(Path("/nowhere"))),
+            stop=asyncio.get_running_loop().create_future(),
+            is_new=True,
+        )
+        self.arrange(run, drivers)
+        return run, drivers

@@ -1,40 +1,21 @@
 """What is asked of the drivers in the life of a task, and what a failure of each call does."""
 
-import asyncio
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from fargate_agent.errors import TaskError
-from fargate_agent.plan import plan_task
 from fargate_agent.task.runner import TaskRun, run_task
 from tests.diaries import SCENARIOS
 from tests.diaries.scenario import Scenario
-from tests.fakes import Diary, FakeLogs, fake_drivers
+from tests.fakes import Diary
 from tests.fixtures.clock import jumping
-from tests.messages import site, task_message
 
 BROKEN: Final = "InternalError: unexpected error in the agent; its log says more"
 
 
-def lines(diary: str) -> list[str]:
-    return [call for line in diary.strip().splitlines() for call in line.strip().split(" / ")]
-
-
 async def play(scenario: Scenario, diary: Diary) -> TaskRun:
-    drivers = fake_drivers(diary, scenario.exits)
-    if any("firelensConfiguration" in container for container in scenario.containers):
-        logs = {**drivers.all.logs, "awsfirelens": FakeLogs(diary)}
-        drivers.all = replace(drivers.all, logs=logs)
-    message = task_message(*scenario.containers, elasticNetworkInterfaces=scenario.enis)
-    run = TaskRun(
-        plan=plan_task(message, site(Path("/nowhere"))),
-        stop=asyncio.get_running_loop().create_future(),
-        is_new=True,
-    )
-    scenario.arrange(run, drivers)
+    run, drivers = scenario.begin(diary)
 
     async def report(run: TaskRun) -> None:
         entry = f"report {run.facts.status}"
@@ -56,7 +37,7 @@ async def test_drivers_are_called_in_this_order(name: str) -> None:
 
     run = await play(SCENARIOS[name], diary)
 
-    assert diary.calls == lines(SCENARIOS[name].diary)
+    assert diary.calls == SCENARIOS[name].entries
     assert run.ended.is_set()
 
 
@@ -65,7 +46,7 @@ def injections() -> list[Any]:
     return [
         pytest.param(name, place, entry, id=f"{name}-{place}-{entry}")
         for name, scenario in SCENARIOS.items()
-        for place, entry in enumerate(lines(scenario.diary))
+        for place, entry in enumerate(scenario.entries)
         if not entry.startswith(("report", "save"))
     ]
 
@@ -76,8 +57,8 @@ def injections() -> list[Any]:
 async def test_whatever_fails_everything_is_taken_back(
     name: str, place: int, entry: str, error: type[Exception]
 ) -> None:
-    golden, diary = lines(SCENARIOS[name].diary), Diary(fail_at=place, error=error)
-    undo_begins = len(golden) - 1 - golden[::-1].index("ready")
+    golden, diary = SCENARIOS[name].entries, Diary(fail_at=place, error=error)
+    undo_begins = SCENARIOS[name].undo_begins
     if place == undo_begins:
         with pytest.raises(error):  # `ready` doesn't fail; if it does, the agent ends
             await play(SCENARIOS[name], diary)
