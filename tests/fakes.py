@@ -152,8 +152,14 @@ class FakeRuntime(Runtime):
         return container.name in self.created
 
     async def create(
-        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
+        self,
+        task: TaskPlan,
+        container: ContainerPlan,
+        image: Image,
+        log_uri: str | None,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
+        begun()
         await self.diary.write(f"create {container.name}")
         self.created.add(container.name)
 

@@ -74,6 +74,10 @@ class ExecIo:
     """Makes the streams a terminal, which has these sizes one after the other."""
 
 
+def _ignore() -> None:
+    """Do nothing."""
+
+
 class Runtime(Driver, Protocol):
     """Makes containers and ends them."""
 
@@ -98,11 +102,17 @@ class Runtime(Driver, Protocol):
         ...
 
     async def create(
-        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
+        self,
+        task: TaskPlan,
+        container: ContainerPlan,
+        image: Image,
+        log_uri: str | None,
+        begun: Callable[[], None] = _ignore,
     ) -> None:
         """Return when the container stands, its logger runs, and only `start` is missing.
 
-        `log_uri` None throws its output away.
+        `log_uri` None throws its output away. `begun` is called when the agent has done its part,
+        and others make the container; not if it stands already.
 
         Raises:
             CannotCreateContainerError: containerd or runC refused, e.g. an unknown user; or the

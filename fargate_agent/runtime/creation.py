@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Creation:
     runc_root: Path | None
     oci_runtime: str
     deadline_s: float
+    begun: Callable[[], None] = lambda: None
+    """Called when all is ready for containerd."""
 
 
 async def create_process(client: Containerd, container: ContainerPlan, creation: Creation) -> None:
@@ -44,6 +47,7 @@ async def create_process(client: Containerd, container: ContainerPlan, creation:
         if not container.terminal:
             runtime = await asyncio.to_thread(wrap_runtime, fifo, runtime or RUNC)
     async with loggers.hold_group(cgroups, container) as group:
+        creation.begun()
         await client.processes.create(
             container.id,
             creation.mounts,

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
@@ -197,7 +197,12 @@ class RuncRuntime(Runtime, Sweeper):
             raise ContainerRuntimeError(render_error(error), container=container.name) from error
 
     async def create(
-        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
+        self,
+        task: TaskPlan,
+        container: ContainerPlan,
+        image: Image,
+        log_uri: str | None,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
         client = self._containerd.with_lease(task.lease)
         with self._explained(task, container):
@@ -211,7 +216,7 @@ class RuncRuntime(Runtime, Sweeper):
                 await client.processes.force_delete(container.id)
                 create = create_process_anew
             creation = self._plan_creation(ground.mounts, log_uri, ground.cgroups)
-            await create(client, container, creation)
+            await create(client, container, replace(creation, begun=begun))
             self._own.note_made(container, log_uri)
 
     async def start(self, task: TaskPlan, container: ContainerPlan) -> None:

@@ -170,7 +170,9 @@ class ContainerLife:
         log_uri = self._task.log_uris[plan.name]
         with self._blamed():
             try:
-                await self._runtime.create(self._task.plan, plan, image, log_uri)
+                await self._runtime.create(
+                    self._task.plan, plan, image, log_uri, self._task.network.want
+                )
             except CannotCreateContainerError as error:
                 if not error.image_is_gone:
                     raise

@@ -13,6 +13,7 @@ from fargate_agent.errors import InternalError, TaskError
 from fargate_agent.parallel import together, until
 from fargate_agent.plan import TaskPlan
 from fargate_agent.task.containers import Containers
+from fargate_agent.task.network import TaskNetwork
 from fargate_agent.task.pulls import Pulls
 from fargate_agent.task.status import ContainerFacts, StateChange, StopCode, TaskFacts, TaskStatus
 from fargate_agent.task.steps import Wave, do, ground_wave, network_waves, undo
@@ -105,13 +106,13 @@ async def run_task(
         run.note_move()
         await report(run)
 
-    network_is_up = asyncio.Event()
+    task_network = TaskNetwork()
     task = Surroundings(
         plan=run.plan,
         facts=run.facts,
         drivers=drivers,
-        pulls=Pulls(run.plan, run.facts, drivers.images, run.images, run.show, network_is_up),
-        network=network_is_up,
+        pulls=Pulls(run.plan, run.facts, drivers.images, run.images, run.show, task_network),
+        network=task_network,
         is_new=run.is_new,
         advance=advance,
         save=partial(save or report, run),
@@ -141,6 +142,7 @@ async def _live(
     ground, *network = waves
 
     async def join_network() -> None:
+        await task.network.wait_until_wanted()
         await do(network)
         await task.advance(TaskStatus.PENDING)
         await task.confirm_addresses()

@@ -1,12 +1,12 @@
 """What the containers of one task have in common."""
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.task.network import TaskNetwork
 from fargate_agent.task.pulls import Pulls
 from fargate_agent.task.status import TaskFacts, TaskStatus
 
@@ -19,8 +19,7 @@ class Surroundings:
     facts: TaskFacts
     drivers: Drivers
     pulls: Pulls
-    network: asyncio.Event
-    """Set when the network of the task can be used; no container starts before."""
+    network: TaskNetwork
     is_new: bool
     """Whether it is certain that no agent has run this task before."""
     advance: Callable[[TaskStatus], Awaitable[None]]

@@ -1,7 +1,7 @@
 """A task with a router, run with fakes: what comes first, and what last."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -22,9 +22,14 @@ class RememberingRuntime(FakeRuntime):
     environments: dict[str, Mapping[str, str]] = field(default_factory=dict)
 
     async def create(
-        self, task: TaskPlan, container: ContainerPlan, image: Image, log_uri: str | None
+        self,
+        task: TaskPlan,
+        container: ContainerPlan,
+        image: Image,
+        log_uri: str | None,
+        begun: Callable[[], None] = lambda: None,
     ) -> None:
-        await super().create(task, container, image, log_uri)
+        await super().create(task, container, image, log_uri, begun)
         self.environments[container.name] = container.environment
 
 
