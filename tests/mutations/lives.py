@@ -6,6 +6,7 @@ from tests.mutations.mutation import (
     ADOPTION,
     CHECKS,
     CONDITIONS,
+    DEATHS,
     DEPENDENCIES,
     DIARIES,
     ENDS,
@@ -305,5 +306,19 @@ OF_CONTAINERS: Final = (
         "is_told = self._is_up() or container.stops_after",
         "is_told = self._is_up()",
         (DIARIES,),
+    ),
+    Mutation(
+        "the end of a container is written down with that of the last",
+        LIFE_OF_ONE,
+        "if facts.has_ended and not had_ended:",
+        "if False:",
+        (DIARIES, DEATHS),
+    ),
+    Mutation(
+        "a pull that has failed is tried again for the next container",
+        PULLS,
+        "if reference in self._failures:",
+        "if False:",
+        (FAILURES,),
     ),
 )

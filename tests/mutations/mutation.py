@@ -18,6 +18,7 @@ STORE: Final = "fargate_agent/task/store.py"
 REPORTER: Final = "fargate_agent/acs/reporter.py"
 
 DIARIES: Final = "tests/unit/test_runner_diaries.py"
+DEATHS: Final = "tests/unit/test_runner_deaths.py"
 DEADLINES: Final = "tests/unit/test_runner_deadlines.py"
 LIFE: Final = "tests/unit/test_runner.py"
 LOST_LOGGER: Final = "tests/unit/test_lost_logger.py"

@@ -66,8 +66,8 @@ OF_TASKS: Final = (
     Mutation(
         "a later exit code overwrites the first",
         LIFE_OF_ONE,
-        "elif not facts.has_ended:",
-        "else:",
+        "if status is not None and not had_ended:",
+        "if status is not None:",
         (LIFE,),
     ),
     Mutation(

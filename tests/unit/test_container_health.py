@@ -184,7 +184,7 @@ async def test_status_is_told_and_what_leads_to_it_is_written_down() -> None:
     drivers.runtime.on_exec = check
     told = await play(run, drivers, stop_at_s=61, written=written)
 
-    assert written == [10, 20, 61]  # at 61 s, since when it is being stopped
+    assert written == [10, 20, 61, 61]  # at 61 s, since when it is being stopped, and that it has
     assert list(told) == [0, 30, 61]
     assert told[30].health is UNHEALTHY
 
