@@ -20,7 +20,7 @@ from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
-from fargate_agent.runtime.creation import Creation, create_process
+from fargate_agent.runtime.creation import Creation, create_process_anew
 from fargate_agent.runtime.init import INIT_DESTINATION, NO_INIT, find_init
 from fargate_agent.runtime.records import TASK_LABEL
 from fargate_agent.runtime.seccomp import JsonObject, render_seccomp
@@ -79,7 +79,8 @@ class PidNamespaces:
         await client.containers.create(
             ContainerRecord(id=holder.id, image="", spec=spec, labels=labels)
         )
-        await create_process(client, holder, self._plan_creation((), None, cgroups))
+        # a predecessor may have been interrupted right here
+        await create_process_anew(client, holder, self._plan_creation((), None, cgroups))
         await client.processes.start(holder.id)
 
     async def find(self, task: TaskPlan) -> Path | None:

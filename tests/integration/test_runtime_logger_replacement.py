@@ -25,7 +25,7 @@ from tests.integration.test_runtime_loggers import groups_of, make_program, real
 
 pytestmark = pytest.mark.root
 
-DEADLINE_S = 20
+DEADLINE_S = 60
 
 WRITER = """
 trap 'go=1' USR1

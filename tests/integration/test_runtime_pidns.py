@@ -3,9 +3,12 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.containerd.processes import Processes
 from fargate_agent.errors import CannotCreateContainerError, ExecTimeoutError
 from fargate_agent.plan import TaskPlan
 from tests.fixtures.execs import IDLE, run_inside
@@ -202,6 +205,24 @@ async def test_container_is_not_started_again_in_another_namespace(bench: Bench)
     await bench.runtime.prepare(task)
     with pytest.raises(CannotCreateContainerError, match="that of the task has ended"):
         await bench.runtime.restart(task, task.containers[0], None)
+
+
+async def test_holder_is_made_where_the_creation_of_one_was_cut_off(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create = Processes.create
+    faults = [ContainerdError("the bundle of the one before has just been removed")]
+
+    async def create_late(processes: Processes, id_: str, *args: Any, **options: Any) -> int:
+        if faults:
+            raise faults.pop()
+        return await create(processes, id_, *args, **options)
+
+    monkeypatch.setattr(Processes, "create", create_late)
+
+    task = await begin(bench, container("web", "exit 7"))
+
+    assert (await bench.finish(task)).status.code == 7
 
 
 async def test_nothing_is_left(bench: Bench) -> None:
