@@ -24,6 +24,11 @@ exec {runtime} "$@"
 """`<>` waits for no writer. The OCI runtime makes the user of the process the owner of its stdin,
 so that it may open /dev/stdin."""
 
+NOEXEC: Final = (
+    "a container that is interactive, without pseudoTerminal, needs the agent's state_dir to be"
+    " where programs may be run from: it is mounted noexec"
+)
+
 
 def make_fifo(fifo: Path) -> None:
     """Make the FIFO of a container if need be.
@@ -55,8 +60,10 @@ def wrap_runtime(fifo: Path, runtime: str) -> str:
     It lies beside the FIFO, and is needed until the container is deleted.
 
     Raises:
-        OSError: the disk is full, or the like.
+        OSError: the disk is full, or the like; or nothing may be run from it.
     """
+    if os.statvfs(fifo.parent).f_flag & os.ST_NOEXEC:
+        raise OSError(NOEXEC)
     script = _find_script(fifo)
     text = _SCRIPT.format(runtime=shlex.quote(runtime), fifo=shlex.quote(str(fifo)))
     replace_file(script, text, mode=0o700, durable=False)

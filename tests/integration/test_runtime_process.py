@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+from collections.abc import Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +18,7 @@ from fargate_agent.errors import (
     ResourceInitializationError,
 )
 from fargate_agent.runtime.program import check_program
+from fargate_agent.runtime.stdin import NOEXEC
 from fargate_agent.trees import remove_tree
 from tests.fixtures.containerd import RUNC_ROOT
 from tests.fixtures.machine import wait_for
@@ -337,3 +340,24 @@ async def test_interactive_container_is_swept_after_the_directory_of_its_task_ha
     await bench.runtime.sweep([])
 
     assert list(states.iterdir()) == []
+
+
+@pytest.fixture
+def noexec_tasks(bench: Bench) -> Iterator[None]:
+    """The directories of tasks are where no program may be run from."""
+    directory = bench.directory / "tasks"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "noexec", "tasks", directory], check=True)
+    yield
+    subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@pytest.mark.usefixtures("noexec_tasks")
+async def test_interactive_container_that_can_not_be_is_told_why(bench: Bench) -> None:
+    task = bench.plan({"interactive": True})
+    await bench.runtime.prepare(task)
+
+    with pytest.raises(CannotCreateContainerError) as error:
+        await bench.create(task)
+
+    assert error.value.detail == NOEXEC
