@@ -217,13 +217,13 @@ FAILING = {
 async def test_container_that_is_not_essential_fails_alone(
     stack: Stack, registry: FakeRegistry
 ) -> None:
-    arns = {
-        case: stack.run(tool("main", "sleep 3; echo main lives"), *more)
-        for case, (more, _) in FAILING.items()
-    }
+    script = "until [ -e /end ]; do sleep 0.1; done; echo main lives"
+    arns = {case: stack.run(tool("main", script), *more) for case, (more, _) in FAILING.items()}
 
     for case, arn in arns.items():
-        task = await until(stack, arn, lambda task: task["lastStatus"] == "STOPPED")
+        running = await stack.wait_for(arn, "RUNNING")
+        (root_of(stack, running) / "end").touch()
+        task = await stack.wait_for(arn, "STOPPED")
         main, side = containers(task)["main"], containers(task)["side"]
         assert (task["stopCode"], main["exitCode"]) == ("EssentialContainerExited", 0), case
         assert side["reason"].startswith(FAILING[case][1]), case
