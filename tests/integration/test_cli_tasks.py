@@ -106,6 +106,23 @@ async def test_health_and_restarts_are_listed_described_and_explained(
     assert parsed["containers"][1]["health"]["since"] == "2026-11-21T10:00:30Z"
 
 
+async def test_why_knows_from_the_definition_which_containers_are_essential(
+    cli: Cli, simulated_agent: SimulatedAgent, tmp_path: Path
+) -> None:
+    file, document = tmp_path / "task.json", definition()
+    side, app = document["containerDefinitions"]
+    side["essential"], app["essential"] = True, False
+    app["healthCheck"] = {"command": ["CMD", "true"]}
+    file.write_text(json.dumps(document))
+    task = (await cli.run("run", str(file))).out.strip()
+    await simulated_agent.bring_up(await simulated_agent.take())
+    await simulated_agent.report_health(task, "UNHEALTHY")
+
+    why = await cli.run("why", task)
+
+    assert "It isn't essential: the task goes on" in why.out
+
+
 @pytest.mark.usefixtures("obedient_agent")
 async def test_answers_are_json_documents(cli: Cli, file: str) -> None:
     ran = await cli.run("run", file, "--count", "2", "--output", "json")

@@ -178,6 +178,14 @@ def test_why_says_what_waits_for_a_container_that_is_unhealthy() -> None:
     assert running.advice.startswith("A service replaces such a task;")
 
 
+def test_why_says_that_a_container_that_is_not_essential_is_sick_alone() -> None:
+    side = {**app(healthStatus="UNHEALTHY", essential=False), "name": "side"}
+    both = make_task(side, app(healthStatus="UNHEALTHY", essential=True))
+
+    assert explain(make_task(side)).advice.startswith("It isn't essential: the task goes on")
+    assert explain(both).what.startswith("The health check of container app fails")
+
+
 def test_why_shows_what_the_last_check_wrote() -> None:
     task = make_task(app(healthStatus="UNHEALTHY", health=SICK))
 

@@ -103,6 +103,17 @@ def uncoloured(lines: list[str]) -> list[str]:
             id="no such program, crun",
         ),
         pytest.param(
+            'CannotStartContainerError: exec: "/bin": is a directory',
+            "isn't in the image",
+            id="program that is a directory",
+        ),
+        pytest.param(
+            "CannotCreateContainerError: unable to set the kernel parameter net.core.somaxconn:"
+            " invalid argument",
+            "The kernel doesn't take what systemControls asks for",
+            id="kernel parameter",
+        ),
+        pytest.param(
             "CannotStartContainerError: exec /run.sh: exec format error",
             "built for another processor",
             id="exec format",
@@ -177,6 +188,13 @@ def test_reason_of_a_container_explains_a_failed_start_too() -> None:
 )
 def test_exit_code_is_explained(task: Task, said: str) -> None:
     assert said in explain(task).what
+
+
+def test_container_that_is_not_essential_is_not_blamed() -> None:
+    side = {"name": "side", "exitCode": 3, "essential": False}
+    app = {"name": "app", "exitCode": 0, "essential": True}
+
+    assert explain(make_task(containers=[side, app])).what.startswith("Container app did its work")
 
 
 def test_container_that_was_only_stopped_along_is_not_blamed() -> None:

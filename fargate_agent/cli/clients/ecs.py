@@ -61,6 +61,13 @@ class Ecs:
             answer = self._client.register_task_definition(**definition)
         return str(answer["taskDefinition"]["taskDefinitionArn"])
 
+    def essential_containers(self, definition: str) -> set[str]:
+        """Names of the containers of a task definition whose end is the task's."""
+        with _call("DescribeTaskDefinition", self.endpoint):
+            answer = self._client.describe_task_definition(taskDefinition=definition)
+        containers = answer["taskDefinition"]["containerDefinitions"]
+        return {one["name"] for one in containers if one.get("essential", True)}
+
     def run(self, request: dict[str, Any]) -> TasksAnswer:
         """Start tasks."""
         with _call("RunTask", self.endpoint):

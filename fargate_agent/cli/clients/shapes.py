@@ -50,6 +50,8 @@ class Container(TypedDict):
     exitCode: NotRequired[int]
     reason: NotRequired[str]
     healthStatus: NotRequired[str]
+    essential: NotRequired[bool]
+    """Of the task definition, not of a task; not there if nobody asked for it."""
     restartCount: NotRequired[int]
     """Ours: ECS doesn't say it."""
     health: NotRequired[Health]

@@ -60,11 +60,15 @@ _AFTER_STOP: Final = frozenset({137, 143})
 
 
 def find_culprit(task: Task) -> Container | None:
-    """The container whose end most likely ended the task; the answer doesn't name essential ones.
+    """The container whose end most likely ended the task.
 
-    Those that were only stopped along with it come last.
+    Those that were only stopped along with it come last; those that aren't essential don't count.
     """
-    ended = [container for container in task.get("containers", []) if "exitCode" in container]
+    ended = [
+        container
+        for container in task.get("containers", [])
+        if "exitCode" in container and container.get("essential", True)
+    ]
 
     def rank(container: Container) -> int:
         if _is_oom(container):

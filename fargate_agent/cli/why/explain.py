@@ -45,7 +45,7 @@ _PROGRESS: Final = {
     "RUNNING": Explanation("It runs."),
 }
 _NOT_STARTED: Final = Explanation(
-    "It failed before it ran; the reason above says at what.", "See fargate doctor."
+    "It failed before it ran; the reason says at what.", "See fargate doctor."
 )
 
 

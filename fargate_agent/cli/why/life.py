@@ -10,6 +10,7 @@ from fargate_agent.cli.why.explanation import TASK_LOG, Explanation
 
 _AWAITED: Final = "What waits for HEALTHY waits until it passes."
 _NOT_AWAITED: Final = "A service replaces such a task; a task that was run by itself goes on."
+_NOT_ESSENTIAL: Final = "It isn't essential: the task goes on, and a service keeps it."
 
 
 def explain_life(task: Task) -> Explanation | None:
@@ -23,9 +24,9 @@ def explain_life(task: Task) -> Explanation | None:
 
 
 def find_sick(task: Task) -> Container | None:
-    """The first container whose health check fails."""
-    sick = (c for c in task.get("containers", []) if c.get("healthStatus") == "UNHEALTHY")
-    return next(sick, None)
+    """The first container whose health check fails; one that is essential, if there is one."""
+    sick = [c for c in task.get("containers", []) if c.get("healthStatus") == "UNHEALTHY"]
+    return min(sick, key=lambda c: not c.get("essential", True), default=None)
 
 
 def _waits_for_check(container: Container) -> bool:
@@ -40,10 +41,16 @@ def _explain_sick(container: Container, *, is_awaited: bool) -> Explanation:
         what += f": {failures}"
     return Explanation(
         f"{what}.",
-        (_AWAITED if is_awaited else _NOT_AWAITED)
-        + " See whether the check suits: its command, timeout, retries and startPeriod.",
+        f"{_say_what_follows(container, is_awaited=is_awaited)}"
+        " See whether the check suits: its command, timeout, retries and startPeriod.",
         TASK_LOG,
     )
+
+
+def _say_what_follows(container: Container, *, is_awaited: bool) -> str:
+    if is_awaited:
+        return _AWAITED
+    return _NOT_AWAITED if container.get("essential", True) else _NOT_ESSENTIAL
 
 
 def _explain_restarts(container: Container) -> Explanation:

@@ -129,7 +129,14 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
-        r"executable file (?:`.*` )?not found|no such file or directory.*exec|exec.*no such file",
+        r"unable to set the kernel parameter",
+        Explanation(
+            "The kernel doesn't take what systemControls asks for; the reason names it.",
+            "Correct namespace and value, or leave it out of the task definition.",
+        ),
+    ),
+    (
+        r"executable file (?:`.*` )?not found|exec.*(no such file|is a dir)|no such file.*exec",
         Explanation(
             "The program that entryPoint or command names isn't in the image.",
             "Check entryPoint and command (each word is an item of the list), and $PATH.",
@@ -153,7 +160,7 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         r"TaskDependencyError|container ordering dependency",
         Explanation(
             "A container waited for another (dependsOn) that never got as it should.",
-            "See that container's exit code; check startTimeout.",
+            "See that container's exit code, health check and startTimeout.",
             TASK_LOG,
         ),
     ),

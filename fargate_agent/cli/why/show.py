@@ -56,12 +56,21 @@ def show_why(connection: Connection, cluster: str, text: str, *, as_json: bool) 
     if is_pulling(task):
         note_retries(task, asyncio.run(_read_pulls(connection, task_id(task))))
     add_life(connection, task)
+    note_essential(connection, task)
     explanation = asyncio.run(_check_log(connection, task, explain(task)))
     if as_json:
         print_json(render_document(task, explanation))
         return
     for line in render_why(task, explanation, terminal_width(), datetime.now(UTC)):
         click.echo(line)
+
+
+def note_essential(connection: Connection, task: Task) -> None:
+    """Add to a task's containers which are essential, if its definition can be read."""
+    with suppress(CliError):
+        essential = Ecs(connection).essential_containers(task["taskDefinitionArn"])
+        for container in task.get("containers", []):
+            container["essential"] = container["name"] in essential
 
 
 async def _check_log(connection: Connection, task: Task, explanation: Explanation) -> Explanation:
