@@ -254,6 +254,18 @@ def test_report_may_have_a_code_that_ecs_knows() -> None:
         parse_request("SubmitTaskStateChange", b'{"stopCode": "Bored"}')
 
 
+def test_what_was_wrong_with_a_run_is_not_said_of_the_next_one(task: Task) -> None:
+    report = checked("UNKNOWN", None, 1)
+    report["containers"][0]["reason"] = "the output is lost"
+    apply_change(task, report, NOW)
+    apply_change(task, checked("UNKNOWN", None, 1), NOW)
+    assert task.containers[0]["reason"] == "the output is lost"
+
+    apply_change(task, checked("UNKNOWN", None, 2), NOW)
+
+    assert "reason" not in task.containers[0]
+
+
 def test_report_may_have_health_and_restarts_that_ecs_hears_elsewhere() -> None:
     report = checked("HEALTHY", 5.0, 1)
 

@@ -132,6 +132,8 @@ def _merge(known: Json, change: Json, now: float) -> Json:
     if _is_late(known, change):
         return known
     merged = dict(known)
+    if change.get("restartCount", 0) > known.get("restartCount", 0):
+        merged.pop("reason", None)  # what was wrong with the run before
     if change.get("status") in _CONTAINER_STATUSES:
         merged["lastStatus"] = change["status"]
     merged |= {fact: change[fact] for fact in _FACTS_OF_CONTAINER if fact in change}
