@@ -240,7 +240,7 @@ async def test_next_agent_goes_on_with_the_checks_of_a_killed_one(
         tool(
             "main",
             "exec sleep 1000",
-            healthCheck=check("echo $$ >>/checks; [ -e /ready ] && exit 0; sleep 3; exit 0"),
+            healthCheck=check("echo $$ >>/checks; [ -e /ready ] || sleep 1000", timeout=60),
         )
     )
     task = await stack.wait_for(arn, "RUNNING")
