@@ -110,7 +110,7 @@ class Containerd:
 
         It isn't asked if it has answered within the last `patience_s`, and is still connected.
         """
-        if time.monotonic() - self._served_s < patience_s and self._is_connected():
+        if time.monotonic() - self._served_s < patience_s and self.is_connected():
             return
         while True:
             await self._connection.channel.channel_ready()
@@ -121,7 +121,8 @@ class Containerd:
             self._served_s = time.monotonic()
             return
 
-    def _is_connected(self) -> bool:
+    def is_connected(self) -> bool:
+        """Whether somebody is at the other end of the socket."""
         return self._connection.channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def ensure_namespace(self) -> None:

@@ -163,7 +163,8 @@ class Runtime(Driver, Protocol):
         Raises:
             ExecTimeoutError: its deadline has passed.
             CannotExecError: it could not be started, e.g. there is no such program.
-            ContainerRuntimeError: the container has ended meanwhile, or containerd misbehaved.
+            ContainerRuntimeError: the container has ended meanwhile, or containerd misbehaved, or
+                was away at the deadline.
         """
         ...
 

@@ -126,6 +126,13 @@ class Execs:
         return known
 
     async def _run(self, run: Run, deadline_s: float | None) -> int:
+        loop, is_away = asyncio.get_running_loop(), False
+
+        def look() -> None:
+            nonlocal is_away
+            is_away = not self._containerd.is_connected()
+
+        looking = None if deadline_s is None else loop.call_later(deadline_s, look)
         try:
             async with asyncio.timeout(deadline_s):
                 await self._begin(run)
@@ -135,6 +142,10 @@ class Execs:
                 await self._take_back(run)
             except TimeoutError as error:  # the caller has to know of the deadline all the same
                 _say_what_is_left(run, error)
+            if is_away:  # the program may have ended in time, or never begun
+                raise ContainerRuntimeError(
+                    "containerd was away", container=run.container.name
+                ) from None
             raise ExecTimeoutError(
                 f"timed out after waiting {render_duration(deadline_s or 0)}",
                 container=run.container.name,
@@ -145,6 +156,9 @@ class Execs:
         except BaseException:
             await self._take_back(run)
             raise
+        finally:
+            if looking:
+                looking.cancel()
         # the shim first writes to its end what the program wrote, but waits for no child of it
         await self._delete(run.container.id, run.exec_id)
         await run.streams.finish()
