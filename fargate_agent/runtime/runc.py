@@ -9,17 +9,18 @@ whoever comes later finds it.
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import (
     ContainerdError,
     DeadlineError,
     NotFoundError,
+    UnavailableError,
 )
 from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
@@ -221,35 +222,55 @@ class RuncRuntime(Runtime, Sweeper):
 
     async def start(self, task: TaskPlan, container: ContainerPlan) -> None:
         deadline_s = self._settings.start_timeout_s
-        try:
+
+        async def start() -> None:
             # containerd's refusal to start what was started is told from others by its text only
             is_unstarted = self._own.take_unstarted(container)
             if is_unstarted or await self._status(container.id) not in _STARTED:
                 await asyncio.to_thread(self._prepare_start, task, container)
                 await self._containerd.processes.start(container.id, deadline_s=deadline_s)
+
+        try:
+            await self._repeat_if_away(start)
         except DeadlineError as error:
             raise explain_timeout("running", deadline_s, container) from error
         except (ContainerdError, OSError) as error:
             raise CannotStartContainerError(explain(error), container=container.name) from error
 
     async def restart(self, task: TaskPlan, container: ContainerPlan, log_uri: str | None) -> None:
-        client = self._containerd.with_lease(task.lease)
         with self._explained(task, container):
-            status = await self._status(container.id)
-            if status in {ProcessStatus.CREATED, ProcessStatus.RUNNING}:
-                return
-            await self._pidns.check(task, container)
-            mounts = await client.snapshots(self._settings.snapshotter).mounts(container.id)
-            cgroups = await asyncio.to_thread(self._cgroups.of, container.cgroup)
-            is_clean = status is ProcessStatus.STOPPED and await clear_ended(
-                client, self._cgroups, container
-            )
-            if not is_clean:  # a predecessor was interrupted, or the shim was killed
-                await end_by_force(client, self._cgroups, container)
-            await note_oom_kills(client, self._cgroups, container)
-            create = create_process if is_clean else create_process_anew
-            await create(client, container, self._plan_creation(mounts, log_uri, cgroups))
-            self._own.note_made(container, log_uri)
+            await self._repeat_if_away(lambda: self._restart(task, container, log_uri))
+
+    async def _restart(self, task: TaskPlan, container: ContainerPlan, log_uri: str | None) -> None:
+        client = self._containerd.with_lease(task.lease)
+        status = await self._status(container.id)
+        if status in {ProcessStatus.CREATED, ProcessStatus.RUNNING}:
+            return
+        await self._pidns.check(task, container)
+        mounts = await client.snapshots(self._settings.snapshotter).mounts(container.id)
+        cgroups = await asyncio.to_thread(self._cgroups.of, container.cgroup)
+        is_clean = status is ProcessStatus.STOPPED and await clear_ended(
+            client, self._cgroups, container
+        )
+        if not is_clean:  # a predecessor was interrupted, or the shim was killed
+            await end_by_force(client, self._cgroups, container)
+        await note_oom_kills(client, self._cgroups, container)
+        create = create_process if is_clean else create_process_anew
+        await create(client, container, self._plan_creation(mounts, log_uri, cgroups))
+        self._own.note_made(container, log_uri)
+
+    async def _repeat_if_away(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Do what may be repeated. A containerd that goes away meanwhile has done it or not.
+
+        Raises:
+            ContainerdError: it doesn't do it.
+            OSError: the kernel refused.
+        """
+        try:
+            await do()
+        except UnavailableError:
+            await self.ready()
+            await do()
 
     async def exec(
         self,

@@ -2,9 +2,12 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fargate_agent.containerd.errors import UnavailableError
+from fargate_agent.containerd.processes import Processes
 from fargate_agent.task.status import ContainerStatus
 from tests.fixtures.lives import plan_agent, succeed
 from tests.fixtures.runtime import Bench
@@ -53,6 +56,34 @@ async def test_killed_agent_is_followed_by_one_that_restarts_the_container(bench
     assert (successor.first.exit_code, successor.first.restart_count) == (7, 3)
     output = bench.output_file(agent.run.plan.containers[0]).read_text()
     assert output == "run 1\nrun 2\nrun 3\nrun 4\n"
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+@pytest.mark.parametrize("call", ["create", "start"])
+async def test_containerd_that_goes_away_ends_no_container_that_is_just_restarted(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, call: str, is_done: bool
+) -> None:
+    agent = plan_agent(
+        bench, {"command": sh(COUNT + "test $n = 2 && exit 7; exit 1"), "restartPolicy": policy(7)}
+    )
+    do, lost = getattr(Processes, call), list[str]()
+
+    async def lose_answer(processes: Processes, *some: Any, **more: Any) -> Any:
+        is_restart = agent.first.has_ended or len(agent.first.runs) > 1
+        if is_restart and not lost:
+            lost.append(call)
+            if is_done:
+                await do(processes, *some, **more)
+            raise UnavailableError("socket closed")
+        return await do(processes, *some, **more)
+
+    monkeypatch.setattr(Processes, call, lose_answer)
+    await agent.work()
+
+    assert lost == [call]
+    assert (agent.first.exit_code, agent.first.restart_count) == (7, 1)
+    output = bench.output_file(agent.run.plan.containers[0]).read_text()
+    assert output == "run 1\nrun 2\n"
 
 
 async def test_stop_ends_a_container_that_is_restarted(bench: Bench) -> None:
