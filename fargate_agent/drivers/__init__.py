@@ -139,7 +139,7 @@ class SecretStore(Driver, Protocol):
         The network of the task must be up.
 
         Raises:
-            ResourceInitializationError: one is not to be had.
+            ResourceInitializationError: one could not be fetched.
         """
         ...
 
@@ -147,7 +147,7 @@ class SecretStore(Driver, Protocol):
         """Return the values by what refers to them. The network of the task must be up.
 
         Raises:
-            ResourceInitializationError: one is not to be had.
+            ResourceInitializationError: one could not be fetched.
         """
         ...
 

@@ -56,7 +56,7 @@ class ImageStore(Driver, Protocol):
     """Gets images, through a task's own network."""
 
     failed_pull_ends_task: bool = False
-    """Whether a task ends whose image isn't to be had, even if its container isn't essential."""
+    """Whether a failed pull ends the task, even if the container isn't essential."""
 
     async def ensure(
         self,

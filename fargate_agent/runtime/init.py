@@ -1,4 +1,4 @@
-"""The init of a container: it is the first process, passes signals on, and takes leave of orphans.
+"""The init of a container: it is the first process, passes signals on, and reaps orphans.
 
 The program is catatonit, which Debian has as a package: one static file, so that it works in every
 image, and with an option it does nothing but be there, which a PID namespace of several containers

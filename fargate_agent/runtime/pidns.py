@@ -1,7 +1,7 @@
 """The PID namespace that the containers of a task share (`pidMode: task`).
 
 No container is its first process, with whose end all others of the namespace end. That is a holder,
-which takes leave of orphans and does nothing else. A container may look into it, and with
+which reaps orphans and does nothing else. A container may look into it, and with
 CAP_SYS_PTRACE take it over, so it is a container as well, which can do less than they can: it has
 no capabilities, its root directory is empty but for its program, and it is in the task's network.
 """

@@ -75,7 +75,7 @@ class SecretReader:
         """Return the values by what refers to them. The network of the task must be up.
 
         Raises:
-            ResourceInitializationError: one is not to be had.
+            ResourceInitializationError: one could not be fetched.
         """
         if not references:
             return {}

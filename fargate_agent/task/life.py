@@ -187,7 +187,7 @@ class ContainerLife:
         """Return the container with the secrets of its environment, as only its creation sees it.
 
         Raises:
-            ResourceInitializationError: one is not to be had. That ends the task.
+            ResourceInitializationError: one could not be fetched. That ends the task.
         """
         if not self.plan.secrets:
             return self.plan

@@ -40,7 +40,7 @@ class Pulls:
         """Return when an image is there.
 
         Raises:
-            CannotPullContainerError: it isn't to be had.
+            CannotPullContainerError: the pull failed.
         """
         self._facts.pull_started_at = self._facts.pull_started_at or datetime.now(UTC)
         self._waiting += 1
@@ -63,7 +63,7 @@ class Pulls:
         """Return when an image is there again, which went after `get` had returned it.
 
         Raises:
-            CannotPullContainerError: it isn't to be had.
+            CannotPullContainerError: the pull failed.
         """
         if self._images.get(reference) is gone:
             del self._images[reference]
