@@ -49,6 +49,8 @@ async def end_container(
 ) -> ExitStatus | None:
     """Return when no process of the container runs; None if it never started, or isn't known.
 
+    Nor is one known that has ended, and is being cleared away.
+
     Raises:
         ContainerdError: it could not be ended.
         OSError: something of it still runs.
@@ -65,7 +67,14 @@ async def end_container(
         await end_by_force(containerd, cgroups, container)
         return None
     stop_signal = parse_signal(record.labels.get(STOP_SIGNAL_LABEL, DEFAULT_STOP_SIGNAL))
-    result = await end_process(containerd.processes, container, stop_signal, status)
+    try:
+        result = await end_process(containerd.processes, container, stop_signal, status)
+    except NotFoundError:
+        if status is ProcessStatus.RUNNING:
+            raise
+        # a restart was interrupted that had begun to clear away the run before
+        await end_by_force(containerd, cgroups, container)
+        return None
     if status is ProcessStatus.CREATED:
         return None
     return await read_exit(containerd, cgroups, container, result)

@@ -3,9 +3,11 @@
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from fargate_agent.containerd.processes import Process, Processes
 from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from tests.fixtures.machine import shims, wait_for
@@ -111,6 +113,28 @@ async def test_stop_ends_a_container_that_was_restarted(bench: Bench) -> None:
 
     assert status is not None
     assert status.code == 3
+
+
+async def test_stop_tells_no_end_where_a_restart_was_clearing_away_the_run_before(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await bench.begin("exit 7")
+    container = task.containers[0]
+    await bench.runtime.wait(container)
+    get = Processes.get
+
+    async def get_just_before(processes: Processes, id_: str, **options: Any) -> Process:
+        found = await get(processes, id_, **options)
+        monkeypatch.setattr(Processes, "get", get)
+        await processes.delete(id_)
+        return found
+
+    monkeypatch.setattr(Processes, "get", get_just_before)
+
+    assert await bench.runtime.stop(container) is None
+
+    await bench.runtime.release(task)
+    assert await bench.traces(task) == []
 
 
 async def test_a_run_is_not_called_killed_for_the_one_before_it(bench: Bench) -> None:
