@@ -94,6 +94,21 @@ def test_task_is_described_with_its_health_and_its_restarts() -> None:
     ]
 
 
+def test_runs_that_the_agent_has_forgotten_are_counted() -> None:
+    container = app(restartCount=9, runs=[run(900, 60, 1), run(70, 60, 1), run(9)])
+
+    lines = uncoloured(render_task(make_task(container), NO_LIMIT, NOW))
+
+    told = [line.removeprefix("run").strip() for line in lines if line.startswith("run ")]
+    assert [text.partition(", ")[2] for text in told] == [
+        "60 s, exit code 1",
+        "",
+        "60 s, exit code 1",
+        "",
+    ]
+    assert told[1] == "… 7 more"
+
+
 def test_container_without_check_and_restarts_has_no_lines_about_them() -> None:
     container = app(healthStatus="UNKNOWN", restartCount=0, runs=[run(100)])
 

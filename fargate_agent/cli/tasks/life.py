@@ -51,8 +51,10 @@ def tell_life(container: Container, now: datetime) -> Iterator[tuple[str, str]]:
         yield "last check", tell_output(health)
     if count := container.get("restartCount", 0):
         yield "restarts", str(count)
-        for run in container.get("runs", []):
-            yield "run", _render_run(run, now)
+        runs = [_render_run(run, now) for run in container.get("runs", [])]
+        if runs and (left_out := count + 1 - len(runs)) > 0:
+            runs.insert(1, f"… {left_out} more")
+        yield from (("run", run) for run in runs)
 
 
 def tell_output(health: Health) -> str:
