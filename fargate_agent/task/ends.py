@@ -1,5 +1,7 @@
 """What the end of a run of a container means; pure."""
 
+from datetime import datetime
+
 from fargate_agent.drivers import ExitStatus
 from fargate_agent.errors import OutOfMemoryError
 from fargate_agent.plan import RestartPlan
@@ -23,3 +25,8 @@ def is_restarted(policy: RestartPlan | None, status: ExitStatus, ran_s: float) -
     if policy is None or status.code in policy.ignored_exit_codes:
         return False
     return ran_s >= policy.attempt_period_s
+
+
+def seconds_between(then: datetime, now: datetime) -> float:
+    """Of wall-clock times: 0 if the clock was put back meanwhile."""
+    return max(0.0, (now - then).total_seconds())

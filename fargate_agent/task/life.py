@@ -23,7 +23,7 @@ from fargate_agent.errors import (
 from fargate_agent.parallel import first_of, together
 from fargate_agent.plan import Condition, ContainerPlan
 from fargate_agent.task.conditions import has_reached, is_timed, time_out
-from fargate_agent.task.ends import explain_end, is_restarted
+from fargate_agent.task.ends import explain_end, is_restarted, seconds_between
 from fargate_agent.task.health import check_health
 from fargate_agent.task.status import ContainerFacts, ContainerStatus, HealthFacts, RunFacts
 from fargate_agent.task.surroundings import Surroundings
@@ -101,7 +101,7 @@ class ContainerLife:
     async def stop(self, dependents: Iterable["ContainerLife"]) -> None:
         """End the container and remove it, when those that depend on it are gone.
 
-        What fails is logged, and keeps nothing else from ending.
+        What fails is logged, and keeps nothing else from ending; the facts say STOPPED then too.
         """
         for dependent in dependents:
             await dependent.gone.wait()
@@ -109,9 +109,12 @@ class ContainerLife:
         try:
             async with asyncio.timeout(self.plan.stop_timeout_s + STOP_MARGIN_S):
                 await self._end()
-        except Exception:  # the others must still end
-            what = f"container {self.plan.name}"
-            log.exception("could not undo %s; the sweep at the next start will", what)
+        except Exception as error:  # the others must still end
+            text = "could not undo container %s; the sweep at the next start will"
+            log.exception(text, self.plan.name)
+            self._finish()
+            if isinstance(error, TaskError):
+                self.facts.reason = error.reason
         self.gone.set()
 
     async def _live(self, others: Mapping[str, "ContainerLife"]) -> None:
@@ -220,9 +223,9 @@ class ContainerLife:
                 self.facts.restart_count += 1
                 self.facts.reason = None
         self.facts.status = ContainerStatus.RUNNING
-        self._start_s = clock_s - _seconds_between(run.started_at, now)
+        self._start_s = clock_s - seconds_between(run.started_at, now)
         if self._first_start_s is None and self.facts.started_at is not None:
-            self._first_start_s = clock_s - _seconds_between(self.facts.started_at, now)
+            self._first_start_s = clock_s - seconds_between(self.facts.started_at, now)
         self._task.settled.add(self.plan.name)
         self._move()
         is_restart = run is not self.facts.runs[0]
@@ -310,7 +313,7 @@ class ContainerLife:
         started_at = self.facts.runs[-1].started_at
         if self._started_here or started_at is None:
             return asyncio.get_running_loop().time() - self._start_s
-        return _seconds_between(started_at, status.at)  # it may have ended while no agent ran
+        return seconds_between(started_at, status.at)  # it may have ended while no agent ran
 
     async def _fail(self, error: TaskError) -> None:
         """Note that the container has ended by an error, and remove what is left of it."""
@@ -392,8 +395,3 @@ class ContainerLife:
         except TaskError as error:
             error.container = self.plan.name
             raise
-
-
-def _seconds_between(then: datetime, now: datetime) -> float:
-    """Of wall-clock times: 0 if the clock was put back meanwhile."""
-    return max(0.0, (now - then).total_seconds())

@@ -195,6 +195,18 @@ async def test_failed_container_that_can_t_be_removed_is_removed_when_its_task_e
 
 
 @jumping
+async def test_container_that_can_t_be_ended_says_so() -> None:
+    diary = Diary(fail_at="stop side", error=CannotStopContainerError)
+    run, drivers = new_run(container_json("main"), SIDE), fakes(diary)
+
+    await play(run, drivers)
+
+    side = run.facts.containers["side"]
+    assert (side.status, side.exit_code) == (ContainerStatus.STOPPED, None)
+    assert side.reason == "CannotStopContainerError: refused: stop side"
+
+
+@jumping
 async def test_next_agent_leaves_a_container_alone_that_has_failed() -> None:
     first = new_run(container_json("main"), SIDE)
     drivers = fakes(Diary(fail_at="create side", error=CannotCreateContainerError))
