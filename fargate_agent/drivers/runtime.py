@@ -194,6 +194,8 @@ class Runtime(Driver, Protocol):
     async def stop(self, container: ContainerPlan) -> ExitStatus | None:
         """End the container and remove it; None if it never started.
 
+        Also None in the middle of a `restart`: its end was told before, and it has not begun again.
+
         Sends the image's stop signal, waits `stop_timeout_s`, then kills.
 
         Raises:
