@@ -16,12 +16,15 @@ from tests.fixtures.runtime import Bench
 
 pytestmark = pytest.mark.root
 
-CHECKS: Final = 300
+CHECKS: Final = int(os.environ.get("FARGATE_TEST_CHECKS", "300"))
 CONTAINERS: Final = 4
 WARM_UP: Final = 40
 """After which all that is made once has been made."""
 
-GROWTH_MIB: Final = 16
+AGENT_GROWTH_MIB: Final = 4
+"""Measured: less than 1 for 1,000 checks."""
+DAEMONS_GROWTH_MIB: Final = 16
+"""Go gives memory back when it likes to."""
 SETTLE_S: Final = 30.0
 
 
@@ -94,5 +97,5 @@ async def test_nothing_piles_up(bench: Bench, private_containerd: PrivateContain
         "all to be as before",
         SETTLE_S,
     )
-    assert measure_memory_mib([os.getpid()]) < agent_mib + GROWTH_MIB
-    assert measure_memory_mib(daemons) < daemons_mib + GROWTH_MIB
+    assert measure_memory_mib([os.getpid()]) < agent_mib + AGENT_GROWTH_MIB
+    assert measure_memory_mib(daemons) < daemons_mib + DAEMONS_GROWTH_MIB
