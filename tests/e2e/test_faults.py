@@ -93,8 +93,8 @@ async def test_task_that_cannot_be_pulled_is_stopped_with_the_reason(
             id="unknown user",
         ),
         pytest.param(
-            {"healthCheck": {"command": ["CMD", "true"]}},
-            "ResourceInitializationError: not supported here: container 'main': healthCheck",
+            {"repositoryCredentials": {"credentialsParameter": "login"}},
+            "ResourceInitializationError: not supported here: container 'main': repositoryCredentials",
             id="not supported",
         ),
     ],
