@@ -94,7 +94,7 @@ async def test_task_that_cannot_be_pulled_is_stopped_with_the_reason(
         ),
         pytest.param(
             {"repositoryCredentials": {"credentialsParameter": "login"}},
-            "ResourceInitializationError: not supported here: container 'main': repositoryCredentials",
+            "not supported here: container 'main': repositoryCredentials",
             id="not supported",
         ),
     ],
