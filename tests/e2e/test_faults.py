@@ -94,7 +94,8 @@ async def test_task_that_cannot_be_pulled_is_stopped_with_the_reason(
         ),
         pytest.param(
             {"repositoryCredentials": {"credentialsParameter": "login"}},
-            "not supported here: container 'main': repositoryCredentials",
+            "ResourceInitializationError: not supported here: "
+            "container 'main': repositoryCredentials",
             id="not supported",
         ),
     ],

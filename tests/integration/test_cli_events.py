@@ -213,7 +213,7 @@ async def test_why_explains_a_task(cli: Cli, ended: str) -> None:
     told = await cli.run("why", ended[:8])
 
     assert told.code == 0, told.err
-    assert told.out.startswith("Container side failed with exit code 3.\n")
+    assert told.out.startswith("Container app failed with exit code 3.\n")
     assert f"task          {ended}\n" in told.out
     assert "reason        Essential container in task exited (Essential" in told.out
     assert "app           STOPPED, exit code 3\n" in told.out
@@ -255,7 +255,7 @@ async def test_why_knows_a_task_that_was_forgotten(
     told = await cli.run("why", ended[:chars], "--output", "json")
 
     assert told.code == 0, told.err
-    assert told.document["explanation"] == "Container side failed with exit code 3."
+    assert told.document["explanation"] == "Container app failed with exit code 3."
     names, later_s = zip(*map(_moment, told.document["timeline"]), strict=True)
     names_before, later_s_before = zip(*map(_moment, before.document["timeline"]), strict=True)
     assert names == names_before
