@@ -1,6 +1,7 @@
 """`fargate up` with the real programs: what it starts, keeps alive, takes over and takes down."""
 
 import asyncio
+import json
 import os
 import re
 import signal
@@ -355,9 +356,10 @@ async def test_up_uses_the_containerd_that_it_is_given(
 async def test_up_leaves_tasks_running_at_the_second_interrupt(up: Up) -> None:
     cli = await up.ready()
     await up.load_image(cli)
-    definition = (EXAMPLES / "hello.json").read_text()
+    definition = json.loads((EXAMPLES / "hello.json").read_text())
+    definition["containerDefinitions"][0]["stopTimeout"] = 10  # in which both signals come
     stubborn = up.state_dir / "stubborn.json"
-    stubborn.write_text(definition)
+    stubborn.write_text(json.dumps(definition))
     ran = await cli.run(
         "run",
         str(stubborn),
