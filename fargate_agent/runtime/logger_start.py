@@ -18,14 +18,19 @@ ENVIRONMENT = ("CONTAINER_ID", "CONTAINER_NAMESPACE")
 
 
 def main() -> None:
-    """Become the logger; this process itself ends when that has begun."""
+    """Become the logger; this process itself ends when that is in its groups, or can't be."""
     directory, descriptors, *rest = sys.argv[1:]
     cut = rest.index("--")
     groups, arguments = rest[:cut], rest[cut + 1 :]
+    joined, tell = os.pipe()
+    if os.fork():  # this process is never in the groups: whoever finds one there finds the logger
+        os.close(tell)
+        os._exit(0 if os.read(joined, 1) else 1)
     for group in groups:
         Path(group, "cgroup.procs").write_text("0")  # which is who writes; see cgroups(7)
-    if os.fork():
-        os._exit(0)
+    os.write(tell, b"!")
+    os.close(joined)
+    os.close(tell)
     os.setsid()
     os.chdir(directory)
     for target, source in enumerate(map(int, descriptors.split(",")), FIRST):

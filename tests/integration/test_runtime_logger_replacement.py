@@ -140,7 +140,7 @@ async def wait_for_another(bench: Bench, container: ContainerPlan) -> int:
 
 
 def find_another(bench: Bench, container: ContainerPlan) -> int | None:
-    """Not the program that starts it, which is there for a moment."""
+    """Not before it has become the logger."""
     found = find(bench, container)
     if found is None or not found.in_place or logger_start.__file__ in arguments(found.pid):
         return None
