@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.containerd.errors import DeadlineError
+from fargate_agent.process_stat import read_process_stat
 
 END_DEADLINE_S: Final = 15.0
 """For what was killed to be gone and containerd to have tidied up after it: 0.1 s here; containerd
@@ -87,7 +88,7 @@ def _any_left(shims: Iterable[_Shim], ending: Iterable[int]) -> bool:
 
 
 def _descendants(pid: int) -> set[int]:
-    parents = {child: status[1] for child in _pids() if (status := _status(child))}
+    parents = {child: stat.parent for child in _pids() if (stat := read_process_stat(child))}
     found: set[int] = set()
     generation = {pid}
     while generation:
@@ -97,18 +98,8 @@ def _descendants(pid: int) -> set[int]:
 
 
 def _runs(pid: int) -> bool:
-    status = _status(pid)
-    return status is not None and status[0] != "Z"
-
-
-def _status(pid: int) -> tuple[str, int] | None:
-    """Return the state of a process and its parent; None if it has gone. Source: proc(5), stat."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    state, parent, *_ = text.rpartition(")")[2].split()
-    return state, int(parent)
+    found = read_process_stat(pid)
+    return found is not None and not found.has_ended
 
 
 def _pids() -> list[int]:

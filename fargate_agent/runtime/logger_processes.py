@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.plan import ContainerPlan
+from fargate_agent.process_stat import ProcessStat, read_process_stat
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 
 _SHIM: Final = b"containerd-shim"
@@ -24,12 +25,6 @@ class LoggerProcess:
     pid: int
     in_place: bool
     """Whether it took the place of another."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Status:
-    parent: int
-    began: int
 
 
 def open_logger(
@@ -64,7 +59,7 @@ def find_logger(cgroups: CgroupDrivers, container: ContainerPlan) -> LoggerProce
         OSError: the kernel refused.
     """
     pids = cgroups.of(container.cgroup).find_loggers(container.cgroup)
-    found = {pid: status for pid in pids if (status := _read_status(pid))}
+    found = {pid: status for pid in pids if (status := read_process_stat(pid))}
     eldest = {pid for pid, status in found.items() if status.parent not in pids}
     shims = {pid for pid in eldest if _is_shim(pid)}
     if others := eldest - shims:
@@ -73,7 +68,7 @@ def find_logger(cgroups: CgroupDrivers, container: ContainerPlan) -> LoggerProce
     return LoggerProcess(pid=_find_first(children, found), in_place=False) if children else None
 
 
-def _find_first(pids: set[int], found: Mapping[int, _Status]) -> int:
+def _find_first(pids: set[int], found: Mapping[int, ProcessStat]) -> int:
     return min(pids, key=lambda pid: (found[pid].began, pid))
 
 
@@ -83,16 +78,3 @@ def _is_shim(pid: int) -> bool:
     except OSError:
         return False
     return program.rpartition(b"/")[2].startswith(_SHIM)
-
-
-def _read_status(pid: int) -> _Status | None:
-    """Return the parent of a process and when it began; None if it has gone.
-
-    Source: proc(5), stat: ppid and starttime.
-    """
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    fields = text.rpartition(")")[2].split()
-    return _Status(parent=int(fields[1]), began=int(fields[19]))

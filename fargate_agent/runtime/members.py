@@ -11,6 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.process_stat import read_process_stat
+
 _PAUSE_S: Final = 0.02
 _NOTICE_S: Final = 5.0
 """For the parent of a dead process to take notice, which frees its number. An init does at once."""
@@ -53,8 +55,5 @@ def _find(group: str) -> list[int]:
 
 
 def _runs(pid: int) -> bool:
-    """Whether a process is more than its exit code. Source: proc(5), stat."""
-    with suppress(OSError):
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-        return text.rpartition(")")[2].split()[0] not in {"Z", "X"}
-    return False
+    found = read_process_stat(pid)
+    return found is not None and not found.has_ended

@@ -10,20 +10,15 @@ import signal
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from fargate_agent.process_stat import read_process_stat
 
 MARK_VARIABLE: Final = "FARGATE_EXEC"
 
 _PAUSE_S: Final = 0.01
 """Between a kill and a look who is left; the kernel doesn't tell of many at once."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Status:
-    parent: int
-    session: int
 
 
 def kill_started(
@@ -58,7 +53,8 @@ def kill_started(
 
 
 def _find(members: Collection[int], variables: Collection[bytes], first: int | None) -> set[int]:
-    alive = {pid: status for pid in members if (status := _read_status(pid))}
+    found_by_pid = {pid: read_process_stat(pid) for pid in members}
+    alive = {pid: stat for pid, stat in found_by_pid.items() if stat and not stat.has_ended}
     found = {pid for pid in alive if pid == first or _is_marked(pid, variables)}
     while True:
         sessions = {alive[pid].session for pid in found}
@@ -78,16 +74,6 @@ def _is_marked(pid: int, variables: Collection[bytes]) -> bool:
     except OSError:
         return False
     return not set(environment.split(b"\0")).isdisjoint(variables)
-
-
-def _read_status(pid: int) -> _Status | None:
-    """Return None for one that has ended. Source: proc(5), stat: state, ppid, pgrp, session."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return None
-    state, parent, _, session, *_ = text.rpartition(")")[2].split()
-    return None if state in {"Z", "X"} else _Status(int(parent), int(session))
 
 
 def _signal(pids: Collection[int], number: signal.Signals) -> None:
