@@ -9,8 +9,8 @@ from typing import Final
 
 import aiohttp
 
+from fargate_agent.aws.calls import AwsSite
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.credentials.aws import AwsSite
 from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.drivers import Driver, Drivers, EniDriver
 from fargate_agent.egress.session import Egress

@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.credentials.errors import RoleError
-from fargate_agent.credentials.machine_keys import read_machine_keys
+from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.machine_keys import read_machine_keys
 from fargate_agent.files import find_obstacle
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.registry.auth import check_credentials

@@ -135,6 +135,10 @@ class AgentSettings(FileSettings):
     assume_roles: bool = True
     """Whether roles are assumed. `false`: tasks get the machine's own keys as they are, for local
     stacks without STS."""
+    aws: Literal["real", "local"] | None = None
+    """`local`: this machine does without AWS. Secrets are those of `fargate secrets`, the driver
+    `awslogs` keeps its local copy alone, environment files come from `local_buckets`. Without it:
+    `real` where `aws_endpoint_url` or `aws_credentials_file` is set, else `local`."""
     aws_endpoint_url: Url | None = None
     """URL of every AWS service that the agent calls. Without it: those of AWS in `region`."""
     container_create_timeout_s: Seconds = 240
@@ -179,6 +183,13 @@ class AgentSettings(FileSettings):
     """How long the local copy outlives its task, in seconds."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that the agent logs."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine does without AWS."""
+        if self.aws is not None:
+            return self.aws == "local"
+        return self.aws_endpoint_url is None and self.aws_credentials_file is None
 
     @field_validator("clusters")
     @classmethod

@@ -12,5 +12,6 @@ def make_site(settings: AgentSettings) -> Site:
         logs_dir=settings.state_dir / "logs",
         eni_ifname=settings.eni_ifname,
         region=settings.region,
+        is_local=settings.is_local,
         default_log_driver="json-file" if settings.log_copy else "none",
     )

@@ -1,8 +1,8 @@
 """Fakes of every driver. Each call is written into a diary: a test reads as what happened."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -245,9 +245,18 @@ class FakeSecrets(SecretStore):
         await self.diary.write("hold secrets")
         self.held.add(task.id)
 
-    async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
+    async def complete(self, task: TaskPlan, container: ContainerPlan) -> ContainerPlan:
+        if not container.refers:
+            return container
+        references = container.secrets.values()
         await self.diary.write(f"fetch {', '.join(sorted(references))}")
-        return {one: f"value of {one}" for one in references}
+        own = {name: f"value of {one}" for name, one in container.secrets.items()}
+        return replace(container, environment={**container.environment, **own})
+
+    async def registry_credentials(
+        self, task: TaskPlan, container: ContainerPlan
+    ) -> tuple[str, str] | None:
+        return None
 
     async def release(self, task: TaskPlan) -> None:
         await self.diary.write("drop secrets")

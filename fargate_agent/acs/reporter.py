@@ -14,6 +14,7 @@ from fargate_agent.wire.changes import (
     OURS,
     AttachmentStateChange,
     ContainerStateChange,
+    ReplacementChange,
     SubmitTaskStateChange,
 )
 
@@ -144,6 +145,11 @@ def render_change(change: StateChange) -> dict[str, Any]:
         pull_started_at=change.pull_started_at,
         pull_stopped_at=change.pull_stopped_at,
         execution_stopped_at=change.execution_stopped_at,
+        replacements=tuple(
+            ReplacementChange(kind=one.kind, what=one.what, by=one.by)
+            for one in change.replacements
+        )
+        or None,
     ).model_dump(mode="json", by_alias=True, exclude_none=True)
 
 

@@ -12,12 +12,13 @@ from typing import Final
 
 import aiohttp
 
-from fargate_agent.credentials.aws import AwsError, AwsSite
-from fargate_agent.credentials.errors import RoleError
-from fargate_agent.credentials.machine_keys import read_machine_keys
-from fargate_agent.credentials.sts import assume_role
+from fargate_agent.aws.calls import AwsError, AwsSite
+from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.machine_keys import read_machine_keys
+from fargate_agent.aws.sts import assume_role
 from fargate_agent.egress.transport import TransferError
-from fargate_agent.plan import RoleKeys, RolePlan, TaskPlan
+from fargate_agent.plan import RolePlan, TaskPlan
+from fargate_agent.role_keys import RoleKeys
 
 log = logging.getLogger(__name__)
 

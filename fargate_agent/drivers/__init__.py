@@ -11,7 +11,7 @@ Three rules hold for every driver:
 `composition` makes the drivers, and is the only module that names them.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -143,11 +143,25 @@ class SecretStore(Driver, Protocol):
         """
         ...
 
-    async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
-        """Return the values by what refers to them. The network of the task must be up.
+    async def complete(self, task: TaskPlan, container: ContainerPlan) -> ContainerPlan:
+        """Return the container with what it is given by reference, as only its creation sees it.
+
+        That is `environment`, with environment files and secrets, and `file_contents`. Each value
+        is fetched once for a task, in whatever order its containers ask. The network of the task
+        must be up, unless the container refers to nothing.
 
         Raises:
-            ResourceInitializationError: one could not be fetched.
+            ResourceInitializationError: a value could not be fetched. That ends the task.
+        """
+        ...
+
+    async def registry_credentials(
+        self, task: TaskPlan, container: ContainerPlan
+    ) -> tuple[str, str] | None:
+        """Return the user and password of `repositoryCredentials`; None if there are none.
+
+        Raises:
+            ResourceInitializationError: they could not be fetched.
         """
         ...
 

@@ -35,6 +35,8 @@ class Image:
     chain_id: str
     """Name of the snapshot that holds the root file system."""
     config: ImageConfig
+    source: str | None = None
+    """The reference that it was pulled by, where a mirror stands for its registry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,8 +20,9 @@ from fargate_agent.plan.model import (
 )
 from fargate_agent.plan.order import StartOrder, has_check, plan_order
 from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.containers import ContainerMessage
 from fargate_agent.wire.log_options import DRIVER_OPTIONS
-from fargate_agent.wire.messages import ContainerMessage, TaskMessage
+from fargate_agent.wire.messages import TaskMessage
 
 DEFAULT_STOP_TIMEOUT_S: Final = 30
 """Source: ECS API, ContainerDefinition.stopTimeout."""

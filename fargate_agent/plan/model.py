@@ -3,12 +3,12 @@
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.role_keys import RoleKeys
 from fargate_agent.wire.eni_kinds import EniKind
 
 TMDS_ADDRESS: Final = IPv4Address("169.254.170.2")
@@ -44,6 +44,9 @@ class Site:
     region: str = "us-east-1"
     default_log_driver: str = "json-file"
     """Of a container that names none."""
+    is_local: bool = False
+    """Whether this machine does without AWS: secrets, environment files and log groups stand here
+    (`aws = "local"`)."""
     secrets_key: str = field(default_factory=secrets.token_hex, repr=False)
     """What ids that containers must not guess are made from. An agent that starts anew has another
     one: what they stand for is kept in memory only."""
@@ -54,13 +57,15 @@ class Site:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoleKeys:
-    """Temporary credentials; the names are those that botocore's signer reads."""
+class Replacement:
+    """What a task definition names, and what stands for it on this machine."""
 
-    access_key: str
-    secret_key: str = field(repr=False)
-    token: str | None = field(repr=False)
-    expires_at: datetime
+    kind: str
+    """`secret`, `environment-file`, `logs`, `role` or `image`."""
+    what: str
+    """As the task definition names it."""
+    by: str
+    """In words, e.g. `the copy kept on this machine`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +79,9 @@ class RolePlan:
     Who knows it gets them, so containers are told it for the role of the task only.
     """
     given: RoleKeys | None = None
-    """Credentials that came with the message; they win while they last."""
+    """Credentials that came with the message. Newer ones come by themselves."""
+    endpoint_urls: Mapping[str, str] = field(default_factory=dict)
+    """As in the message."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,6 +164,16 @@ class TmpfsPlan:
     destination: str
     size_mib: int
     options: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilePlan:
+    """A small file that a container has in a tmpfs: a text, or the value of a secret."""
+
+    destination: str
+    reference: str | None = None
+    """What `valueFrom` says; None: it is `text`."""
+    text: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -244,6 +261,18 @@ class ContainerPlan:
     """Port and protocol, for the metadata only."""
     secrets: Mapping[str, str] = field(default_factory=dict)
     """Further variables, by name: the ARN of a secret or parameter, or a parameter's name."""
+    secret_objects: tuple[tuple[str, str], ...] = ()
+    """Prefix and reference of secrets that are JSON objects: each member is a variable."""
+    environment_files: tuple[str, ...] = ()
+    """ARNs of objects in S3; where two have the same variable the first one counts."""
+    injected: frozenset[str] = frozenset()
+    """Names of the variables in `environment` that the agent adds: nothing replaces them."""
+    repository_credentials: str | None = None
+    """ARN or name of the secret with user and password of the image's registry."""
+    files: tuple[FilePlan, ...] = ()
+    file_contents: Mapping[str, bytes] = field(default_factory=dict, repr=False)
+    """By destination. Only the creation of the container sees them, as it alone sees `environment`
+    with the values of secrets."""
     stops_after: tuple[str, ...] = ()
     """Names of the containers that depend on this one: it is stopped when they have ended."""
     health: HealthCheckPlan | None = None
@@ -253,6 +282,16 @@ class ContainerPlan:
     init: bool = False
     """Whether an init is the first process, which reaps and forwards signals."""
     sysctls: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def refers(self) -> bool:
+        """Whether it is given something by reference, which has to be fetched."""
+        return bool(
+            self.secrets
+            or self.secret_objects
+            or self.environment_files
+            or any(file.reference is not None for file in self.files)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -297,6 +336,8 @@ class TaskPlan:
     """The router of the task."""
     shares_pid_namespace: bool = False
     """Whether all containers share one PID namespace (`pidMode: task`)."""
+    replacements: tuple[Replacement, ...] = ()
+    """What stands for something else on this machine, as far as it is known before the start."""
 
     @property
     def roles(self) -> tuple[RolePlan, ...]:

@@ -9,7 +9,8 @@ from typing import Final
 
 from fargate_agent.errors import TaskDependencyError
 from fargate_agent.plan.model import Condition, DependencyPlan
-from fargate_agent.wire.messages import ContainerMessage, TaskMessage
+from fargate_agent.wire.containers import ContainerMessage
+from fargate_agent.wire.messages import TaskMessage
 
 NO_CHECK: Final = "NONE"
 """The command of a health check that isn't one."""

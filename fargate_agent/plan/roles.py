@@ -1,6 +1,7 @@
 """From the roles of a message to those of a plan; pure."""
 
-from fargate_agent.plan.model import RoleKeys, RolePlan
+from fargate_agent.plan.model import RolePlan
+from fargate_agent.role_keys import RoleKeys
 from fargate_agent.wire.messages import RoleCredentialsMessage
 
 
@@ -9,11 +10,15 @@ def plan_role(message: RoleCredentialsMessage | None) -> RolePlan | None:
     if message is None:
         return None
     return RolePlan(
-        arn=message.role_arn, credentials_id=message.credentials_id, given=_read_keys(message)
+        arn=message.role_arn,
+        credentials_id=message.credentials_id,
+        given=read_keys(message),
+        endpoint_urls=message.endpoint_urls,
     )
 
 
-def _read_keys(message: RoleCredentialsMessage) -> RoleKeys | None:
+def read_keys(message: RoleCredentialsMessage) -> RoleKeys | None:
+    """Return the keys of a message; None if they aren't whole."""
     if (
         message.access_key_id is None
         or message.secret_access_key is None

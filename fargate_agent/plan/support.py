@@ -7,8 +7,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from fargate_agent.errors import MAX_REASON_CHARS, ResourceInitializationError
+from fargate_agent.wire.containers import (
+    ContainerMessage,
+    PortMapping,
+    Volume,
+)
 from fargate_agent.wire.message import Message
-from fargate_agent.wire.messages import ContainerMessage, PortMapping, TaskMessage, Volume
+from fargate_agent.wire.messages import TaskMessage
 from fargate_agent.wire.system_controls import is_system_control, loosens_network
 from fargate_agent.wire.unsupported import (
     UnsupportedByContainers,

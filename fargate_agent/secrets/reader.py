@@ -15,15 +15,16 @@ from typing import Final, TypeVar
 
 import aiohttp
 
-from fargate_agent.credentials.aws import AwsError, AwsSite
-from fargate_agent.credentials.errors import RoleError
+from fargate_agent.aws.calls import AwsError, AwsSite
+from fargate_agent.aws.errors import RoleError
 from fargate_agent.credentials.roles import Roles
 from fargate_agent.egress.retry import Retry
 from fargate_agent.egress.session import Egress
 from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.parallel import together
-from fargate_agent.plan import RoleKeys, TaskPlan
+from fargate_agent.plan import TaskPlan
+from fargate_agent.role_keys import RoleKeys
 from fargate_agent.secrets.references import (
     InvalidReferenceError,
     ParameterReference,

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import aiohttp
 
-from fargate_agent.credentials.aws import AwsCall, AwsSite, call_json
+from fargate_agent.aws.calls import AwsCall, AwsSite, call_json
 from fargate_agent.egress.transport import RefusedError, TransferError
-from fargate_agent.plan import RoleKeys
+from fargate_agent.role_keys import RoleKeys
 from fargate_agent.secrets.references import SecretReference
 
 MAX_PARAMETERS: Final = 10

@@ -6,6 +6,7 @@ nobody can guess, and the first who reads it is the last.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from dataclasses import replace
 
 from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import SecretStore
@@ -31,8 +32,17 @@ class TaskSecrets(SecretStore):
         self._options: dict[str, dict[str, str]] = {}
         """Values by option, by the id of the container's secrets."""
 
-    async def fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
-        return await self._fetch(task, references)
+    async def complete(self, task: TaskPlan, container: ContainerPlan) -> ContainerPlan:
+        if not container.secrets:
+            return container
+        values = await self._fetch(task, set(container.secrets.values()))
+        own = {name: values[one] for name, one in container.secrets.items()}
+        return replace(container, environment={**container.environment, **own})
+
+    async def registry_credentials(
+        self, task: TaskPlan, container: ContainerPlan
+    ) -> tuple[str, str] | None:
+        raise NotImplementedError
 
     async def ensure(self, task: TaskPlan) -> None:
         waiting = [

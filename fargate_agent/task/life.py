@@ -168,7 +168,7 @@ class ContainerLife:
     async def _create(self, image: Image) -> None:
         if self._task.drivers.logs[self.plan.log.driver].needs_network:
             await self._task.network.wait()
-        plan = await self._add_secrets()
+        plan = await self._complete()
         at, self._may_be_there = datetime.now(UTC), True
         log_uri = self._task.log_uris[plan.name]
         with self._blamed():
@@ -186,19 +186,15 @@ class ContainerLife:
         self.facts.begin_run(at)
         self._move()
 
-    async def _add_secrets(self) -> ContainerPlan:
-        """Return the container with the secrets of its environment, as only its creation sees it.
+    async def _complete(self) -> ContainerPlan:
+        """Return the container with what it is given by reference, as only its creation sees it.
 
         Raises:
-            ResourceInitializationError: one could not be fetched. That ends the task.
+            ResourceInitializationError: it could not be fetched. That ends the task.
         """
-        if not self.plan.secrets:
-            return self.plan
-        await self._task.network.wait()
-        wanted = set(self.plan.secrets.values())
-        values = await self._task.drivers.secrets.fetch(self._task.plan, wanted)
-        own = {name: values[one] for name, one in self.plan.secrets.items()}
-        return replace(self.plan, environment={**self.plan.environment, **own})
+        if self.plan.refers:
+            await self._task.network.wait()
+        return await self._task.drivers.secrets.complete(self._task.plan, self.plan)
 
     async def _start(self) -> None:
         """Start the container that is there; one that runs, or has run, is left as it is.

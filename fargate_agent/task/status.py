@@ -11,6 +11,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Final
 
+from fargate_agent.plan import Replacement
+
 MAX_RUNS: Final = 10
 """How many runs of a container are remembered; one may be restarted every minute for years."""
 
@@ -218,3 +220,5 @@ class StateChange:
     containers: tuple[ContainerFacts, ...] = ()
     attached: tuple[str, ...] = ()
     """ARNs of the ENI attachments that are in place."""
+    replacements: tuple[Replacement, ...] = ()
+    """What stands for something else on this machine, as far as it is known."""

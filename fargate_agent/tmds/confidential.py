@@ -10,8 +10,9 @@ from typing import Final, Protocol
 
 from aiohttp import web
 
-from fargate_agent.credentials.errors import RoleError
-from fargate_agent.plan import RoleKeys, RolePlan, TaskPlan
+from fargate_agent.aws.errors import RoleError
+from fargate_agent.plan import RolePlan, TaskPlan
+from fargate_agent.role_keys import RoleKeys
 
 CREDENTIALS: Final = "/v2/credentials/"
 SPLUNK_TOKEN: Final = "/v2/splunk-token/"  # noqa: S105 - a path

@@ -16,7 +16,9 @@ Timestamp = Annotated[
 """JSON 1.1 carries times as seconds since 1970 with milliseconds as the fraction."""
 
 
-OURS: Final = frozenset({"stopCode", "healthStatus", "healthStatusSince", "restartCount"})
+OURS: Final = frozenset(
+    {"stopCode", "healthStatus", "healthStatusSince", "restartCount", "replacements"}
+)
 """Members that ECS doesn't have: a control plane may refuse them."""
 
 
@@ -44,6 +46,14 @@ class ContainerStateChange(Change):
     """Of a container with a restart policy."""
 
 
+class ReplacementChange(Change):
+    """What stands for something of the task definition on the machine of the task. Ours."""
+
+    kind: str
+    what: str
+    by: str
+
+
 class AttachmentStateChange(Change):
     """How one ENI attachment stands."""
 
@@ -65,6 +75,8 @@ class SubmitTaskStateChange(Change):
     """Ours: ECS has no such member. With STOPPED, why the task ended as far as the agent knows."""
     containers: tuple[ContainerStateChange, ...] = ()
     attachments: tuple[AttachmentStateChange, ...] = ()
+    replacements: tuple[ReplacementChange, ...] | None = None
+    """Ours."""
     pull_started_at: Timestamp | None = None
     pull_stopped_at: Timestamp | None = None
     execution_stopped_at: Timestamp | None = None

@@ -1,7 +1,6 @@
 """What the control plane and the agent say to each other over the agent's websocket (ACS).
 
-Envelope and field names are those of ACS. Knobs that ACS hides in Docker's JSON strings (user,
-ulimits, log driver and so on) are fields here, named and shaped as in a task definition.
+Envelope and field names are those of ACS.
 
 Source: amazon-ecs-agent, ecs-agent/acs/model/ecsacs/api.go.
 """
@@ -11,15 +10,12 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
+from pydantic.alias_generators import to_camel
 
 from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.message import Message
-from fargate_agent.wire.unsupported import (
-    UnsupportedByContainers,
-    UnsupportedByLinux,
-    UnsupportedByTasks,
-    UnsupportedByVolumes,
-)
+from fargate_agent.wire.unsupported import UnsupportedByTasks
 
 type_names: Final[dict[str, type["Message"]]] = {}
 """Every message that may stand in an envelope, by the name it has there."""
@@ -89,165 +85,10 @@ class EniMessage(Message):
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
 
 
-class Dependency(Message):
-    """What another container must have reached before this one starts."""
-
-    container_name: str
-    condition: Literal["START", "COMPLETE", "SUCCESS", "HEALTHY"]
-
-
-class PortMapping(Message):
-    """A port that a container listens on. Nothing is mapped with awsvpc; metadata shows it."""
-
-    container_port: int | None = None
-    host_port: int | None = None
-    protocol: Literal["tcp", "udp"] = "tcp"
-
-
-class MountPoint(Message):
-    """Where a container sees a volume of its task."""
-
-    source_volume: str
-    container_path: str
-    read_only: bool = False
-
-
-class VolumeFrom(Message):
-    """All mounts of another container, taken over."""
-
-    source_container: str
-    read_only: bool = False
-
-
-class Ulimit(Message):
-    """A resource limit of a container's processes."""
-
-    name: str
-    soft_limit: int
-    hard_limit: int
-
-
-class CapabilitiesMessage(Message):
-    """Changes to the default Linux capabilities; names without `CAP_`."""
-
-    add: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-
-
-class TmpfsMessage(Message):
-    """A tmpfs mount; `size` in MiB."""
-
-    container_path: str
-    size: int
-    mount_options: tuple[str, ...] = ()
-
-
-class HealthCheckMessage(Message):
-    """A command that says whether a container works. Source: ECS API, HealthCheck."""
-
-    command: tuple[str, ...]
-    """`CMD` and arguments, `CMD-SHELL` and one line for /bin/sh, or `NONE`."""
-    interval: int = 30
-    """Seconds between two checks."""
-    timeout: int = 5
-    """Seconds that a check may take."""
-    retries: int = 3
-    """Failures in a row that make a container UNHEALTHY."""
-    start_period: int = 0
-    """Seconds after a start in which failures don't count; a success ends it."""
-
-
-class RestartPolicyMessage(Message):
-    """Whether a container that ended is started again. Source: ECS API, ContainerRestartPolicy."""
-
-    enabled: bool
-    ignored_exit_codes: tuple[int, ...] = ()
-    restart_attempt_period: int = 300
-    """Seconds that a container has to run before it is restarted."""
-
-
-class SystemControlMessage(Message):
-    """A kernel parameter of the namespaces of a container. Source: ECS API, SystemControl."""
-
-    namespace: str
-    value: str
-
-
-class LinuxParameters(UnsupportedByLinux):
-    """The part of Docker's host configuration that Fargate lets a task set."""
-
-    init_process_enabled: bool | None = None
-    capabilities: CapabilitiesMessage = CapabilitiesMessage()
-    tmpfs: tuple[TmpfsMessage, ...] = ()
-
-
-class SecretMessage(Message):
-    """A value that stands elsewhere. Source: `Secret`, shaped as in a task definition."""
-
-    name: str
-    value_from: str
-    """ARN in Secrets Manager, or name or ARN of a parameter of Systems Manager."""
-
-
-class LogConfiguration(Message):
-    """Where a container's output goes."""
-
-    log_driver: str
-    options: dict[str, str] = {}
-    secret_options: tuple[SecretMessage, ...] = ()
-
-
-class ContainerMessage(UnsupportedByContainers):
-    """One container of a task."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")]
-    container_arn: str | None = None
-    image: str
-    essential: bool = True
-    entry_point: tuple[str, ...] | None = None
-    command: tuple[str, ...] | None = None
-    environment: dict[str, str] = {}
-    user: str | None = None
-    working_directory: str | None = None
-    cpu: int = 0
-    """CPU units, 1024 to a vCPU, as relative weight; 0 means the least."""
-    memory: int | None = None
-    """Hard limit in MiB."""
-    memory_reservation: int | None = None
-    """Soft limit in MiB."""
-    depends_on: tuple[Dependency, ...] = ()
-    start_timeout: int | None = None
-    """Seconds that containers which depend on this one wait for it."""
-    stop_timeout: int | None = None
-    """Seconds between the stop signal and SIGKILL."""
-    port_mappings: tuple[PortMapping, ...] = ()
-    mount_points: tuple[MountPoint, ...] = ()
-    volumes_from: tuple[VolumeFrom, ...] = ()
-    ulimits: tuple[Ulimit, ...] = ()
-    linux_parameters: LinuxParameters = LinuxParameters()
-    readonly_root_filesystem: bool = False
-    docker_labels: dict[str, str] = {}
-    log_configuration: LogConfiguration | None = None
-    pseudo_terminal: bool = False
-    interactive: bool | None = None
-    """Whether stdin stays open."""
-    health_check: HealthCheckMessage | None = None
-    restart_policy: RestartPolicyMessage | None = None
-    system_controls: tuple[SystemControlMessage, ...] = ()
-    firelens_configuration: dict[str, Any] | None = None
-
-
-class Volume(UnsupportedByVolumes):
-    """A volume of a task. Without a configuration it is scratch space that ends with the task."""
-
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")]
-    host: dict[str, Any] | None = None
-
-
 class RoleCredentialsMessage(Message):
     """A role of a task, and its credentials if the control plane has assumed it already.
 
-    Source: `IAMRoleCredentials`. Without the keys, which is ours, the agent assumes the role.
+    Source: `IAMRoleCredentials`. Without the keys, they come in an `IAMRoleCredentialsMessage`.
     """
 
     credentials_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,64}$")]
@@ -258,6 +99,20 @@ class RoleCredentialsMessage(Message):
     session_token: Annotated[SecretStr | None, Field(exclude=True)] = None
     """Neither is ever written down again, not even masked."""
     expiration: AwareDatetime | None = None
+    endpoint_urls: dict[str, str] = {}
+    """Where containers with this role find AWS, by what stands behind `AWS_ENDPOINT_URL_`; under an
+    empty name for all other services. Ours."""
+    made_from: str | None = None
+    """What the role was replaced by, in words; None: it was assumed. Ours."""
+
+    def to_wire(self) -> dict[str, Any]:
+        """Return the message with the keys, which go over the wire and nowhere else."""
+        shown: dict[str, Any] = self.model_dump(mode="json", by_alias=True, exclude_none=True)
+        for name in ("secret_access_key", "session_token"):
+            secret: SecretStr | None = getattr(self, name)
+            if secret is not None:
+                shown[to_camel(name)] = secret.get_secret_value()
+        return shown
 
 
 class TaskMessage(UnsupportedByTasks):
@@ -336,6 +191,27 @@ class TaskStopVerificationAck(Frame):
     message_id: str
     generated_at: int = 0
     stop_tasks: tuple[TaskIdentifier, ...] = ()
+
+
+RoleType = Literal["TaskApplication", "TaskExecution"]
+
+
+class IAMRoleCredentialsMessage(Frame):
+    """New credentials of a role of a task. Source: `IAMRoleCredentialsMessage`."""
+
+    message_id: str
+    task_arn: TaskArnField
+    task_cluster_arn: str = ""
+    role_type: RoleType
+    role_credentials: RoleCredentialsMessage
+
+
+class IAMRoleCredentialsAckRequest(Frame):
+    """The agent has taken them. Source: `IAMRoleCredentialsAckRequest`."""
+
+    message_id: str
+    credentials_id: str
+    expiration: str = ""
 
 
 class HeartbeatMessage(Frame):

@@ -12,11 +12,12 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fargate_agent.credentials.aws import AwsSite
-from fargate_agent.credentials.errors import RoleError
+from fargate_agent.aws.calls import AwsSite
+from fargate_agent.aws.errors import RoleError
 from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.parallel import together
-from fargate_agent.plan import RoleKeys, RolePlan, TaskPlan, plan_task
+from fargate_agent.plan import RolePlan, TaskPlan, plan_task
+from fargate_agent.role_keys import RoleKeys
 from tests.fixtures.aws import ACCESS_KEY, REGION, ROLE, SECRET_KEY, Front, write_keys
 from tests.messages import site, task_arn, task_message
 

@@ -12,7 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from fargate_agent.credentials.aws import AwsSite
+from fargate_agent.aws.calls import AwsSite
 from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.egress.session import Egress
 from fargate_agent.egress.sockets import OpenTaskSocket

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 from botocore.utils import ContainerMetadataFetcher
 
-from fargate_agent.credentials.aws import AwsSite
+from fargate_agent.aws.calls import AwsSite
 from fargate_agent.credentials.roles import Roles, RoleSettings
 from fargate_agent.drivers import ContainerUsage
 from fargate_agent.errors import ResourceInitializationError

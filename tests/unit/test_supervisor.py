@@ -122,10 +122,10 @@ async def test_task_that_cannot_be_planned_is_reported_and_kept_until_acknowledg
     desk = Desk(tmp_path, fake_drivers())
 
     async with desk.serving() as supervisor:
-        await supervisor.apply(task_message(container_json(secrets=[{"name": "A"}])))
+        await supervisor.apply(task_message(container_json(links=["db"])))
         change = await desk.wait_for(TaskStatus.STOPPED)
         assert change.reason is not None
-        assert "not supported here: container 'web': secrets" in change.reason
+        assert "not supported here: container 'web': links" in change.reason
         assert change.stop_code == "TaskFailedToStart"
         assert set((await desk.store.read_all()).records) == {TASK_ID}
 

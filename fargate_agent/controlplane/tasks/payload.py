@@ -6,12 +6,11 @@ from typing import Any, Final
 
 from fargate_agent.controlplane.tasks.overrides import TaskSize
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.messages import (
-    ContainerMessage,
     EniMessage,
     RoleCredentialsMessage,
     TaskMessage,
-    Volume,
 )
 from fargate_agent.wire.unsupported import UnsupportedByTasks
 

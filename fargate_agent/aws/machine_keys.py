@@ -5,8 +5,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.credentials.errors import RoleError
-from fargate_agent.plan import RoleKeys
+from fargate_agent.aws.errors import RoleError
+from fargate_agent.role_keys import RoleKeys
 
 SETTING: Final = "aws_credentials_file"
 PROFILE: Final = "default"

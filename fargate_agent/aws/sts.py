@@ -10,9 +10,9 @@ from xml.etree import ElementTree
 
 import aiohttp
 
-from fargate_agent.credentials.aws import AwsCall, AwsError, AwsSite, send_call
+from fargate_agent.aws.calls import AwsCall, AwsError, AwsSite, send_call
 from fargate_agent.egress.transport import TransferError
-from fargate_agent.plan import RoleKeys
+from fargate_agent.role_keys import RoleKeys
 
 VERSION: Final = "2011-06-15"
 

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.credentials.errors import RoleError
-from fargate_agent.credentials.machine_keys import read_machine_keys
+from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.machine_keys import read_machine_keys
 from tests.fixtures.aws import ACCESS_KEY, SECRET_KEY, write_keys
 
 SOON = datetime(2026, 1, 5, tzinfo=UTC)

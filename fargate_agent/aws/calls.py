@@ -10,7 +10,7 @@ from botocore.awsrequest import AWSRequest
 
 from fargate_agent.egress.transport import TransferError, read_body, transfer
 from fargate_agent.egress.urls import shown
-from fargate_agent.plan import RoleKeys
+from fargate_agent.role_keys import RoleKeys
 
 MAX_ANSWER_BYTES: Final = 4 << 20
 """Far more than an answer of these services has: a secret is 64 KiB at most."""
