@@ -49,11 +49,20 @@ def service_model() -> Any:  # noqa: ANN401 - botocore ships no types
 
     Agents say by a code why a task ended; those of ECS leave that to the text of the reason. They
     say how healthy containers are and how often they were restarted; ECS hears that elsewhere, and
-    doesn't show how often.
+    doesn't show how often. They say what stands for something else on their machine.
     """
     model = Loader().load_service_model("ecs", "service-2")
     shapes = model["shapes"]
-    shapes["SubmitTaskStateChangeRequest"]["members"]["stopCode"] = {"shape": "TaskStopCode"}
+    shapes["SubmitTaskStateChangeRequest"]["members"] |= {
+        "stopCode": {"shape": "TaskStopCode"},
+        "replacements": {"shape": "Replacements"},
+    }
+    shapes["Replacements"] = {"type": "list", "member": {"shape": "Replacement"}}
+    shapes["Replacement"] = {
+        "type": "structure",
+        "members": {name: {"shape": "String"} for name in ("kind", "what", "by")},
+        "required": ["kind", "what", "by"],
+    }
     shapes["ContainerStateChange"]["members"] |= {
         "healthStatus": {"shape": "HealthStatus"},
         "healthStatusSince": {"shape": "Timestamp"},

@@ -73,6 +73,7 @@ class TaskRun:
             pull_stopped_at=facts.pull_stopped_at,
             execution_stopped_at=facts.execution_stopped_at,
             health=facts.health,
+            replacements=self.plan.replacements,
             containers=tuple(container.copy() for container in facts.containers.values()),
             attached=(
                 tuple(eni.attachment_arn for eni in self.plan.enis)

@@ -18,6 +18,7 @@ from tests.fixtures.cli import Cli, LocalSocket, cli_for, finish
 from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, ControlPlaneProcess
 from tests.fixtures.events import run_task
 from tests.fixtures.postgres import change_database
+from tests.fixtures.requests import Answer, post, signed
 
 
 async def run_to_end(agent: SimulatedAgent, ecs: Any, exit_code: int = 3) -> str:
@@ -260,6 +261,52 @@ async def test_why_knows_a_task_that_was_forgotten(
     names_before, later_s_before = zip(*map(_moment, before.document["timeline"]), strict=True)
     assert names == names_before
     assert later_s == pytest.approx(later_s_before, abs=0.002)  # events have milliseconds
+
+
+SECRET = {"kind": "secret", "what": "prod/db", "by": "the value of `fargate secrets`"}
+IMAGE = {"kind": "image", "what": "web:1", "by": "mirror:5000/web:1"}
+TOLD = "secret prod/db by the value of `fargate secrets`"
+
+
+async def test_what_was_replaced_is_told_once_and_known_for_as_long_as_the_task(
+    cli: Cli, control_plane: ControlPlane, simulated_agent: SimulatedAgent, ecs: Any
+) -> None:
+    def submit(**facts: Any) -> Answer:
+        body = json.dumps({"cluster": "default", "task": arn, **facts}).encode()
+        headers = signed(control_plane, "SubmitTaskStateChange", body, "agent")
+        return post(control_plane, body, headers)
+
+    plain = await run_to_end(simulated_agent, ecs)
+    task = await asyncio.to_thread(run_task, ecs)
+    message = await simulated_agent.take()
+    arn = message["arn"]
+    for replaced in ([SECRET], [SECRET], [SECRET, IMAGE]):
+        answer = await asyncio.to_thread(submit, replacements=replaced)
+        assert answer[0] == 200, answer
+    while_it_starts = await cli.run("why", task)
+    await simulated_agent.bring_up(message)
+    await simulated_agent.bring_down(message, 3)
+
+    events = await cli.run("events", "--task", task)
+    ended = await cli.run("why", task)
+    await change_database(control_plane.database, "DELETE FROM enis")
+    await change_database(control_plane.database, "DELETE FROM tasks")
+    forgotten = await cli.run("why", task)
+    parsed = await cli.run("why", task, "--output", "json")
+    unreplaced = await cli.run("why", plain)
+
+    lines = [line for line in events.out.splitlines() if "replaced" in line]
+    assert [line.partition("  ")[2] for line in lines] == [
+        f"{task[:12]}  replaced on this machine: {TOLD}",
+        f"{task[:12]}  replaced on this machine: image web:1 by mirror:5000/web:1",
+    ]
+    for told in (while_it_starts, ended, forgotten):
+        assert (
+            f"\nreplaced on this machine\n  {TOLD}\n  image web:1 by mirror:5000/web:1\n"
+            in told.out
+        )
+    assert parsed.document["replacements"] == [SECRET, IMAGE]
+    assert "replaced" not in unreplaced.out
 
 
 @pytest.mark.parametrize(

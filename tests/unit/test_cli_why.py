@@ -322,3 +322,34 @@ def test_moments_are_told_in_the_order_in_which_they_happened() -> None:
 
     labels = [line[:13].strip() for line in lines]
     assert labels.index("essential end") < labels.index("stopped") < labels.index("stopping")
+
+
+REPLACED = [
+    {"kind": "secret", "what": "prod/db", "by": "the value of `fargate secrets`"},
+    {"kind": "environment-file", "what": "arn:aws:s3:::b/x.env", "by": "a file\nof this machine"},
+]
+
+
+def test_why_says_what_was_replaced_also_of_a_task_that_runs() -> None:
+    task = make_task(
+        lastStatus="RUNNING", desiredStatus="RUNNING", containers=[], replacements=REPLACED
+    )
+
+    lines = uncoloured(render_why(task, explain(task), 200, NOW))
+
+    at = lines.index("replaced on this machine")
+    assert lines[at - 1 : at + 4] == [
+        "",
+        "replaced on this machine",
+        "  secret prod/db by the value of `fargate secrets`",
+        "  environment file arn:aws:s3:::b/x.env by a file of this machine",
+        "",
+    ]
+    assert render_document(task, explain(task))["replacements"] == REPLACED
+
+
+def test_why_says_nothing_of_replacements_where_there_are_none() -> None:
+    lines = render_why(make_task(), explain(make_task()), 200, NOW)
+
+    assert "replaced on this machine" not in lines
+    assert render_document(make_task(), explain(make_task()))["replacements"] == []

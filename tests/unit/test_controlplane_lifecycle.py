@@ -14,6 +14,7 @@ from fargate_agent.controlplane.tasks.lifecycle import (
     note_stop_acked,
     request_stop,
 )
+from fargate_agent.controlplane.tasks.replacements import MAX_CHARS, MAX_REPLACEMENTS
 from fargate_agent.controlplane.validate import parse_request
 
 NOW = 1000.0
@@ -330,3 +331,48 @@ def test_container_that_never_started_has_no_exit_code(task: Task) -> None:
 
 def test_unknown_container_is_passed_over(task: Task) -> None:
     assert not apply_change(task, {"containers": [exited("ghost", 1)]}, NOW)
+
+
+def replaced(what: str, by: str = "x", kind: str = "secret") -> dict[str, str]:
+    return {"kind": kind, "what": what, "by": by}
+
+
+def test_what_is_replaced_is_taken_once_and_the_first_word_holds(task: Task) -> None:
+    before = task.version
+    first = {"status": "PENDING", "replacements": [replaced("a")]}
+
+    assert apply_change(task, first, NOW)
+    assert not apply_change(task, first, NOW)
+    assert not apply_change(task, {"replacements": [replaced("a", "y")]}, NOW)
+    assert apply_change(task, {"replacements": [replaced("a"), replaced("b")]}, NOW)
+    assert apply_change(task, {"replacements": [replaced("a", kind="role")]}, NOW)
+
+    assert task.document["replacements"] == [
+        replaced("a"),
+        replaced("b"),
+        replaced("a", kind="role"),
+    ]
+    assert task.version == before + 3
+
+
+def test_what_is_replaced_is_bounded(task: Task) -> None:
+    apply_change(task, {"replacements": [replaced(f"{n}{'x' * 5000}") for n in range(900)]}, NOW)
+
+    kept = task.document["replacements"]
+    assert len(kept) == MAX_REPLACEMENTS
+    assert {len(one["what"]) for one in kept} == {MAX_CHARS["what"]}
+
+
+@pytest.mark.parametrize(
+    "replacements",
+    [
+        pytest.param({}, id="no list"),
+        pytest.param(["secret"], id="no object"),
+        pytest.param([{"kind": "secret", "what": "a"}], id="by is missing"),
+        pytest.param([replaced("a") | {"value": "s"}], id="another member"),
+        pytest.param([replaced("a") | {"by": 1}], id="no text"),
+    ],
+)
+def test_replacements_of_another_shape_are_refused(replacements: object) -> None:
+    with pytest.raises(ApiError):
+        parse_request("SubmitTaskStateChange", json.dumps({"replacements": replacements}).encode())

@@ -6,6 +6,7 @@ from typing import Any
 
 from fargate_agent.acs.api import ControlPlaneError, ControlPlaneUnreachableError
 from fargate_agent.acs.reporter import Reporter, render_change
+from fargate_agent.plan import Replacement
 from fargate_agent.task.status import (
     ContainerFacts,
     ContainerStatus,
@@ -138,6 +139,22 @@ async def test_control_plane_that_knows_no_health_is_sent_none_and_told_all_else
     assert sent[0] == {"healthStatus", "healthStatusSince", "restartCount"}
     assert sent[2:] == [{"restartCount"}, {"restartCount"}]
     assert desk.requests[-1]["stopCode"] == "UserInitiated"
+
+
+async def test_what_is_replaced_is_told_with_every_change_and_nothing_where_nothing_is() -> None:
+    secret = Replacement(kind="secret", what="prod/db", by="the value of `fargate secrets`")
+    desk = Desk([])
+
+    async with serving(desk) as reporter:
+        reporter.send(change(TaskStatus.PENDING, replacements=(secret,)))
+        await desk.wait_for(1)
+        reporter.send(change(TaskStatus.STOPPED))
+        await desk.wait_for(2)
+
+    assert [request.get("replacements") for request in desk.requests] == [
+        [{"kind": "secret", "what": "prod/db", "by": "the value of `fargate secrets`"}],
+        None,
+    ]
 
 
 async def test_change_that_is_refused_for_another_reason_is_dropped_with_its_code() -> None:

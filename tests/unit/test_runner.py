@@ -7,7 +7,7 @@ import pytest
 
 from fargate_agent.drivers import ExitStatus, Image, PullProgress
 from fargate_agent.errors import CannotPullContainerError
-from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
+from fargate_agent.plan import ContainerPlan, Replacement, TaskPlan, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import (
     ContainerFacts,
@@ -289,3 +289,14 @@ def test_status_only_moves_to_the_right(earlier: TaskStatus, later: TaskStatus) 
     order = ["PROVISIONING", "PENDING", "RUNNING", "STOPPING", "DEPROVISIONING", "STOPPED"]
 
     assert later.is_after(earlier) == (order.index(later) > order.index(earlier))
+
+
+@jumping
+async def test_every_change_says_what_is_replaced_on_this_machine() -> None:
+    run, drivers = new_run(), fake_drivers(exits={"web": EXITED})
+    logs = Replacement(kind="logs", what="awslogs of web", by="the copy kept on this machine")
+    run.plan = replace(run.plan, replacements=(logs,))
+
+    changes = await finish(run, drivers)
+
+    assert {change.replacements for change in changes} == {(logs,)}

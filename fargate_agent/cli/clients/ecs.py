@@ -158,12 +158,17 @@ def parse_task(cluster: str, text: str) -> tuple[str, str] | None:
     return (cluster, text) if _TASK_ID.fullmatch(text) else None
 
 
-def add_restarts(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - botocore ships no types
-    """Add to an answer how often containers were restarted: botocore drops what isn't of ECS."""
+def add_ours(http_response: Any, parsed: dict[str, Any], **_: Any) -> None:  # noqa: ANN401 - botocore ships no types
+    """Add to an answer what isn't of ECS, which botocore drops.
+
+    That is how often containers were restarted, and what was replaced on the machine of the task.
+    """
     if http_response.status_code != HTTPStatus.OK:
         return
     whole = json.loads(http_response.content)
     for task, told in zip(parsed.get("tasks", []), whole.get("tasks", []), strict=True):
+        if "replacements" in told:
+            task["replacements"] = told["replacements"]
         pairs = zip(task.get("containers", []), told.get("containers", []), strict=True)
         for container, said in pairs:
             if "restartCount" in said:
@@ -192,7 +197,7 @@ def _make_client(connection: Connection) -> BaseClient:
         aws_session_token=connection.session_token,
         config=config,
     )
-    client.meta.events.register("after-call.ecs.DescribeTasks", add_restarts)
+    client.meta.events.register("after-call.ecs.DescribeTasks", add_ours)
     return client
 
 

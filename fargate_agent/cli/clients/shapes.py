@@ -75,6 +75,14 @@ class Attachment(TypedDict, total=False):
     details: list[Detail]
 
 
+class Replacement(TypedDict):
+    """What stands for something of a definition on the machine of a task. Ours."""
+
+    kind: str
+    what: str
+    by: str
+
+
 class Task(TypedDict):
     """One task."""
 
@@ -94,6 +102,7 @@ class Task(TypedDict):
     platformVersion: NotRequired[str]
     containers: NotRequired[list[Container]]
     attachments: NotRequired[list[Attachment]]
+    replacements: NotRequired[list[Replacement]]
     createdAt: NotRequired[datetime]
     pullStartedAt: NotRequired[datetime]
     pullStoppedAt: NotRequired[datetime]

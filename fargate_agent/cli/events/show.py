@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from fargate_agent.cli.connection import Connection
+from fargate_agent.cli.events.replacements import TITLE, tell_replacements
 from fargate_agent.cli.events.stream import Envelope, EventQuery, read_events
 from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.output import SHORT_ID_CHARS, one_line, print_json_line, render_status
@@ -72,6 +73,8 @@ class EventTeller:
 def _render_event(envelope: Envelope, news: list[str]) -> str:
     detail = envelope["detail"]
     before = f"{_moment(envelope)}  {_subject(envelope)[:SHORT_ID_CHARS]:{SHORT_ID_CHARS}}"
+    if "replacements" in detail:
+        return f"{before}  {TITLE}: {'; '.join(tell_replacements(detail['replacements']))}"
     if "lastStatus" not in detail:
         told = [detail.get("eventName"), detail.get("reason")]
         return "  ".join([before, one_line(": ".join(filter(None, told)) or _kind(envelope))])

@@ -2,6 +2,7 @@
 
 import asyncio
 import textwrap
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -13,8 +14,9 @@ import click
 
 from fargate_agent.cli.clients.agent import Agent, LogQuery, Pull
 from fargate_agent.cli.clients.ecs import Ecs, parse_task
-from fargate_agent.cli.clients.shapes import Task, definition_name, task_id
+from fargate_agent.cli.clients.shapes import Replacement, Task, definition_name, task_id
 from fargate_agent.cli.connection import DEFAULT_SOCKET, Connection, find_state_dir
+from fargate_agent.cli.events.replacements import TITLE, tell_replacements
 from fargate_agent.cli.events.stream import Envelope, EventQuery, read_events
 from fargate_agent.cli.failure import CliError, NotKnownError
 from fargate_agent.cli.layout import Layout
@@ -44,6 +46,7 @@ _MOMENTS: Final = (
 SYSTEMD: Final = Path("/run/systemd/system")
 """A directory where systemd runs. Source: sd_booted(3)."""
 _TASK_EVENT: Final = "ECS Task State Change"
+_REPLACEMENTS_EVENT: Final = "Fargate Task Replacements"
 
 
 def show_why(connection: Connection, cluster: str, text: str, *, as_json: bool) -> None:
@@ -140,12 +143,19 @@ def find_task(connection: Connection, cluster: str, text: str) -> Task:
 
 async def _read_history(connection: Connection, cluster: str, task: str) -> dict[str, Task]:
     """The last state of each task whose id begins so."""
-    found = {}
+    found: dict[str, Task] = {}
+    replaced: defaultdict[str, list[Replacement]] = defaultdict(list)
     query = EventQuery(cluster=cluster, task=task)
     async for envelope in read_events(connection, query, lambda _: None):
         if envelope.get("detail-type") == _TASK_EVENT:
             last = parse_event(envelope)
             found[task_id(last)] = last
+        elif envelope.get("detail-type") == _REPLACEMENTS_EVENT:
+            detail = envelope["detail"]
+            replaced[detail["taskArn"].rpartition("/")[2]] += detail["replacements"]
+    for known, last in found.items():
+        if known in replaced:
+            last["replacements"] = replaced[known]
     return found
 
 
@@ -170,6 +180,7 @@ def render_document(task: Task, explanation: Explanation) -> dict[str, Any]:
             {"what": label, "at": moment, "secondsLater": round(later_s, 3)}
             for label, moment, later_s in _timeline(task)
         ],
+        "replacements": task.get("replacements", []),
         "task": task,
     }
 
@@ -183,10 +194,16 @@ def render_why(task: Task, explanation: Explanation, width: int, now: datetime) 
     lines.append("")
     for label, text in _facts(task, now):
         lines += render_pair(label, text, width)
+    if told := list(tell_replacements(task.get("replacements", []))):
+        lines += ["", TITLE]
+        for line in told:
+            lines += textwrap.wrap(
+                line, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False
+            )
     lines.append("")
     for label, moment, later_s in _timeline(task):
-        told = f"+{_render_s(later_s)}" if label != "created" else render_moment(moment, now)
-        lines += render_pair(label, told, width)
+        ago = f"+{_render_s(later_s)}" if label != "created" else render_moment(moment, now)
+        lines += render_pair(label, ago, width)
     return lines
 
 

@@ -17,6 +17,8 @@ SERVICE_ACTION: Final = "ECS Service Action"
 DEPLOYMENT_STATE_CHANGE: Final = "ECS Deployment State Change"
 PLACEMENT_FAILURE: Final = "Fargate Task Placement Failure"
 """Ours: ECS has no event for tasks that RunTask could not place."""
+TASK_REPLACEMENTS: Final = "Fargate Task Replacements"
+"""Ours: what stands for something of a task's definition on the machine of the task."""
 
 _ENI_ATTACHMENT: Final = "eni"
 """What ENI attachments are called in events; DescribeTasks says ElasticNetworkInterface."""
@@ -25,7 +27,8 @@ _ENI_ATTACHMENT: Final = "eni"
 def render_task_event(arns: Arns, vpc: Vpc, task: Task, now: float) -> Event:
     """Return the event that says how a task is now."""
     shown = render_task(task, arns, vpc)
-    shown.pop("tags", None)
+    for member in ("tags", "replacements"):
+        shown.pop(member, None)
     detail: Json = {
         **_render_times(shown),
         "attachments": [
@@ -35,6 +38,24 @@ def render_task_event(arns: Arns, vpc: Vpc, task: Task, now: float) -> Event:
     }
     return Event(
         at=now, cluster=task.cluster, kind=TASK_STATE_CHANGE, subject=task.id, detail=detail
+    )
+
+
+def render_replacements(arns: Arns, task: Task, news: list[Json], now: float) -> Event:
+    """Return the event that says what was replaced on the machine of a task.
+
+    `news` are those that no event has told of, as `tasks.replacements` keeps them.
+    """
+    detail: Json = {
+        "eventType": "INFO",
+        "eventName": "TASK_REPLACEMENTS",
+        "clusterArn": arns.cluster(task.cluster),
+        "taskArn": arns.task(task.cluster, task.id),
+        "replacements": news,
+        "createdAt": render_time(now),
+    }
+    return Event(
+        at=now, cluster=task.cluster, kind=TASK_REPLACEMENTS, subject=task.id, detail=detail
     )
 
 

@@ -187,7 +187,7 @@ class Task(Base):
     protected_until: Mapped[float | None]
     """Before this, a service doesn't choose it to be stopped."""
     document: Mapped[dict[str, Any]]
-    """The members of the Task shape that never change."""
+    """The members of the Task shape that never change, and what its machine has replaced."""
     containers: Mapped[list[Any]]
     """As DescribeTasks answers them, but for what follows from the ENI."""
     essential: Mapped[list[Any]]

@@ -11,13 +11,14 @@ from sqlalchemy.orm import defer
 
 from fargate_agent.controlplane.agents import capacity
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
-from fargate_agent.controlplane.history.events import render_task_event
+from fargate_agent.controlplane.history.events import render_replacements, render_task_event
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state import announcements
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import add_event, announce
+from fargate_agent.controlplane.tasks.replacements import list_replacements
 from fargate_agent.controlplane.vpc import Vpc
 
 Result = TypeVar("Result")
@@ -84,12 +85,15 @@ def changing(
 ) -> Iterator[None]:
     """Let the body change a task of an instance, by the functions of `lifecycle`.
 
-    A task that has a new version is an event; one that has ended gives back its room.
+    A task that has a new version is an event, and so is what was replaced on its machine; one that
+    has ended gives back its room.
     """
-    version, status = task.version, task.last_status
+    version, status, replaced = task.version, task.last_status, list_replacements(task)
     yield
     if task.version == version:
         return
+    if news := list_replacements(task)[len(replaced) :]:
+        add_event(session, render_replacements(plane.arns, task, news, round(time.time(), 3)))
     note_task(plane.arns, plane.vpc, session, task)
     if task.last_status == "STOPPED" and status != "STOPPED":
         capacity.release(plane.settings, instance, task)

@@ -10,6 +10,7 @@ from typing import Final
 
 from fargate_agent.controlplane.state.model import Task, is_after
 from fargate_agent.controlplane.tasks.health import judge
+from fargate_agent.controlplane.tasks.replacements import note_replacements
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.errors import MAX_REASON_CHARS
 
@@ -98,6 +99,7 @@ def apply_change(task: Task, change: Json, now: float) -> bool:
         _note_times(task, change),
         _note_containers(task, change.get("containers", []), now),
         _note_attached(task, change, now),
+        note_replacements(task, change.get("replacements", [])),
         _move(task, change, now),
     ]
     if any(news):
