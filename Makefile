@@ -21,6 +21,7 @@ PYTHON ?= /usr/bin/python3
 VENV := .venv
 WHEELS ?= build/wheels
 SUITE ?= bookworm
+THIRD_PARTY := build/third-party
 
 # As packagers expect: links and units go below PREFIX. With DESTDIR, all files go below that, and
 # nothing else is touched.
@@ -72,7 +73,7 @@ endef
 build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
-.PHONY: demo test pytest vm-short vm-test kill-test mutation-test lint docs bench wheels \
+.PHONY: demo test pytest third-party vm-short vm-test kill-test mutation-test lint docs bench wheels \
 	install uninstall purge \
 	packages-demo packages-test packages-reported packages-vm packages-bench packages-install clean
 
@@ -89,7 +90,7 @@ else
 test: packages-reported pytest
 endif
 
-pytest: $(VENV)/dev.stamp
+pytest: $(VENV)/dev.stamp third-party
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 vm-short: packages-vm $(VENV)/dev.stamp
@@ -109,6 +110,8 @@ mutation-test: $(VENV)/dev.stamp
 docs: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m docs.settings_tables
 	$(VENV)/bin/python -m docs.log_options
+
+third-party: $(THIRD_PARTY)/stamp
 
 lint: $(VENV)/dev.stamp
 	$(VENV)/bin/python -m pytest tests/lint
@@ -154,6 +157,11 @@ $(VENV)/dev.stamp: pyproject.toml
 	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/run.stamp
+
+# Programs that others wrote, which tests run inside containers, and Node.
+$(THIRD_PARTY)/stamp: $(VENV)/dev.stamp $(wildcard tests/third_party/p*.txt tests/third_party/*.json)
+	@tests/third_party/install $(VENV)/bin/pip $(THIRD_PARTY)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) build *.egg-info

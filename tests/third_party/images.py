@@ -1,0 +1,129 @@
+"""Images with programs that others wrote, made of what this machine and `install` have.
+
+One image has Python and its packages, the other Node and its own. Both hold `inside/`.
+"""
+
+import re
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from tests.fixtures.images import BuiltImage, build_image, make_layer
+from tests.fixtures.programs import leave_out
+from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.stack import REGISTRY
+
+HERE: Final = Path(__file__).parent
+CHECKOUT: Final = HERE.parents[1]
+INSTALLED: Final = CHECKOUT / "build/third-party"
+NODE: Final = INSTALLED / "node/bin/node"
+DEADLINE_S: Final = 60
+
+PYTHON: Final = f"{REGISTRY}/third-party:python"
+JAVASCRIPT: Final = f"{REGISTRY}/third-party:javascript"
+
+_NOT_RUN: Final = {"test", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "include"}
+"""Parts of Python's library, and of Node's packages, that none of the programs loads."""
+_BOTOCORE_SERVICES: Final = {"sts", "xray"}
+"""Whose models some program reads; all of them take 25 MB."""
+
+
+def add_images(registry: FakeRegistry) -> None:
+    """Give a registry both images."""
+    if not (INSTALLED / "stamp").exists():
+        leave_out("`make third-party` has not fetched the programs")
+    registry.add("third-party", "python", _build_python())
+    registry.add("third-party", "javascript", _build_javascript())
+
+
+def python(name: str, program: str, **environment: str) -> dict[str, Any]:
+    """Return a container that runs one of the programs of `inside/`."""
+    return _container(name, PYTHON, ["python", "-B", f"/inside/{program}"], environment)
+
+
+def javascript(name: str, program: str, **environment: str) -> dict[str, Any]:
+    """Return a container that runs one of the programs of `inside/`."""
+    return _container(name, JAVASCRIPT, ["node", f"/inside/{program}"], environment)
+
+
+def _container(
+    name: str, image: str, command: list[str], environment: dict[str, str]
+) -> dict[str, Any]:
+    variables = [{"name": key, "value": value} for key, value in environment.items()]
+    return {
+        "name": name,
+        "image": image,
+        "command": command,
+        "environment": variables,
+        "essential": False,
+        "stopTimeout": 2,
+    }
+
+
+def _build_python() -> BuiltImage:
+    """Build the image whose `python` runs the packages of `python.txt`."""
+    program = Path(sys.executable).resolve()
+    library = Path(sysconfig.get_path("stdlib"))
+    packages = INSTALLED / "python"
+    modules = [*library.rglob("*.so"), *packages.rglob("*.so")]
+    files = {
+        "bin/python": program,
+        **_libraries(program, *modules, NODE),  # Node's has what glibc loads to end a thread
+        **_below(library, f"opt/python/lib/{library.name}"),
+        **_below(packages, "opt/packages"),
+    }
+    return _build(
+        {name: path for name, path in files.items() if _is_needed(name)},
+        ["PATH=/bin", "PYTHONHOME=/opt/python", "PYTHONPATH=/opt/packages"],
+    )
+
+
+def _build_javascript() -> BuiltImage:
+    """Build the image whose `node` finds the packages of `package-lock.json`."""
+    files = {
+        "bin/node": NODE,
+        **_libraries(NODE),
+        **_below(INSTALLED / "javascript/node_modules", "inside/node_modules"),
+    }
+    return _build({n: p for n, p in files.items() if _is_needed(n)}, ["PATH=/bin"])
+
+
+def _build(files: dict[str, Path], environment: list[str]) -> BuiltImage:
+    ours = {f"inside/{path.name}": path for path in (HERE / "inside").iterdir()}
+    layers = [{name: path.read_bytes() for name, path in some.items()} for some in (files, ours)]
+    return build_image(
+        [make_layer(layer) for layer in layers], packing="plain", run={"Env": environment}
+    )
+
+
+def _below(directory: Path, name: str) -> dict[str, Path]:
+    return {
+        f"{name}/{path.relative_to(directory)}": path
+        for path in directory.rglob("*")
+        if path.is_file()
+    }
+
+
+def _is_needed(name: str) -> bool:
+    parts = name.split("/")
+    if "__pycache__" in parts or not _NOT_RUN.isdisjoint(parts) or name.endswith((".map", ".ts")):
+        return False
+    service = re.search(r"/botocore/data/([^/]+)/", name)
+    return service is None or service[1] in _BOTOCORE_SERVICES
+
+
+def _libraries(*programs: Path) -> dict[str, Path]:
+    """Return what the loader finds for them, by the name under which it looks."""
+    done = subprocess.run(
+        ["ldd", *programs], capture_output=True, text=True, timeout=DEADLINE_S, check=True
+    )
+    return {path.lstrip("/"): Path(path) for path in _paths(done.stdout.splitlines())}
+
+
+def _paths(lines: Iterable[str]) -> Iterator[str]:
+    for line in lines:
+        if found := re.search(r"(?:=> |^\t)(/\S+) \(0x", line):
+            yield found[1]

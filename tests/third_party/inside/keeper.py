@@ -1,0 +1,5 @@
+"""Keep the task alive until it is stopped."""
+
+import signal
+
+signal.sigwait({signal.SIGTERM})
