@@ -94,6 +94,15 @@ PROXY = {
         pytest.param(secret("name"), id="parameter"),
         pytest.param(secret("/path/to/name"), id="path of a parameter"),
         pytest.param(secret(f"arn:aws:ssm:eu-west-1:{ACCOUNT}:parameter/a/b"), id="parameter ARN"),
+        pytest.param(
+            secret("arn:aws:ssm:us-east-1:111111111111:parameter/k"),
+            id="parameter of another account, where none is set",
+        ),
+        pytest.param(secret("/path/to/name:3"), id="version of a parameter"),
+        pytest.param(secret("name:label-1"), id="label of a parameter"),
+        pytest.param(
+            secret(f"arn:aws:ssm:eu-west-1:{ACCOUNT}:parameter/a/b:3"), id="version by ARN"
+        ),
         pytest.param({"executionRoleArn": ROLE, **logs("awslogs", **AWSLOGS)}, id="awslogs"),
         pytest.param(
             {

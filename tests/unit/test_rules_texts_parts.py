@@ -112,13 +112,6 @@ SECRETS = [
         id="secret of Secrets Manager by bare name",
     ),
     pytest.param(
-        secret("arn:aws:ssm:us-east-1:111111111111:parameter/k"),
-        "The Systems Manager parameter ARN has a different account ID than the current account. "
-        f"The current account ID is {ACCOUNT} and the ARN account ID is 111111111111. "
-        "Cross-account access for ARNs is not currently supported.",
-        id="parameter of another account",
-    ),
-    pytest.param(
         app(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k.env"}] * 11),
         "The maximum number of environment files was exceeded. Specify ten or less and try again.",
         id="environment files",
@@ -287,3 +280,16 @@ def test_part_is_refused_in_the_words_of_aws(change: dict[str, Any], text: str) 
         check_definition(Draft(definition(**change), ACCOUNT))
 
     assert (error.value.kind, error.value.message) == ("ClientException", text)
+
+
+def test_parameter_of_another_account_is_refused_where_the_account_is_set() -> None:
+    other = secret("arn:aws:ssm:us-east-1:111111111111:parameter/k")
+
+    with pytest.raises(ApiError) as error:
+        check_definition(Draft(definition(**other), "222222222222"))
+
+    assert error.value.message == (
+        "The Systems Manager parameter ARN has a different account ID than the current account. "
+        "The current account ID is 222222222222 and the ARN account ID is 111111111111. "
+        "Cross-account access for ARNs is not currently supported."
+    )

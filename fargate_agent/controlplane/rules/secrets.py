@@ -27,11 +27,19 @@ _SECRET_ARN: Final = re.compile(
 Source: ECS developer guide, "Specifying sensitive data"; definitions of users of Fargate. That AWS
 takes stage and id together, and fewer colons, is unverified.
 """
+_SELECTOR: Final = r"(:(\d+|[A-Za-z_.-][\w.-]{0,99}))?"
+"""Version or label of a parameter. Source: Systems Manager API, GetParameters.Names. That ECS takes
+them is unverified."""
 _PARAMETER_ARN: Final = re.compile(
-    r"arn:aws[a-z0-9-]*:ssm:[a-z0-9-]+:(?P<account>\d{12}):parameter/[\w./-]+", re.ASCII
+    rf"arn:aws[a-z0-9-]*:ssm:[a-z0-9-]+:(?P<account>\d{{12}}):parameter/[\w./-]+{_SELECTOR}",
+    re.ASCII,
 )
-_PARAMETER_NAME: Final = re.compile(r"[\w./-]{1,2048}", re.ASCII)
+_PARAMETER_NAME: Final = re.compile(rf"[\w./-]{{1,2048}}{_SELECTOR}", re.ASCII)
 """Source: Systems Manager API, GetParameter.Name."""
+
+NO_ACCOUNT: Final = "000000000000"
+"""The account of a control plane that was told none: that of another counts as its own there, so
+that a definition from production can be registered."""
 
 
 def check_environment(draft: Draft) -> None:
@@ -70,7 +78,7 @@ def _check_parameter_arn(secret: Json, account: str) -> None:
     match = _PARAMETER_ARN.fullmatch(secret["valueFrom"])
     if match is None:
         raise _wrong_parameter(secret)
-    if match["account"] != account:
+    if account not in {match["account"], NO_ACCOUNT}:
         raise client_error(
             "The Systems Manager parameter ARN has a different account ID than the current "
             f"account. The current account ID is {account} and the ARN account ID is "
