@@ -30,8 +30,10 @@ from fargate_agent.plan import Site
 from fargate_agent.preconditions import find_logger_user, find_runtime
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
-from fargate_agent.secrets.reader import SecretReader, SecretSettings
+from fargate_agent.secrets.file_reader import EnvFileReader
+from fargate_agent.secrets.reader import SecretReader
 from fargate_agent.secrets.store import TaskSecrets
+from fargate_agent.secrets.tries import SecretSettings
 from fargate_agent.settings import AgentSettings
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import Confidential
@@ -128,7 +130,8 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     )
     roles = Roles(shared.http, aws, role_settings)
     reader = SecretReader(roles, aws, egress, SecretSettings())
-    secrets = TaskSecrets(reader.fetch, roles, runtime.exists)
+    files = EnvFileReader(roles, aws, egress, SecretSettings())
+    secrets = TaskSecrets(reader.fetch, roles, runtime.exists, files.fetch)
     return Drivers(
         runtime=runtime,
         netns=netns,

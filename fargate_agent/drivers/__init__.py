@@ -136,12 +136,21 @@ class SecretStore(Driver, Protocol):
     async def ensure(self, task: TaskPlan) -> None:
         """Return when the loggers that are still to be started can ask for their secrets.
 
-        The network of the task must be up.
+        What the containers that are still to be made refer to is being fetched from then on. The
+        network of the task must be up.
 
         Raises:
             ResourceInitializationError: one could not be fetched.
         """
         ...
+
+    async def settled(self, task: TaskPlan) -> None:
+        """Return when all that the containers of a task refer to has been fetched.
+
+        Raises:
+            ResourceInitializationError: a value could not be fetched. That ends the task.
+        """
+        return
 
     async def complete(self, task: TaskPlan, container: ContainerPlan) -> ContainerPlan:
         """Return the container with what it is given by reference, as only its creation sees it.

@@ -39,6 +39,18 @@ MAX_CPU_SHARES: Final = 262_144
 MIN_CPU_SHARES: Final = 2
 """Source: amazon-ecs-agent, agent/api/task/task_linux.go, `minimumCPUShare`; Linux' own bounds."""
 
+REGIONS: Final = frozenset({"AWS_REGION", "AWS_DEFAULT_REGION"})
+"""Variables that Fargate adds unless there is one of them."""
+INJECTED: Final = frozenset(
+    {
+        "AWS_EXECUTION_ENV",
+        "ECS_AGENT_URI",
+        "ECS_CONTAINER_METADATA_URI",
+        "ECS_CONTAINER_METADATA_URI_V4",
+    }
+)
+"""Variables that Fargate adds whatever a task definition says."""
+
 LOG_FAULTS_DIRECTORY: Final = "log-faults"
 STDIN_DIRECTORY: Final = "stdin"
 EXECS_DIRECTORY: Final = "execs"
@@ -126,6 +138,14 @@ def _plan_container(
             **_plan_environment(container, metadata_id, site.region),
             **_role_environment(task),
         },
+        secrets={
+            secret.name: secret.value_from
+            for secret in container.secrets
+            if secret.type == "ENVIRONMENT_VARIABLE"
+        },
+        environment_files=tuple(file.value for file in container.environment_files),
+        injected=INJECTED | _role_environment(task).keys(),
+        gives_way=() if REGIONS & container.environment.keys() else (REGIONS,),
         user=container.user,
         working_directory=container.working_directory,
         cgroup=f"/ecs/{arn.task_id}/{runtime_id}",
@@ -229,13 +249,14 @@ def _plan_environment(
 ) -> Mapping[str, str]:
     """The definition's environment and what Fargate adds, which wins but for the region.
 
+    What comes by reference is added when the container is made: see `secrets.environment`.
+
     Source: amazon-ecs-agent, agent/api/task/task.go; features of Fargate 1.4.
     """
     own = container.environment
-    regions = {"AWS_REGION", "AWS_DEFAULT_REGION"}
     base = f"http://{TMDS_ADDRESS}"
     return {
-        **({} if regions & own.keys() else dict.fromkeys(sorted(regions), region)),
+        **({} if REGIONS & own.keys() else dict.fromkeys(sorted(REGIONS), region)),
         **own,
         "ECS_CONTAINER_METADATA_URI": f"{base}/v3/{metadata_id}",
         "ECS_CONTAINER_METADATA_URI_V4": f"{base}/v4/{metadata_id}",

@@ -267,6 +267,9 @@ class ContainerPlan:
     """ARNs of objects in S3; where two have the same variable the first one counts."""
     injected: frozenset[str] = frozenset()
     """Names of the variables in `environment` that the agent adds: nothing replaces them."""
+    gives_way: tuple[frozenset[str], ...] = ()
+    """Names of variables in `environment`, those that belong together in one set: where the image,
+    an environment file or a secret sets one of a set, all of the set is left out."""
     repository_credentials: str | None = None
     """ARN or name of the secret with user and password of the image's registry."""
     files: tuple[FilePlan, ...] = ()

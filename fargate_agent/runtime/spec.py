@@ -171,7 +171,10 @@ def plan_directory(container: ContainerPlan, image: ImageConfig) -> str:
 
 
 def plan_environment(task: TaskPlan, container: ContainerPlan, image: ImageConfig) -> list[str]:
-    """Return `NAME=value`, each name once; the task wins over the image over the defaults."""
+    """Return `NAME=value`, each name once; the task wins over the image over the defaults.
+
+    But for what gives way if the image has an opinion: see `ContainerPlan.gives_way`.
+    """
     environment = {"PATH": DEFAULT_PATH, "HOSTNAME": task.dns.hostname}
     if container.terminal:
         environment["TERM"] = "xterm"
@@ -179,7 +182,8 @@ def plan_environment(task: TaskPlan, container: ContainerPlan, image: ImageConfi
         name, is_set, value = variable.partition("=")
         if is_set:
             environment[name] = value
-    environment |= container.environment
+    given_way = {n for names in container.gives_way if names & environment.keys() for n in names}
+    environment |= {k: v for k, v in container.environment.items() if k not in given_way}
     return [f"{name}={value}" for name, value in environment.items()]
 
 

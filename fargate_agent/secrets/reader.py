@@ -1,30 +1,23 @@
-"""The values of secrets, read with a task's execution role and through the task's own network.
-
-Texts of failures are those of Fargate, which counts tries: "has been retried 1 time(s)" is one.
-Source: ECS developer guide, stopped task error messages.
-"""
+"""The values of secrets, read with a task's execution role and through the task's own network."""
 
 import asyncio
-import json
-import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Final, TypeVar
+from typing import Final
 
 import aiohttp
 
-from fargate_agent.aws.calls import AwsError, AwsSite
-from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.calls import AwsSite
 from fargate_agent.credentials.roles import Roles
 from fargate_agent.egress.retry import Retry
 from fargate_agent.egress.session import Egress
-from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.parallel import together
 from fargate_agent.plan import TaskPlan
 from fargate_agent.role_keys import RoleKeys
+from fargate_agent.secrets.pick import pick
 from fargate_agent.secrets.references import (
     InvalidReferenceError,
     ParameterReference,
@@ -32,29 +25,12 @@ from fargate_agent.secrets.references import (
     parse_reference,
 )
 from fargate_agent.secrets.services import MAX_PARAMETERS, get_parameters, get_secret
-
-log = logging.getLogger(__name__)
+from fargate_agent.secrets.tries import FetchError, SecretSettings, repeat
 
 FAILED: Final = "unable to pull secrets or registry auth: execution resource retrieval failed"
 FROM_ASM: Final = "unable to retrieve secret from asm"
 FROM_SSM: Final = "unable to retrieve secrets from ssm"
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecretSettings:
-    """How long a task waits for its secrets."""
-
-    retry: Retry = field(default_factory=Retry)
-    inactivity_s: float = 15
-    """How long a service may send nothing."""
-    deadline_s: float = 120
-    """For all secrets of a task."""
-
-
-class _FetchError(Exception):
-    """A value is not to be had. Never leaves this module."""
+ONE_TRY: Final = "service call has been retried 1 time(s)"
 
 
 class SecretReader:
@@ -83,7 +59,7 @@ class SecretReader:
         try:
             async with asyncio.timeout(self._settings.deadline_s):
                 return await self._fetch(task, references)
-        except (_FetchError, InvalidReferenceError) as error:
+        except (FetchError, InvalidReferenceError) as error:
             raise ResourceInitializationError(f"{FAILED}: {error}") from error
         except TimeoutError as error:
             raise ResourceInitializationError(
@@ -93,13 +69,13 @@ class SecretReader:
 
     async def _fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
         if task.execution_role is None:
-            raise _FetchError("the task has no execution role")
-        secrets: dict[str, SecretReference] = {}
+            raise FetchError("the task has no execution role")
+        secrets: dict[SecretReference, dict[str, str]] = defaultdict(dict)
         parameters: dict[str, dict[str, str]] = defaultdict(dict)
         for reference in references:
             match parse_reference(reference, self._site.region):
                 case SecretReference() as secret:
-                    secrets[reference] = secret
+                    secrets[replace(secret, json_key="")][reference] = secret.json_key
                 case ParameterReference(region=region, name=name):
                     parameters[region][reference] = name
         values: dict[str, str] = {}
@@ -114,7 +90,11 @@ class SecretReader:
             await together(
                 [
                     *(fetcher.fetch_secret(*item) for item in secrets.items()),
-                    *(fetcher.fetch_parameters(*item) for item in parameters.items()),
+                    *(
+                        fetcher.fetch_parameters(region, part)
+                        for region, wanted in parameters.items()
+                        for part in batches(wanted)
+                    ),
                 ]
             )
         return values
@@ -128,79 +108,37 @@ class _Fetcher:
     site: AwsSite
     keys: Callable[[], Awaitable[RoleKeys]]
     retry: Retry
-    values: dict[str, str]
+    values: dict[str, str] = field(repr=False)
 
-    async def fetch_secret(self, reference: str, secret: SecretReference) -> None:
+    async def fetch_secret(self, secret: SecretReference, wanted: Mapping[str, str]) -> None:
+        """`wanted` has keys of the secret's object by what refers to them; empty is all of it."""
+
         async def ask() -> str:
             return await get_secret(self.http, self.site, await self.keys(), secret)
 
         failed = f"failed to fetch secret {secret.arn} from secrets manager: "
-        text = await self._try(ask, FROM_ASM, failed)
-        self.values[reference] = _pick(text, secret.json_key) if secret.json_key else text
+        text = await repeat(ask, self.retry, FROM_ASM, failed)
+        for reference, key in wanted.items():
+            self.values[reference] = pick(text, key, f"{FROM_ASM}: {ONE_TRY}") if key else text
 
     async def fetch_parameters(self, region: str, wanted: Mapping[str, str]) -> None:
-        """`wanted` has the names or ARNs of parameters, by what refers to them."""
-        names = list(wanted.values())
-        for start in range(0, len(names), MAX_PARAMETERS):
-            part = names[start : start + MAX_PARAMETERS]
+        """`wanted` has the names or ARNs of ten parameters at most, by what refers to them."""
+        names = sorted(set(wanted.values()))
 
-            async def ask(part: list[str] = part) -> dict[str, str]:
-                return await get_parameters(self.http, self.site, await self.keys(), region, part)
+        async def ask() -> dict[str, str]:
+            return await get_parameters(self.http, self.site, await self.keys(), region, names)
 
-            found = await self._try(ask, FROM_SSM)
-            if missing := [name for name in part if name not in found]:
-                text = "service call has been retried 1 time(s): invalid ssm parameters: "
-                raise _FetchError(f"{FROM_SSM}: {text}{','.join(missing)}")
-            self.values.update({one: found[name] for one, name in wanted.items() if name in found})
-
-    async def _try(
-        self, ask: Callable[[], Awaitable[Result]], what: str, failed: str = ""
-    ) -> Result:
-        """Return what the first try that succeeds returns.
-
-        Raises:
-            _FetchError: none did, or one was refused.
-        """
-        tries, pauses_s = 0, self.retry.backoff.pauses_s()
-        while True:
-            tries += 1
-            try:
-                return await ask()
-            except (AwsError, RoleError, TransferError) as error:
-                if not _may_pass(error) or tries >= self.retry.attempts:
-                    counted = f"service call has been retried {tries} time(s)"
-                    raise _FetchError(f"{what}: {counted}: {failed}{_explain(error)}") from error
-                log.info("secrets: try %d of %d failed: %s", tries, self.retry.attempts, error)
-            await asyncio.sleep(next(pauses_s))
+        found = await repeat(ask, self.retry, FROM_SSM)
+        if missing := [name for name in names if name not in found]:
+            text = f"{ONE_TRY}: invalid ssm parameters: {','.join(missing)}"
+            raise FetchError(f"{FROM_SSM}: {text}")
+        self.values.update({reference: found[name] for reference, name in wanted.items()})
 
 
-def _may_pass(error: AwsError | RoleError | TransferError) -> bool:
-    if isinstance(error, TransferError):
-        return not isinstance(error, RefusedError)
-    return error.may_pass
-
-
-def _explain(error: AwsError | RoleError | TransferError) -> str:
-    if isinstance(error, TransferError) and _may_pass(error):
-        return (
-            f"RequestError: send request failed caused by: {error}. "
-            "Please check your task network configuration."
-        )
-    return str(error)
-
-
-def _pick(text: str, key: str) -> str:
-    """Return one member of a secret that is an object; the text of a failure shows none of it."""
-    try:
-        secret = json.loads(text)
-    except ValueError:
-        secret = None
-    counted = f"{FROM_ASM}: service call has been retried 1 time(s)"
-    if not isinstance(secret, dict):
-        raise _FetchError(f"{counted}: the secret is not a JSON object, so it has no key {key}")
-    if key not in secret:
-        raise _FetchError(
-            f"{counted}: retrieved secret from Secrets Manager did not contain json key {key}"
-        )
-    value = secret[key]
-    return value if isinstance(value, str) else json.dumps(value)
+def batches(wanted: Mapping[str, str]) -> list[dict[str, str]]:
+    """Split what is wanted into what one call takes."""
+    items = sorted(wanted.items())
+    return [
+        dict(items[start : start + MAX_PARAMETERS])
+        for start in range(0, len(items), MAX_PARAMETERS)
+    ]

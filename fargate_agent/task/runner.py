@@ -148,6 +148,8 @@ async def _live(
         await task.advance(TaskStatus.PENDING)
         await task.confirm_addresses()
         task.network.set()
+        if not run.facts.status.is_after(TaskStatus.PENDING):  # else no start depends on it
+            await task.drivers.secrets.settled(run.plan)
 
     try:
         async with until(run.stop):

@@ -38,14 +38,12 @@ class UnsupportedByContainers(Message):
     dns_search_domains: Any = None
     dns_servers: Any = None
     docker_security_options: Any = None
-    environment_files: Any = None
     extra_hosts: Any = None
     hostname: Any = None
     links: Any = None
     privileged: Any = None
     repository_credentials: Any = None
     resource_requirements: Any = None
-    secrets: Any = None
 
 
 class UnsupportedByLinux(Message):

@@ -73,6 +73,28 @@ def test_container_has_the_sizes_of_the_overrides() -> None:
     assert (container.cpu, container.memory, container.memory_reservation) == (128, 256, 64)
 
 
+def test_environment_files_of_the_overrides_replace_those_of_the_definition() -> None:
+    files = [{"type": "s3", "value": f"arn:aws:s3:::bucket/{name}.env"} for name in "ab"]
+    app = {**APP, "environmentFiles": files[:1]}
+    role = "arn:aws:iam::000000000000:role/execution"
+    definition = register({**FARGATE, "containerDefinitions": [app], "executionRoleArn": role})
+    override = {"name": "app", "environmentFiles": files[1:]}
+
+    told = [
+        tell(plan_launch(make_plane(), "default", definition, request)).containers[0]
+        for request in (
+            {"networkConfiguration": NETWORK},
+            {
+                "networkConfiguration": NETWORK,
+                "overrides": {"containerOverrides": [override]},
+            },
+        )
+    ]
+
+    values = [[file.value for file in container.environment_files] for container in told]
+    assert values == [[files[0]["value"]], [files[1]["value"]]]
+
+
 def test_service_wants_a_platform_that_is_there() -> None:
     launch_service(make_plane(), register(FARGATE), {**SERVICE, "platformVersion": "1.4.0"})
 

@@ -11,8 +11,7 @@ from fargate_agent.wire.messages import TaskMessage
 from tests.messages import container_json, site, task_message
 
 SITE = site(Path("/state"))
-FILES = [{"value": "arn:aws:s3:::b/x.env", "type": "s3"}]
-SECRETS = [{"name": "X", "valueFrom": "/x"}]
+HOSTS = [{"hostname": "db", "ipAddress": "10.0.0.1"}]
 
 
 def refusal(message: TaskMessage) -> str:
@@ -23,7 +22,7 @@ def refusal(message: TaskMessage) -> str:
 
 def test_reason_names_every_member_and_where_it_stands() -> None:
     message = task_message(
-        container_json("app", environmentFiles=FILES, secrets=SECRETS),
+        container_json("app", extraHosts=HOSTS, links=["db"]),
         container_json(
             "side", linuxParameters={"initProcessEnabled": True, "maxSwap": 1, "swappiness": 1}
         ),
@@ -37,7 +36,7 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
     assert refusal(message) == (
         "ResourceInitializationError: not supported here: ephemeralStorage, proxyConfiguration, "
         "pidMode host; "
-        "container 'app': environmentFiles, secrets; "
+        "container 'app': extraHosts, links; "
         "container 'side': linuxParameters.maxSwap, linuxParameters.swappiness; "
         "volume 'data': efsVolumeConfiguration"
     )
@@ -46,7 +45,7 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
 def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
     names = [f"{position}{'n' * 254}" for position in range(10)]
     message = task_message(
-        *(container_json(name, environmentFiles=FILES, secrets=SECRETS) for name in names),
+        *(container_json(name, extraHosts=HOSTS, links=["db"]) for name in names),
         ephemeralStorage={"sizeInGiB": 21},
     )
 
@@ -54,7 +53,7 @@ def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
 
     assert reason == (
         "ResourceInitializationError: not supported here, in several places: ephemeralStorage, "
-        "environmentFiles, secrets"
+        "extraHosts, links"
     )
     assert len(reason) <= MAX_REASON_CHARS
 

@@ -1,0 +1,168 @@
+"""What a container is given by reference, from the definition to what the container sees."""
+
+import secrets
+import signal
+import socket
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.network.namespaces import socket_in_netns
+from tests.fixtures.aws import ROLE, Front, client, write_keys
+from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.machine import wait_for
+from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
+
+# stand-ins for AWS start
+pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
+
+SHOW = 'for name in A B C D E F G H; do eval "echo $name=\\$$name"; done'
+
+
+@pytest.fixture
+async def aws_outside(outside: tuple[Path, str], moto: str) -> AsyncIterator[Front]:
+    """AWS where only tasks can reach it, by the interface that leads there."""
+    front = Front(upstream=moto)
+    listener = socket_in_netns(outside[0], socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind((f"{OUTSIDE}.1", 0))
+    async with front.serve(listener):
+        yield front
+
+
+@pytest.fixture
+async def stack(
+    tmp_path: Path,
+    private_containerd: PrivateContainerd,
+    outside: tuple[Path, str],
+    aws_outside: Front,
+) -> AsyncIterator[Stack]:
+    """A stack whose AWS only tasks can reach, so that it can't assume roles."""
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        FARGATE_AGENT_AWS_ENDPOINT_URL=aws_outside.url,
+        FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
+        FARGATE_AGENT_ASSUME_ROLES="false",
+    ) as made:
+        yield made
+
+
+async def test_container_has_the_values_of_its_secrets_and_environment_files(
+    stack: Stack, registry: FakeRegistry, aws_outside: Front, moto: str
+) -> None:
+    mark = secrets.token_hex(4)
+    manager, ssm, s3 = (client(moto, name) for name in ("secretsmanager", "ssm", "s3"))
+    text = '{"user": "db-user", "port": 5432}'
+    secret = manager.create_secret(Name=f"db-{mark}", SecretString=text)["ARN"]
+    ssm.put_parameter(Name=f"/app/{mark}", Value="parameter-value", Type="SecureString")
+    s3.create_bucket(Bucket=f"env-{mark}")
+    files = {"1.env": b"A=first file\nB=file\nC=file\r\n", "2.env": b"A=second file\nD=a=b\n"}
+    for name, content in files.items():
+        s3.put_object(Bucket=f"env-{mark}", Key=name, Body=content)
+    arn = stack.run(
+        tool(
+            "main",
+            SHOW,
+            environment=[{"name": "B", "value": "environment"}],
+            environmentFiles=[
+                {"type": "s3", "value": f"arn:aws:s3:::env-{mark}/{name}"} for name in files
+            ],
+            secrets=[
+                {"name": "C", "valueFrom": f"{secret}:user::"},
+                {"name": "E", "valueFrom": f"{secret}:port::"},
+                {"name": "F", "valueFrom": f"/app/{mark}"},
+                {"name": "G", "valueFrom": secret},
+            ],
+        ),
+        tool(
+            "other",
+            SHOW,
+            essential=False,
+            secrets=[{"name": "H", "valueFrom": f"{secret}:user::"}],
+        ),
+        executionRoleArn=ROLE,
+    )
+    task = await stack.wait_for(arn, "STOPPED")
+
+    lines = await stack.logs(arn)
+    assert task["containers"][0]["exitCode"] == 0, task
+    assert {line for line in lines if line.startswith("main: ") and line[-1] != "="} == {
+        "main: A=first file",
+        "main: B=environment",
+        "main: C=db-user",
+        "main: D=a=b",
+        "main: E=5432",
+        "main: F=parameter-value",
+        f"main: G={text}",
+    }
+    calls = [call.name for call in aws_outside.calls]
+    assert sorted(calls) == ["GetObject", "GetObject", "GetParameters", "GetSecretValue"]
+    address = task["containers"][0]["networkInterfaces"][0]["privateIpv4Address"]
+    assert {call.peer for call in aws_outside.calls} == {address}
+    assert stack.leftovers(arn) == []
+
+
+async def test_task_ends_before_any_container_when_a_value_is_not_to_be_had(
+    stack: Stack, registry: FakeRegistry, moto: str
+) -> None:
+    name = f"/gone/{secrets.token_hex(4)}"
+    arn = stack.run(
+        tool("first", "exit 0", essential=False),
+        tool(
+            "second",
+            "exit 0",
+            dependsOn=[{"containerName": "first", "condition": "SUCCESS"}],
+            secrets=[{"name": "A", "valueFrom": name}],
+        ),
+        executionRoleArn=ROLE,
+    )
+
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert task["stopCode"] == "TaskFailedToStart"
+    assert task["stoppedReason"] == (
+        "ResourceInitializationError: unable to pull secrets or registry auth: execution resource "
+        "retrieval failed: unable to retrieve secrets from ssm: service call has been retried 1 "
+        f"time(s): invalid ssm parameters: {name}"
+    )
+    assert stack.leftovers(arn) == []
+
+
+async def test_next_agent_fetches_for_the_containers_that_were_not_made_yet(
+    stack: Stack, registry: FakeRegistry, aws_outside: Front, moto: str
+) -> None:
+    name = f"/app/{secrets.token_hex(4)}"
+    client(moto, "ssm").put_parameter(Name=name, Value="parameter-value", Type="SecureString")
+    waits = "echo ready; while [ ! -e /data/go ]; do sleep 0.1; done"
+    arn = stack.run(
+        tool(
+            "first",
+            waits,
+            essential=False,
+            mountPoints=[{"sourceVolume": "data", "containerPath": "/data"}],
+        ),
+        tool(
+            "second",
+            "echo A=$A",
+            dependsOn=[{"containerName": "first", "condition": "SUCCESS"}],
+            secrets=[{"name": "A", "valueFrom": name}],
+        ),
+        executionRoleArn=ROLE,
+        volumes=[{"name": "data"}],
+    )
+    await stack.wait_for_log(arn, "ready")
+
+    stack.agent.end(signal.SIGKILL)
+    before = len(aws_outside.named("GetParameters"))
+    stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("connected to"), "the next agent", DEADLINE_S)
+    task_id = arn.rpartition("/")[2]
+    (stack.root / "agent" / "tasks" / task_id / "volumes" / "data" / "go").touch()
+    await stack.wait_for(arn, "STOPPED")
+
+    assert (before, len(aws_outside.named("GetParameters"))) == (1, 2)
+    assert "second: A=parameter-value" in await stack.logs(arn)
+    assert stack.leftovers(arn) == []
