@@ -55,6 +55,10 @@ from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import RESERVE_BYTES, TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
+from fargate_agent.telemetry.groups import GroupReader
+from fargate_agent.telemetry.outbox import Outbox
+from fargate_agent.telemetry.publisher import Publisher
+from fargate_agent.telemetry.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -172,12 +176,16 @@ async def _run_services(
         for task_id, why in supervisor.unreadable.items():
             shared.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
         await sweep(drivers, shared.site, _find_tasks(supervisor))
+        outbox = Outbox()
         session = Session(
             http,
             control_plane,
             _describe_machine(settings, drivers),
             Responder(supervisor, reporter.send),
+            outbox,
         )
+        sampler = Sampler(GroupReader(shared.cgroups), supervisor.runs, os.cpu_count() or 1)
+        publisher = Publisher(sampler, outbox, lambda: session.instance_arn)
         async with _listen(_make_local_server(shared, supervisor, session, version), settings):
             _settle_memory()
             log.info("the agent is ready; containerd %s", version)
@@ -190,6 +198,7 @@ async def _run_services(
                     *(driver.serve() for driver in drivers if isinstance(driver, Service)),
                     shared.findings.keep(settings.state_dir, boot_id),
                     _prune_logs(shared, supervisor),
+                    *([publisher.serve()] if settings.telemetry else []),
                     reserve.serve(),
                     _tell_systemd(settings, notifier, session, supervisor),
                 )

@@ -181,6 +181,9 @@ class AgentSettings(FileSettings):
     """How many files of that copy are kept for a container."""
     log_retention_s: Retention = 24 * 3600
     """How long the local copy outlives its task, in seconds."""
+    telemetry: bool = True
+    """Whether the control plane is told every 20 seconds what each container has used. See
+    `docs/telemetry.md`."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that the agent logs."""
 

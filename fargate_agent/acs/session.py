@@ -21,6 +21,7 @@ from fargate_agent.acs.responder import Responder
 from fargate_agent.backoff import Backoff
 from fargate_agent.files import replace_file
 from fargate_agent.parallel import first_of
+from fargate_agent.telemetry.outbox import Outbox
 from fargate_agent.wire.arns import CLUSTERS, EVERY_CLUSTER
 from fargate_agent.wire.attributes import Attribute
 from fargate_agent.wire.messages import Frame, parse_frame, render_frame
@@ -31,6 +32,8 @@ ARN_FILE: Final = "container-instance-arn"
 """In the agent's state directory: its container instance, over restarts."""
 CONNECT_TIMEOUT_S: Final = 30
 """For the dial and the handshake."""
+SEND_TIMEOUT_S: Final = 30
+"""How long the control plane may leave a frame unread before the connection is given up."""
 INACTIVITY_S: Final = 60
 INACTIVITY_JITTER_S: Final = 60
 """Nothing heard for this long closes the connection."""
@@ -73,14 +76,23 @@ class Session:
         control_plane: ControlPlane,
         registration: Registration,
         responder: Responder,
+        outbox: Outbox | None = None,
     ) -> None:
+        """`outbox` has what is to be sent unasked."""
         self._http = http
         self._control_plane = control_plane
         self._registration = registration
         self._responder = responder
+        self._outbox = Outbox() if outbox is None else outbox
         self._send_credentials = True
         self._attributes: tuple[Attribute, ...] = ()
         """What the control plane knows that this machine can do."""
+        self.instance_arn = ""
+        """Who the agent is; empty before it has registered."""
+        self.connections = 0
+        """How many it had by now."""
+        self.received = 0
+        """Frames of the control plane, on all of them."""
         self.connected = False
         self.has_connected = asyncio.Event()
         """Set for good with the first connection."""
@@ -106,7 +118,7 @@ class Session:
 
     async def _connect(self) -> None:
         """Hold one connection until either side ends it."""
-        instance_arn = await self._register()
+        self.instance_arn = instance_arn = await self._register()
         endpoint = await self._control_plane.call(
             "DiscoverPollEndpoint",
             {"cluster": _cluster_of(instance_arn), "containerInstance": instance_arn},
@@ -130,12 +142,23 @@ class Session:
         async with websocket:
             self._send_credentials = False
             self.connected = True
+            self.connections += 1
             self.has_connected.set()
             log.info("connected to the control plane as %s", instance_arn)
             try:
-                await first_of(self._read(websocket), self._tell_changes())
+                await first_of(
+                    self._read(websocket), self._tell_changes(), self._publish(websocket)
+                )
             finally:
                 self.connected = False
+
+    async def _publish(self, websocket: aiohttp.ClientWebSocketResponse) -> None:
+        """Send what nobody has asked for, such as telemetry, as it comes."""
+        while True:
+            frame = await self._outbox.first()
+            async with asyncio.timeout(SEND_TIMEOUT_S):
+                await websocket.send_str(render_frame(frame))
+            self._outbox.note_sent(frame)
 
     async def _tell_changes(self) -> None:
         """Register again when the machine can do more or less than was said."""
@@ -159,6 +182,7 @@ class Session:
                     break
                 if received.type is not aiohttp.WSMsgType.TEXT:
                     return
+                self.received += 1
                 frame = _parse(received.data)
                 if frame is not None:
                     answers.create_task(self._answer(websocket, frame))

@@ -1,6 +1,7 @@
 """The HTTP server: authenticates, authorizes, checks, dispatches."""
 
 import asyncio
+import time
 from datetime import UTC, datetime
 from typing import Final
 
@@ -32,6 +33,7 @@ from fargate_agent.controlplane.history import stream
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.rules.task import definition_too_long
 from fargate_agent.controlplane.tasks import protection, queries, running
+from fargate_agent.controlplane.telemetry import task_metrics
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -94,6 +96,7 @@ class ApiServer:
         application.router.add_post("/", self._serve_call)
         application.router.add_get("/ws", self._serve_websocket)
         application.router.add_get("/events", self._serve_events)
+        application.router.add_get("/metrics/tasks", self._serve_task_metrics)
         application.router.add_route("*", "/{path:.*}", _serve_nothing)
         return application
 
@@ -173,6 +176,13 @@ class ApiServer:
             return again
 
         return await self._streams.serve(request, query, look_again)
+
+    async def _serve_task_metrics(self, request: web.Request) -> web.Response:
+        caller = await self._authenticate(request, b"")
+        query = task_metrics.parse_query(request.query, self._plane, time.time())
+        targets = task_metrics.find_targets(query, self._plane)
+        check_permission(caller, task_metrics.ACTION, targets, self._plane.arns)
+        return web.json_response(await task_metrics.answer(self._plane, query))
 
     async def _end_streams(self, _: web.Application) -> None:
         self._streams.close()

@@ -27,6 +27,7 @@ from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import change_task, changing
+from fargate_agent.controlplane.telemetry.intake import MetricsIntake
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import (
@@ -44,6 +45,7 @@ from fargate_agent.wire.messages import (
     parse_frame,
     render_frame,
 )
+from fargate_agent.wire.telemetry import PublishMetricsRequest
 
 log = logging.getLogger(__name__)
 
@@ -151,6 +153,7 @@ class _Session:
         """Tasks whose end this agent, on this connection, has taken over."""
         self._acks: set[asyncio.Task[None]] = set()
         """That are being written down."""
+        self._metrics = MetricsIntake(plane, instance.id, self._send)
         self._wake = wake
         self._check = check
         self.over = asyncio.Event()
@@ -303,6 +306,7 @@ class _Session:
         finally:
             if self._acks:
                 await asyncio.wait(self._acks)
+            await self._metrics.finish()
 
     async def _handle(self, frame: Frame | None) -> None:
         match frame:
@@ -310,6 +314,8 @@ class _Session:
                 self._begin_ack(frame.message_id)
             case TaskStopVerificationMessage():
                 await self._verify_stops(frame)
+            case PublishMetricsRequest():
+                self._metrics.take(frame)
             case NackRequest():
                 log.warning(
                     "agent %s: refuses %s: %s", self._instance_id, frame.message_id, frame.reason

@@ -20,6 +20,7 @@ from fargate_agent.controlplane.state.model import (
 )
 from fargate_agent.controlplane.state.store import Store
 from fargate_agent.controlplane.tasks.running import TOKEN_LIFETIME_S
+from fargate_agent.controlplane.telemetry.retention import forget_metrics
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ async def forget_the_old(settings: ControlPlaneSettings, store: Store) -> None:
     """Forget what is too old, again and again, until cancelled."""
     while True:
         try:
+            await forget_metrics(settings, store, time.time())
             for statement in _select_old(settings, time.time()):
                 async with store.write() as session:
                     await session.execute(statement)

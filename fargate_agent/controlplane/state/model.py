@@ -332,6 +332,21 @@ class Event(Base):
     __table_args__ = ({"sqlite_autoincrement": True},)
 
 
+class TaskMetrics(Base):
+    """What a task has used in 20 seconds; see `telemetry.rows`."""
+
+    __tablename__ = "task_metrics"
+
+    task_id: Mapped[str] = mapped_column(
+        ForeignKey("tasks.id", ondelete="CASCADE"), primary_key=True
+    )
+    at: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    """The end of the bucket: whole seconds, a multiple of its length."""
+    document: Mapped[dict[str, Any]]
+
+    __table_args__ = (Index("task_metrics_by_time", "at"),)
+
+
 class Follower(Base):
     """How far a file or a webhook has been told the events."""
 

@@ -1,0 +1,1 @@
+"""What containers and the agent itself use and do: buckets, Prometheus, traces."""
