@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fargate_agent.drivers import Drivers, Sweeper
 from fargate_agent.plan import Site
+from fargate_agent.runtime.secret_files import remove_tmpfs
 from fargate_agent.trees import remove_tree
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,7 @@ def _remove_directories(tasks_dir: Path, kept: Collection[str]) -> None:
     for directory in tasks_dir.glob("*"):
         if directory.name not in kept:
             try:
+                remove_tmpfs(directory)
                 remove_tree(directory)
             except OSError as error:
                 log.warning("could not sweep the files of task %s: %s", directory.name, error)

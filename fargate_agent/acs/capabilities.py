@@ -15,6 +15,7 @@ from fargate_agent.image.platform import read_machine
 from fargate_agent.runtime.init import find_init
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
+    CONTAINER_FILES,
     CONTAINER_HEALTH,
     CONTAINER_INIT,
     CONTAINER_RESTARTS,
@@ -30,6 +31,7 @@ from fargate_agent.wire.attributes import (
 _ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
 """By the name that images have for them."""
 ALWAYS: Final = (
+    CONTAINER_FILES,
     CONTAINER_HEALTH,
     "ecs.capability.container-ordering",
     CONTAINER_RESTARTS,

@@ -17,7 +17,9 @@ from fargate_agent.drivers import Sweeper
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.names import name_instance
+from fargate_agent.runtime.secret_files import remove_tmpfs
 from fargate_agent.settings import AgentSettings
+from fargate_agent.site import make_site
 
 DRAIN_TIMEOUT_S: Final = 150
 """More than the longest stop timeout, 120 s. Source: ECS API reference, `stopTimeout`."""
@@ -55,6 +57,7 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
 
     Raises:
         ContainerdError: containerd doesn't answer, or something of it is still there.
+        OSError: the files of a task are still mounted.
     """
     from fargate_agent.composition import make_enis, make_netns  # all drivers, slow to import
 
@@ -63,10 +66,11 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
         if isinstance(driver, Sweeper):
             for name in await driver.sweep(()):
                 say(f"removed {name}")
-    if not settings.containerd_address.exists():
-        return
-    async with _served(settings) as containerd:
-        await _remove_containers(containerd, say)
+    if settings.containerd_address.exists():
+        async with _served(settings) as containerd:
+            await _remove_containers(containerd, say)
+    for directory in make_site(settings).tasks_dir.glob("*"):
+        await asyncio.to_thread(remove_tmpfs, directory)
 
 
 async def purge_namespace(settings: AgentSettings, say: Say) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.plan.files import plan_files, plan_secret_objects
 from fargate_agent.plan.model import (
     TMDS_ADDRESS,
     ContainerPlan,
@@ -189,6 +190,8 @@ def _plan_container(
         ),
         init=parameters.init_process_enabled is True,
         sysctls={control.namespace: control.value for control in container.system_controls},
+        secret_objects=plan_secret_objects(container),
+        files=plan_files(container),
     )
 
 

@@ -10,6 +10,7 @@ from typing import Final
 
 from fargate_agent.files import replace_file
 from fargate_agent.plan import FirelensPlan, TaskPlan
+from fargate_agent.runtime.secret_files import ensure_tmpfs, remove_tmpfs
 from fargate_agent.runtime.spec import ETC_DIRECTORY, ETC_FILES
 from fargate_agent.trees import remove_tree
 
@@ -22,10 +23,12 @@ def make_files(task: TaskPlan, texts: Mapping[str, str]) -> None:
 
     Raises:
         OSError: the disk is full, or the like.
+        ResourceInitializationError: there can't be a tmpfs for the files of containers.
     """
     etc = task.directory / ETC_DIRECTORY
     etc.mkdir(parents=True, exist_ok=True)
     task.directory.chmod(0o700)
+    ensure_tmpfs(task)
     for volume in task.volumes:
         volume.mkdir(parents=True, exist_ok=True)
         volume.chmod(VOLUME_MODE)
@@ -41,6 +44,7 @@ def remove_files(task: TaskPlan) -> None:
     Raises:
         OSError: something can't be removed.
     """
+    remove_tmpfs(task.directory)
     remove_tree(task.directory)
 
 

@@ -21,6 +21,7 @@ from fargate_agent.runtime.pidns import PidNamespaces
 from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.reasons import render_error
 from fargate_agent.runtime.records import render_record
+from fargate_agent.runtime.secret_files import write_files
 from fargate_agent.runtime.spec import render_spec
 from fargate_agent.runtime.users import resolve_user
 
@@ -119,6 +120,8 @@ class Groundwork:
             self._note(what, effect)
         files = await self._users.read(image.chain_id, mounts, task.directory)
         user = resolve_user(container.user or image.config.user, files)
+        if container.files:
+            await asyncio.to_thread(write_files, task, container, user)
         if container.init:
             await check_program(task, container, image.config, await mounts)
         container = replace(container, cgroup=cgroups.render_path(container.cgroup))

@@ -18,6 +18,7 @@ from fargate_agent.plan import ContainerPlan, MountPlan, TaskPlan, TmpfsPlan
 from fargate_agent.runtime.host import HostLimits
 from fargate_agent.runtime.init import INIT_DESTINATION, NO_INIT
 from fargate_agent.runtime.seccomp import JsonObject, render_seccomp
+from fargate_agent.runtime.secret_files import find_sources
 from fargate_agent.runtime.users import ContainerUser
 
 OCI_VERSION: Final = "1.0.2"
@@ -237,7 +238,7 @@ def _default_mounts() -> Iterator[JsonObject]:
 
 
 def _own_mounts(task: TaskPlan, container: ContainerPlan) -> list[JsonObject]:
-    """The task's files and volumes, and tmpfs; a directory before what lies in it."""
+    """The files of task and container, volumes and tmpfs; a directory before what lies in it."""
     etc = (
         MountPlan(
             source=task.directory / ETC_DIRECTORY / name,
@@ -248,6 +249,7 @@ def _own_mounts(task: TaskPlan, container: ContainerPlan) -> list[JsonObject]:
     )
     mounts = [
         *(_bind(mount) for mount in (*etc, *container.mounts)),
+        *(_bind_file(*file) for file in find_sources(task, container).items()),
         *(_tmpfs(tmpfs) for tmpfs in container.tmpfs),
     ]
     return sorted(mounts, key=lambda mount: str(mount["destination"]).strip("/").count("/"))
@@ -257,6 +259,11 @@ def _bind(mount: MountPlan) -> JsonObject:
     """A device that a container makes on a volume is of no use, be it in another container."""
     options = ["rbind", "rprivate", "nodev", "ro" if mount.read_only else "rw"]
     return _mount(mount.destination, "bind", str(mount.source), options)
+
+
+def _bind_file(destination: str, source: Path) -> JsonObject:
+    options = ["bind", "rprivate", "nosuid", "nodev", "noexec", "ro"]
+    return _mount(destination, "bind", str(source), options)
 
 
 def _tmpfs(tmpfs: TmpfsPlan) -> JsonObject:

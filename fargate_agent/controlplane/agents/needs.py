@@ -4,12 +4,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from fargate_agent.controlplane.file_labels import asks_for_files
 from fargate_agent.controlplane.state.model import ContainerInstance
 from fargate_agent.controlplane.tasks.health import has_check, may_restart
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc.plan import Subnet
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
+    CONTAINER_FILES,
     CONTAINER_HEALTH,
     CONTAINER_INIT,
     CONTAINER_RESTARTS,
@@ -99,6 +101,8 @@ def _find_life(containers: Iterable[Json]) -> Iterator[Need]:
             yield _need("interactive containers", CONTAINER_STDIN)
         if container.get("systemControls"):
             yield _need("systemControls", CONTAINER_SYSCTLS)
+        if asks_for_files(container):
+            yield _need("files in the place of variables", CONTAINER_FILES)
 
 
 def _need(what: str, attribute: str) -> Need:

@@ -11,6 +11,7 @@ from fargate_agent.controlplane.rules import (
     container,
     dependencies,
     fargate,
+    files,
     linux,
     logs,
     network,
@@ -59,7 +60,7 @@ _ORDER: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     (_FARGATE, (fargate.check_size,)),
     (_EVERY, (task.check_sums, task.check_ephemeral_storage)),
     (_FARGATE, (fargate.check_volumes,)),
-    (_EVERY, (volumes.check_volumes, volumes.check_mounts)),
+    (_EVERY, (volumes.check_volumes, volumes.check_mounts, files.check_files)),
 )
 """Source: which of two faults the ECS API tells, as far as that was measured."""
 

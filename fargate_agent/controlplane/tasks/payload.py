@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any, Final
 
+from fargate_agent.controlplane.file_labels import render_files
 from fargate_agent.controlplane.tasks.overrides import TaskSize
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.wire.containers import ContainerMessage, Volume
@@ -25,7 +26,12 @@ def render_container(container: Json, container_arn: str) -> ContainerMessage:
     """
     environment = {pair.get("name", ""): pair.get("value", "") for pair in _environment(container)}
     return ContainerMessage.model_validate(
-        {**container, "environment": environment, "containerArn": container_arn}
+        {
+            **container,
+            **render_files(container),
+            "environment": environment,
+            "containerArn": container_arn,
+        }
     )
 
 
