@@ -13,6 +13,7 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.secrets.environment import add_to_environment
 from fargate_agent.secrets.fetched import Fetched, FetchFiles, FetchSecrets, have_references
+from fargate_agent.secrets.files import add_files, object_variables
 
 
 def no_files(_task: TaskPlan, _arns: Collection[str]) -> Awaitable[Mapping[str, Mapping[str, str]]]:
@@ -92,9 +93,12 @@ class TaskSecrets(SecretStore):
         if not fetched.waiting and self._fetched.get(task.id) is fetched:
             del self._fetched[task.id]
         return add_to_environment(
-            container,
+            add_files(container, fetched.values),
             {name: fetched.values[one] for name, one in container.secrets.items()},
-            [fetched.files[arn] for arn in container.environment_files],
+            [
+                object_variables(container, fetched.values),
+                *(fetched.files[arn] for arn in container.environment_files),
+            ],
         )
 
     async def registry_credentials(

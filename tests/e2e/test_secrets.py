@@ -166,3 +166,49 @@ async def test_next_agent_fetches_for_the_containers_that_were_not_made_yet(
     assert (before, len(aws_outside.named("GetParameters"))) == (1, 2)
     assert "second: A=parameter-value" in await stack.logs(arn)
     assert stack.leftovers(arn) == []
+
+
+async def test_labels_make_files_of_secrets_and_variables_of_their_members(
+    stack: Stack, registry: FakeRegistry, moto: str
+) -> None:
+    mark = secrets.token_hex(4)
+    manager = client(moto, "secretsmanager")
+    text = '{"user": "db-user", "port": 5432}'
+    secret = manager.create_secret(Name=f"db-{mark}", SecretString=text)["ARN"]
+    waits = "echo ready; while [ ! -e /data/go ]; do sleep 0.1; done"
+    shows = "cat /run/secrets/user /etc/app.conf; echo $A_user:$A_port:$USER_OF_DB:$ALL"
+    arn = stack.run(
+        tool(
+            "main",
+            f"{shows}; {waits}; {shows}",
+            mountPoints=[{"sourceVolume": "data", "containerPath": "/data"}],
+            secrets=[
+                {"name": "USER_OF_DB", "valueFrom": f"{secret}:user::"},
+                {"name": "ALL", "valueFrom": secret},
+            ],
+            dockerLabels={
+                "fargate.secret-file.USER_OF_DB": "/run/secrets/user",
+                "fargate.secret-keys.ALL": "A_",
+                "fargate.text-file./etc/app.conf": "\nthe text\n",
+            },
+        ),
+        executionRoleArn=ROLE,
+        volumes=[{"name": "data"}],
+    )
+    await stack.wait_for_log(arn, "ready")
+    task_id = arn.rpartition("/")[2]
+    tmpfs = stack.root / "agent" / "tasks" / task_id / "secret-files"
+
+    stack.agent.end(signal.SIGKILL)
+    left = (tmpfs / "main" / "0").read_text()
+    stack.agent.start()
+    wait_for(lambda: stack.agent.wrote("connected to"), "the next agent", DEADLINE_S)
+    (stack.root / "agent" / "tasks" / task_id / "volumes" / "data" / "go").touch()
+    task = await stack.wait_for(arn, "STOPPED")
+
+    assert task["containers"][0]["exitCode"] == 0, task
+    assert left == "db-user"
+    shown = ["main: db-user", "main: the text", "main: db-user:5432::"]
+    assert await stack.logs(arn) == [*shown, "main: ready", *shown]
+    assert not tmpfs.exists()
+    assert stack.leftovers(arn) == []

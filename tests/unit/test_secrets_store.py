@@ -178,3 +178,36 @@ async def test_container_that_is_given_up_takes_no_value_from_the_others() -> No
         other = await store.complete(task, task.containers[1])
 
     assert other.environment["X"] == "value of /x"
+
+
+async def test_secrets_are_files_and_their_members_variables_where_that_is_wanted() -> None:
+    values = {"/db": "hush", "/all": '{"X": "of all", "E": "of all", "FROM_FILE": "of all"}'}
+
+    async def fetch(_task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
+        return {one: values.get(one, f"value of {one}") for one in references}
+
+    source = Source()
+    task = plan(
+        container_json(
+            secrets=[
+                {**secret("DB", "/db"), "type": "MOUNT_POINT", "containerPath": "/run/db"},
+                {**secret("ALL", "/all"), "type": "ALL_KEYS"},
+                secret("X", "/x"),
+            ],
+            environment={"E": "environment"},
+            environmentFiles=[{"value": FILE}],
+        )
+    )
+    store = TaskSecrets(fetch, cast(Roles, NoRoles()), source.exists, source.fetch_files)
+    async with store:
+        container = await store.complete(task, task.containers[0])
+
+    assert container.file_contents == {"/run/db": b"hush"}
+    own = {name: container.environment.get(name) for name in ("X", "E", "FROM_FILE", "DB", "ALL")}
+    assert own == {
+        "X": "value of /x",
+        "E": "environment",
+        "FROM_FILE": "of all",
+        "DB": None,
+        "ALL": None,
+    }
