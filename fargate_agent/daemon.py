@@ -32,6 +32,8 @@ from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
 from fargate_agent.machine.look import look
+from fargate_agent.measures.listener import Render
+from fargate_agent.observing import Observed, Observing
 from fargate_agent.parallel import together, until
 from fargate_agent.preconditions import (
     NotNowError,
@@ -55,10 +57,8 @@ from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
 from fargate_agent.task.store import RESERVE_BYTES, TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
-from fargate_agent.telemetry.groups import GroupReader
+from fargate_agent.telemetry.figures import AgentFigures
 from fargate_agent.telemetry.outbox import Outbox
-from fargate_agent.telemetry.publisher import Publisher
-from fargate_agent.telemetry.sampler import Sampler
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +166,14 @@ async def _run_services(
     reporter = Reporter(control_plane)
     reserve = Reserve(settings.state_dir / RESERVE_FILE, RESERVE_BYTES)
     store = TaskStore(settings.state_dir / "records", reserve)
-    supervisor = Supervisor(site=shared.site, store=store, boot_id=boot_id, send=reporter.send)
+    figures = AgentFigures()
+    supervisor = Supervisor(
+        site=shared.site,
+        store=store,
+        boot_id=boot_id,
+        send=reporter.send,
+        note_start=figures.note_start,
+    )
     drivers = make_drivers(shared, supervisor)
     async with _hold_containerd(shared, drivers, notifier) as version, open_drivers(drivers):
         notifier.status("taking over the tasks of the agent before")
@@ -184,9 +191,18 @@ async def _run_services(
             Responder(supervisor, reporter.send),
             outbox,
         )
-        sampler = Sampler(GroupReader(shared.cgroups), supervisor.runs, os.cpu_count() or 1)
-        publisher = Publisher(sampler, outbox, lambda: session.instance_arn)
-        async with _listen(_make_local_server(shared, supervisor, session, version), settings):
+        observing = Observing(
+            shared,
+            Observed(
+                supervisor=supervisor,
+                reporter=reporter,
+                session=session,
+                outbox=outbox,
+                figures=figures,
+            ),
+        )
+        server = _make_local_server(shared, supervisor, session, version, observing.render)
+        async with _listen(server, settings), observing.listen():
             _settle_memory()
             log.info("the agent is ready; containerd %s", version)
             await together(
@@ -198,7 +214,7 @@ async def _run_services(
                     *(driver.serve() for driver in drivers if isinstance(driver, Service)),
                     shared.findings.keep(settings.state_dir, boot_id),
                     _prune_logs(shared, supervisor),
-                    *([publisher.serve()] if settings.telemetry else []),
+                    *observing.services(),
                     reserve.serve(),
                     _tell_systemd(settings, notifier, session, supervisor),
                 )
@@ -228,7 +244,11 @@ async def _hold_containerd(
 
 
 def _make_local_server(
-    shared: Shared, supervisor: Supervisor, session: Session, containerd_version: str
+    shared: Shared,
+    supervisor: Supervisor,
+    session: Session,
+    containerd_version: str,
+    render_metrics: Render,
 ) -> LocalServer:
     settings = shared.settings
     return LocalServer(
@@ -242,6 +262,7 @@ def _make_local_server(
         is_connected=lambda: session.connected,
         containerd_version=containerd_version,
         cgroups=str(shared.cgroups),
+        render_metrics=render_metrics,
     )
 
 

@@ -52,6 +52,22 @@ def check_url(text: str) -> str:
     return text
 
 
+def check_listen(text: str) -> str:
+    """Return a URL that something can listen at.
+
+    Raises:
+        ValueError: it has no port, or more than a host and a port.
+    """
+    try:
+        parts = urlsplit(check_url(text))
+        is_good = parts.scheme == "http" and parts.path in {"", "/"} and parts.port is not None
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError("must be http://HOST:PORT")
+    return text
+
+
 def check_absolute(path: Path) -> Path:
     """Return a path that means the same wherever the program was started.
 
@@ -108,6 +124,8 @@ LONGEST_RETENTION_S: Final = 100 * 365 * 24 * 3600
 AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
 SocketPath = Annotated[Path, AfterValidator(_check_socket)]
 Url = Annotated[str, AfterValidator(check_url)]
+ListenUrl = Annotated[str, AfterValidator(check_listen)]
+"""Where something listens."""
 Urls = Annotated[str, AfterValidator(_check_urls)]
 """One or several, separated by commas."""
 Registry = Annotated[str, AfterValidator(check_registry)]

@@ -14,6 +14,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 from fargate_agent.setting_values import (
     CLUSTER_NAME,
     AbsolutePath,
+    ListenUrl,
     Region,
     Registry,
     Retention,
@@ -184,6 +185,9 @@ class AgentSettings(FileSettings):
     telemetry: bool = True
     """Whether the control plane is told every 20 seconds what each container has used. See
     `docs/telemetry.md`."""
+    metrics_listen: ListenUrl | None = None
+    """Where Prometheus finds the metrics of containers and of the agent, at `/metrics`, such as
+    `http://127.0.0.1:51681`. Nobody is asked for a key there. Without it: nowhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that the agent logs."""
 

@@ -57,6 +57,10 @@ class Reporter:
         self._refused: set[str] = set()
         """Members of ours that the control plane, an older one, has refused."""
 
+    def __len__(self) -> int:
+        """How many tasks have changes that the control plane hasn't taken."""
+        return len(self._queues)
+
     def send(self, change: StateChange) -> None:
         """Queue a change; one that says nothing new is dropped.
 

@@ -27,6 +27,7 @@ from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive.tar import ImageArchiveError
 from fargate_agent.local.logs import read_logs
 from fargate_agent.local.tasks import render_task
+from fargate_agent.measures.listener import Render, answer
 from fargate_agent.task.runner import TaskRun
 from fargate_agent.task.status import TaskStatus
 from fargate_agent.task.supervisor import Supervisor
@@ -60,6 +61,8 @@ class LocalServer:
     containerd_version: str
     cgroups: str
     """Version of the control groups, and who makes those of tasks."""
+    render_metrics: Render
+    """Returns what Prometheus reads."""
 
     @asynccontextmanager
     async def serve(self, path: Path, group: int | None = None) -> AsyncIterator[None]:
@@ -82,6 +85,7 @@ class LocalServer:
                 web.post("/v1/images/load", self._load_images),
                 web.post("/v1/images/prune", self._prune_images),
                 web.post("/v1/drain", self._drain),
+                web.get("/metrics", self._metrics),
             ]
         )
         runner = web.AppRunner(app, access_log=None, logger=log, shutdown_timeout=1)
@@ -236,6 +240,9 @@ class LocalServer:
                 text=f"some tasks have not ended within {timeout_s:g} s"
             ) from None
         return web.json_response({"stopped": stopped})
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        return await answer(self.render_metrics)
 
     def _find(self, request: web.Request) -> TaskRun:
         task_id = request.match_info["id"]

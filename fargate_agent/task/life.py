@@ -25,6 +25,7 @@ from fargate_agent.plan import Condition, ContainerPlan
 from fargate_agent.task.conditions import has_reached, is_timed, time_out
 from fargate_agent.task.ends import explain_end, is_restarted, seconds_between
 from fargate_agent.task.health import check_health
+from fargate_agent.task.phases import timing
 from fargate_agent.task.status import ContainerFacts, ContainerStatus, HealthFacts, RunFacts
 from fargate_agent.task.surroundings import Surroundings
 
@@ -171,7 +172,7 @@ class ContainerLife:
         plan = await self._complete()
         at, self._may_be_there = datetime.now(UTC), True
         log_uri = self._task.log_uris[plan.name]
-        with self._blamed():
+        with self._blamed(), timing("create", plan.name):
             try:
                 await self._runtime.create(
                     self._task.plan, plan, image, log_uri, self._task.network.want
@@ -209,7 +210,7 @@ class ContainerLife:
         )
 
     async def _start_run(self, run: RunFacts) -> None:
-        with self._blamed():
+        with self._blamed(), timing("start", self.plan.name):
             await self._runtime.start(self._task.plan, self.plan)
         clock_s, now = asyncio.get_running_loop().time(), datetime.now(UTC)
         self._started_here = run.started_at is None

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from fargate_agent.drivers import Image, ImageStore, PullProgress
 from fargate_agent.errors import CannotPullContainerError, TaskError
 from fargate_agent.plan import TaskPlan
+from fargate_agent.task.phases import timing
 from fargate_agent.task.status import TaskFacts
 
 
@@ -78,4 +79,5 @@ class Pulls:
         def show(progress: PullProgress) -> None:
             self._show(reference, progress)
 
-        return await self._store.ensure(reference, self._plan, show, self._network)
+        with timing("pull", reference):
+            return await self._store.ensure(reference, self._plan, show, self._network)

@@ -14,6 +14,7 @@ from fargate_agent.parallel import together, until
 from fargate_agent.plan import TaskPlan
 from fargate_agent.task.containers import Containers
 from fargate_agent.task.network import TaskNetwork
+from fargate_agent.task.phases import Phases, current_phases
 from fargate_agent.task.pulls import Pulls
 from fargate_agent.task.status import ContainerFacts, StateChange, StopCode, TaskFacts, TaskStatus
 from fargate_agent.task.steps import Wave, do, ground_wave, network_waves, undo
@@ -45,6 +46,8 @@ class TaskRun:
     """By the reference in the task definition. Empty for an adopted task."""
     progress: dict[str, PullProgress] = field(default_factory=dict)
     """By the same reference."""
+    phases: Phases = field(default_factory=Phases)
+    """How long the parts of its start took; of a new one only."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced by a new one, whenever facts or progress change."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
@@ -93,6 +96,7 @@ async def run_task(
     `save` only persists what the next agent has to know; without it, `report` does.
     """
     current_task.set(run.plan.id)
+    current_phases.set(run.phases if run.is_new else None)
     for container in run.plan.containers:
         facts = run.facts.containers.setdefault(
             container.name, ContainerFacts(name=container.name, runtime_id=container.id)
@@ -104,6 +108,8 @@ async def run_task(
         if status.is_after(run.facts.status):
             run.facts.status = status
             log.info("task %s is %s%s", run.plan.id, status, _in_brackets(run.facts.reason))
+        if run.is_new and status.is_after(TaskStatus.PENDING):
+            run.phases.end(failed=status is not TaskStatus.RUNNING)
         run.note_move()
         await report(run)
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 from fargate_agent.drivers import Drivers
 from fargate_agent.parallel import together
 from fargate_agent.plan import TaskPlan
+from fargate_agent.task.phases import timing
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +24,8 @@ class Step:
     """One thing done to the machine for a task."""
 
     what: str
+    phase: str
+    """Which part of a start it is; see `phases.Phase`."""
     do: Callable[[], Coroutine[Any, Any, None]]
     undo: Callable[[], Coroutine[Any, Any, None]]
     undo_timeout_s: float = UNDO_TIMEOUT_S
@@ -37,11 +40,13 @@ def ground_wave(plan: TaskPlan, drivers: Drivers) -> Wave:
     return [
         Step(
             what=f"netns {plan.netns.name}",
+            phase="netns",
             do=partial(drivers.netns.ensure, plan.netns),
             undo=partial(drivers.netns.release, plan.netns),
         ),
         Step(
             what=f"lease, cgroup and files of {plan.id}",
+            phase="prepare",
             do=partial(drivers.runtime.prepare, plan),
             undo=partial(drivers.runtime.release, plan),
         ),
@@ -53,6 +58,7 @@ def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
     enis = [
         Step(
             what=f"ENI {eni.id} {eni.address}",
+            phase="eni",
             do=partial(drivers.enis[eni.kind].attach, eni, plan.netns),
             undo=partial(drivers.enis[eni.kind].detach, eni, plan.netns),
         )
@@ -60,6 +66,7 @@ def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
     ]
     metadata = Step(
         what="metadata endpoint",
+        phase="metadata",
         do=partial(_open_endpoint, plan, drivers),
         undo=partial(_close_endpoint, plan, drivers),
     )
@@ -87,7 +94,8 @@ async def do(waves: Iterable[Wave]) -> None:
 
 async def _do(step: Step) -> None:
     start_s = time.monotonic()
-    await step.do()
+    with timing(step.phase, step.what):
+        await step.do()
     log.debug("%s is there after %.1f ms", step.what, (time.monotonic() - start_s) * 1e3)
 
 

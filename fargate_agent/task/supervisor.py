@@ -12,6 +12,7 @@ from os.path import ismount
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ContainerRuntimeError, InternalError, TaskError
 from fargate_agent.plan import Site, plan_task
+from fargate_agent.task.phases import Phase
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import StateChange, StopCode, TaskFacts, TaskStatus
 from fargate_agent.task.store import TaskRecord, TaskStore
@@ -54,12 +55,17 @@ class Supervisor:
         store: TaskStore,
         boot_id: str,
         send: Callable[[StateChange], None],
+        note_start: Callable[[TaskRun, tuple[Phase, ...]], None] = lambda _, __: None,
     ) -> None:
-        """`send` queues a change for the control plane and never blocks."""
+        """`send` queues a change for the control plane and never blocks.
+
+        `note_start` is told how long the start of a task took, and its parts, when it is over.
+        """
         self._site = site
         self._store = store
         self._boot_id = boot_id
         self._send = send
+        self._note_start = note_start
         self._entries: dict[str, _Entry] = {}
         self._over: deque[str] = deque(maxlen=MAX_OVER)
         self.unreadable: dict[str, str] = {}
@@ -249,6 +255,8 @@ class Supervisor:
         change = run.change()
         await self._save(run)
         self._send(change)
+        if phases := run.phases.take():
+            self._note_start(run, phases)
 
     async def _save(self, run: TaskRun) -> None:
         await self._write(run.plan.id, self._entries[run.plan.id])

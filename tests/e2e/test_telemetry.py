@@ -1,15 +1,21 @@
 """What a real container uses, as it is told."""
 
 import asyncio
+import socket
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.requests import sign
-from tests.fixtures.stack import Stack, tool
+from tests.fixtures.stack import Stack, make_stack, tool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
 
@@ -26,12 +32,65 @@ async def read_buckets(stack: Stack, arn: str) -> list[dict[str, Any]]:
     return [bucket for task in tasks for bucket in task["buckets"]]
 
 
-async def test_bucket_of_a_busy_container_arrives(stack: Stack, registry: FakeRegistry) -> None:
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@pytest.fixture
+def port() -> int:
+    return free_port()
+
+
+@pytest.fixture
+async def stack(
+    tmp_path: Path, private_containerd: PrivateContainerd, outside: tuple[Path, str], port: int
+) -> AsyncIterator[Stack]:
+    """The programs, of which the agent tells all that it can."""
+    listen = f"http://127.0.0.1:{port}"
+    async with make_stack(
+        tmp_path, private_containerd, outside, FARGATE_AGENT_METRICS_LISTEN=listen
+    ) as made:
+        yield made
+
+
+Metrics = dict[str, list[tuple[dict[str, str], float]]]
+"""By the name of a sample: labels and value."""
+
+
+async def read_metrics(url: str, socket_path: Path | None = None) -> Metrics:
+    connector = None if socket_path is None else aiohttp.UnixConnector(str(socket_path))
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        http.get(f"{url}/metrics") as response,
+    ):
+        assert response.status == 200
+        text = await response.text()
+    found: Metrics = {}
+    for family in text_string_to_metric_families(text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append((sample.labels, sample.value))
+    return found
+
+
+def of_container(metrics: Metrics, metric: str, name: str) -> float:
+    label = "container_label_com_amazonaws_ecs_container_name"
+    (value,) = (value for labels, value in metrics[metric] if labels[label] == name)
+    return value
+
+
+async def test_what_a_busy_container_uses_is_told(
+    stack: Stack, registry: FakeRegistry, port: int
+) -> None:
     arn = stack.run(
         tool("busy", "while :; do :; done"),
         tool("idle", "wget -q -O - http://10.213.64.1:5000/v2/ >/dev/null 2>&1; sleep 1000"),
     )
     await stack.wait_for(arn, "RUNNING")
+    metrics = await read_metrics(f"http://127.0.0.1:{port}")
+    check_metrics(stack, arn, metrics)
+    assert metrics.keys() == (await read_metrics("http://agent", stack.socket)).keys()
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(50):
         while not found:
@@ -49,3 +108,28 @@ async def test_bucket_of_a_busy_container_arrives(stack: Stack, registry: FakeRe
     assert 1 <= busy["cpuPercent"]["sampleCount"] <= 5
     assert found[0]["network"]["rxBytes"] > 0
     assert {"readBytes", "writeBytes"} == set(busy["storage"])
+
+
+def check_metrics(stack: Stack, arn: str, metrics: Metrics) -> None:
+    task_id = arn.rpartition("/")[2]
+    ((labels, _), *_) = metrics["container_cpu_usage_seconds_total"]
+    assert labels["container_label_com_amazonaws_ecs_task_arn"] == arn
+    assert labels["container_label_com_amazonaws_ecs_cluster"] == "default"
+    assert labels["id"] == f"/ecs/{task_id}/{labels['name']}"
+    assert labels["image"].endswith("/tool:1")
+    assert of_container(metrics, "container_cpu_usage_seconds_total", "busy") > 0
+    working_set = of_container(metrics, "container_memory_working_set_bytes", "busy")
+    assert 0 < working_set <= of_container(metrics, "container_memory_usage_bytes", "busy")
+    assert of_container(metrics, "container_spec_memory_limit_bytes", "busy") == 512 << 20
+    assert abs(of_container(metrics, "container_last_seen", "idle") - time.time()) < 10
+    ((where, received), *_) = metrics["container_network_receive_bytes_total"]
+    assert (where["id"], where["interface"]) == (f"/ecs/{task_id}", "eth1")
+    assert received > 0
+    phases = {each["phase"]: n for each, n in metrics["fargate_agent_task_start_seconds_count"]}
+    assert phases == {
+        "total": 1, "netns": 1, "prepare": 1, "eni": 1, "metadata": 1,
+        "pull": 1, "create": 2, "start": 2,
+    }  # fmt: skip
+    assert metrics["fargate_agent_tasks"] == [({"status": "RUNNING"}, 1)]
+    assert metrics["fargate_agent_acs_connected"] == [({}, 1)]
+    assert metrics["fargate_agent_pulled_bytes_total"][0][1] > 100_000
