@@ -11,13 +11,15 @@ import aiohttp
 
 from fargate_agent.aws.calls import AwsSite
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.credentials.roles import Roles, RoleSettings
+from fargate_agent.credentials.audit import Audit
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import Driver, Drivers, EniDriver
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.network.bridge import Bridges
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
 from fargate_agent.network.macvlan import MacvlanEni
@@ -26,9 +28,10 @@ from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.veth import VethEni
-from fargate_agent.plan import Site
+from fargate_agent.plan import ContainerPlan, Site, TaskPlan
 from fargate_agent.preconditions import find_logger_user, find_runtime
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
+from fargate_agent.runtime.logger_processes import find_logger
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.secrets.file_reader import EnvFileReader
 from fargate_agent.secrets.reader import SecretReader
@@ -59,6 +62,8 @@ class Shared:
     cgroups: CgroupDrivers
     image_locks: KeyedLocks
     """What is done to one image at a time."""
+    roles: Roles
+    audit: Audit
 
 
 @asynccontextmanager
@@ -125,10 +130,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     )
     egress = Egress(socket_in_netns, read_host_nameservers)
     aws = AwsSite(region=settings.region, endpoint_url=settings.aws_endpoint_url)
-    role_settings = RoleSettings(
-        credentials_file=settings.aws_credentials_file, assume=settings.assume_roles
-    )
-    roles = Roles(shared.http, aws, role_settings)
+    roles = shared.roles
     reader = SecretReader(roles, aws, egress, SecretSettings())
     files = EnvFileReader(roles, aws, egress, SecretSettings())
     secrets = TaskSecrets(reader.fetch, roles, runtime.exists, files.fetch)
@@ -142,7 +144,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
             read_usage=runtime.usage,
             read_link_stats=read_link_stats,
             snapshotter=settings.snapshotter,
-            confidential=Confidential(roles, secrets),
+            confidential=Confidential(shared.roles, shared.audit),
         ),
         images=ContainerdImageStore(
             containerd,
@@ -157,4 +159,32 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,
+    )
+
+
+def make_desk(shared: Shared, drivers: Drivers, supervisor: Supervisor) -> LoggerDesk:
+    """Make what loggers ask. Blocks, for the database of users.
+
+    Raises:
+        AgentError: the user of loggers doesn't exist.
+    """
+
+    def find_container(container_id: str) -> tuple[TaskPlan, ContainerPlan] | None:
+        run = supervisor.find(container_id.rpartition("-")[0])
+        containers = run.plan.containers if run is not None else ()
+        found = next((one for one in containers if one.id == container_id), None)
+        return (run.plan, found) if run is not None and found is not None else None
+
+    def find_pid(container: ContainerPlan) -> int | None:
+        logger = find_logger(shared.cgroups, container)
+        return None if logger is None else logger.pid
+
+    return LoggerDesk(
+        path=shared.settings.logger_socket,
+        user=find_logger_user(shared.settings.logger_user),
+        find_container=find_container,
+        find_logger=find_pid,
+        credentials=shared.roles,
+        log_secrets=drivers.secrets,
+        audit=shared.audit,
     )

@@ -22,15 +22,18 @@ from fargate_agent.acs.capabilities import read_attributes
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
-from fargate_agent.composition import Shared, make_drivers, open_drivers
+from fargate_agent.composition import Shared, make_desk, make_drivers, open_drivers
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.credentials.audit import Audit
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import Drivers, Service
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.local.logs import prune_logs
 from fargate_agent.local.server import LocalServer
+from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.machine.look import look
 from fargate_agent.measures.listener import Render
 from fargate_agent.observing import Observed, Observing
@@ -160,6 +163,8 @@ async def _run_services(
         findings=Findings(),
         cgroups=find_cgroup_drivers(settings),
         image_locks=KeyedLocks(),
+        roles=Roles(),
+        audit=Audit(settings.state_dir / ARN_FILE),
     )
     log.info("tasks are bounded by %s", shared.cgroups)
     boot_id = await asyncio.to_thread(read_boot_id)
@@ -188,7 +193,7 @@ async def _run_services(
             http,
             control_plane,
             _describe_machine(settings, drivers),
-            Responder(supervisor, reporter.send),
+            Responder(supervisor, reporter.send, shared.roles),
             outbox,
         )
         observing = Observing(
@@ -202,7 +207,8 @@ async def _run_services(
             ),
         )
         server = _make_local_server(shared, supervisor, session, version, observing.render)
-        async with _listen(server, settings), observing.listen():
+        desk = make_desk(shared, drivers, supervisor)
+        async with _listen(server, desk, settings), observing.listen():
             _settle_memory()
             log.info("the agent is ready; containerd %s", version)
             await together(
@@ -267,8 +273,14 @@ def _make_local_server(
 
 
 @asynccontextmanager
-async def _listen(local: LocalServer, settings: AgentSettings) -> AsyncIterator[None]:
+async def _listen(
+    local: LocalServer, desk: LoggerDesk, settings: AgentSettings
+) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(desk.serve())
+        except OSError as error:
+            raise NotNowError(f"socket {desk.path}: {error.strerror}") from error
         group = await asyncio.to_thread(find_group, settings.socket_group)
         try:
             await stack.enter_async_context(local.serve(settings.socket, group))

@@ -132,10 +132,11 @@ class AgentSettings(FileSettings):
     """A Docker `config.json` with credentials of registries."""
     aws_credentials_file: AbsolutePath | None = None
     """A shared credentials file with the machine's own AWS keys, in profile `default`, mode 0600.
-    Execution roles and task roles are assumed with them."""
+    `fargate up` hands it on to the control plane, which assumes roles; the agent has no use for it
+    but to know that this machine has AWS."""
     assume_roles: bool = True
-    """Whether roles are assumed. `false`: tasks get the machine's own keys as they are, for local
-    stacks without STS."""
+    """Whether roles are assumed. `fargate up` hands it on to the control plane, which does that; it
+    changes nothing here."""
     aws: Literal["real", "local"] | None = None
     """`local`: this machine does without AWS. Secrets are those of `fargate secrets`, the driver
     `awslogs` keeps its local copy alone, environment files come from `local_buckets`. Without it:
@@ -169,7 +170,8 @@ class AgentSettings(FileSettings):
     Fargate says another. Without it: `aws_endpoint_url`, else AWS in the log group's region."""
     log_copy: bool = True
     """Whether a copy of a container's output is kept here, whatever its log driver. Without it
-    `fargate logs` shows only containers whose log driver is `json-file`."""
+    `fargate logs` shows only containers whose log driver is `json-file`, or `awslogs` with
+    `aws = "local"`."""
     log_max_size: Annotated[
         str,
         Field(max_length=15),
@@ -197,6 +199,16 @@ class AgentSettings(FileSettings):
         if self.aws is not None:
             return self.aws == "local"
         return self.aws_endpoint_url is None and self.aws_credentials_file is None
+
+    @property
+    def logs_are_local(self) -> bool:
+        """Whether the driver `awslogs` keeps its local copy alone, whatever `log_copy` says."""
+        return self.is_local and self.awslogs_endpoint is None
+
+    @property
+    def logger_socket(self) -> Path:
+        """Where loggers ask for what only they get; in a directory of its own beside `socket`."""
+        return self.socket.with_name(f"{self.socket.name}.loggers") / "agent.sock"
 
     @field_validator("clusters")
     @classmethod

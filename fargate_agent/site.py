@@ -13,5 +13,6 @@ def make_site(settings: AgentSettings) -> Site:
         eni_ifname=settings.eni_ifname,
         region=settings.region,
         is_local=settings.is_local,
+        logs_are_local=settings.logs_are_local,
         default_log_driver="json-file" if settings.log_copy else "none",
     )

@@ -9,6 +9,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from fargate_agent.credentials.answers import render_expiration
+from fargate_agent.credentials.roles import Roles
+from fargate_agent.plan import read_keys
 from fargate_agent.task.status import StateChange, StopCode, TaskStatus
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.arns import parse_task_arn
@@ -19,7 +22,10 @@ from fargate_agent.wire.messages import (
     Frame,
     HeartbeatAckRequest,
     HeartbeatMessage,
+    IAMRoleCredentialsAckRequest,
+    IAMRoleCredentialsMessage,
     PayloadMessage,
+    RoleCredentialsMessage,
     TaskIdentifier,
     TaskManifestMessage,
     TaskMessage,
@@ -36,10 +42,13 @@ NOT_IN_MANIFEST = "the control plane no longer has the task"
 class Responder:
     """Answers messages. It outlives connections: what a manifest asked is remembered."""
 
-    def __init__(self, supervisor: Supervisor, send: Callable[[StateChange], None]) -> None:
-        """`send` queues a change for the control plane."""
+    def __init__(
+        self, supervisor: Supervisor, send: Callable[[StateChange], None], roles: Roles
+    ) -> None:
+        """`send` queues a change for the control plane; `roles` keeps credentials."""
         self._supervisor = supervisor
         self._send = send
+        self._roles = roles
         self._timeline = 0
         self._manifest_id: str | None = None
 
@@ -52,6 +61,8 @@ class Responder:
                 return await self._take_payload(frame)
             case TaskManifestMessage():
                 return self._compare_manifest(frame)
+            case IAMRoleCredentialsMessage():
+                return self._take_credentials(frame)
             case TaskStopVerificationAck():
                 await self._stop_verified(frame)
             case ErrorMessage():
@@ -75,18 +86,59 @@ class Responder:
             return []
         for task in readable:
             await self._supervisor.sync(task.arn)
-        return [_ack(payload)]
+        acks = [
+            _ack_credentials(payload, role) for task in readable for role in _find_credentials(task)
+        ]
+        return [_ack(payload), *acks]
 
     async def _apply(self, task: TaskMessage) -> bool:
-        """Return whether the agent answers for the task from now on."""
+        """Return whether the agent answers for the task from now on.
+
+        Credentials are there before the task begins.
+        """
+        task_id = parse_task_arn(task.arn).task_id
+        for role in _find_credentials(task):
+            self._deliver(task_id, role)
         try:
             await self._supervisor.apply(task)
         except OSError as error:
             log.error(
                 "a task is not taken, for its record can't be written: %s: %s", task.arn, error
             )
+            self._roles.forget_id(task_id)
             return False
+        run = self._supervisor.find(task_id)
+        if run is None or run.ended.is_set():
+            self._roles.forget_id(task_id)
         return True
+
+    def _take_credentials(self, message: IAMRoleCredentialsMessage) -> list[Frame]:
+        """Keep new credentials; acknowledge them only if there is somebody who may use them.
+
+        Source: amazon-ecs-agent, ecs-agent/acs/session/refresh_credentials_responder.go.
+        """
+        task_id, role = parse_task_arn(message.task_arn).task_id, message.role_credentials
+        run = self._supervisor.find(task_id)
+        if run is None:
+            log.warning("credentials of a task that isn't here are ignored: %s", message.task_arn)
+            return []
+        plan = run.plan
+        expected = plan.task_role if message.role_type == "TaskApplication" else plan.execution_role
+        if expected is None or expected.credentials_id != role.credentials_id:
+            log.error("credentials are not those of a role of the task: %s", role.role_arn,
+                      extra={"task": task_id})  # fmt: skip
+            return []
+        if not run.ended.is_set() and not self._deliver(task_id, role):
+            log.error("credentials of role %s aren't whole", role.role_arn, extra={"task": task_id})
+            return []
+        return [_ack_credentials(message, role)]
+
+    def _deliver(self, task_id: str, role: RoleCredentialsMessage) -> bool:
+        """Keep the credentials that came with a role, if they did; return whether they did."""
+        keys = read_keys(role)
+        if keys is not None:
+            self._roles.deliver(task_id, role.credentials_id, keys)
+        return keys is not None
 
     def _refuse(self, raw: dict[str, Any], error: ValidationError) -> None:
         faults = render_faults(error)
@@ -150,4 +202,20 @@ def _ack(frame: PayloadMessage | TaskManifestMessage) -> AckRequest:
         message_id=frame.message_id,
         cluster=frame.cluster_arn,
         container_instance=frame.container_instance_arn,
+    )
+
+
+def _find_credentials(task: TaskMessage) -> list[RoleCredentialsMessage]:
+    """Return the roles of a message whose credentials came with it."""
+    roles = (task.execution_role_credentials, task.role_credentials)
+    return [role for role in roles if role is not None and read_keys(role) is not None]
+
+
+def _ack_credentials(
+    frame: PayloadMessage | IAMRoleCredentialsMessage, role: RoleCredentialsMessage
+) -> IAMRoleCredentialsAckRequest:
+    return IAMRoleCredentialsAckRequest(
+        message_id=frame.message_id,
+        credentials_id=role.credentials_id,
+        expiration="" if role.expiration is None else render_expiration(role.expiration),
     )

@@ -185,7 +185,7 @@ class LocalServer:
         if run is None or self.log_copy:
             return
         asked = [c for c in run.plan.containers if not names or c.name in names]
-        if not any(container.log.driver == "json-file" for container in asked):
+        if not any(c.log.driver == "json-file" or c.log.is_local for c in asked):
             drivers = ", ".join(f"{c.name} logs to {c.log.driver}" for c in asked)
             raise web.HTTPConflict(
                 text="the output isn't kept on this machine, as the agent's setting log_copy is"

@@ -7,10 +7,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.plan import TMDS_ADDRESS, ContainerPlan, TaskPlan
+from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.wire.log_options import DRIVER_OPTIONS, Kind
 
-AddFlags = Callable[[TaskPlan, ContainerPlan], Mapping[str, str]]
+AddFlags = Callable[[TaskPlan, ContainerPlan, Path], Mapping[str, str]]
+"""The path is that of the socket on which loggers ask the agent."""
 
 _PATTERNS: Final = {
     option.name for option in DRIVER_OPTIONS["awslogs"].options if option.kind is Kind.RE2
@@ -34,26 +35,28 @@ def _render_re2_flags() -> Mapping[str, str]:
 _RE2_FLAGS: Final = _render_re2_flags()
 
 
-def _add_awslogs(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
+def _add_awslogs(task: TaskPlan, container: ContainerPlan, desk: Path) -> Mapping[str, str]:
     """Source: ECS developer guide, "Send Amazon ECS logs to CloudWatch", awslogs-stream-prefix."""
     prefix = container.log.options.get("awslogs-stream-prefix")
     stream = f"{prefix}/{container.name}/{task.id}" if prefix else container.id
-    role = task.execution_role
-    credentials = f"/v2/credentials/{role.credentials_id}" if role else ""
     return {
         "awslogs-stream": stream,
-        "awslogs-credentials-endpoint": credentials,
+        "awslogs-credentials-endpoint": f"unix://{desk}" if task.execution_role else "",
         **(_RE2_FLAGS if container.log.options.keys() & _PATTERNS else {}),
     }
 
 
-def _add_splunk(task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
+def _add_splunk(_task: TaskPlan, container: ContainerPlan, desk: Path) -> Mapping[str, str]:
     """The token never stands on a command line; the logger asks for it."""
-    endpoint = f"http://{TMDS_ADDRESS}/v2/splunk-token/{container.log.secrets_id}"
-    return {**add_attributes(task, container), "splunk-token-endpoint": endpoint}
+    return {**render_attributes(container), "splunk-token-endpoint": f"unix://{desk}"}
 
 
-def add_attributes(_task: TaskPlan, container: ContainerPlan) -> Mapping[str, str]:
+def add_attributes(_task: TaskPlan, container: ContainerPlan, _desk: Path) -> Mapping[str, str]:
+    """Tell of the container only."""
+    return render_attributes(container)
+
+
+def render_attributes(container: ContainerPlan) -> Mapping[str, str]:
     """Tell of the container what its tag and its attributes are made of, and no more than that.
 
     A regular expression is for the logger: one that takes for ever would stop the agent. Variables

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from fargate_agent.drivers import LogDriver, LoggerUser
 from fargate_agent.logdriver.added_flags import ADDED_FLAGS, add_attributes
 from fargate_agent.logdriver.firelens import make_firelens_driver
-from fargate_agent.logdriver.jsonfile import JsonFileDriver, NoneDriver
+from fargate_agent.logdriver.jsonfile import JsonFileDriver, LocalLogsDriver, NoneDriver
 from fargate_agent.logdriver.logger import LoggerDriver, LoggerSettings
 from fargate_agent.settings import AgentSettings
 from fargate_agent.wire.log_options import DESTINATIONS, DRIVER_OPTIONS
@@ -40,6 +40,7 @@ def make_log_drivers(
         ),
         user=user,
         read_nameservers=read_nameservers,
+        desk=settings.logger_socket.absolute(),
         host_paths=settings.log_host_paths,
     )
     defaults: Mapping[str, Mapping[str, str]] = {
@@ -47,7 +48,7 @@ def make_log_drivers(
             "awslogs-endpoint": settings.awslogs_endpoint or settings.aws_endpoint_url or ""
         }
     }
-    drivers: dict[str, LogDriver] = {
+    loggers = {
         name: LoggerDriver(
             options=DRIVER_OPTIONS[name],
             add_flags=ADDED_FLAGS.get(name, add_attributes),
@@ -57,6 +58,9 @@ def make_log_drivers(
         )
         for name in DESTINATIONS
     }
+    drivers: dict[str, LogDriver] = dict(loggers)
+    if settings.logs_are_local:
+        drivers["awslogs"] = LocalLogsDriver(replaced=loggers["awslogs"], copy=json_file)
     return {
         **drivers,
         "awsfirelens": make_firelens_driver(shared),

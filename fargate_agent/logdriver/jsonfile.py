@@ -1,15 +1,16 @@
 """The local copy of a container's output and nothing else, for containers that name no driver."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import LogDriver
-from fargate_agent.logdriver.added_flags import add_attributes
+from fargate_agent.logdriver.added_flags import render_attributes
 from fargate_agent.logdriver.uri import check_options, name_flags, refuse, render_uri
 from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.wire.attributes import Attribute
 from fargate_agent.wire.log_options import DRIVER_OPTIONS
 
 _OPTIONS: Final = DRIVER_OPTIONS["json-file"]
@@ -40,7 +41,7 @@ class JsonFileDriver(LogDriver):
         if wrong := _find_wrong_value(options):
             raise refuse(container, wrong)
         told = name_flags(_OPTIONS, options)
-        return self.render(container, {**told, **add_attributes(task, container)})
+        return self.render(container, {**told, **render_attributes(container)})
 
     def render(self, container: ContainerPlan, options: Mapping[str, str]) -> str:
         """Return the log URI for options that are right."""
@@ -54,6 +55,24 @@ class JsonFileDriver(LogDriver):
             **options,
         }
         return render_uri(self.program, flags)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalLogsDriver(LogDriver):
+    """Keeps the local copy in the place of a destination that this machine does without.
+
+    What the destination's own driver would refuse is refused.
+    """
+
+    replaced: LogDriver
+    copy: JsonFileDriver
+
+    def uri(self, task: TaskPlan, container: ContainerPlan) -> str:
+        self.replaced.uri(task, container)
+        return self.copy.render(container, {})
+
+    def read_attributes(self, name: str, root: Path) -> Iterable[Attribute]:
+        return self.replaced.read_attributes(name, root)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,8 @@ class LoggerSettings:
     """Whom they run as; None is root."""
     read_nameservers: Callable[[], tuple[str, ...]]
     """Asked for a task that has none of its own."""
+    desk: Path
+    """The socket on which they ask the agent for what no container may read."""
     host_paths: tuple[Path, ...]
     """Which files and sockets of this machine a task definition may name, or what is below them."""
 
@@ -65,7 +67,7 @@ class LoggerDriver(LogDriver):
                 **self.defaults,
                 **name_flags(self.options, log.options),
                 **self._render_mode(log.options),
-                **self.add_flags(task, container),
+                **self.add_flags(task, container, self.settings.desk),
                 **self._render_copy(container),
                 **self._render_user(),
                 **(self._render_network(task) if self.options.in_netns else {}),

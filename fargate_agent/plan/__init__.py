@@ -30,7 +30,8 @@ from fargate_agent.plan.model import (
     TmpfsPlan,
     UlimitPlan,
 )
-from fargate_agent.plan.roles import plan_role
+from fargate_agent.plan.replacements import plan_replacements
+from fargate_agent.plan.roles import plan_role, read_keys
 from fargate_agent.plan.support import refuse_unsupported
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import TaskMessage
@@ -56,6 +57,7 @@ __all__ = [
     "TmpfsPlan",
     "UlimitPlan",
     "plan_task",
+    "read_keys",
     "render_runtime_id",
 ]
 
@@ -113,4 +115,5 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
         task_role=plan_role(message.role_credentials),
         firelens=firelens,
         shares_pid_namespace=bool(message.pid_mode),
+        replacements=plan_replacements(message, site),
     )

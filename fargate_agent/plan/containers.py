@@ -136,6 +136,7 @@ def _plan_container(
         entry_point=container.entry_point,
         command=container.command,
         environment={
+            **_endpoint_environment(task),
             **_plan_environment(container, metadata_id, site.region),
             **_role_environment(task),
         },
@@ -146,7 +147,14 @@ def _plan_container(
         },
         environment_files=tuple(file.value for file in container.environment_files),
         injected=INJECTED | _role_environment(task).keys(),
-        gives_way=() if REGIONS & container.environment.keys() else (REGIONS,),
+        gives_way=(
+            *(() if REGIONS & container.environment.keys() else (REGIONS,)),
+            *(
+                frozenset({name})
+                for name in _endpoint_environment(task)
+                if name not in container.environment
+            ),
+        ),
         user=container.user,
         working_directory=container.working_directory,
         cgroup=f"/ecs/{arn.task_id}/{runtime_id}",
@@ -209,6 +217,7 @@ def _plan_log(container: ContainerMessage, task_arn: str, site: Site) -> LogPlan
         secrets={secret.name: secret.value_from for secret in log.secret_options},
         plain_secrets={name: value for name, value in log.options.items() if name in hidden},
         secrets_id=str(uuid.uuid5(uuid.NAMESPACE_URL, key)),
+        is_local=log.log_driver == "awslogs" and site.logs_are_local,
     )
 
 
@@ -265,6 +274,20 @@ def _plan_environment(
         "ECS_CONTAINER_METADATA_URI_V4": f"{base}/v4/{metadata_id}",
         "ECS_AGENT_URI": f"{base}/api/{metadata_id}",
         "AWS_EXECUTION_ENV": "AWS_ECS_FARGATE",
+    }
+
+
+def _endpoint_environment(task: TaskMessage) -> Mapping[str, str]:
+    """Where containers find AWS, if it isn't where SDKs look by themselves.
+
+    Whatever the definition sets comes before. Source: AWS SDKs and tools reference guide,
+    "Service-specific endpoints".
+    """
+    role = task.role_credentials
+    urls = role.endpoint_urls if role is not None else {}
+    return {
+        f"AWS_ENDPOINT_URL_{service.upper()}" if service else "AWS_ENDPOINT_URL": url
+        for service, url in urls.items()
     }
 
 

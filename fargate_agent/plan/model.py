@@ -47,6 +47,8 @@ class Site:
     is_local: bool = False
     """Whether this machine does without AWS: secrets, environment files and log groups stand here
     (`aws = "local"`)."""
+    logs_are_local: bool = False
+    """Whether the copy of the output here stands for CloudWatch Logs."""
     secrets_key: str = field(default_factory=secrets.token_hex, repr=False)
     """What ids that containers must not guess are made from. An agent that starts anew has another
     one: what they stand for is kept in memory only."""
@@ -74,10 +76,8 @@ class RolePlan:
 
     arn: str
     credentials_id: str = field(repr=False)
-    """Names its credentials on the metadata endpoint: `/v2/credentials/<credentials id>`.
-
-    Who knows it gets them, so containers are told it for the role of the task only.
-    """
+    """Names its credentials: those of the role of the task are on the metadata endpoint, at
+    `/v2/credentials/<credentials id>`. Containers are told it for that role only."""
     given: RoleKeys | None = None
     """Credentials that came with the message. Newer ones come by themselves."""
     endpoint_urls: Mapping[str, str] = field(default_factory=dict)
@@ -128,7 +128,9 @@ class LogPlan:
     plain_secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Options that are secrets by their nature, with the values that the message had."""
     secrets_id: str = field(default="", repr=False)
-    """Names the secrets on the metadata endpoint; containers can't guess it."""
+    """Names the secrets where loggers ask for them; containers can't guess it."""
+    is_local: bool = False
+    """Whether the copy of the output here is all that is kept, in the place of the destination."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

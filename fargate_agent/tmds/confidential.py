@@ -1,97 +1,83 @@
-"""The credentials of a task's roles, and what only loggers ask for: the secret of an option.
+"""The credentials of a task's own role, for its containers. Nothing else that is secret is here.
+
+What loggers and the agent act as never crosses the network of a task: a container that listens to
+its loopback would read it.
 
 Source: amazon-ecs-agent, ecs-agent/tmds/handlers/v1 and v2, the credentials handlers.
 """
 
 import hmac
 import json
-from datetime import UTC
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from aiohttp import web
 
-from fargate_agent.aws.errors import RoleError
+from fargate_agent.credentials.answers import render_keys, render_refusal
+from fargate_agent.credentials.audit import Asked, Audit
 from fargate_agent.plan import RolePlan, TaskPlan
 from fargate_agent.role_keys import RoleKeys
 
-CREDENTIALS: Final = "/v2/credentials/"
-SPLUNK_TOKEN: Final = "/v2/splunk-token/"  # noqa: S105 - a path
+LEGACY: Final = "/v1/credentials"
+"""The id is in the query: `?id=…`."""
+CREDENTIALS: Final = "/v2/credentials"
 
 
 class Credentials(Protocol):
     """Has the credentials of tasks' roles."""
 
-    async def keys(self, task: TaskPlan, role: RolePlan) -> RoleKeys:
-        """Return credentials of a role of a task that last for a while.
-
-        Raises:
-            RoleError: there are none to be had now.
-        """
-        ...
-
-
-class LogSecrets(Protocol):
-    """Has the secrets of log options."""
-
-    def take(self, task: TaskPlan, secrets_id: str, option: str) -> str | None:
-        """Return a value, and forget it; None if that id isn't the task's, or has none."""
+    def find(self, task: TaskPlan, role: RolePlan) -> RoleKeys | None:
+        """Return credentials of a role of a task; None if there are none that are good now."""
         ...
 
 
 class Confidential:
-    """Answers containers and loggers: what is behind an id is for who knows it."""
+    """Answers containers: what is behind an id is for the task that has it."""
 
-    def __init__(self, credentials: Credentials, log_secrets: LogSecrets) -> None:
+    def __init__(self, credentials: Credentials, audit: Audit) -> None:
         self._credentials = credentials
-        self._log_secrets = log_secrets
+        self._audit = audit
 
-    async def answer(self, task: TaskPlan | None, path: str) -> web.Response | None:
-        """Answer a request of a task; None if the path is none of these."""
-        if path.startswith(CREDENTIALS):
-            return await self._answer_credentials(task, path.removeprefix(CREDENTIALS))
-        if path.startswith(SPLUNK_TOKEN):
-            return self._answer_token(task, path.removeprefix(SPLUNK_TOKEN))
-        return None
+    async def answer(
+        self, task: TaskPlan | None, path: str, request: web.BaseRequest
+    ) -> web.Response | None:
+        """Answer a request that came out of the namespace of a task; None if it is none of these.
 
-    async def _answer_credentials(self, task: TaskPlan | None, wanted: str) -> web.Response:
-        if not wanted:
-            return _refuse(400, "NoIdInRequest", "No Credential ID in the request")
-        roles = () if task is None else task.roles
-        role = next((role for role in roles if _same(role.credentials_id, wanted)), None)
-        if task is None or role is None:
-            return _refuse(400, "InvalidIdInRequest", "Credentials not found")
-        try:
-            keys = await self._credentials.keys(task, role)
-        except RoleError as error:
-            return _refuse(500, "InternalServerError", str(error))
-        return _json(
-            200,
-            {
-                "RoleArn": role.arn,
-                "AccessKeyId": keys.access_key,
-                "SecretAccessKey": keys.secret_key,
-                "Token": keys.token or "",
-                "Expiration": keys.expires_at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-            },
+        `path` is that of the request, cleaned; any method will do.
+        """
+        if path == LEGACY:
+            version, wanted = 1, request.query.get("id", "")
+        elif path.startswith(CREDENTIALS + "/"):
+            version, wanted = 2, path.removeprefix(CREDENTIALS + "/")
+        else:
+            return None
+        role = None if task is None else task.task_role
+        if role is not None and not _same(role.credentials_id, wanted):
+            role = None
+        status, body = self._find(task, role, wanted, f"CredentialsV{version}Request: ")
+        place = LEGACY if version == 1 else CREDENTIALS
+        client = request.headers.get("User-Agent", "")
+        self._audit.note(Asked.TASK_ROLE, status, place, client, task, role)
+        return web.Response(
+            status=status, body=json.dumps(body).encode(), content_type="application/json"
         )
 
-    def _answer_token(self, task: TaskPlan | None, wanted: str) -> web.Response:
-        token = None if task is None else self._log_secrets.take(task, wanted, "splunk-token")
-        if token is None:
-            return _json(404, {"code": "InvalidIdInRequest", "message": "no splunk token here"})
-        return _json(200, {"token": token})
+    def _find(
+        self, task: TaskPlan | None, role: RolePlan | None, wanted: str, prefix: str
+    ) -> tuple[int, dict[str, Any]]:
+        if not wanted:
+            return _refuse(400, "NoIdInRequest", f"{prefix}No Credential ID in the request")
+        if task is None or role is None:
+            return _refuse(400, "InvalidIdInRequest", f"{prefix}Credentials not found")
+        keys = self._credentials.find(task, role)
+        if keys is None:
+            text = f"{prefix}Credentials uninitialized for ID"
+            return _refuse(503, "CredentialsUninitialized", text)
+        return 200, render_keys(role, keys)
 
 
 def _same(one: str, other: str) -> bool:
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(one.encode(), other.encode(errors="replace"))
 
 
-def _refuse(status: int, code: str, text: str) -> web.Response:
-    message = f"CredentialsV2Request: {text}"
-    return _json(status, {"code": code, "message": message, "HTTPErrorCode": status})
-
-
-def _json(status: int, body: dict[str, object]) -> web.Response:
-    return web.Response(
-        status=status, body=json.dumps(body).encode(), content_type="application/json"
-    )
+def _refuse(status: int, code: str, message: str) -> tuple[int, dict[str, Any]]:
+    return status, render_refusal(status, code, message)

@@ -70,7 +70,8 @@ class Handlers:
         task = self._find_task(task_id)
         wanted = _PATH.fullmatch(path)
         if wanted is None:
-            answer = await self._confidential.answer(None if task is None else task.plan, path)
+            plan = None if task is None else task.plan
+            answer = await self._confidential.answer(plan, path, request)
             return answer or web.Response(status=404, text="404 page not found\n")
         container = _find_container(task, wanted["id"])
         if task is None or container is None:

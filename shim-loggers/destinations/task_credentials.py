@@ -10,11 +10,9 @@ import time
 from destinations.aws_answers import parse_object
 from destinations.sigv4 import Keys
 from network.connection import Connector
-from network.web_client import WebClient
+from network.endpoints import Endpoint
 from reading.deadline import Deadline
 
-ENDPOINT = "http://169.254.170.2"
-"""What a path is taken to be a path of. Source: shim-loggers-for-containerd."""
 REFRESH_S = 300
 """Keys that end so soon are asked for again."""
 FILE = ".aws/credentials"
@@ -53,35 +51,33 @@ class Credentials:
 class EndpointCredentials(Credentials):
     """Keys of a role, which end after some hours."""
 
-    def __init__(self, place: str, connector: Connector, deadline: Deadline) -> None:
-        """Take `/v2/credentials/<id>`, `:port/path` or a whole URL.
+    def __init__(
+        self, place: str, container_id: str, connector: Connector, deadline: Deadline
+    ) -> None:
+        """Take `/v2/credentials/<id>`, `:port/path`, a whole URL, or `unix:///socket` of the agent.
+
+        On that socket the agent knows who asks; it is told for which container.
 
         Raises:
             ValueError: it is no such URL.
         """
-        url = place if "://" in place else ENDPOINT + place
-        scheme, _, rest = url.partition("://")
-        host, slash, path = rest.partition("/")
-        self._path = slash + path or "/"
-        self._server = f"{scheme}://{host}"
-        self._client = WebClient(self._server, connector, deadline)
+        self._endpoint = Endpoint(place, connector, deadline, "/credentials/" + container_id)
 
     def _fetch(self) -> Keys:
-        # No path in a text: it is the secret that these keys are given for.
+        # No path in a text: it may be the secret that these keys are given for.
+        server = self._endpoint.server
         try:
-            answer = self._client.request("GET", self._path, {"Accept": "application/json"}, b"")
+            answer = self._endpoint.ask()
         except OSError as error:
-            raise _explain(f'Get "{self._server}": {error}') from None
-        finally:
-            self._client.close()
+            raise _explain(f'Get "{server}": {error}') from None
         found = parse_object(answer.body)
         if answer.status != 200:
             why = found.get("message")
             why = f": {why}" if isinstance(why, str) else ""
-            raise _explain(f"{self._server} answered {answer.status}{why}")
+            raise _explain(f"{server} answered {answer.status}{why}")
         texts = [found.get(name) or "" for name in _FIELDS]
         if not all(isinstance(text, str) for text in texts) or not texts[0] or not texts[1]:
-            raise _explain(f"{self._server} gave no keys")
+            raise _explain(f"{server} gave no keys")
         return Keys(*texts)
 
 

@@ -236,7 +236,7 @@ def make(setup: Setup) -> AwsLogs:
     credentials: Credentials
     if "awslogs-credentials-endpoint" in flags:
         place = flags["awslogs-credentials-endpoint"]
-        credentials = EndpointCredentials(place, connector, limit)
+        credentials = EndpointCredentials(place, flags.get("container-id", ""), connector, limit)
     else:
         credentials = FileCredentials()
     url = flags.get("awslogs-endpoint", "").rstrip("/") or _render_url(region)

@@ -10,7 +10,7 @@ from destinations.hec import BadEventError, Collector
 from local.json_text import parse_json, quote
 from local.local_copy import escape
 from network.connection import Connector
-from network.endpoints import fetch
+from network.endpoints import Endpoint
 from network.web_client import WebClient
 from reading.flags import parse_bool, parse_buffer_size, parse_duration
 from reading.lines import Lines
@@ -42,8 +42,15 @@ class Splunk(Destination):
     linger_s = 1.0
     """Shorter than Docker's 5 s: a line is seen sooner, and a busy container fills its requests."""
 
-    def __init__(self, setup: Setup, collector: Collector, connector: Connector) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        collector: Collector,
+        connector: Connector,
+        token_place: Endpoint | None,
+    ) -> None:
         flags = setup.flags
+        self._token_place = token_place
         self._setup = setup
         self._collector = collector
         self._connector = connector
@@ -60,7 +67,7 @@ class Splunk(Destination):
     def open(self) -> None:
         flags = self._setup.flags
         self._form.set_attributes(read_attributes(self._setup, self._connector))
-        self._collector.set_token(_read_token(self._setup, self._connector))
+        self._collector.set_token(_read_token(self._setup, self._token_place))
         if parse_bool(flags, "splunk-verify-connection", default=True):
             self._collector.verify()
 
@@ -241,7 +248,11 @@ def make(setup: Setup) -> Splunk:
         raise ValueError(f"splunk: expected format {form} for splunk-url") from None
     asks = parse_bool(flags, "splunk-index-acknowledgment", default=False)
     collector = Collector(client, setup.deadline, gzip_level=level, ask=asks)
-    return Splunk(setup, collector, connector)
+    place, path = flags.get("splunk-token-endpoint", ""), flags.get("container-id", "")
+    endpoint = (
+        Endpoint(place, connector, setup.deadline, "/splunk-token/" + path) if place else None
+    )
+    return Splunk(setup, collector, connector, endpoint)
 
 
 class NamingConnector(Connector):
@@ -255,12 +266,12 @@ class NamingConnector(Connector):
         return super().secure(sock, self._ca_name or host, context)
 
 
-def _read_token(setup: Setup, connector: Connector) -> str:
-    place = setup.flags.get("splunk-token-endpoint", "")
-    if not place:
+def _read_token(setup: Setup, endpoint: Endpoint | None) -> str:
+    if endpoint is None:
         return setup.flags["splunk-token"]
+    place = setup.flags["splunk-token-endpoint"]
     try:
-        answer = parse_json(fetch(place, connector, setup.deadline))
+        answer = parse_json(endpoint.fetch())
     except ValueError:
         raise ValueError(f"{place} returned no JSON") from None
     token = answer.get("token") if isinstance(answer, dict) else None

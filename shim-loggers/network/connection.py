@@ -114,8 +114,12 @@ class Connector:
                 return sock
         raise fault
 
-    def connect_unix(self, path: str, kind: int = SOCK_STREAM, *, follow: bool = True) -> socket:
+    def connect_unix(
+        self, path: str, kind: int = SOCK_STREAM, *, follow: bool = True, directory: int = -1
+    ) -> socket:
         """Connect to a unix socket; a link to one is not followed unless `follow`.
+
+        `directory` is its own, open, for who may not pass those that lead to it any more.
 
         Raises:
             OSError: nobody listens there.
@@ -123,7 +127,13 @@ class Connector:
         sock = socket(AF_UNIX, kind)
         try:
             sock.settimeout(self._deadline.left_s(CONNECT_S) or 0.001)
-            _connect_unix(sock, path, posix.O_PATH | (0 if follow else posix.O_NOFOLLOW))
+            modes = posix.O_PATH | (0 if follow else posix.O_NOFOLLOW)
+            try:
+                _connect_unix(sock, path, modes)
+            except PermissionError:
+                if directory < 0:
+                    raise
+                _connect_unix(sock, path.rpartition("/")[2], modes, directory)
         except OSError as error:
             sock.close()
             raise OSError(f"dial unix {path}: {_explain(error)}") from error
@@ -183,9 +193,9 @@ def _tune(sock: socket) -> None:
         sock.setsockopt(IPPROTO_TCP, option, KEEP_ALIVE_S)
 
 
-def _connect_unix(sock: socket, path: str, modes: int) -> None:
+def _connect_unix(sock: socket, path: str, modes: int, directory: int | None = None) -> None:
     """Connect by a name that is short: the kernel takes none of more than 107 bytes."""
-    fd = posix.open(path, modes | posix.O_CLOEXEC)
+    fd = posix.open(path, modes | posix.O_CLOEXEC, dir_fd=directory)
     try:
         sock.connect(f"/proc/self/fd/{fd}")
     finally:

@@ -4,12 +4,15 @@ The standard library's client and what it loads take 4 MB and 30 ms, more than a
 Source: RFC 9112.
 """
 
+import posix
+
 from network.connection import Connector, make_tls_context
 from reading.deadline import Deadline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from network.connection import Socket
+    from network.tls import Context
 
 ANSWER_S = 30.0
 """For an answer to come, or for a part of a request to be taken."""
@@ -46,13 +49,27 @@ class WebClient:
         ca_path: str = "",
         verify: bool = True,
     ) -> None:
-        """Take `http://host[:port]` or `https://…`, without a path.
+        """Take `http://host[:port]` or `https://…`, without a path, or `unix:///path`.
+
+        The directory of a unix socket is held open, as only now may be who can pass to it.
 
         Raises:
             ValueError: it is no such URL.
             OSError: the certificates can't be read.
         """
+        self._connector = connector
+        self._deadline = deadline
+        self._sock: Socket | None = None
+        self._patience_s = ANSWER_S
+        self._tls: Context | None = None
+        self._path, self._directory = "", -1
         scheme, _, place = url.partition("://")
+        if scheme == "unix":
+            if not place.startswith("/"):
+                raise ValueError(f"invalid URL '{url}'")
+            self.host, self._path = "localhost", place
+            self._directory = _hold(place.rpartition("/")[0])
+            return
         host, _, port = (
             place.rpartition(":") if place.rfind(":") > place.rfind("]") else (place, "", "")
         )
@@ -64,11 +81,8 @@ class WebClient:
         """As the header names it."""
         self._name = host.removeprefix("[").removesuffix("]")
         self._port = int(port or PORTS[scheme])
-        self._tls = make_tls_context(ca_path, verify=verify) if scheme == "https" else None
-        self._connector = connector
-        self._deadline = deadline
-        self._sock: Socket | None = None
-        self._patience_s = ANSWER_S
+        if scheme == "https":
+            self._tls = make_tls_context(ca_path, verify=verify)
 
     def request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> Answer:
         """Send a request, and wait for its answer.
@@ -96,6 +110,8 @@ class WebClient:
             self._sock = None
 
     def _connect(self) -> "Socket":
+        if self._path:
+            return self._connector.connect_unix(self._path, directory=self._directory)
         sock = self._connector.connect(self._name, self._port)
         return self._connector.secure(sock, self._name, self._tls) if self._tls else sock
 
@@ -198,6 +214,14 @@ class _Reader:
     def _receive_some(self) -> bytes:
         self._sock.settimeout(self._turn.left_s(MAX_ANSWER_S) or 0.001)
         return self._sock.recv(65536)
+
+
+def _hold(directory: str) -> int:
+    """Open a directory so that something in it can be found later on; -1 if it can't be opened."""
+    try:
+        return posix.open(directory or "/", posix.O_PATH | posix.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _parse_size(text: str, base: int) -> int:

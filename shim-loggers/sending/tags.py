@@ -101,9 +101,9 @@ def _read_env(setup: "Setup", connector: "Connector") -> dict[str, str]:
     if not place:
         return _parse_map("container-env", setup.flags.get("container-env", "{}").encode())
     from local.json_text import parse_json
-    from network.endpoints import fetch
+    from network.endpoints import Endpoint
 
-    answer = parse_json(fetch(place, connector, setup.deadline))
+    answer = parse_json(Endpoint(place, connector, setup.deadline).fetch())
     env = answer.get("env") if isinstance(answer, dict) else None
     return _check_map("container-env-endpoint", env)
 

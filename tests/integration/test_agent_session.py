@@ -14,6 +14,7 @@ from fargate_agent.acs.api import ControlPlane as Api
 from fargate_agent.acs.api import Credentials
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.task.store import TaskStore
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.attributes import Attribute
@@ -74,7 +75,7 @@ async def serving(
         arn_file=directory / ARN_FILE,
     )
     async with aiohttp.ClientSession() as http:
-        responder = Responder(supervisor, lambda _: None)
+        responder = Responder(supervisor, lambda _: None, Roles())
         session = Session(http, Api(http, [plane.url], key, "us-east-1"), registration, responder)
         job = asyncio.create_task(session.serve())
         try:

@@ -3,16 +3,14 @@
 import secrets
 import socket
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from fargate_agent.aws.calls import AwsSite
-from fargate_agent.credentials.roles import Roles, RoleSettings
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.egress.session import Egress
 from fargate_agent.egress.sockets import OpenTaskSocket
 from fargate_agent.errors import ResourceInitializationError
@@ -22,7 +20,7 @@ from fargate_agent.secrets import env_files
 from fargate_agent.secrets.file_reader import EnvFileReader
 from fargate_agent.secrets.objects import ObjectReference, _render_url
 from fargate_agent.secrets.tries import SecretSettings
-from tests.fixtures.aws import REGION, ROLE, Front, client, write_keys
+from tests.fixtures.aws import REGION, Front, client, role_json
 from tests.fixtures.pulls import FAST, open_on_host
 from tests.messages import site, task_arn, task_message
 
@@ -53,16 +51,12 @@ class Reader:
 
 
 @pytest.fixture
-async def reader(front: Front, tmp_path: Path) -> AsyncIterator[Reader]:
-    async with aiohttp.ClientSession() as http:
-        settings = RoleSettings(credentials_file=write_keys(tmp_path), assume=False)
-        roles = Roles(http, AwsSite(region=REGION, endpoint_url=front.url), settings)
-        yield Reader(roles=roles, url=front.url)
+def reader(front: Front) -> Reader:
+    return Reader(roles=Roles(), url=front.url)
 
 
 def plan(**changes: Any) -> TaskPlan:
-    role = {"credentialsId": str(uuid.uuid4()), "roleArn": ROLE}
-    message = task_message(arn=task_arn(uuid.uuid4().hex), executionRoleCredentials=role)
+    message = task_message(arn=task_arn(uuid.uuid4().hex), executionRoleCredentials=role_json())
     return replace(plan_task(message, site(Path("/nowhere"))), **changes)
 
 

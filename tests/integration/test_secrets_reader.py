@@ -4,16 +4,14 @@ import logging
 import secrets
 import socket
 import uuid
-from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 
 from fargate_agent.aws.calls import AwsSite
-from fargate_agent.credentials.roles import Roles, RoleSettings
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.egress.session import Egress
 from fargate_agent.egress.sockets import OpenTaskSocket
 from fargate_agent.errors import ResourceInitializationError
@@ -21,7 +19,7 @@ from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.plan import DnsPlan, TaskPlan, plan_task
 from fargate_agent.secrets.reader import SecretReader
 from fargate_agent.secrets.tries import SecretSettings
-from tests.fixtures.aws import REGION, ROLE, Front, client, write_keys
+from tests.fixtures.aws import REGION, ROLE, Front, client, role_json
 from tests.fixtures.nameserver import NameServer
 from tests.fixtures.pulls import FAST, open_on_host
 from tests.messages import site, task_arn, task_message
@@ -100,15 +98,12 @@ class Reader:
 
 
 @pytest.fixture
-async def reader(front: Front, tmp_path: Path) -> AsyncIterator[Reader]:
-    async with aiohttp.ClientSession() as http:
-        settings = RoleSettings(credentials_file=write_keys(tmp_path), retry_after_s=0)
-        roles = Roles(http, AwsSite(region=REGION, endpoint_url=front.url), settings)
-        yield Reader(roles=roles, url=front.url)
+def reader(front: Front) -> Reader:
+    return Reader(roles=Roles(), url=front.url)
 
 
-def plan(**changes: Any) -> TaskPlan:
-    role = {"credentialsId": str(uuid.uuid4()), "roleArn": ROLE}
+def plan(key: str | None = "ASIADELIVERED", **changes: Any) -> TaskPlan:
+    role = role_json(key=key)
     message = task_message(arn=task_arn(uuid.uuid4().hex), executionRoleCredentials=role)
     return replace(plan_task(message, site(Path("/nowhere"))), **changes)
 
@@ -149,8 +144,7 @@ async def test_all_secrets_of_a_task_are_read_with_the_role_s_credentials(
     assert task.execution_role is not None
     role = await reader.roles.keys(task, task.execution_role)
     assert values.keys() == references
-    assert len(front.named("AssumeRole")) == 1
-    calls = [call for call in front.calls if call.name != "AssumeRole"]
+    calls = front.calls
     assert sorted(c.name for c in calls) == ["GetParameters", "GetSecretValue", "GetSecretValue"]
     assert {(call.key, call.token) for call in calls} == {(role.access_key, role.token)}
 
@@ -228,8 +222,6 @@ async def test_value_that_is_not_there_ends_the_task_in_the_words_of_fargate(
 
 async def test_throttled_call_is_made_again(reader: Reader, kept: Kept, front: Front) -> None:
     task = plan()
-    assert task.execution_role is not None
-    await reader.roles.keys(task, task.execution_role)
     front.faults.extend([THROTTLED, (500, "oops")])
 
     values = await reader.fetch(kept.text, task=task)
@@ -242,8 +234,6 @@ async def test_call_that_is_throttled_for_ever_counts_its_tries(
     reader: Reader, kept: Kept, front: Front
 ) -> None:
     task = plan()
-    assert task.execution_role is not None
-    await reader.roles.keys(task, task.execution_role)
     front.faults.extend([THROTTLED] * 10)
 
     reason = await reader.fail(kept.parameter, task=task)
@@ -253,8 +243,6 @@ async def test_call_that_is_throttled_for_ever_counts_its_tries(
 
 async def test_denied_call_is_not_made_again(reader: Reader, kept: Kept, front: Front) -> None:
     task = plan()
-    assert task.execution_role is not None
-    await reader.roles.keys(task, task.execution_role)
     front.faults.append(DENIED)
 
     reason = await reader.fail(kept.text, task=task)
@@ -285,8 +273,6 @@ async def test_service_that_does_not_answer_is_given_up(
     reader: Reader, kept: Kept, front: Front
 ) -> None:
     task = plan()
-    assert task.execution_role is not None
-    await reader.roles.keys(task, task.execution_role)
     reader.settings = replace(reader.settings, deadline_s=0.3)
     front.go.clear()
 
@@ -298,16 +284,13 @@ async def test_service_that_does_not_answer_is_given_up(
     )
 
 
-async def test_role_that_cannot_be_assumed_is_the_reason(
-    reader: Reader, kept: Kept, front: Front
-) -> None:
-    refusal = "<E><Error><Code>AccessDenied</Code><Message>no trust</Message></Error></E>"
-    front.faults.append((403, refusal))
+async def test_role_whose_credentials_do_not_come_is_the_reason(reader: Reader, kept: Kept) -> None:
+    reader.roles = Roles(wait_s=0.1)
 
-    reason = await reader.fail(kept.text)
+    reason = await reader.fail(kept.text, task=plan(key=None))
 
-    assert f"ECS was unable to assume the role '{ROLE}'" in reason
-    assert reason.endswith("AccessDenied: no trust")
+    assert reason.startswith(FROM_ASM.format(1))
+    assert reason.endswith(f"has sent no credentials of role {ROLE} within 0.1 s")
 
 
 async def test_task_without_an_execution_role_has_no_secrets(reader: Reader, kept: Kept) -> None:
@@ -321,11 +304,11 @@ async def test_no_value_gets_into_the_log_or_a_reason(
 ) -> None:
     front.faults.append((500, ""))
 
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="fargate_agent"):
         await reader.fetch(kept.text, kept.parameter)
         reason = await reader.fail(f"{kept.text}:user::")
 
-    for value in ("not JSON", "parameter-value", "machine-secret"):
+    for value in ("not JSON", "parameter-value", "secret-of", "token-of"):
         assert value not in caplog.text + reason
 
 

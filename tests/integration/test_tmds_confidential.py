@@ -1,373 +1,282 @@
-"""Credentials and secrets on the metadata endpoint: who gets them, and how often."""
+"""Credentials on the metadata endpoint: those of a task's own role, for its own containers."""
 
 import asyncio
+import json
+import logging
 import uuid
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import aiohttp
 import pytest
 from botocore.utils import ContainerMetadataFetcher
 
-from fargate_agent.aws.calls import AwsSite
-from fargate_agent.credentials.roles import Roles, RoleSettings
+from fargate_agent.credentials.audit import Audit
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import ContainerUsage
-from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.namespaces import inside
 from fargate_agent.network.netlink import read_link_stats
-from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
-from fargate_agent.secrets.store import TaskSecrets
+from fargate_agent.plan import ContainerPlan, RolePlan, TaskPlan, plan_task, read_keys
 from fargate_agent.task.status import TaskFacts
 from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.server import TaskMetadata
-from tests.fixtures.aws import REGION, ROLE, Front, write_keys
+from fargate_agent.wire.messages import RoleCredentialsMessage
+from tests.fixtures.aws import ROLE, role_json
 from tests.fixtures.network import MakeNetns
 from tests.fixtures.runtime import Bench
-from tests.fixtures.tmds import count_listeners, fetch
-from tests.messages import container_json, site, task_arn, task_message
+from tests.fixtures.tmds import Answer, View, fetch
+from tests.messages import site, task_arn, task_message
 
 pytestmark = pytest.mark.root
 
-SECRET = "arn:aws:secretsmanager:us-east-1:123456789012:secret:splunk-AbCdEf"
-SPLUNK = {
-    "logDriver": "splunk",
-    "options": {"splunk-url": "http://splunk:8088"},
-    "secretOptions": [{"name": "splunk-token", "valueFrom": SECRET}],
-}
-
-PLAIN = {"splunk-url": "http://splunk:8088", "splunk-token": "splunk-secret"}
-
-
-@dataclass(frozen=True)
-class View:
-    plan: TaskPlan
-    facts: TaskFacts
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """An endpoint, and the secrets that it hands out."""
-
-    metadata: TaskMetadata
-    secrets: TaskSecrets
-
-    async def ensure(self, task: TaskPlan) -> None:
-        await self.metadata.ensure(task)
-        await self.secrets.ensure(task)
-
-    async def release(self, task: TaskPlan) -> None:
-        await self.secrets.release(task)
-        await self.metadata.release(task)
+MEMBERS = ["RoleArn", "AccessKeyId", "SecretAccessKey", "Token", "Expiration"]
 
 
 @dataclass(kw_only=True)
 class Agent:
-    """The endpoint of an agent, and what its surroundings say."""
+    """The endpoint of an agent, and the credentials that it was sent."""
 
-    metadata_netns: MetadataNetns
-    http: aiohttp.ClientSession
-    site: AwsSite
-    role_settings: RoleSettings
+    metadata: TaskMetadata
+    roles: Roles
     tasks: dict[str, View] = field(default_factory=dict)
-    made: set[str] = field(default_factory=set)
-    """Names of containers that exist."""
-    secrets: dict[str, str] = field(default_factory=lambda: {SECRET: "splunk-secret"})
-    fetched: list[set[str]] = field(default_factory=list)
 
-    def endpoint(self) -> Endpoint:
-        """Make an endpoint, as a fresh agent does."""
-        roles = Roles(self.http, self.site, self.role_settings)
-        secrets = TaskSecrets(self._fetch, roles, self._exists)
-        metadata = TaskMetadata(
-            find_task=self.tasks.get,
-            bind_listener=self.metadata_netns.bind,
-            read_usage=self._read_usage,
-            read_link_stats=read_link_stats,
-            snapshotter="overlayfs",
-            confidential=Confidential(roles, secrets),
-        )
-        return Endpoint(metadata, secrets)
-
-    def add(self, task: TaskPlan) -> TaskPlan:
+    async def add(self, task: TaskPlan) -> TaskPlan:
         self.tasks[task.id] = View(task, TaskFacts())
+        await self.metadata.ensure(task)
         return task
 
-    def plan(self, netns: Path, *containers: dict[str, Any], role: bool = True) -> TaskPlan:
-        changes: dict[str, Any] = {"executionRoleCredentials": role_json()} if role else {}
-        message = task_message(*containers, arn=task_arn(uuid.uuid4().hex), **changes)
-        return self.add(replace(plan_task(message, site(Path("/nowhere"))), netns=netns))
+    async def plan(self, netns: Path, **roles: dict[str, str]) -> TaskPlan:
+        message = task_message(arn=task_arn(uuid.uuid4().hex), **roles)
+        return await self.add(replace(plan_task(message, site(Path("/nowhere"))), netns=netns))
 
-    async def _exists(self, container: ContainerPlan) -> bool:
-        return container.name in self.made
+    def deliver(self, task: TaskPlan, role: RolePlan | None, key: str) -> None:
+        assert role is not None
+        keys = read_keys(RoleCredentialsMessage.model_validate(role_json(key=key)))
+        assert keys is not None
+        self.roles.deliver(task.id, role.credentials_id, keys)
 
-    async def _fetch(self, task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
-        self.fetched.append(set(references))
-        if missing := set(references) - self.secrets.keys():
-            raise ResourceInitializationError(f"no secret {missing}")
-        return {one: self.secrets[one] for one in references}
 
-    async def _read_usage(
-        self, containers: tuple[ContainerPlan, ...]
-    ) -> Mapping[str, ContainerUsage]:
+def make_agent(metadata_netns: MetadataNetns, arn_file: Path) -> Agent:
+    async def read_usage(_: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
         return {}
 
-
-def role_json() -> dict[str, str]:
-    return {"credentialsId": str(uuid.uuid4()), "roleArn": ROLE}
-
-
-def credentials_path(task: TaskPlan) -> str:
-    assert task.execution_role is not None
-    return f"/v2/credentials/{task.execution_role.credentials_id}"
-
-
-def token_path(task: TaskPlan, index: int = 0) -> str:
-    return f"/v2/splunk-token/{task.containers[index].log.secrets_id}"
-
-
-@pytest.fixture
-async def agent(
-    front: Front, metadata_netns: MetadataNetns, tmp_path: Path
-) -> AsyncIterator[Agent]:
-    async with aiohttp.ClientSession() as http:
-        yield Agent(
-            metadata_netns=metadata_netns,
-            http=http,
-            site=AwsSite(region=REGION, endpoint_url=front.url),
-            role_settings=RoleSettings(credentials_file=write_keys(tmp_path)),
-        )
+    tasks: dict[str, View] = {}
+    roles = Roles()
+    metadata = TaskMetadata(
+        find_task=tasks.get,
+        bind_listener=metadata_netns.bind,
+        read_usage=read_usage,
+        read_link_stats=read_link_stats,
+        snapshotter="overlayfs",
+        confidential=Confidential(roles, Audit(arn_file)),
+    )
+    return Agent(metadata=metadata, roles=roles, tasks=tasks)
 
 
 @pytest.fixture
-async def endpoint(agent: Agent) -> AsyncIterator[Endpoint]:
-    endpoint = agent.endpoint()
-    async with endpoint.metadata:
-        yield endpoint
+async def agent(metadata_netns: MetadataNetns, tmp_path: Path) -> AsyncIterator[Agent]:
+    made = make_agent(metadata_netns, tmp_path / "arn")
+    async with made.metadata:
+        yield made
 
 
-async def test_logger_reads_the_credentials_of_the_execution_role(
-    agent: Agent, endpoint: Endpoint, front: Front, netns: Path
+def path_of(role: RolePlan | None) -> str:
+    assert role is not None
+    return f"/v2/credentials/{role.credentials_id}"
+
+
+def refusal(answer: Answer) -> tuple[int, str, str]:
+    """Return status, code and message of a refusal that says its status twice."""
+    assert answer.kind == "application/json"
+    assert list(answer.json) == ["code", "message", "HTTPErrorCode"]
+    assert answer.json["HTTPErrorCode"] == answer.status
+    return answer.status, answer.json["code"], answer.json["message"]
+
+
+async def test_credentials_of_the_task_role_are_served_as_they_came(
+    agent: Agent, netns: Path
 ) -> None:
-    task = agent.plan(netns)
-    await endpoint.ensure(task)
+    sent = {**role_json(), "expiration": "2099-01-05T12:00:00.5+02:00"}
+    task = await agent.plan(netns, roleCredentials=sent)
 
-    answer = await fetch(netns, credentials_path(task))
+    answer = await fetch(netns, path_of(task.task_role))
+    legacy = await fetch(netns, f"/v1/credentials?id={sent['credentialsId']}")
 
-    (call,) = front.calls
     assert (answer.status, answer.kind) == (200, "application/json")
-    assert list(answer.json) == [
-        "RoleArn",
-        "AccessKeyId",
-        "SecretAccessKey",
-        "Token",
-        "Expiration",
-    ]
-    assert answer.json["RoleArn"] == ROLE
-    assert answer.json["AccessKeyId"].startswith("ASIA")
-    assert call.request["RoleSessionName"] == task.id
+    assert list(answer.json) == MEMBERS
+    assert answer.json == legacy.json
+    assert answer.json == {
+        "RoleArn": ROLE,
+        "AccessKeyId": sent["accessKeyId"],
+        "SecretAccessKey": sent["secretAccessKey"],
+        "Token": sent["sessionToken"],
+        "Expiration": "2099-01-05T10:00:00Z",
+    }
 
 
-async def test_credentials_are_what_an_sdk_understands(
-    agent: Agent, endpoint: Endpoint, netns: Path
-) -> None:
-    task = agent.plan(netns)
-    await endpoint.ensure(task)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
+async def test_any_method_will_do(agent: Agent, netns: Path, method: str) -> None:
+    task = await agent.plan(netns, roleCredentials=role_json())
+
+    assert (await fetch(netns, path_of(task.task_role), method)).status == 200
+
+
+async def test_credentials_are_what_an_sdk_understands(agent: Agent, netns: Path) -> None:
+    task = await agent.plan(netns, roleCredentials=role_json())
 
     def ask() -> Any:
         with inside(netns):
-            return ContainerMetadataFetcher().retrieve_uri(credentials_path(task))
+            return ContainerMetadataFetcher().retrieve_uri(path_of(task.task_role))
 
     answer = await asyncio.to_thread(ask)
 
-    assert answer == (await fetch(netns, credentials_path(task))).json
+    assert answer == (await fetch(netns, path_of(task.task_role))).json
+
+
+async def test_new_credentials_are_served_from_when_they_come(agent: Agent, netns: Path) -> None:
+    task = await agent.plan(netns, roleCredentials=role_json(key="OLD"))
+    first = await fetch(netns, path_of(task.task_role))
+
+    agent.deliver(task, task.task_role, "NEW")
+    second = await fetch(netns, path_of(task.task_role))
+
+    assert (first.json["AccessKeyId"], second.json["AccessKeyId"]) == ("OLD", "NEW")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        pytest.param(role_json(key=None), id="not-sent-yet"),
+        pytest.param(role_json(lasts_s=-1), id="ended"),
+    ],
+)
+async def test_credentials_that_are_still_to_come_are_a_503_until_they_do(
+    agent: Agent, netns: Path, sent: dict[str, str]
+) -> None:
+    task = await agent.plan(netns, roleCredentials=sent)
+
+    before = [
+        await fetch(netns, path_of(task.task_role)),
+        await fetch(netns, f"/v1/credentials?id={sent['credentialsId']}"),
+    ]
+    agent.deliver(task, task.task_role, "LATE")
+    after = await fetch(netns, path_of(task.task_role))
+
+    assert [refusal(answer) for answer in before] == [
+        (
+            503,
+            "CredentialsUninitialized",
+            f"CredentialsV{version}Request: Credentials uninitialized for ID",
+        )
+        for version in (2, 1)
+    ]
+    assert (after.status, after.json["AccessKeyId"]) == (200, "LATE")
 
 
 @pytest.mark.parametrize(
     ("path", "code", "text"),
     [
         pytest.param(
-            "/v2/credentials/", "NoIdInRequest", "No Credential ID in the request", id="no id"
+            "/v2/credentials/", "NoIdInRequest", "V2Request: No Credential ID in the request",
+            id="no id",
         ),
         pytest.param(
-            f"/v2/credentials/{uuid.uuid4()}",
-            "InvalidIdInRequest",
-            "Credentials not found",
-            id="unknown",
+            "/v1/credentials", "NoIdInRequest", "V1Request: No Credential ID in the request",
+            id="no id in the query",
         ),
         pytest.param(
-            "/v2/credentials/%C3%BC", "InvalidIdInRequest", "Credentials not found", id="no ASCII"
+            f"/v2/credentials/{uuid.uuid4()}", "InvalidIdInRequest",
+            "V2Request: Credentials not found", id="unknown",
+        ),
+        pytest.param(
+            f"/v1/credentials?id={uuid.uuid4()}", "InvalidIdInRequest",
+            "V1Request: Credentials not found", id="unknown in the query",
+        ),
+        pytest.param(
+            "/v2/credentials/%C3%BC", "InvalidIdInRequest",
+            "V2Request: Credentials not found", id="no ASCII",
+        ),
+        pytest.param(
+            "/v1/credentials?id=%FF%C3%BC", "InvalidIdInRequest",
+            "V1Request: Credentials not found", id="no UTF-8",
         ),
     ],
-)
+)  # fmt: skip
 async def test_wrong_id_is_refused_as_the_ecs_agent_does(
-    agent: Agent, endpoint: Endpoint, front: Front, netns: Path, path: str, code: str, text: str
+    agent: Agent, netns: Path, path: str, code: str, text: str
 ) -> None:
-    await endpoint.ensure(agent.plan(netns))
+    await agent.plan(netns, roleCredentials=role_json())
 
-    answer = await fetch(netns, path)
-
-    assert (answer.status, answer.kind) == (400, "application/json")
-    message = f"CredentialsV2Request: {text}"
-    assert answer.json == {"code": code, "message": message, "HTTPErrorCode": 400}
-    assert front.calls == []
+    assert refusal(await fetch(netns, path)) == (400, code, f"Credentials{text}")
 
 
-async def test_credentials_are_for_their_own_task_only(
-    agent: Agent, endpoint: Endpoint, front: Front, make_netns: MakeNetns
-) -> None:
-    task, other, roleless = (
-        agent.plan(await make_netns()),
-        agent.plan(await make_netns()),
-        agent.plan(await make_netns(), role=False),
-    )
-    for one in (task, other, roleless):
-        await endpoint.ensure(one)
-
-    answers = [await fetch(one.netns, credentials_path(task)) for one in (other, roleless)]
-
-    assert [answer.json["code"] for answer in answers] == ["InvalidIdInRequest"] * 2
-    assert front.calls == []
-
-
-async def test_credentials_that_cannot_be_had_are_an_error_that_says_why(
-    agent: Agent, netns: Path
-) -> None:
-    agent.role_settings = RoleSettings()
-    endpoint, task = agent.endpoint(), agent.plan(netns)
-    async with endpoint.metadata:
-        await endpoint.ensure(task)
-
-        answer = await fetch(netns, credentials_path(task))
-
-    assert answer.status == 500
-    assert answer.json == {
-        "code": "InternalServerError",
-        "message": "CredentialsV2Request: this machine has no AWS keys: set aws_credentials_file, "
-        "or assume_roles = false where a local stack takes any",
-        "HTTPErrorCode": 500,
-    }
-
-
-async def test_agent_that_starts_anew_assumes_the_role_anew(
-    agent: Agent, front: Front, netns: Path
-) -> None:
-    task = agent.plan(netns)
-    answers = []
-
-    for _ in range(2):
-        endpoint = agent.endpoint()
-        async with endpoint.metadata:
-            await endpoint.ensure(task)
-            answers.append(await fetch(netns, credentials_path(task)))
-
-    assert [answer.status for answer in answers] == [200, 200]
-    assert answers[0].json["AccessKeyId"] != answers[1].json["AccessKeyId"]
-    assert len(front.calls) == 2
-
-
-@pytest.mark.parametrize(
-    ("log", "role"),
-    [
-        pytest.param(SPLUNK, True, id="secret"),
-        pytest.param({"logDriver": "splunk", "options": PLAIN}, True, id="plain"),
-        pytest.param({"logDriver": "splunk", "options": PLAIN}, False, id="plain-without-a-role"),
-        pytest.param({**SPLUNK, "options": {"splunk-token": "other"}}, True, id="both"),
-    ],
-)
-async def test_splunk_token_is_read_once(
-    agent: Agent, endpoint: Endpoint, netns: Path, log: dict[str, Any], role: bool
-) -> None:
-    task = agent.plan(netns, container_json(logConfiguration=log), role=role)
-    await endpoint.ensure(task)
-
-    answers = [await fetch(netns, token_path(task)) for _ in range(2)]
-
-    assert [answer.status for answer in answers] == [200, 404]
-    assert answers[0].json == {"token": "splunk-secret"}
-    assert answers[1].json["code"] == "InvalidIdInRequest"
-
-
-async def test_splunk_token_is_not_behind_an_id_that_a_container_knows(
-    agent: Agent, endpoint: Endpoint, make_netns: MakeNetns
-) -> None:
-    task = agent.plan(await make_netns(), container_json(logConfiguration=SPLUNK))
-    other = agent.plan(await make_netns(), container_json(logConfiguration=SPLUNK))
-    for one in (task, other):
-        await endpoint.ensure(one)
-    guess = f"/v2/splunk-token/{task.containers[0].metadata_id}"
-
-    answers = [await fetch(task.netns, guess), await fetch(other.netns, token_path(task))]
-
-    assert [answer.status for answer in answers] == [404, 404]
-    assert (await fetch(task.netns, token_path(task))).status == 200
-
-
-async def test_only_containers_that_are_still_to_be_made_have_their_secrets_read(
-    agent: Agent, endpoint: Endpoint, netns: Path
-) -> None:
-    agent.made, agent.secrets["/side"] = {"web"}, "side-secret"
-    side = {**SPLUNK, "secretOptions": [{"name": "splunk-token", "valueFrom": "/side"}]}
-    task = agent.plan(
-        netns,
-        container_json("web", logConfiguration=SPLUNK),
-        container_json("side", logConfiguration=side),
+async def test_credentials_of_the_execution_role_are_not_here(agent: Agent, netns: Path) -> None:
+    task = await agent.plan(
+        netns, roleCredentials=role_json(), executionRoleCredentials=role_json(key="LOGGERS")
     )
 
-    await endpoint.ensure(task)
-    answers = [await fetch(netns, token_path(task, index)) for index in range(2)]
+    answer = await fetch(netns, path_of(task.execution_role))
 
-    assert agent.fetched == [{"/side"}]
-    assert [answer.status for answer in answers] == [404, 200]
+    assert refusal(answer)[:2] == (400, "InvalidIdInRequest")
+    assert (await fetch(netns, "/v2/splunk-token/x")).status == 404
 
 
-async def test_secret_that_is_not_to_be_had_ends_the_start_and_nothing_is_left(
-    agent: Agent, endpoint: Endpoint, netns: Path
+async def test_credentials_are_for_their_own_task_only(agent: Agent, make_netns: MakeNetns) -> None:
+    task = await agent.plan(await make_netns(), roleCredentials=role_json())
+    other = await agent.plan(await make_netns(), roleCredentials=role_json())
+    roleless = await agent.plan(await make_netns())
+
+    answers = [await fetch(one.netns, path_of(task.task_role)) for one in (other, roleless)]
+
+    assert [refusal(answer)[1] for answer in answers] == ["InvalidIdInRequest"] * 2
+
+
+async def test_each_request_is_a_line_of_the_audit_log_without_id_or_key(
+    agent: Agent, netns: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    agent.secrets.clear()
-    task = agent.plan(netns, container_json(logConfiguration=SPLUNK))
+    sent = role_json()
+    task = await agent.plan(netns, roleCredentials=sent)
+    (tmp_path / "arn").write_text("arn:of:this-instance\n")
 
-    with pytest.raises(ResourceInitializationError, match="no secret"):
-        await endpoint.ensure(task)
-    await endpoint.release(task)
+    with caplog.at_level(logging.INFO):
+        await fetch(netns, path_of(task.task_role))
+        await fetch(netns, f"/v1/credentials?id={uuid.uuid4()}")
+        await fetch(netns, f"/v4/{task.containers[0].metadata_id}/task")
 
-    assert count_listeners(agent.metadata_netns.path) == 0
-
-
-async def test_token_of_a_task_that_is_gone_is_gone(
-    agent: Agent, endpoint: Endpoint, netns: Path
-) -> None:
-    task = agent.plan(netns, container_json(logConfiguration=SPLUNK))
-    await endpoint.ensure(task)
-
-    await endpoint.release(task)
-    await endpoint.ensure(replace(task, containers=()))
-
-    assert (await fetch(netns, token_path(task))).status == 404
+    lines = [one.getMessage() for one in caplog.records if one.name == "fargate_agent.audit"]
+    assert [line.split('"')[:2] for line in lines] == [
+        ["200 ", "/v2/credentials"],
+        ["400 ", "/v1/credentials"],
+    ]
+    end = f"{task.arn} GetCredentials default arn:of:this-instance"
+    assert lines[0].endswith(f'" {ROLE} {end}')
+    assert lines[1].endswith(f'" - {end}')
+    assert "aiohttp" in lines[0]
+    for secret in (sent["credentialsId"], sent["secretAccessKey"], sent["sessionToken"]):
+        assert secret not in caplog.text
 
 
 async def test_container_reads_credentials_of_its_task_role_and_by_no_other_id(
-    agent: Agent, endpoint: Endpoint, bench: Bench
+    agent: Agent, bench: Bench
 ) -> None:
-    own, execution = role_json(), {**role_json(), "roleArn": f"{ROLE}-execution"}
+    own, execution = role_json(key="OWN"), role_json(f"{ROLE}-execution", key="LOGGERS")
     url = "http://169.254.170.2"
     read = f"wget -q -O - {url}$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
-    script = f"env; {read}; echo; wget -O - {url}/v2/credentials/{uuid.uuid4()}"
-    task = agent.add(
+    guess = f"wget -O - {url}/v2/credentials/{execution['credentialsId']}"
+    task = await agent.add(
         bench.plan(
-            {"command": ["sh", "-c", f"exec 2>&1; {script}"]},
+            {"command": ["sh", "-c", f"exec 2>&1; env; {read}; echo; {guess}"]},
             roleCredentials=own,
             executionRoleCredentials=execution,
         )
     )
-    await endpoint.ensure(task)
 
     finished = await bench.finish(await bench.begin_planned(task))
 
-    assert '{"RoleArn": "' + ROLE + '"' in finished.output
-    assert '"AccessKeyId": "ASIA' in finished.output
-    assert execution["credentialsId"] not in finished.output
+    line = next(line for line in finished.output.splitlines() if line.startswith("{"))
+    assert json.loads(line)["SecretAccessKey"] == own["secretAccessKey"]
     assert "HTTP/1.1 400 Bad Request" in finished.output
+    assert "LOGGERS" not in finished.output
     assert finished.output.count("AccessKeyId") == 1

@@ -32,7 +32,8 @@ REQUIRED: dict[str, dict[str, str]] = {
 
 
 def make_drivers(user: LoggerUser | None = None, **settings: Any) -> dict[str, LogDriver]:
-    made = AgentSettings.model_validate({"shim_loggers_dir": "/opt/loggers", **settings})
+    given = {"shim_loggers_dir": "/opt/loggers", "socket": "/run/x/a.sock", "aws": "real"}
+    made = AgentSettings.model_validate({**given, **settings})
     return dict(make_log_drivers(made, user, lambda: ("192.0.2.53", "192.0.2.54")))
 
 
@@ -199,7 +200,8 @@ def test_awslogs_has_a_stream_per_container_and_the_execution_role() -> None:
     flags = render(plan_log("awslogs"))
 
     assert flags["awslogs-stream"] == f"p/web/{TASK_ID}"
-    assert flags["awslogs-credentials-endpoint"] == f"/v2/credentials/{CREDENTIALS_ID}"
+    assert flags["awslogs-credentials-endpoint"] == "unix:///run/x/a.sock.loggers/agent.sock"
+    assert CREDENTIALS_ID not in str(flags)
     assert "awslogs-stream-prefix" not in flags
     assert "awslogs-endpoint" not in flags
 
@@ -247,9 +249,9 @@ def test_splunk_token_is_fetched_by_the_logger(
 
     flags = render(task)
 
-    secrets_id = task.containers[0].log.secrets_id
     assert "hidden" not in str(flags)
-    assert flags["splunk-token-endpoint"] == f"http://169.254.170.2/v2/splunk-token/{secrets_id}"
+    assert task.containers[0].log.secrets_id not in str(flags)
+    assert flags["splunk-token-endpoint"] == "unix:///run/x/a.sock.loggers/agent.sock"
     assert "splunk-token" not in flags
 
 

@@ -1,5 +1,6 @@
 """Roles, and the secrets of log options, in plans and records."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -84,3 +85,51 @@ def test_id_of_log_secrets_differs_by_container_and_task_and_agent(tmp_path: Pat
     ids = {container.log.secrets_id for plan in plans for container in plan.containers}
     assert len(ids) == 8
     assert not ids & {container.metadata_id for plan in plans for container in plan.containers}
+
+
+ENDPOINTS = {"": "http://aws.test", "S3": "http://s3.test", "dynamodb": "http://db.test"}
+NAMES = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB")
+
+
+def test_endpoints_of_the_task_role_are_variables_that_the_definition_may_set_itself(
+    tmp_path: Path,
+) -> None:
+    own = container_json("own", environment={"AWS_ENDPOINT_URL_S3": "http://mine.test"})
+    role = {**CREDENTIALS, "endpointUrls": ENDPOINTS}
+    message = task_message(container_json("web"), own, roleCredentials=role)
+
+    web, other = plan_task(message, site(tmp_path)).containers
+
+    assert [web.environment[name] for name in NAMES] == list(ENDPOINTS.values())
+    assert [other.environment[name] for name in NAMES] == [
+        "http://aws.test",
+        "http://mine.test",
+        "http://db.test",
+    ]
+    ways = [{n for names in one.gives_way for n in names} & set(NAMES) for one in (web, other)]
+    assert ways == [set(NAMES), {"AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"}]
+
+
+def test_endpoints_of_the_execution_role_are_not_for_containers(tmp_path: Path) -> None:
+    role = {**CREDENTIALS, "endpointUrls": ENDPOINTS}
+
+    (container,) = plan_task(task_message(executionRoleCredentials=role), site(tmp_path)).containers
+
+    assert not container.environment.keys() & set(NAMES)
+
+
+def test_what_stands_for_roles_and_log_groups_is_said_once(tmp_path: Path) -> None:
+    log = {"logDriver": "awslogs", "options": {"awslogs-group": "/app"}}
+    containers = [container_json(name, logConfiguration=log) for name in ("web", "side")]
+    made = {**CREDENTIALS, "madeFrom": "keys made here"}
+    message = task_message(*containers, roleCredentials=made, executionRoleCredentials=CREDENTIALS)
+    here = site(tmp_path)
+
+    replaced = plan_task(message, replace(here, logs_are_local=True))
+
+    assert [(one.kind, one.what, one.by) for one in replaced.replacements] == [
+        ("role", ROLE, "keys made here"),
+        ("logs", "/app", "the copy of the output kept on this machine, shown by fargate logs"),
+    ]
+    assert all(container.log.is_local for container in replaced.containers)
+    assert [one.kind for one in plan_task(message, here).replacements] == ["role"]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from fargate_agent.acs.responder import Responder
+from fargate_agent.credentials.roles import Roles
 from fargate_agent.task.status import StateChange, TaskStatus
 from fargate_agent.task.store import TaskStore
 from fargate_agent.task.supervisor import Supervisor
@@ -12,6 +13,8 @@ from fargate_agent.wire.messages import (
     AckRequest,
     HeartbeatAckRequest,
     HeartbeatMessage,
+    IAMRoleCredentialsAckRequest,
+    IAMRoleCredentialsMessage,
     PayloadMessage,
     TaskIdentifier,
     TaskManifestMessage,
@@ -19,6 +22,7 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationMessage,
 )
 from tests.fakes import fake_drivers
+from tests.fixtures.aws import role_json
 from tests.messages import CLUSTER_ARN, TASK_ARN, TASK_ID, eni_json, site, task_arn, task_json
 
 INSTANCE_ARN = "arn:aws:ecs:us-east-1:000000000000:container-instance/default/1"
@@ -36,7 +40,8 @@ class Desk:
             boot_id="boot",
             send=self.changes.append,
         )
-        self.responder = Responder(self.supervisor, self.changes.append)
+        self.roles = Roles()
+        self.responder = Responder(self.supervisor, self.changes.append, self.roles)
 
 
 @asynccontextmanager
@@ -179,3 +184,88 @@ async def test_task_that_only_the_manifest_has_is_reported_stopped(tmp_path: Pat
         assert change.reason == (
             "InternalError: the agent has no record of the task; its state was lost"
         )
+
+
+def credentials(
+    role: dict[str, str], arn: str = TASK_ARN, role_type: str = "TaskApplication"
+) -> IAMRoleCredentialsMessage:
+    return IAMRoleCredentialsMessage.model_validate(
+        {"messageId": "c1", "taskArn": arn, "roleType": role_type, "roleCredentials": role}
+    )
+
+
+async def test_credentials_of_a_payload_are_kept_and_each_acknowledged(tmp_path: Path) -> None:
+    own, execution = role_json(key="OWN"), role_json(key="EXECUTION")
+    task = task_json(roleCredentials=own, executionRoleCredentials=execution)
+    async with serving(tmp_path) as desk:
+        ack, *acks = await desk.responder.answer(payload(task))
+        run = desk.supervisor.find(TASK_ID)
+        assert run is not None
+        found = [desk.roles.find(run.plan, role) for role in run.plan.roles]
+
+    assert isinstance(ack, AckRequest)
+    assert [keys and keys.access_key for keys in found] == ["EXECUTION", "OWN"]
+    assert acks == [
+        IAMRoleCredentialsAckRequest(
+            message_id="m1", credentials_id=role["credentialsId"], expiration=shorten(role)
+        )
+        for role in (execution, own)
+    ]
+    records = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+    assert own["credentialsId"].encode() in records
+    for role in (own, execution):
+        assert role["secretAccessKey"].encode() not in records
+        assert role["sessionToken"].encode() not in records
+
+
+def shorten(role: dict[str, str]) -> str:
+    """Write a moment as SDKs read it."""
+    return role["expiration"].partition(".")[0] + "Z"
+
+
+async def test_new_credentials_take_the_place_of_old_ones_and_are_acknowledged(
+    tmp_path: Path,
+) -> None:
+    old = role_json(key="OLD")
+    new = {**role_json(key="NEW"), "credentialsId": old["credentialsId"]}
+    async with serving(tmp_path) as desk:
+        await desk.responder.answer(payload(task_json(roleCredentials=old)))
+
+        (ack,) = await desk.responder.answer(credentials(new))
+
+        run = desk.supervisor.find(TASK_ID)
+        assert run is not None
+        assert run.plan.task_role is not None
+        keys = desk.roles.find(run.plan, run.plan.task_role)
+    assert keys is not None
+    assert keys.access_key == "NEW"
+    assert ack == IAMRoleCredentialsAckRequest(
+        message_id="c1", credentials_id=old["credentialsId"], expiration=shorten(new)
+    )
+
+
+async def test_credentials_of_nobody_are_neither_kept_nor_acknowledged(tmp_path: Path) -> None:
+    own = role_json(key=None)
+    same = {"credentialsId": own["credentialsId"]}
+    async with serving(tmp_path) as desk:
+        await desk.responder.answer(payload(task_json(roleCredentials=own)))
+        answers = [
+            await desk.responder.answer(message)
+            for message in (
+                credentials({**role_json(), **same}, arn=task_arn(OTHER_ID)),
+                credentials(role_json()),
+                credentials({**role_json(), **same}, role_type="TaskExecution"),
+                credentials({**role_json(key=None), **same}),
+            )
+        ]
+
+    assert answers == [[], [], [], []]
+    assert desk.roles._keys == {}
+
+
+async def test_credentials_of_a_task_that_is_not_taken_are_not_kept(tmp_path: Path) -> None:
+    refused = task_json(roleCredentials=role_json(), containers=[])
+    async with serving(tmp_path) as desk:
+        await desk.responder.answer(payload(refused))
+
+    assert desk.roles._keys == {}
