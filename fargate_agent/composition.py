@@ -33,6 +33,7 @@ from fargate_agent.preconditions import find_logger_user, find_runtime
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.logger_processes import find_logger
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
+from fargate_agent.runtime.storage import StorageUse
 from fargate_agent.secrets.file_reader import EnvFileReader
 from fargate_agent.secrets.reader import SecretReader
 from fargate_agent.secrets.store import TaskSecrets
@@ -40,7 +41,13 @@ from fargate_agent.secrets.tries import SecretSettings
 from fargate_agent.settings import AgentSettings
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import Confidential
+from fargate_agent.tmds.control_plane import Calls
+from fargate_agent.tmds.handlers import Sources
+from fargate_agent.tmds.limits import parse_rate
+from fargate_agent.tmds.nameservers import read_nameservers
+from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
+from fargate_agent.tmds.storage import StorageMeter
 from fargate_agent.wire.eni_kinds import EniKind
 
 log = logging.getLogger(__name__)
@@ -58,6 +65,8 @@ class Shared:
     containerd: Containerd
     http: aiohttp.ClientSession
     """For the agent's own requests, which go through no task's network."""
+    calls: Calls
+    """What a task asks the control plane through its metadata endpoint."""
     findings: Findings
     cgroups: CgroupDrivers
     image_locks: KeyedLocks
@@ -139,12 +148,19 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         netns=netns,
         enis=make_enis(name_instance(settings.state_dir), shared.findings),
         metadata=TaskMetadata(
-            find_task=supervisor.find,
+            Sources(
+                find_task=supervisor.find,
+                sampler=Sampler(runtime.usage, read_link_stats),
+                storage=StorageMeter(
+                    StorageUse(containerd.snapshots(settings.snapshotter)).measure
+                ),
+                confidential=Confidential(shared.roles, shared.audit),
+                calls=shared.calls,
+                snapshotter=settings.snapshotter,
+                limit=parse_rate(settings.task_metadata_rps_limit),
+            ),
             bind_listener=netns.metadata.bind,
-            read_usage=runtime.usage,
-            read_link_stats=read_link_stats,
-            snapshotter=settings.snapshotter,
-            confidential=Confidential(shared.roles, shared.audit),
+            read_nameservers=read_nameservers,
         ),
         images=ContainerdImageStore(
             containerd,

@@ -19,6 +19,7 @@ import aiohttp
 
 from fargate_agent.acs.api import ControlPlane, Credentials
 from fargate_agent.acs.capabilities import read_attributes
+from fargate_agent.acs.for_tasks import CallsForTasks
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
@@ -160,6 +161,7 @@ async def _run_services(
         site=make_site(settings),
         containerd=containerd,
         http=http,
+        calls=CallsForTasks(control_plane),
         findings=Findings(),
         cgroups=find_cgroup_drivers(settings),
         image_locks=KeyedLocks(),

@@ -143,6 +143,16 @@ class AgentSettings(FileSettings):
     `real` where `aws_endpoint_url` or `aws_credentials_file` is set, else `local`."""
     aws_endpoint_url: Url | None = None
     """URL of every AWS service that the agent calls. Without it: those of AWS in `region`."""
+    task_metadata_rps_limit: Annotated[
+        str,
+        matching(
+            r"0|[1-9][0-9]{0,5},[1-9][0-9]{0,5}",
+            "must be requests per second and burst, such as 40,60, or 0 for no limit",
+        ),
+    ] = "40,60"
+    """How often a task may ask its metadata endpoint for the same path: requests per second, and
+    how many at once after a pause. `0`: as often as it can.
+    Source: amazon-ecs-agent README, `ECS_TASK_METADATA_RPS_LIMIT`."""
     container_create_timeout_s: Seconds = 240
     """How long the creation of a container may take.
     Source: amazon-ecs-agent, agent/dockerclient/timeout.go, `CreateContainerTimeout`."""

@@ -20,10 +20,15 @@ CALL_TIMEOUT_S: Final = 30
 class ControlPlaneError(Exception):
     """The control plane answered with an error."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(
+        self, code: str, message: str, *, status: int = 400, request_id: str | None = None
+    ) -> None:
         """Keep the modelled name of the exception, e.g. `InvalidParameterException`."""
         super().__init__(f"{code}: {message}")
         self.code = code
+        self.message = message
+        self.status = status
+        self.request_id = request_id
 
 
 class ControlPlaneUnreachableError(Exception):
@@ -78,6 +83,7 @@ class ControlPlane:
             ) as response:
                 answer = await response.json(content_type=None)
                 status = response.status
+                request_id = response.headers.get("x-amzn-RequestId")
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             self._turn_from(url)
             raise ControlPlaneUnreachableError(
@@ -87,7 +93,8 @@ class ControlPlane:
             raise ControlPlaneUnreachableError(f"{operation}: the answer is not an object")
         if status != 200:
             code = str(answer.get("__type", f"HTTP {status}")).rpartition("#")[2]
-            raise ControlPlaneError(code, str(answer.get("message", "")))
+            message = str(answer.get("message", ""))
+            raise ControlPlaneError(code, message, status=status, request_id=request_id)
         return answer
 
     def _turn_from(self, url: str) -> None:

@@ -19,6 +19,7 @@ from fargate_agent.containerd.pb.snapshots_pb2 import (
     PrepareSnapshotRequest,
     RemoveSnapshotRequest,
     StatSnapshotRequest,
+    UsageRequest,
 )
 from fargate_agent.containerd.pb.snapshots_pb2_grpc import SnapshotsStub
 from fargate_agent.containerd.types import Mount, mounts_from_wire
@@ -130,6 +131,22 @@ class Snapshots:
             )
         except NotFoundError:
             return
+
+    async def usage(self, key: str) -> int:
+        """Return how many bytes a snapshot adds to those below it.
+
+        Of a committed one containerd has written it down; for an active one it looks at each file.
+
+        Raises:
+            NotFoundError: there is none of this key.
+        """
+        answer = await self._connection.call(
+            f"measure snapshot {key}",
+            self._stub.Usage,
+            UsageRequest(snapshotter=self.snapshotter, key=key),
+            GARBAGE_DEADLINE_S,
+        )
+        return answer.size
 
     async def list(self) -> tuple[SnapshotInfo, ...]:
         """List the snapshots of the namespace."""

@@ -10,6 +10,9 @@ from typing import Any, Final
 
 from sqlalchemy import select
 
+from fargate_agent.controlplane.access.auth import Caller
+from fargate_agent.controlplane.access.keys import AGENT
+from fargate_agent.controlplane.agents.own import check_own_tasks
 from fargate_agent.controlplane.errors import (
     ApiError,
     client_error,
@@ -92,7 +95,20 @@ async def list_tags_for_resource(plane: Plane, call: Call) -> Json:
     """List the tags of a resource."""
     async with plane.store.read() as session:
         tagged = await _find(plane.arns, session, call.request["resourceArn"])
+        await _check_agent(session, call.caller, tagged)
     return {"tags": tagged.tags}
+
+
+async def _check_agent(session: Session, caller: Caller, tagged: _Tagged) -> None:
+    """Return unless the caller is an agent and asks for more than the tags of its own tasks.
+
+    Raises:
+        ApiError: it does.
+    """
+    if isinstance(tagged, Task):
+        await check_own_tasks(session, caller, [tagged])
+    elif caller.principal == AGENT:
+        raise ApiError("AccessDeniedException", "An agent reads the tags of its tasks alone.")
 
 
 def _is_allowed(char: str) -> bool:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -19,10 +19,11 @@ from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.drivers import MetadataEndpoint
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.metadata import PORT, TASK_ADDRESS
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
-from fargate_agent.tmds.confidential import Confidential
-from fargate_agent.tmds.handlers import FindTask, Handlers
-from fargate_agent.tmds.stats import ReadLinkStats, ReadUsage, StatsSampler
+from fargate_agent.tmds.answers import TEXT, Answer
+from fargate_agent.tmds.connection import Connection
+from fargate_agent.tmds.handlers import Question, Sources, TaskAnswers
 
 log = logging.getLogger(__name__)
 leave_out_bad_requests(log)
@@ -33,8 +34,14 @@ agent/handlers/task_server_setup.go, `readTimeout` and `writeTimeout`."""
 MAX_CONNECTIONS: Final = 64
 """Of one task. The agent's file descriptors belong to all of them."""
 
+MAX_BODY_BYTES: Final = 64 * 1024
+"""Of the few requests that have one."""
+_TAKES_BODIES: Final = "/api/"
+
 BindListener = Callable[[Path], socket.socket]
 """Binds a socket to the metadata address, for the task of a network namespace."""
+ReadNameservers = Callable[[TaskPlan], tuple[str, ...]]
+"""Reads the name servers of a task that names none; blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +49,9 @@ class _Endpoint:
     """What one task's requests come in through."""
 
     task: TaskPlan
-    connections: web.Server
+    server: web.Server
+    simple: set[Connection]
+    """The connections that `server` has nothing to do with."""
     listener: asyncio.Server
 
 
@@ -51,18 +60,14 @@ class TaskMetadata(MetadataEndpoint):
 
     def __init__(
         self,
-        *,
-        find_task: FindTask,
+        sources: Sources,
         bind_listener: BindListener,
-        read_usage: ReadUsage,
-        read_link_stats: ReadLinkStats,
-        snapshotter: str,
-        confidential: Confidential,
+        read_nameservers: ReadNameservers,
     ) -> None:
-        """Listen nowhere yet; `find_task` knows the tasks by their ids."""
+        """Listen nowhere yet."""
+        self._sources = sources
         self._bind_listener = bind_listener
-        self._stats = StatsSampler(read_usage, read_link_stats)
-        self._handlers = Handlers(find_task, self._stats, snapshotter, confidential)
+        self._read_nameservers = read_nameservers
         self._endpoints: dict[str, _Endpoint] = {}
 
     async def __aexit__(self, *_: object) -> None:
@@ -72,33 +77,52 @@ class TaskMetadata(MetadataEndpoint):
     async def ensure(self, task: TaskPlan) -> None:
         if task.id in self._endpoints:
             return
-        connections = web.Server(
-            partial(self._handlers.answer, task.id),
+        nameservers = task.dns.servers or await in_thread(self._read_nameservers, task)
+        answers = TaskAnswers(self._sources, task.id, nameservers)
+        server = web.Server(
+            partial(_answer, answers),
             handler_cancellation=True,
             access_log=None,
             logger=log,
             keepalive_timeout=TIMEOUT_S,
             lingering_time=TIMEOUT_S,
         )
+        simple = set[Connection]()
+
+        def is_welcome(connection: Connection, address: str) -> bool:
+            full = len(simple) + len(server.connections) >= MAX_CONNECTIONS
+            if full or address != str(TASK_ADDRESS.ip):
+                return False
+            simple.add(connection)
+            return True
+
+        def connect() -> Connection:
+            return Connection(answers, server, is_welcome, simple.discard, TIMEOUT_S)
+
         try:
             listener = await asyncio.get_running_loop().create_server(
-                partial(_Doorkeeper, connections), sock=self._bind(task.netns)
+                connect, sock=self._bind(task.netns)
             )
         except OSError as error:
             raise ResourceInitializationError(
                 f"task metadata endpoint {TMDS_ADDRESS}:{PORT}: {error.strerror}"
             ) from error
-        self._endpoints[task.id] = _Endpoint(task=task, connections=connections, listener=listener)
+        self._endpoints[task.id] = _Endpoint(
+            task=task, server=server, simple=simple, listener=listener
+        )
 
     async def release(self, task: TaskPlan) -> None:
         endpoint = self._endpoints.pop(task.id, None)
         if endpoint is None:
             return
-        self._stats.forget(task.containers)
         endpoint.listener.close()
-        for connection in endpoint.connections.connections:
-            if connection.transport is not None:
-                connection.transport.abort()
+        for connection in list(endpoint.simple):
+            connection.abort()
+        for handler in endpoint.server.connections:
+            if handler.transport is not None:
+                handler.transport.abort()
+        await self._sources.sampler.forget(task)
+        await self._sources.storage.forget(task)
 
     def _bind(self, netns: Path) -> socket.socket:
         listener = self._bind_listener(netns)
@@ -106,20 +130,49 @@ class TaskMetadata(MetadataEndpoint):
         return listener
 
 
-class _Doorkeeper(asyncio.Protocol):
-    """Hands a connection on to the server, unless it is one too many or not from the task."""
+async def _answer(answers: TaskAnswers, request: web.BaseRequest) -> web.StreamResponse:
+    """Answer what `aiohttp` has read."""
+    host, port = request.transport.get_extra_info("peername") if request.transport else ("", "")
+    question = Question(
+        method=request.method,
+        path=request.rel_url.raw_path,
+        query=request.rel_url.raw_query_string,
+        forwarded_for=request.headers.get("X-Forwarded-For", ""),
+        remote=f"{host}:{port}",
+    )
+    answer = answers.refuse_too_many(question)
+    if answer is not None:
+        return _carry(answer)
+    if question.path.startswith(_TAKES_BODIES):
+        try:
+            question = replace(question, body=await _read_body(request))
+        except TimeoutError:
+            return _carry(Answer(status=408, content_type=TEXT, body=b"408 Request Timeout\n"))
+        except web.HTTPRequestEntityTooLarge:
+            return _carry(Answer(status=413, content_type=TEXT, body=b"413 Body Too Large\n"))
+        except web.RequestPayloadError:
+            return _carry(Answer(status=400, content_type=TEXT, body=b"400 Bad Request\n"))
+    found = await answers.answer(question, request)
+    return _carry(found) if isinstance(found, Answer) else found
 
-    def __init__(self, connections: web.Server) -> None:
-        self._connections = connections
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if not isinstance(transport, asyncio.Transport):
-            return
-        address, _ = transport.get_extra_info("peername")
-        full = len(self._connections.connections) >= MAX_CONNECTIONS
-        if full or address != str(TASK_ADDRESS.ip):
-            transport.abort()
-            return
-        handler = self._connections()
-        transport.set_protocol(handler)
-        handler.connection_made(transport)
+async def _read_body(request: web.BaseRequest) -> bytes:
+    """Return the body.
+
+    Raises:
+        TimeoutError: it doesn't come.
+        web.HTTPRequestEntityTooLarge: it is too large.
+        web.RequestPayloadError: it is not coded as it says.
+    """
+    body = b""
+    async with asyncio.timeout(TIMEOUT_S):
+        async for part in request.content.iter_any():
+            body += part
+            if len(body) > MAX_BODY_BYTES:
+                raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
+    return body
+
+
+def _carry(answer: Answer) -> web.Response:
+    headers = {"Content-Type": answer.content_type, **answer.headers}
+    return web.Response(status=answer.status, body=answer.body, headers=headers)

@@ -1,4 +1,4 @@
-"""What the task metadata endpoint answers, version 4.
+"""What the task metadata endpoint answers, versions 2, 3 and 4.
 
 Members stand in the order in which ECS has them, and are left out where ECS leaves them out.
 
@@ -80,6 +80,14 @@ class Network(Shape):
     """With the subnet's prefix length."""
 
 
+class NetworkAddresses(Shape):
+    """All ENIs of the task, as versions 2 and 3 have them."""
+
+    network_mode: Literal["awsvpc"] = "awsvpc"
+    ipv4_addresses: Annotated[tuple[str, ...], Field(alias="IPv4Addresses")]
+    ipv6_addresses: Annotated[tuple[str, ...] | None, Field(alias="IPv6Addresses")] = None
+
+
 class Health(Shape):
     """What a container's health check has found; what says nothing is left out."""
 
@@ -94,15 +102,15 @@ class Health(Shape):
     """The end of what the last check wrote."""
 
 
-class ContainerMetadata(Shape):
-    """One container."""
+class _Container(Shape):
+    """What every version has of a container, as far as the order goes."""
 
     docker_id: str
+    """Empty until it is created, as the next two are."""
     name: str
     docker_name: str
     image: str
     image_id: Annotated[str, Field(alias="ImageID")]
-    """Empty until the image is there."""
     ports: tuple[Port, ...] | None = None
     labels: dict[str, str] | None = None
     desired_status: str
@@ -113,6 +121,19 @@ class ContainerMetadata(Shape):
     started_at: Moment | None = None
     finished_at: Moment | None = None
     type: Literal["NORMAL"] = "NORMAL"
+
+
+class ContainerMetadataV2(_Container):
+    """One container, in versions 2 and 3."""
+
+    networks: tuple[NetworkAddresses, ...]
+    health: Health | None = None
+    volumes: tuple[VolumeMount, ...] | None = None
+
+
+class ContainerMetadata(_Container):
+    """One container, in version 4."""
+
     health: Health | None = None
     """Of a container with a health check."""
     volumes: tuple[VolumeMount, ...] | None = None
@@ -135,14 +156,28 @@ class ClockDrift(Shape):
 
 
 class EphemeralStorageMetrics(Shape):
-    """Scratch space of the task. What is used of it is not measured."""
+    """Scratch space of the task, in MiB."""
 
+    utilized: int | None = None
+    """None: it can't be measured now."""
     reserved: int
-    """MiB."""
 
 
-class TaskMetadataResponse(Shape):
-    """One task."""
+class TagError(Shape):
+    """Why tags are missing."""
+
+    error_field: str
+    """Which member they would be."""
+    error_code: str | None = None
+    error_message: str
+    status_code: int | None = None
+    """Of HTTP."""
+    request_id: str | None = None
+    resource_arn: Annotated[str, Field(alias="ResourceARN")]
+
+
+class _Task(Shape):
+    """What every version has of a task, as far as the order goes."""
 
     cluster: str
     task_arn: Annotated[str, Field(alias="TaskARN")]
@@ -150,14 +185,35 @@ class TaskMetadataResponse(Shape):
     revision: str
     desired_status: str
     known_status: str
+
+
+class TaskMetadataV2(_Task):
+    """One task, in versions 2 and 3; only the containers that were created."""
+
+    containers: tuple[ContainerMetadataV2, ...] | None = None
     limits: Limits | None = None
     pull_started_at: Moment | None = None
     pull_stopped_at: Moment | None = None
     execution_stopped_at: Moment | None = None
     availability_zone: str | None = None
+    task_tags: dict[str, str] | None = None
+    errors: tuple[TagError, ...] | None = None
+
+
+class TaskMetadataResponse(_Task):
+    """One task, in version 4."""
+
+    limits: Limits | None = None
+    pull_started_at: Moment | None = None
+    pull_stopped_at: Moment | None = None
+    execution_stopped_at: Moment | None = None
+    availability_zone: str | None = None
+    task_tags: dict[str, str] | None = None
     launch_type: str
+    errors: tuple[TagError, ...] | None = None
     containers: tuple[ContainerMetadata, ...]
     vpc_id: Annotated[str | None, Field(alias="VPCID")] = None
+    """Not of the launch type FARGATE, nor is the next."""
     service_name: str | None = None
     group: str | None = None
     clock_drift: ClockDrift | None = None

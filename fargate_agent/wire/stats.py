@@ -5,12 +5,7 @@ Members without a default are always there, be they null; the others are there w
 Source: moby, api/types/container/stats.go; amazon-ecs-agent, ecs-agent/stats/types.go.
 """
 
-from typing import Final
-
 from pydantic import BaseModel, ConfigDict
-
-NO_TIME: Final = "0001-01-01T00:00:00Z"
-"""Go's zero time: the time of a sample that was never taken."""
 
 
 class StatsShape(BaseModel):

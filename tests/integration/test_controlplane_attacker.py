@@ -221,6 +221,21 @@ async def test_own_task_does_not_move_anothers_eni(scene: Scene) -> None:
         assert await scene.look() == before
 
 
+async def test_agent_asks_for_its_own_tasks_what_they_ask(scene: Scene) -> None:
+    arn = scene.task
+    await asyncio.to_thread(
+        scene.ecs.tag_resource, resourceArn=arn, tags=[{"key": "team", "value": "blue"}]
+    )
+    victim = scene.victim.client
+
+    tags = await asyncio.to_thread(victim.list_tags_for_resource, resourceArn=arn)
+    protection = await asyncio.to_thread(victim.get_task_protection, cluster="default", tasks=[arn])
+    await refused(victim.list_tags_for_resource, resourceArn=CLUSTER)
+
+    assert tags["tags"] == [{"key": "team", "value": "blue"}]
+    assert protection["failures"] == [{"arn": arn, "reason": "TASK_NOT_VALID"}]
+
+
 @pytest.mark.parametrize(
     "operation",
     [
@@ -228,6 +243,7 @@ async def test_own_task_does_not_move_anothers_eni(scene: Scene) -> None:
         "stop_task",
         "run_task",
         "list_tasks",
+        "get_task_protection",
         "update_task_protection",
         "deregister_container_instance",
         "update_container_instances_state",
@@ -250,6 +266,7 @@ async def test_operation_for_operators_is_refused(operation: str, scene: Scene) 
         "describe_tasks": {"tasks": [scene.task]},
         "stop_task": {"task": scene.task},
         "run_task": {"taskDefinition": "web", "networkConfiguration": NETWORK},
+        "get_task_protection": {"cluster": "default", "tasks": [scene.task]},
         "update_task_protection": {
             "cluster": "default",
             "tasks": [scene.task],

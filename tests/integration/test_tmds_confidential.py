@@ -21,12 +21,13 @@ from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.plan import ContainerPlan, RolePlan, TaskPlan, plan_task, read_keys
 from fargate_agent.task.status import TaskFacts
 from fargate_agent.tmds.confidential import Confidential
+from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
 from fargate_agent.wire.messages import RoleCredentialsMessage
 from tests.fixtures.aws import ROLE, role_json
 from tests.fixtures.network import MakeNetns
 from tests.fixtures.runtime import Bench
-from tests.fixtures.tmds import Answer, View, fetch
+from tests.fixtures.tmds import Answer, Desk, View, fetch, make_sources
 from tests.messages import site, task_arn, task_message
 
 pytestmark = pytest.mark.root
@@ -64,13 +65,11 @@ def make_agent(metadata_netns: MetadataNetns, arn_file: Path) -> Agent:
 
     tasks: dict[str, View] = {}
     roles = Roles()
+    confidential = Confidential(roles, Audit(arn_file))
     metadata = TaskMetadata(
-        find_task=tasks.get,
+        make_sources(tasks, confidential, Sampler(read_usage, read_link_stats), Desk()),
         bind_listener=metadata_netns.bind,
-        read_usage=read_usage,
-        read_link_stats=read_link_stats,
-        snapshotter="overlayfs",
-        confidential=Confidential(roles, Audit(arn_file)),
+        read_nameservers=lambda _: (),
     )
     return Agent(metadata=metadata, roles=roles, tasks=tasks)
 

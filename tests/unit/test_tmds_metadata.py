@@ -17,8 +17,15 @@ from fargate_agent.task.status import (
     TaskStatus,
 )
 from fargate_agent.tmds.clock import read_clock_drift
-from fargate_agent.tmds.metadata import describe_container, describe_task
-from fargate_agent.wire.metadata import ClockDrift, render_moment
+from fargate_agent.tmds.metadata import (
+    Site,
+    Tags,
+    describe_container,
+    describe_container_v2,
+    describe_task,
+    describe_task_v2,
+)
+from fargate_agent.wire.metadata import ClockDrift, TagError, render_moment
 from tests.messages import (
     CLUSTER_ARN,
     TASK_ARN,
@@ -32,6 +39,9 @@ from tests.messages import (
 CHECK = HealthCheckPlan(argv=("true",), interval_s=30, timeout_s=5, retries=3, start_period_s=0)
 RESTART = RestartPlan(ignored_exit_codes=frozenset(), attempt_period_s=60)
 DIGEST = f"sha256:{'1' * 64}"
+
+
+HERE = Site(snapshotter="overlayfs", nameservers=("192.0.2.53",), storage_bytes=261 * 2**20 + 1)
 
 
 @dataclass(frozen=True)
@@ -116,7 +126,7 @@ def dump(golden: object) -> str:
 def test_container_is_described_member_by_member_in_ecs_order() -> None:
     task = plan()
 
-    answer = describe_container(running(task), task.containers[0], "overlayfs").to_json()
+    answer = describe_container(running(task), task.containers[0], HERE).to_json()
 
     assert answer.decode() == dump(container_golden(task))
     assert task.containers[0].id.startswith(f"{TASK_ID}-")
@@ -126,7 +136,7 @@ def test_networks_are_counted_in_the_order_of_the_enis() -> None:
     second = eni_json(index=1, ec2Id="eni-2", macAddress="02:00:00:00:00:06")
     task = plan(elasticNetworkInterfaces=[second, eni_json()])
 
-    answer = describe_container(running(task), task.containers[0], "overlayfs")
+    answer = describe_container(running(task), task.containers[0], HERE)
 
     networks = [(network.attachment_index, network.mac_address) for network in answer.networks]
     assert networks == [(0, "02:00:00:00:00:05"), (1, "02:00:00:00:00:06")]
@@ -140,7 +150,7 @@ def test_task_is_described_member_by_member_in_ecs_order() -> None:
         clock_synchronization_status="SYNCHRONIZED",
     )
 
-    answer = describe_task(running(task), "overlayfs", clock).to_json()
+    answer = describe_task(running(task), replace(HERE, clock=clock)).to_json()
 
     assert answer.decode() == dump(
         {
@@ -156,31 +166,124 @@ def test_task_is_described_member_by_member_in_ecs_order() -> None:
             "AvailabilityZone": "us-east-1a",
             "LaunchType": "FARGATE",
             "Containers": [container_golden(task)],
-            "VPCID": "vpc-1",
-            "ServiceName": "shop",
             "Group": "service:shop",
             "ClockDrift": {
                 "ClockErrorBound": 0.43,
                 "ReferenceTimestamp": "2026-01-05T10:00:59Z",
                 "ClockSynchronizationStatus": "SYNCHRONIZED",
             },
-            "EphemeralStorageMetrics": {"Reserved": 20480},
+            "EphemeralStorageMetrics": {"Utilized": 261, "Reserved": 20480},
             "FaultInjectionEnabled": False,
         }
     )
 
 
+def v2_golden(task: TaskPlan) -> dict[str, Any]:
+    golden = container_golden(task)
+    left_out = {"LogDriver", "ContainerARN", "Networks", "Snapshotter"}
+    networks = [{"NetworkMode": "awsvpc", "IPv4Addresses": ["10.213.0.5"]}]
+    kept = {name: value for name, value in golden.items() if name not in left_out}
+    return {**kept, "Networks": networks}
+
+
+def test_versions_2_and_3_describe_what_they_did_in_their_order() -> None:
+    task = plan(zone="us-east-1a", group="service:shop")
+
+    container = describe_container_v2(running(task), task.containers[0]).to_json()
+    whole = describe_task_v2(running(task), Tags({"team": "blue"})).to_json()
+
+    assert container.decode() == dump(v2_golden(task))
+    assert whole.decode() == dump(
+        {
+            "Cluster": CLUSTER_ARN,
+            "TaskARN": TASK_ARN,
+            "Family": "demo",
+            "Revision": "7",
+            "DesiredStatus": "RUNNING",
+            "KnownStatus": "RUNNING",
+            "Containers": [v2_golden(task)],
+            "Limits": {"CPU": 0.25, "Memory": 512},
+            "PullStartedAt": "2026-01-05T10:00:02.31Z",
+            "PullStoppedAt": "2026-01-05T10:00:06Z",
+            "AvailabilityZone": "us-east-1a",
+            "TaskTags": {"team": "blue"},
+        }
+    )
+
+
+def test_versions_2_and_3_list_containers_that_were_created() -> None:
+    assert "Containers" not in json.loads(describe_task_v2(View(plan(), TaskFacts())).to_json())
+
+
+def test_tags_that_cannot_be_had_are_an_error_beside_the_rest() -> None:
+    why = TagError(
+        error_field="TaskTags",
+        error_code="AccessDeniedException",
+        error_message="no",
+        status_code=400,
+        request_id="abc",
+        resource_arn=TASK_ARN,
+    )
+
+    answer = json.loads(describe_task(running(plan()), HERE, Tags({}, (why,))).to_json())
+
+    assert "TaskTags" not in answer
+    assert answer["Errors"] == [
+        {
+            "ErrorField": "TaskTags",
+            "ErrorCode": "AccessDeniedException",
+            "ErrorMessage": "no",
+            "StatusCode": 400,
+            "RequestId": "abc",
+            "ResourceARN": TASK_ARN,
+        }
+    ]
+
+
+def test_task_that_names_no_servers_shows_those_of_its_containers() -> None:
+    task = plan()
+    task = replace(task, dns=replace(task.dns, servers=()))
+
+    answer = describe_container(running(task), task.containers[0], HERE)
+
+    assert answer.networks[0].domain_name_servers == ("192.0.2.53",)
+
+
+def test_options_of_awslogs_name_the_stream() -> None:
+    web = container_json(
+        "web",
+        logConfiguration={
+            "logDriver": "awslogs",
+            "options": {
+                "awslogs-stream-prefix": "p",
+                "awslogs-region": "us-east-1",
+                "awslogs-group": "/case",
+            },
+        },
+    )
+    message = task_message(web, executionRoleCredentials={"credentialsId": "i", "roleArn": "r"})
+    task = plan_task(message, site(Path("/nowhere")))
+
+    answer = describe_container(running(task), task.containers[0], HERE)
+
+    assert list((answer.log_options or {}).items()) == [
+        ("awslogs-group", "/case"),
+        ("awslogs-region", "us-east-1"),
+        ("awslogs-stream", f"p/web/{TASK_ID}"),
+    ]
+
+
 def test_task_is_described_before_anything_has_happened_to_it() -> None:
     task = plan(cpu=None, memory=None)
 
-    answer = json.loads(describe_task(View(task, TaskFacts()), "overlayfs", None).to_json())
+    answer = json.loads(describe_task(View(task, TaskFacts()), HERE).to_json())
 
     assert answer["KnownStatus"] == "PROVISIONING"
     assert "Limits" not in answer
     assert "PullStartedAt" not in answer
     (web,) = answer["Containers"]
     assert (web["KnownStatus"], web["ImageID"]) == ("PENDING", "")
-    assert web["DockerId"] == task.containers[0].id
+    assert (web["DockerId"], web["DockerName"]) == ("", "")
     assert web["Networks"] == [NETWORK]
     assert not {"CreatedAt", "StartedAt", "ExitCode"} & web.keys()
 
@@ -192,7 +295,7 @@ def test_ended_container_shows_how_it_ended() -> None:
     web = view.facts.containers["web"]
     web.status, web.runs = ContainerStatus.STOPPED, [RunFacts(exit_code=0, finished_at=at(30))]
 
-    answer = json.loads(describe_container(view, task.containers[0], "overlayfs").to_json())
+    answer = json.loads(describe_container(view, task.containers[0], HERE).to_json())
 
     assert answer["DesiredStatus"] == answer["KnownStatus"] == "STOPPED"
     assert answer["ExitCode"] == 0
@@ -236,7 +339,7 @@ def test_health_and_restarts_are_shown_where_ecs_has_them(
     view.facts.containers["web"].health = facts
     web = replace(task.containers[0], health=CHECK, restart=RESTART)
 
-    answer = describe_container(view, web, "overlayfs").to_json()
+    answer = describe_container(view, web, HERE).to_json()
 
     golden = {**container_golden(task), "RestartCount": 0}
     members = list(golden.items())
@@ -251,7 +354,7 @@ def test_restarts_are_counted() -> None:
     view.facts.containers["web"].restart_count = 3
     web = replace(task.containers[0], restart=RESTART)
 
-    answer = json.loads(describe_container(view, web, "overlayfs").to_json())
+    answer = json.loads(describe_container(view, web, HERE).to_json())
 
     assert answer["RestartCount"] == 3
 
@@ -269,9 +372,7 @@ def test_what_a_definition_says_is_shown() -> None:
     message = task_message(web, volumes=[{"name": "data"}])
     task = plan_task(message, site(Path("/nowhere")))
 
-    answer = json.loads(
-        describe_container(running(task), task.containers[0], "overlayfs").to_json()
-    )
+    answer = json.loads(describe_container(running(task), task.containers[0], HERE).to_json())
 
     assert answer["Ports"] == [
         {"ContainerPort": 8080, "Protocol": "tcp", "HostPort": 8080},

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,9 +7,9 @@ import pytest
 
 from fargate_agent.drivers import ContainerUsage
 from fargate_agent.network.netlink import LinkStats
-from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
-from fargate_agent.tmds.stats import Sample, StatsSampler, render_stats
-from fargate_agent.wire.stats import ContainerStats
+from fargate_agent.plan import TaskPlan, plan_task
+from fargate_agent.tmds.sampling import Pair, Sample
+from fargate_agent.tmds.stats import render_stats
 from tests.messages import container_json, site, task_message
 
 MIB = 1024 * 1024
@@ -51,24 +50,43 @@ def plan(**changes: object) -> TaskPlan:
     return plan_task(task_message(container_json("web"), **changes), site(Path("/nowhere")))
 
 
-def render(sample: Sample, previous: Sample | None = None, task: TaskPlan | None = None) -> str:
+EARLIER = Sample(
+    usage=replace(USAGE, read_at=USAGE.read_at.replace(second=9), cpu_total_ns=2_500),
+    system_cpu_ns=8_000,
+    links={"eth1": LINK},
+)
+
+
+def render(sample: Sample, earlier: Sample = EARLIER, task: TaskPlan | None = None) -> str:
     task = task or plan()
-    return render_stats(task, task.containers[0], sample, previous).to_json().decode()
+    return render_stats(task, task.containers[0], Pair(earlier, sample)).to_json().decode()
 
 
-def test_first_sample_has_dockers_members_in_dockers_order(
+def test_stats_have_dockers_members_in_dockers_order(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr("os.cpu_count", lambda: 2)
     task = plan()
-    no_cpu = {"total_usage": 0, "usage_in_kernelmode": 0, "usage_in_usermode": 0}
+
+    def cpu(total_ns: int, system_ns: int) -> dict[str, object]:
+        return {
+            "cpu_usage": {
+                "total_usage": total_ns,
+                "percpu_usage": [1_500, 1_500],
+                "usage_in_kernelmode": 1_000,
+                "usage_in_usermode": 2_000,
+            },
+            "system_cpu_usage": system_ns,
+            "online_cpus": 2,
+            "throttling_data": {"periods": 5, "throttled_periods": 1, "throttled_time": 77},
+        }
 
     text = render(SAMPLE)
 
     assert text == json.dumps(
         {
             "read": "2026-01-05T10:00:10Z",
-            "preread": "0001-01-01T00:00:00Z",
+            "preread": "2026-01-05T10:00:09Z",
             "pids_stats": {"current": 3},
             "blkio_stats": {
                 "io_service_bytes_recursive": [
@@ -84,21 +102,8 @@ def test_first_sample_has_dockers_members_in_dockers_order(
             },
             "num_procs": 0,
             "storage_stats": {},
-            "cpu_stats": {
-                "cpu_usage": {
-                    "total_usage": 3_000,
-                    "percpu_usage": [1_500, 1_500],
-                    "usage_in_kernelmode": 1_000,
-                    "usage_in_usermode": 2_000,
-                },
-                "system_cpu_usage": 9_000,
-                "online_cpus": 2,
-                "throttling_data": {"periods": 5, "throttled_periods": 1, "throttled_time": 77},
-            },
-            "precpu_stats": {
-                "cpu_usage": no_cpu,
-                "throttling_data": {"periods": 0, "throttled_periods": 0, "throttled_time": 0},
-            },
+            "cpu_stats": cpu(3_000, 9_000),
+            "precpu_stats": cpu(2_500, 8_000),
             "memory_stats": {
                 "usage": 8 * MIB,
                 "max_usage": 9 * MIB,
@@ -120,12 +125,13 @@ def test_first_sample_has_dockers_members_in_dockers_order(
                     "tx_dropped": 0,
                 }
             },
+            "network_rate_stats": {"rx_bytes_per_sec": 0.0, "tx_bytes_per_sec": 0.0},
         },
         separators=(",", ":"),
     )
 
 
-def test_second_sample_shows_the_first_and_the_rates_between_them() -> None:
+def test_rates_are_those_between_the_samples() -> None:
     later = Sample(
         usage=replace(USAGE, read_at=USAGE.read_at.replace(second=12), cpu_total_ns=4_000),
         system_cpu_ns=10_000,
@@ -169,34 +175,9 @@ def test_absent_counters_are_null_or_missing() -> None:
     assert "networks" not in stats
 
 
-async def test_sampler_remembers_the_last_sample_until_the_container_has_ended() -> None:
+def test_versions_2_and_3_have_no_rates() -> None:
     task = plan()
 
-    async def read_usage(_: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
-        return {task.containers[0].id: USAGE}
+    stats = render_stats(task, task.containers[0], Pair(EARLIER, SAMPLE), with_rates=False)
 
-    async def read_link_stats(_: Path) -> Mapping[str, LinkStats]:
-        return {"eth1": LINK}
-
-    sampler = StatsSampler(read_usage, read_link_stats)
-
-    seen: list[ContainerStats] = []
-    for _ in range(2):
-        seen += (await sampler.sample(task, task.containers)).values()
-    sampler.forget(task.containers)
-    seen += (await sampler.sample(task, task.containers)).values()
-
-    assert [stats.preread[:4] for stats in seen] == ["0001", "2026", "0001"]
-    assert 0 < seen[0].cpu_stats.system_cpu_usage <= seen[1].cpu_stats.system_cpu_usage
-
-
-async def test_sampler_has_nothing_of_a_container_that_does_not_run() -> None:
-    task = plan()
-
-    async def read_usage(_: tuple[ContainerPlan, ...]) -> Mapping[str, ContainerUsage]:
-        return {}
-
-    async def read_link_stats(_: Path) -> Mapping[str, LinkStats]:
-        raise AssertionError("nobody needs them")
-
-    assert await StatsSampler(read_usage, read_link_stats).sample(task, task.containers) == {}
+    assert "network_rate_stats" not in json.loads(stats.to_json())

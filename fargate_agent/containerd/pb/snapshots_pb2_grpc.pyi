@@ -38,6 +38,7 @@ class SnapshotsStub:
     Remove: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.RemoveSnapshotRequest, _empty_pb2.Empty]
     Stat: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.StatSnapshotRequest, _snapshots_pb2.StatSnapshotResponse]
     List: _grpc.UnaryStreamMultiCallable[_snapshots_pb2.ListSnapshotsRequest, _snapshots_pb2.ListSnapshotsResponse]
+    Usage: _grpc.UnaryUnaryMultiCallable[_snapshots_pb2.UsageRequest, _snapshots_pb2.UsageResponse]
 
 @_typing.type_check_only
 class SnapshotsAsyncStub(SnapshotsStub):
@@ -48,6 +49,7 @@ class SnapshotsAsyncStub(SnapshotsStub):
     Remove: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.RemoveSnapshotRequest, _empty_pb2.Empty]  # type: ignore[assignment]
     Stat: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.StatSnapshotRequest, _snapshots_pb2.StatSnapshotResponse]  # type: ignore[assignment]
     List: _aio.UnaryStreamMultiCallable[_snapshots_pb2.ListSnapshotsRequest, _snapshots_pb2.ListSnapshotsResponse]  # type: ignore[assignment]
+    Usage: _aio.UnaryUnaryMultiCallable[_snapshots_pb2.UsageRequest, _snapshots_pb2.UsageResponse]  # type: ignore[assignment]
 
 class SnapshotsServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -91,5 +93,12 @@ class SnapshotsServicer(metaclass=_abc_1.ABCMeta):
         request: _snapshots_pb2.ListSnapshotsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_snapshots_pb2.ListSnapshotsResponse], _abc.AsyncIterator[_snapshots_pb2.ListSnapshotsResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def Usage(
+        self,
+        request: _snapshots_pb2.UsageRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_snapshots_pb2.UsageResponse, _abc.Awaitable[_snapshots_pb2.UsageResponse]]: ...
 
 def add_SnapshotsServicer_to_server(servicer: SnapshotsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -48,8 +48,9 @@ BUILT_IN_POLICIES: Final = {
   "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]
 }
 """,
-    # Each of these asks whether the key is the one that registered the instance. Source of the
-    # names: AWS managed policy AmazonEC2ContainerServiceforEC2Role.
+    # Each of these asks whether the key is the one that registered the instance; the last three
+    # answer what tasks ask through their metadata endpoint. Source of the other names: AWS managed
+    # policy AmazonEC2ContainerServiceforEC2Role.
     AGENT: """\
 {
   "Version": "2012-10-17",
@@ -60,7 +61,10 @@ BUILT_IN_POLICIES: Final = {
         "ecs:DiscoverPollEndpoint",
         "ecs:Poll",
         "ecs:RegisterContainerInstance",
-        "ecs:Submit*"
+        "ecs:Submit*",
+        "ecs:GetTaskProtection",
+        "ecs:ListTagsForResource",
+        "ecs:UpdateTaskProtection"
       ],
       "Resource": "*"
     }

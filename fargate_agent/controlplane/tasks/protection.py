@@ -3,11 +3,11 @@
 import time
 from typing import Final
 
+from fargate_agent.controlplane.agents.own import check_own_tasks
 from fargate_agent.controlplane.clusters.clusters import find_cluster
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import SERVICES
 from fargate_agent.controlplane.state.model import Task
 from fargate_agent.controlplane.state.session import Session
@@ -30,9 +30,7 @@ _NOT_OF_A_SERVICE: Final = "TASK_NOT_VALID"
 async def get_task_protection(plane: Plane, call: Call) -> Json:
     """Say which tasks of services are protected, and for how long."""
     async with plane.store.read() as session:
-        tasks, failures = await _find_tasks(
-            plane.arns, plane.settings, session, call.request, MAX_READ
-        )
+        tasks, failures = await _find_tasks(plane, call, session, MAX_READ)
     return _answer(plane.arns, tasks, failures)
 
 
@@ -44,9 +42,7 @@ async def update_task_protection(plane: Plane, call: Call) -> Json:
         raise invalid_parameter(f"expiresInMinutes must be between 1 and {MAX_MINUTES}.")
     until = round(time.time() + minutes * 60, 3) if request["protectionEnabled"] else None
     async with plane.store.write() as session:
-        tasks, failures = await _find_tasks(
-            plane.arns, plane.settings, session, request, MAX_UPDATED
-        )
+        tasks, failures = await _find_tasks(plane, call, session, MAX_UPDATED)
         for task in tasks:
             task.protected_until = until
         announce(session, SERVICES)
@@ -54,14 +50,16 @@ async def update_task_protection(plane: Plane, call: Call) -> Json:
 
 
 async def _find_tasks(
-    arns: Arns, settings: ControlPlaneSettings, session: Session, request: Json, most: int
+    plane: Plane, call: Call, session: Session, most: int
 ) -> tuple[list[Task], list[Json]]:
+    arns, request = plane.arns, call.request
     references = request.get("tasks", [])
     if not 1 <= len(references) <= most:  # unverified
         raise invalid_parameter(f"Specify 1 to {most} tasks.")
-    cluster = await find_cluster(arns, settings, session, request)
+    cluster = await find_cluster(arns, plane.settings, session, request)
     ids = dict.fromkeys(arns.parse_task(reference, cluster) for reference in references)
     known = await find_tasks(session, cluster, ids)
+    await check_own_tasks(session, call.caller, known.values())
     found, failures = list[Task](), list[Json]()
     for task_id in ids:
         task = known.get(task_id)
