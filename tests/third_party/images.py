@@ -23,6 +23,7 @@ NODE: Final = INSTALLED / "node/bin/node"
 DEADLINE_S: Final = 60
 
 PYTHON: Final = f"{REGISTRY}/third-party:python"
+PLAIN: Final = f"{REGISTRY}/third-party:plain"
 JAVASCRIPT: Final = f"{REGISTRY}/third-party:javascript"
 
 _NOT_RUN: Final = {"test", "idlelib", "tkinter", "lib2to3", "ensurepip", "turtledemo", "include"}
@@ -37,6 +38,17 @@ def add_images(registry: FakeRegistry) -> None:
         leave_out("`make third-party` has not fetched the programs")
     registry.add("third-party", "python", _build_python())
     registry.add("third-party", "javascript", _build_javascript())
+
+
+def add_plain_python(registry: FakeRegistry) -> None:
+    """Give a registry the image that has Python alone, which needs nothing that is fetched."""
+    registry.add("third-party", "plain", _build_plain_python())
+
+
+def plain_python(name: str, program: str) -> dict[str, Any]:
+    """Return an essential container that runs one of the programs of `inside/`."""
+    command = ["python", "-B", f"/inside/{program}"]
+    return {**_container(name, PLAIN, command, {}), "essential": True}
 
 
 def python(name: str, program: str, **environment: str) -> dict[str, Any]:
@@ -63,22 +75,30 @@ def _container(
     }
 
 
-def _build_python() -> BuiltImage:
-    """Build the image whose `python` runs the packages of `python.txt`."""
+def _build_plain_python() -> BuiltImage:
+    """Build the image that has this machine's Python and its library."""
+    return _build(_plain_python(), ["PATH=/bin", "PYTHONHOME=/opt/python"])
+
+
+def _plain_python() -> dict[str, Path]:
     program = Path(sys.executable).resolve()
     library = Path(sysconfig.get_path("stdlib"))
-    packages = INSTALLED / "python"
-    modules = [*library.rglob("*.so"), *packages.rglob("*.so")]
-    files = {
+    return {
         "bin/python": program,
-        **_libraries(program, *modules, NODE),  # Node's has what glibc loads to end a thread
+        **_libraries(program, *library.rglob("*.so")),
         **_below(library, f"opt/python/lib/{library.name}"),
+    }
+
+
+def _build_python() -> BuiltImage:
+    """Build the image whose `python` runs the packages of `python.txt`."""
+    packages = INSTALLED / "python"
+    files = {
+        **_plain_python(),
+        **_libraries(NODE, *packages.rglob("*.so")),  # Node's has what glibc ends a thread with
         **_below(packages, "opt/packages"),
     }
-    return _build(
-        {name: path for name, path in files.items() if _is_needed(name)},
-        ["PATH=/bin", "PYTHONHOME=/opt/python", "PYTHONPATH=/opt/packages"],
-    )
+    return _build(files, ["PATH=/bin", "PYTHONHOME=/opt/python", "PYTHONPATH=/opt/packages"])
 
 
 def _build_javascript() -> BuiltImage:
@@ -88,10 +108,11 @@ def _build_javascript() -> BuiltImage:
         **_libraries(NODE),
         **_below(INSTALLED / "javascript/node_modules", "inside/node_modules"),
     }
-    return _build({n: p for n, p in files.items() if _is_needed(n)}, ["PATH=/bin"])
+    return _build(files, ["PATH=/bin"])
 
 
 def _build(files: dict[str, Path], environment: list[str]) -> BuiltImage:
+    files = {name: path for name, path in files.items() if _is_needed(name)}
     ours = {f"inside/{path.name}": path for path in (HERE / "inside").iterdir()}
     layers = [{name: path.read_bytes() for name, path in some.items()} for some in (files, ours)]
     return build_image(
