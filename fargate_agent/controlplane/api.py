@@ -34,6 +34,7 @@ from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.rules.task import definition_too_long
 from fargate_agent.controlplane.tasks import protection, queries, running
 from fargate_agent.controlplane.telemetry import task_metrics
+from fargate_agent.controlplane.telemetry.figures import OPERATION
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -113,6 +114,7 @@ class ApiServer:
         action = f"ec2:{ec2.parse_action(body)}"
         check_permission(caller, action, ANYTHING, self._plane.arns)
         answer = await ec2.answer_query(self._plane, body, request[REQUEST_ID])
+        request[OPERATION] = action
         return web.Response(body=answer, headers={"Content-Type": ec2.CONTENT_TYPE})
 
     async def _answer_operation(self, request: web.Request, body: bytes) -> Json:
@@ -121,6 +123,7 @@ class ApiServer:
         operation = OPERATIONS.get(name)
         if operation is None:
             raise unsupported(f"{name} is not supported here.")
+        request[OPERATION] = name
         parsed = parse_request(name, body)
         self._authorize(caller, name, parsed)
         call = Call(request=parsed, caller=caller, host=request.host)
@@ -130,6 +133,7 @@ class ApiServer:
 
     async def _serve_websocket(self, request: web.Request) -> web.StreamResponse:
         caller = await self._authenticate(request, b"")
+        request[OPERATION] = "Poll"
         query = request.query
         cluster = self._plane.arns.parse_cluster(query.get("clusterArn", ""))
         arn = query.get("containerInstanceArn", "")
@@ -166,6 +170,7 @@ class ApiServer:
     async def _serve_events(self, request: web.Request) -> web.StreamResponse:
         arns = self._plane.arns
         caller = await self._authenticate(request, b"")
+        request[OPERATION] = "ListEvents"
         query = stream.parse_query(request.query, arns)
         targets = stream.find_targets(query, arns, self._plane.settings)
         check_permission(caller, stream.ACTION, targets, arns)
@@ -179,6 +184,7 @@ class ApiServer:
 
     async def _serve_task_metrics(self, request: web.Request) -> web.Response:
         caller = await self._authenticate(request, b"")
+        request[OPERATION] = "GetTaskMetrics"
         query = task_metrics.parse_query(request.query, self._plane, time.time())
         targets = task_metrics.find_targets(query, self._plane)
         check_permission(caller, task_metrics.ACTION, targets, self._plane.arns)

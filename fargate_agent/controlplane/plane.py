@@ -1,13 +1,14 @@
 """What every operation is handed: the parts of the control plane, and the call itself."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fargate_agent.controlplane.access.auth import Caller
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import Announcements
 from fargate_agent.controlplane.state.store import Store
+from fargate_agent.controlplane.telemetry.figures import PlaneFigures
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import Vpc
 
@@ -23,6 +24,8 @@ class Plane:
     vpc: Vpc
     started_at: float
     """Seconds since 1970."""
+    figures: PlaneFigures = field(default_factory=PlaneFigures)
+    """What is counted for Prometheus."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

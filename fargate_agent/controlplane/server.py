@@ -14,6 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 from sqlalchemy import select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -38,9 +39,13 @@ from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import Announcements
 from fargate_agent.controlplane.state.model import Cluster
 from fargate_agent.controlplane.state.store import Store, open_store
+from fargate_agent.controlplane.telemetry.metrics import PlaneMetrics
 from fargate_agent.controlplane.validate import service_model
 from fargate_agent.controlplane.vpc import Vpc
 from fargate_agent.files import replace_file
+from fargate_agent.measures.lag import watch_lag
+from fargate_agent.measures.listener import listening
+from fargate_agent.measures.log_lines import LogLines
 from fargate_agent.parallel import first_of
 from fargate_agent.systemd import Notifier
 
@@ -129,7 +134,10 @@ async def serve(
         api = ApiServer(
             plane, sessions, Authenticator(Keyring(settings.keys_path, keys), settings.region)
         )
-        served = await stack.enter_async_context(_listen(api, sessions, settings))
+        served = await stack.enter_async_context(
+            _listen(api, sessions, settings, plane.figures.counting())
+        )
+        await stack.enter_async_context(_listen_for_metrics(plane, sessions))
         await asyncio.to_thread(replace_file, _endpoint(settings), f"{served}\n")
         ready(served)
         notifier.status(f"serving {served}")
@@ -142,6 +150,7 @@ async def serve(
             scheduler.run(plane),
             notifier.keep_alive(partial(_find_fault, plane.store)),
             *follow_events(plane),
+            *([] if settings.metrics_listen is None else [watch_lag(plane.figures.lag)]),
             *_relays(url, announcements),
             *([] if plane.store.reserve is None else [plane.store.reserve.serve()]),
         )
@@ -201,13 +210,13 @@ async def _ensure_default_cluster(settings: ControlPlaneSettings, store: Store) 
 
 @asynccontextmanager
 async def _listen(
-    api: ApiServer, sessions: Sessions, settings: ControlPlaneSettings
+    api: ApiServer, sessions: Sessions, settings: ControlPlaneSettings, counting: Middleware
 ) -> AsyncIterator[str]:
     async def close_sessions(_: web.Application) -> None:
         await sessions.close()
 
     peers = Peers(settings.max_connections_per_peer)
-    application = api.application(peers.answering)
+    application = api.application(counting, peers.answering)
     application.on_shutdown.append(close_sessions)
     runner = web.AppRunner(
         application, access_log=None, logger=log, shutdown_timeout=SHUTDOWN_TIMEOUT_S
@@ -218,6 +227,21 @@ async def _listen(
             yield url
     finally:
         await runner.cleanup()
+
+
+@asynccontextmanager
+async def _listen_for_metrics(plane: Plane, sessions: Sessions) -> AsyncIterator[None]:
+    """Answer Prometheus while the body runs, if that is wanted."""
+    listen = plane.settings.metrics_listen
+    async with AsyncExitStack() as stack:
+        if listen is not None:
+            lines = stack.enter_context(LogLines())
+            metrics = PlaneMetrics(plane, lambda: len(sessions), lines.counts)
+            try:
+                await stack.enter_async_context(listening(listen, metrics.render))
+            except OSError as error:
+                raise NotNowError(f"metrics_listen {listen}: {error.strerror}") from error
+        yield
 
 
 def _require(server: web.Server | None) -> web.Server:

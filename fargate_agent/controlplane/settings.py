@@ -31,6 +31,7 @@ from fargate_agent.controlplane.vpc_settings import (
 from fargate_agent.setting_values import (
     AbsolutePath,
     ClusterName,
+    ListenUrl,
     Region,
     Retention,
     Seconds,
@@ -117,6 +118,9 @@ class ControlPlaneSettings(FileSettings):
     agent_read_timeout_s: Seconds = 30
     """A connection on which an agent is silent for so many seconds is closed: its machine may be
     dead."""
+    metrics_listen: ListenUrl | None = None
+    """Where Prometheus finds the control plane's metrics, at `/metrics`, such as
+    `http://127.0.0.1:51682`. Nobody is asked for a key there. Without it: nowhere."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that the control plane logs."""
 

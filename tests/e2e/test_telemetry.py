@@ -1,9 +1,8 @@
 """What a real container uses, as it is told."""
 
 import asyncio
-import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.machine import held_port
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.requests import sign
 from tests.fixtures.stack import Stack, make_stack, tool
@@ -32,15 +32,10 @@ async def read_buckets(stack: Stack, arn: str) -> list[dict[str, Any]]:
     return [bucket for task in tasks for bucket in task["buckets"]]
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
-def port() -> int:
-    return free_port()
+def port() -> Iterator[int]:
+    with held_port() as found:
+        yield found
 
 
 @pytest.fixture

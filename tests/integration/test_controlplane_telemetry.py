@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
 import pytest
+from botocore.exceptions import ClientError
+from prometheus_client.parser import text_string_to_metric_families
 
 from fargate_agent.controlplane.history import retention
 from fargate_agent.controlplane.telemetry import task_metrics
@@ -29,6 +31,7 @@ from fargate_agent.wire.telemetry import (
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane, add_principal
 from tests.fixtures.ecs import FARGATE, run
+from tests.fixtures.machine import held_port
 from tests.fixtures.postgres import change_database
 from tests.fixtures.requests import sign
 
@@ -259,6 +262,73 @@ async def until(plane: ControlPlane, holds: Callable[[set[tuple[str, int]]], boo
             if holds(rows):
                 return
             await asyncio.sleep(0.02)
+
+
+async def read_metrics(port: int) -> dict[tuple[str, ...], float]:
+    async with (
+        aiohttp.ClientSession() as http,
+        http.get(f"http://127.0.0.1:{port}/metrics") as response,
+    ):
+        text = await response.text()
+    return {
+        (sample.name.removeprefix("fargate_control_plane_"), *sample.labels.values()): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with held_port() as found:
+        yield found
+
+
+@pytest.fixture
+def measured(start_control_plane: StartControlPlane, port: int) -> ControlPlane:
+    return start_control_plane(metrics_listen=f"http://127.0.0.1:{port}")
+
+
+async def test_control_plane_tells_prometheus_what_it_does(
+    measured: ControlPlane, port: int
+) -> None:
+    ecs = measured.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    async with SimulatedAgent(measured) as agent:
+        await run_here(ecs, agent)
+        async with asyncio.timeout(10):
+            while not (found := await read_metrics(port))["task_delivery_seconds_count",]:
+                await asyncio.sleep(0.05)
+    with pytest.raises(ClientError):
+        await asyncio.to_thread(ecs.describe_clusters, clusters=["x"] * 101)
+    status, _ = await ask(measured, surprise="x")
+    assert status == 400
+    async with asyncio.timeout(10):
+        while ("requests_total", "Poll", "101") not in (later := await read_metrics(port)):
+            await asyncio.sleep(0.05)  # the agent's connection is ending
+
+    assert found["requests_total", "RunTask", "200"] == 1
+    assert found["request_seconds_count", "RunTask"] == 1
+    assert found["tasks", "PROVISIONING"] == 1
+    assert found["agents_connected",] == 1
+    assert found["task_delivery_seconds_sum",] < 5
+    assert found["database_seconds_count", "write"] > 3
+    assert found["writers_waiting",] == 0
+    assert later["requests_total", "DescribeClusters", "400"] == 1
+    assert later["requests_total", "GetTaskMetrics", "400"] == 1
+    assert later["requests_total", "Poll", "101"] == 1
+
+
+async def test_requests_that_mean_nothing_have_one_label(measured: ControlPlane, port: int) -> None:
+    async with aiohttp.ClientSession() as http:
+        for number in range(3):
+            headers = {"X-Amz-Target": f"Attack.{number}"}
+            async with http.post(f"{measured.url}/{number}", headers=headers) as response:
+                assert response.status == 404
+
+    found = await read_metrics(port)
+
+    requests = {labels: n for labels, n in found.items() if labels[0] == "requests_total"}
+    assert requests == {("requests_total", "unknown", "404"): 3}
 
 
 def test_bucket_of_a_moment() -> None:

@@ -71,6 +71,9 @@ class Sessions:
         self._open: dict[str, _Session] = {}
         self._closed = asyncio.Condition()
 
+    def __len__(self) -> int:
+        return len(self._open)
+
     async def close(self) -> None:
         """Return when every connection has ended."""
         for session in self._open.values():
@@ -344,6 +347,7 @@ class _Session:
 
         try:
             await change_task(self._plane, sent.task_id, change)
+            self._plane.figures.deliveries.observe(time.monotonic() - sent.at)
             if sent.desired_status == "STOPPED":
                 self._stops_acked.add(sent.task_id)
         except ApiError:

@@ -23,6 +23,7 @@ from fargate_agent.controlplane.state.batches import Batches, Item, Result, Work
 from fargate_agent.controlplane.state.model import Event
 from fargate_agent.controlplane.state.schema import ensure_schema
 from fargate_agent.controlplane.state.session import Connections, Session
+from fargate_agent.measures.histogram import Histogram
 from fargate_agent.reserve import Reserve
 
 IDLE_TIMEOUT_S: Final = 10
@@ -55,6 +56,10 @@ class Store:
         """Writers of this process queue here. SQLite makes them try again and again, in no order,
         until some have waited too long; with PostgreSQL each would hold a connection."""
         self._batches: dict[Work[Any, Any], Batches[Any, Any]] = {}
+        self.times = {"read": Histogram(), "write": Histogram()}
+        """How long transactions are open, in seconds."""
+        self.waiting = 0
+        """Writers of this process that wait for their turn."""
         self._open = 0
         """Transactions that have begun and not ended."""
         self._idle = asyncio.Event()
@@ -63,8 +68,9 @@ class Store:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Session]:
         """Give one consistent view of the data."""
-        async with self._session(self._readers) as session:
-            yield session
+        with self.times["read"].time():
+            async with self._session(self._readers) as session:
+                yield session
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Session]:
@@ -72,7 +78,7 @@ class Store:
 
         Rows stay readable afterwards. What was given to `announce` is told then.
         """
-        async with self._turn, self._session(self._writer) as session:
+        async with self._next_turn(), self._session(self._writer) as session:
             yield session
             await _to_the_end(self._commit(session))
 
@@ -108,6 +114,20 @@ class Store:
         with suppress(TimeoutError):
             async with asyncio.timeout(IDLE_TIMEOUT_S):
                 await self._idle.wait()
+
+    @asynccontextmanager
+    async def _next_turn(self) -> AsyncIterator[None]:
+        """Be the only one of this process that writes while the body runs."""
+        self.waiting += 1
+        try:
+            await self._turn.acquire()
+        finally:
+            self.waiting -= 1
+        try:
+            with self.times["write"].time():
+                yield
+        finally:
+            self._turn.release()
 
     @asynccontextmanager
     async def _session(self, connections: Connections) -> AsyncIterator[Session]:
