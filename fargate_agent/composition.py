@@ -34,7 +34,10 @@ from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.logger_processes import find_logger
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
 from fargate_agent.runtime.storage import StorageUse
+from fargate_agent.secrets.fetched import FetchFiles, FetchSecrets
 from fargate_agent.secrets.file_reader import EnvFileReader
+from fargate_agent.secrets.local_source import LocalSource
+from fargate_agent.secrets.local_store import LocalSecrets
 from fargate_agent.secrets.reader import SecretReader
 from fargate_agent.secrets.store import TaskSecrets
 from fargate_agent.secrets.tries import SecretSettings
@@ -140,9 +143,8 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     egress = Egress(socket_in_netns, read_host_nameservers)
     aws = AwsSite(region=settings.region, endpoint_url=settings.aws_endpoint_url)
     roles = shared.roles
-    reader = SecretReader(roles, aws, egress, SecretSettings())
-    files = EnvFileReader(roles, aws, egress, SecretSettings())
-    secrets = TaskSecrets(reader.fetch, roles, runtime.exists, files.fetch)
+    fetch, fetch_files = _make_sources(settings, roles, aws, egress)
+    secrets = TaskSecrets(fetch, roles, runtime.exists, fetch_files)
     return Drivers(
         runtime=runtime,
         netns=netns,
@@ -204,3 +206,16 @@ def make_desk(shared: Shared, drivers: Drivers, supervisor: Supervisor) -> Logge
         log_secrets=drivers.secrets,
         audit=shared.audit,
     )
+
+
+def _make_sources(
+    settings: AgentSettings, roles: Roles, aws: AwsSite, egress: Egress
+) -> tuple[FetchSecrets, FetchFiles]:
+    """Return what fetches secrets and environment files: from AWS, or from what stands for it."""
+    if settings.is_local:
+        local = LocalSource(
+            LocalSecrets(settings.state_dir), settings.local_buckets, settings.region
+        )
+        return local.fetch, local.fetch_files
+    reader = SecretReader(roles, aws, egress, SecretSettings())
+    return reader.fetch, EnvFileReader(roles, aws, egress, SecretSettings()).fetch

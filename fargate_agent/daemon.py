@@ -33,6 +33,7 @@ from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.local.logs import prune_logs
+from fargate_agent.local.secrets import SecretRoutes
 from fargate_agent.local.server import LocalServer
 from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.machine.look import look
@@ -54,6 +55,7 @@ from fargate_agent.preconditions import (
 from fargate_agent.reserve import FILE as RESERVE_FILE
 from fargate_agent.reserve import Reserve
 from fargate_agent.runtime.oom import watch_oom_kills
+from fargate_agent.secrets.local_store import LocalSecrets
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_file import SettingsError
 from fargate_agent.site import make_site
@@ -262,6 +264,7 @@ def _make_local_server(
     return LocalServer(
         supervisor=supervisor,
         images=ImageAdmin(shared.containerd, shared.image_locks),
+        secrets=SecretRoutes(store=LocalSecrets(settings.state_dir), are_used=settings.is_local),
         findings=shared.findings,
         look=partial(look, settings),
         logs_dir=shared.site.logs_dir,

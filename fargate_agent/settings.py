@@ -33,6 +33,11 @@ PullBehavior = Literal["default", "always", "once", "prefer-cached"]
 KeyPart = Annotated[str, matching(r"[!-~]*", "must be printable ASCII without spaces")]
 """An access key id or a secret; empty where another place has it."""
 
+BucketName = Annotated[
+    str, matching(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", "must be the name of a bucket of S3")
+]
+"""Source: Amazon S3 user guide, general purpose bucket naming rules."""
+
 _LOGGER_USER: Final = r"[^:\s]+|[1-9][0-9]{0,8}:[1-9][0-9]{0,8}"
 _LOGGER_USER_RULE: Final = "must be the name of a user, or uid:gid, each above 0"
 
@@ -73,10 +78,11 @@ class AgentSettings(FileSettings):
     cluster: str | None = None
     """Old name of `clusters`, for one cluster, to which it pins the agent."""
     socket: SocketPath = Path("/run/fargate-agent/agent.sock")
-    """Where `fargate logs`, `fargate images` and `fargate doctor` talk to the agent; mode 0600."""
+    """Where `fargate logs`, `fargate images`, `fargate secrets` and `fargate doctor` talk to the
+    agent; mode 0600."""
     socket_group: str | None = None
     """A group that may use the socket as well, which then has mode 0660. Its members may read the
-    output of every task, and end every task."""
+    output of every task, end every task, and set the values of secrets."""
     containerd_address: SocketPath = Path("/run/containerd/containerd.sock")
     """The socket of containerd."""
     containerd_namespace: Annotated[
@@ -141,6 +147,10 @@ class AgentSettings(FileSettings):
     """`local`: this machine does without AWS. Secrets are those of `fargate secrets`, the driver
     `awslogs` keeps its local copy alone, environment files come from `local_buckets`. Without it:
     `real` where `aws_endpoint_url` or `aws_credentials_file` is set, else `local`."""
+    local_buckets: dict[BucketName, AbsolutePath] = {}
+    """A table of directories by the names of the buckets that they stand for, where this machine
+    does without AWS: the key of an environment file is its path below. Symbolic links below a
+    directory are not followed. JSON in the environment."""
     aws_endpoint_url: Url | None = None
     """URL of every AWS service that the agent calls. Without it: those of AWS in `region`."""
     task_metadata_rps_limit: Annotated[

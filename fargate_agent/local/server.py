@@ -26,6 +26,7 @@ from fargate_agent.findings import Finding, Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive.tar import ImageArchiveError
 from fargate_agent.local.logs import read_logs
+from fargate_agent.local.secrets import SecretRoutes
 from fargate_agent.local.tasks import render_task
 from fargate_agent.measures.listener import Render, answer
 from fargate_agent.task.runner import TaskRun
@@ -47,6 +48,7 @@ class LocalServer:
 
     supervisor: Supervisor
     images: ImageAdmin
+    secrets: SecretRoutes
     findings: Findings
     """What tasks have met."""
     look: Callable[[], Sequence[Finding]]
@@ -86,11 +88,12 @@ class LocalServer:
                 web.post("/v1/images/prune", self._prune_images),
                 web.post("/v1/drain", self._drain),
                 web.get("/metrics", self._metrics),
+                *self.secrets.routes(),
             ]
         )
         runner = web.AppRunner(app, access_log=None, logger=log, shutdown_timeout=1)
         await runner.setup()
-        listener = _listen(path, group)
+        listener = await asyncio.to_thread(_listen, path, group)
         try:
             await web.SockSite(runner, listener).start()
             yield

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan
 
 
@@ -16,7 +17,16 @@ def add_to_environment(
 
     Source: amazon-ecs-agent, agent/api/container/container.go, `MergeEnvironmentVariables` and
     `MergeEnvironmentVariablesFromEnvfiles`; agent/api/task/task.go.
+
+    Raises:
+        ResourceInitializationError: the value of a secret can't be that of a variable.
     """
+    for name, value in secrets.items():
+        if "\0" in value:
+            raise ResourceInitializationError(
+                f"the secret {name} has a NUL character, which no variable can have",
+                container=container.name,
+            )
     from_files: dict[str, str] = {}
     for file in reversed(files):
         from_files |= file

@@ -1,5 +1,6 @@
 """What a container is given by reference, from the definition to what the container sees."""
 
+import json
 import secrets
 import signal
 import socket
@@ -10,6 +11,7 @@ import pytest
 
 from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.aws import ROLE, Front, client, write_keys
+from tests.fixtures.cli import Cli, plain_env
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.machine import wait_for
 from tests.fixtures.registry import FakeRegistry
@@ -212,3 +214,69 @@ async def test_labels_make_files_of_secrets_and_variables_of_their_members(
     assert await stack.logs(arn) == [*shown, "main: ready", *shown]
     assert not tmpfs.exists()
     assert stack.leftovers(arn) == []
+
+
+@pytest.fixture
+async def laptop(
+    tmp_path: Path, private_containerd: PrivateContainerd, outside: tuple[Path, str]
+) -> AsyncIterator[Stack]:
+    """A stack that has never heard of AWS."""
+    (tmp_path / "bucket" / "app").mkdir(parents=True)
+    (tmp_path / "bucket" / "app" / "prod.env").write_text("A=from a file\n")
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        FARGATE_AGENT_LOCAL_BUCKETS=json.dumps({"prod-bucket": str(tmp_path / "bucket")}),
+    ) as made:
+        yield made
+
+
+async def set_secret(stack: Stack, name: str, value: str) -> None:
+    """Set a value as a person would."""
+    cli = Cli(plain_env(FARGATE_AGENT_SOCKET=str(stack.socket)))
+    done = await cli.run("secrets", "set", name, stdin=value)
+    assert (done.code, done.err) == (0, "")
+
+
+async def test_definition_from_production_gets_the_values_of_a_machine_without_aws(
+    laptop: Stack, registry: FakeRegistry
+) -> None:
+    secret = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:prod/db-AbC1eF"
+    definition = tool(
+        "main",
+        SHOW,
+        environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::prod-bucket/app/prod.env"}],
+        secrets=[
+            {"name": "C", "valueFrom": f"{secret}:user::"},
+            {"name": "D", "valueFrom": "/prod/key"},
+            {
+                "name": "E",
+                "valueFrom": "arn:aws:ssm:eu-west-1:123456789012:parameter/prod/other",
+            },
+        ],
+    )
+    first = laptop.run(definition, executionRoleArn=ROLE)
+    missing = await laptop.wait_for(first, "STOPPED")
+    await set_secret(laptop, "prod/db", '{"user": "db-user"}')
+    await set_secret(laptop, "/prod/key", "parameter-value")
+    await set_secret(laptop, "prod/other", "other-value")
+    second = laptop.run(definition, executionRoleArn=ROLE)
+    await laptop.wait_for(second, "STOPPED")
+
+    assert missing["stoppedReason"] == (
+        "ResourceInitializationError: unable to pull secrets or registry auth: secrets "
+        "/prod/key, prod/db, /prod/other have no value on this machine, which does without AWS: "
+        "set each with fargate secrets set NAME"
+    )
+    lines = await laptop.logs(second)
+    assert {line for line in lines if line[-1] != "="} == {
+        "main: A=from a file",
+        "main: C=db-user",
+        "main: D=parameter-value",
+        "main: E=other-value",
+    }
+    log = laptop.agent.log.read_text()
+    for value in ("db-user", "parameter-value", "other-value", "from a file"):
+        assert value not in log
+    assert laptop.leftovers(second) == []

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from fargate_agent.drivers import ImageConfig
+from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
 from fargate_agent.runtime.spec import plan_environment
 from fargate_agent.secrets.environment import add_to_environment
@@ -109,3 +110,15 @@ def test_plan_names_what_a_container_is_given_and_holds_no_value() -> None:
     assert container.refers
     assert "KEY" not in container.environment
     assert not replace(container, secrets={}, environment_files=()).refers
+
+
+def test_secret_that_no_variable_can_have_is_refused_without_showing_it() -> None:
+    (container,) = plan().containers
+
+    with pytest.raises(ResourceInitializationError) as error:
+        add_to_environment(container, {"KEY": "geheim\0"}, [])
+
+    assert error.value.reason == (
+        "ResourceInitializationError: the secret KEY has a NUL character, which no variable can "
+        "have"
+    )

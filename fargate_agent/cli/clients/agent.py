@@ -130,6 +130,20 @@ class Agent:
         answer = await self._call("POST", "/v1/images/prune", timeout_s=LOAD_TIMEOUT_S)
         return list(answer["removed"])
 
+    async def secrets(self) -> tuple[list[dict[str, str]], bool]:
+        """Name and date of every secret that is kept here, and whether tasks get these."""
+        answer = await self._call("GET", "/v1/secrets")
+        return list(answer["secrets"]), bool(answer["used"])
+
+    async def set_secret(self, name: str, value: bytes) -> bool:
+        """Keep a value; return whether tasks get it."""
+        answer = await self._call("PUT", "/v1/secrets", params={"name": name}, body=value)
+        return bool(answer["used"])
+
+    async def remove_secret(self, name: str) -> None:
+        """Forget a value."""
+        await self._call("DELETE", "/v1/secrets", params={"name": name})
+
     async def drain(self, timeout_s: int) -> list[str]:
         """Stop every task and take back what the agent made on the host."""
         answer = await self._call(
@@ -200,7 +214,7 @@ class Agent:
         path: str,
         *,
         params: Mapping[str, str] | None = None,
-        body: Mapping[str, object] | IO[bytes] | None = None,
+        body: Mapping[str, object] | IO[bytes] | bytes | None = None,
         timeout_s: float = CALL_TIMEOUT_S,
     ) -> dict[str, Any]:
         async with self._open(method, path, params, body, timeout_s) as response:
@@ -225,7 +239,7 @@ class Agent:
         method: str,
         path: str,
         params: Mapping[str, str] | Sequence[tuple[str, str]] | None = None,
-        body: Mapping[str, object] | IO[bytes] | None = None,
+        body: Mapping[str, object] | IO[bytes] | bytes | None = None,
         timeout_s: float | None = None,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         timeout = aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_TIMEOUT_S)

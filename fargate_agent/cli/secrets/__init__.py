@@ -1,0 +1,1 @@
+"""`fargate secrets`: values for tasks on a machine that does without AWS."""

@@ -1,0 +1,49 @@
+"""Which value of this machine a reference of a task definition means; pure."""
+
+import re
+from collections.abc import Iterator
+from typing import Final
+
+from fargate_agent.secrets.references import ParameterReference, SecretReference
+
+_SUFFIX: Final = re.compile(r"-[A-Za-z0-9]{6}\Z")
+"""What Secrets Manager puts behind the name of a secret."""
+
+
+def candidates(reference: SecretReference | ParameterReference) -> Iterator[str]:
+    """Give the names that a value may be kept under, the first that is there counts.
+
+    The exact ARN comes first, then the name as it is written there, then what people call the same
+    thing: a secret without the six characters that AWS adds, a parameter with or without the slash
+    in front.
+    """
+    match reference:
+        case SecretReference(arn=arn):
+            name = arn.split(":", 6)[-1]
+            yield from dict.fromkeys((arn, name, _SUFFIX.sub("", name)))
+        case ParameterReference(name=full):
+            arn = _strip_selector(full)
+            name = "/" + arn.partition(":parameter/")[2] if arn.startswith("arn:") else arn
+            other = name.removeprefix("/") if name.startswith("/") else f"/{name}"
+            yield from dict.fromkeys((arn, name, other))
+
+
+def name_to_set(reference: SecretReference | ParameterReference) -> str:
+    """Return the name that people are told to keep a value under."""
+    match reference:
+        case SecretReference(arn=arn):
+            name = arn.split(":", 6)[-1]
+            suffix = _SUFFIX.search(name)
+            is_word = suffix is not None and suffix[0][1:].islower()  # as in `my-secret`
+            return name if is_word else _SUFFIX.sub("", name)
+        case ParameterReference(name=full):
+            name = _strip_selector(full)
+            return "/" + name.partition(":parameter/")[2] if name.startswith("arn:") else name
+
+
+def _strip_selector(name: str) -> str:
+    """Leave out the version or label of a parameter."""
+    if name.startswith("arn:"):
+        head, slash, path = name.partition("/")
+        return head + slash + path.partition(":")[0]
+    return name.partition(":")[0]
