@@ -6,12 +6,16 @@ from typing import Final
 from fargate_agent.plan.model import Replacement, Site
 from fargate_agent.wire.messages import TaskMessage
 
+KEPT_HERE: Final = "the value of fargate secrets"
+LOCAL_FILE: Final = "a file of the agent's setting local_buckets"
 LOCAL_LOGS: Final = "the copy of the output kept on this machine, shown by fargate logs"
 
 
 def plan_replacements(message: TaskMessage, site: Site) -> tuple[Replacement, ...]:
     """Return all that is known before the start, each once."""
     found = [*_find_roles(message), *_find_logs(message, site)]
+    if site.is_local:
+        found += [*_find_secrets(message), *_find_files(message)]
     return tuple(dict.fromkeys(found))
 
 
@@ -28,3 +32,27 @@ def _find_logs(message: TaskMessage, site: Site) -> Iterator[Replacement]:
         if log is not None and log.log_driver == "awslogs":
             group = log.options.get("awslogs-group", "awslogs")
             yield Replacement(kind="logs", what=group, by=LOCAL_LOGS)
+
+
+def _find_secrets(message: TaskMessage) -> Iterator[Replacement]:
+    """Name secrets and parameters, each without the key of it that is wanted."""
+    for container in message.containers:
+        log, login = container.log_configuration, container.repository_credentials
+        references = [
+            *(secret.value_from for secret in container.secrets),
+            *(secret.value_from for secret in (log.secret_options if log else ())),
+            *([login.credentials_parameter] if login else []),
+        ]
+        for reference in references:
+            yield Replacement(kind="secret", what=_without_key(reference), by=KEPT_HERE)
+
+
+def _find_files(message: TaskMessage) -> Iterator[Replacement]:
+    for container in message.containers:
+        for file in container.environment_files:
+            yield Replacement(kind="environment-file", what=file.value, by=LOCAL_FILE)
+
+
+def _without_key(reference: str) -> str:
+    """`arn:aws:secretsmanager:us-east-1:123456789012:secret:name-AbCdEf` is the longest name."""
+    return ":".join(reference.split(":")[:7]) if reference.startswith("arn:") else reference

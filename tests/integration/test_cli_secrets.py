@@ -49,6 +49,7 @@ def make_server(store: LocalSecrets, *, are_used: bool = True) -> LocalServer:
         is_connected=lambda: True,
         containerd_version="",
         cgroups="",
+        render_metrics=nobody,
     )
 
 
