@@ -10,6 +10,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from fargate_agent.controlplane.role_settings import LocalRoleSettings
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.vpc_settings import (
     RuleSettings,
@@ -26,6 +27,7 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "subnets": SubnetSettings,
     "security_groups": SecurityGroupSettings,
     "rules": RuleSettings,
+    "local_roles": LocalRoleSettings,
 }
 """By the name in the markers, `<!-- NAME -->` and `<!-- end of NAME -->`."""
 
@@ -90,7 +92,7 @@ def _render_default(name: str, field: FieldInfo) -> str:
     match default:
         case _ if name in SHOWN or field.is_required():
             return SHOWN.get(name, "required")
-        case None | () | "":
+        case None | () | "" | {} if not default:
             return "none"
         case bool():
             return f"`{str(default).lower()}`"

@@ -18,6 +18,7 @@ from fargate_agent.controlplane.access.permissions import (
 )
 from fargate_agent.controlplane.agents import fleet, instances, reports
 from fargate_agent.controlplane.agents.acs import Sessions
+from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.agents.served import render_served
 from fargate_agent.controlplane.clusters import clusters, providers
 from fargate_agent.controlplane.error_answers import (
@@ -162,7 +163,14 @@ class ApiServer:
         )
         await socket.prepare(request)
         try:
-            await self._sessions.serve(socket, instance, check)
+            await self._sessions.serve(
+                Opened(
+                    socket=socket,
+                    instance=instance,
+                    check=check,
+                    lacks_credentials=query.get("sendCredentials") == "true",
+                )
+            )
         finally:
             await socket.close(message=b"ConnectionExpired: Reconnect to continue")
         return socket

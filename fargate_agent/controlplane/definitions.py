@@ -14,6 +14,7 @@ from fargate_agent.controlplane.errors import client_error, invalid_parameter
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.pages import MAX_RESULTS, render_page
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.roles.passing import check_pass_role
 from fargate_agent.controlplane.rules.computed import complete
 from fargate_agent.controlplane.rules.definition import check_definition
 from fargate_agent.controlplane.rules.draft import Draft
@@ -51,6 +52,7 @@ async def register_task_definition(plane: Plane, call: Call) -> Json:
     check_definition(draft)
     _check_deliverable(call.request)
     document = complete(draft)
+    check_pass_role(plane, call, document)
     async with plane.store.write() as session:
         family = document["family"]
         newest = await session.scalar(

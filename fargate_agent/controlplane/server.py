@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+import aiohttp
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 from sqlalchemy import select
@@ -34,6 +35,8 @@ from fargate_agent.controlplane.history.retention import forget_the_old
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.peers import Peers
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.roles.kept import TaskRoles
+from fargate_agent.controlplane.roles.minting import Mint
 from fargate_agent.controlplane.services import scheduler
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import Announcements
@@ -128,7 +131,8 @@ async def serve(
             vpc=Vpc(settings),
             started_at=time.time(),
         )
-        sessions = Sessions(plane)
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        sessions = Sessions(plane, TaskRoles(Mint(http, settings)))
         await _ensure_default_cluster(plane.settings, plane.store)
         await ensure_followers(plane.settings, plane.store)
         api = ApiServer(

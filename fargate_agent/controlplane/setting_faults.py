@@ -4,9 +4,12 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.machine_keys import SETTING, find_shared_file, read_machine_keys
 from fargate_agent.controlplane.access.keys import read_keys
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.settings import ControlPlaneSettings, read_what_is_right
@@ -36,6 +39,7 @@ def find_faults(settings: ControlPlaneSettings) -> Iterator[Fault]:
         yield "state_dir", f"{obstacle} is not a directory"
     yield from _find_listen_faults(settings.listen)
     yield from _find_keys_faults(settings)
+    yield from _find_role_faults(settings)
     if settings.events_file is None:
         return
     if settings.events_file.is_dir():
@@ -57,6 +61,27 @@ def _find_keys_faults(settings: ControlPlaneSettings) -> Iterator[Fault]:
         except StartError as error:
             for line in str(error).splitlines():
                 yield "keys_file", line
+
+
+def _find_role_faults(settings: ControlPlaneSettings) -> Iterator[Fault]:
+    """Roles are assumed with keys that the user of the control plane must be able to read."""
+    file, now = settings.aws_credentials_file, datetime.now(UTC)
+    if file is not None and not settings.is_local:
+        try:
+            read_machine_keys(file, now)
+        except RoleError as error:
+            yield SETTING, str(error).removeprefix(f"{SETTING} ")
+    for role, local in settings.local_roles.items():
+        if local.profile is None:
+            continue
+        found = file or find_shared_file(os.environ)
+        name = SETTING if file else str(found)
+        try:
+            if found is None:
+                raise RoleError(f"there is no credentials file: set {SETTING}")
+            read_machine_keys(found, now, local.profile, name)
+        except RoleError as error:
+            yield "local_roles", f"{role}: profile {local.profile}: {error}"
 
 
 def _find_listen_faults(listen: str) -> Iterator[Fault]:

@@ -16,6 +16,7 @@ from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fargate_agent import settings_file
 from fargate_agent.controlplane.errors import StartError
+from fargate_agent.controlplane.role_settings import LocalRoleSettings, RolePattern
 from fargate_agent.controlplane.state.database import check_database, rename_driver
 from fargate_agent.controlplane.vpc_settings import (
     DEFAULT_VPC,
@@ -35,6 +36,7 @@ from fargate_agent.setting_values import (
     Region,
     Retention,
     Seconds,
+    Url,
     check_url,
     matching,
     split_commas,
@@ -102,6 +104,26 @@ class ControlPlaneSettings(FileSettings):
     """Whether a task may have 32 vCPUs, which AWS has in some regions only."""
     relaxed_clusters: Annotated[tuple[ClusterName, ...], NoDecode, split_commas] = ()
     """Clusters whose tasks may be what Fargate refuses and this machine can do."""
+    aws: Literal["real", "local"] | None = None
+    """Where credentials of tasks' roles come from. `real`: roles are assumed at STS with the
+    machine's keys. `local`: this machine does without AWS, and the keys are made up. Without it:
+    `real` where `aws_endpoint_url` or `aws_credentials_file` is set, else `local`. `local_roles`
+    comes first in both."""
+    aws_credentials_file: AbsolutePath | None = None
+    """A shared credentials file with the machine's own AWS keys, in profile `default`, mode 0600,
+    readable by the control plane. Execution roles and task roles are assumed with them. Without it,
+    where `aws` is `real`: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` of the environment."""
+    aws_endpoint_url: Url | None = None
+    """URL of the STS where roles are assumed. Without it: AWS's in `region`."""
+    assume_roles: bool = True
+    """Whether roles are assumed. `false`: tasks get the machine's own keys as they are, for local
+    stacks without STS."""
+    local_roles: dict[RolePattern, LocalRoleSettings] = {}
+    """What stands for a role on this machine, by its name or ARN; `*` in it stands for anything.
+    The members of each are below."""
+    check_pass_role: bool = True
+    """Whether a caller needs `iam:PassRole` for the roles of what it registers or runs, as in AWS.
+    `false`: for keys whose policies don't have it yet."""
     agent_grace_s: Annotated[float, Field(ge=0, le=45)] = 30
     """How many seconds RunTask waits for an agent that has lost its connection, since it may be
     restarting. After that the agent is shown as INACTIVE until it is back."""
@@ -182,6 +204,13 @@ class ControlPlaneSettings(FileSettings):
                 f"set it to {3 * heartbeat_s:g}"
             )
         return value
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this machine does without AWS."""
+        if self.aws is not None:
+            return self.aws == "local"
+        return self.aws_endpoint_url is None and self.aws_credentials_file is None
 
     @property
     def all_subnets(self) -> tuple[SubnetSettings, ...]:

@@ -9,7 +9,7 @@ import json
 from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, AwareDatetime, Field, SecretStr
+from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, field_serializer
 from pydantic.alias_generators import to_camel
 
 from fargate_agent.wire.arns import parse_task_arn
@@ -204,6 +204,11 @@ class IAMRoleCredentialsMessage(Frame):
     task_cluster_arn: str = ""
     role_type: RoleType
     role_credentials: RoleCredentialsMessage
+
+    @field_serializer("role_credentials")
+    def _show_keys(self, credentials: RoleCredentialsMessage) -> dict[str, Any]:
+        """A frame is written for the wire alone."""
+        return credentials.to_wire()
 
 
 class IAMRoleCredentialsAckRequest(Frame):

@@ -124,3 +124,43 @@ def test_file_that_the_agent_was_asked_to_read_must_be_there(tmp_path: Path) -> 
 
     assert done.returncode == 78
     assert done.stderr == f"fargate-agent: {tmp_path}/none.toml: no such file\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "setting", "fault"),
+    [
+        pytest.param(
+            "[default]\naws_access_key_id = AK\naws_secret_access_key = hush\n",
+            0o644,
+            "",
+            "aws_credentials_file: can be read by others than its owner: chmod 600",
+            id="mode",
+        ),
+        pytest.param(
+            "hush",
+            0o600,
+            'aws = "real"',
+            "aws_credentials_file: is not a credentials file",
+            id="none",
+        ),
+        pytest.param(
+            "[default]\n",
+            0o600,
+            'aws = "local"\nlocal_roles = { app = { profile = "dev" } }',
+            "local_roles: app: profile dev: aws_credentials_file has no aws_access_key_id in "
+            "profile dev",
+            id="profile",
+        ),
+    ],
+)
+def test_keys_that_can_not_be_used_are_named_without_them(
+    text: str, mode: int, setting: str, fault: str, file: Path
+) -> None:
+    keys = file.with_name("keys")
+    keys.write_text(text)
+    keys.chmod(mode)
+
+    said = refusal(file, f'aws_credentials_file = "{keys}"\n{setting}\n')
+
+    assert [line.partition(": ")[2] for line in said] == [fault]
+    assert "hush" not in "".join(said)

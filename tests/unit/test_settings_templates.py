@@ -46,7 +46,7 @@ def test_every_setting_is_there_with_its_default(
 
     recommended = model.model_fields.keys() - OLD.get(model, set())
     assert values.keys() == recommended
-    examples = {"subnets", "security_groups", "shim_loggers_dir"} | SET.keys()
+    examples = {"subnets", "security_groups", "local_roles", "shim_loggers_dir"} | SET.keys()
     for name in recommended - examples:
         default = getattr(defaults, name)
         assert default is None or getattr(told, name) == default, name

@@ -3,7 +3,8 @@
 All is read from the request alone, so that nothing is looked up for a caller who may not. A
 reference is resolved here as the operation resolves it: otherwise a policy would judge one thing
 and the operation change another. Where ECS would ask for more than one permission only the first
-counts: `iam:PassRole` isn't asked for, nor is `ecs:TagResource` for tags of what is created.
+counts: `ecs:TagResource` isn't asked for tags of what is created. Which roles are passed doesn't
+follow from the request alone: `roles.passing` asks for `iam:PassRole`.
 
 Source: AWS service authorization reference, "Actions, resources, and condition keys for Amazon
 Elastic Container Service".

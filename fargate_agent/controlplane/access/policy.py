@@ -2,8 +2,7 @@
 
 An explicit deny wins, then an allow counts, else the answer is no. What a policy says and this
 module can't evaluate is refused when the policy is read: a condition that is passed over in silence
-would allow more than was meant. Permissions to pass roles (`iam:PassRole`) may stand in a policy
-and are never asked for: roles here are what their agent makes of them.
+would allow more than was meant.
 
 Source: AWS IAM user guide, "IAM JSON policy elements reference", "Policy evaluation logic".
 """
@@ -32,7 +31,7 @@ CONDITION_KEYS: Final = (
     "aws:username",
     "iam:PassedToService",
 )
-"""The last one never has a value here: it belongs to `iam:PassRole`."""
+"""The last one has a value for `iam:PassRole` alone."""
 
 _VERSIONS: Final = ("2012-10-17", "2008-10-17")
 _ACTION: Final = re.compile(r"\*|[A-Za-z0-9-]+:[A-Za-z0-9*?]+")

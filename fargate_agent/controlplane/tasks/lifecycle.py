@@ -73,6 +73,17 @@ def request_stop(
         _end(task, now)
 
 
+def refuse_start(task: Task, reason: str, now: float) -> bool:
+    """What the task can't do without isn't to be had: it is to end, unless it runs already.
+
+    Returns whether it ends.
+    """
+    if task.started_at is not None and task.desired_status != "STOPPED":
+        return False
+    request_stop(task, reason, now, "TaskFailedToStart")
+    return True
+
+
 def give_up(task: Task, now: float) -> None:
     """No agent has taken the task in time: it has ended."""
     request_stop(task, NO_INTERFACE, now, "TaskFailedToStart")

@@ -23,6 +23,7 @@ from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsup
 from fargate_agent.controlplane.history.events import render_placement_failure
 from fargate_agent.controlplane.names import Arns, new_id, new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
+from fargate_agent.controlplane.roles.passing import check_pass_role
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Event, Task
@@ -72,7 +73,9 @@ async def run_task(plane: Plane, call: Call) -> Json:
             return replay
         found = await find_definition(plane.arns, session, request["taskDefinition"])
         planned = await plan_capacity(session, cluster, request)
-    launch = plan_launch(plane, cluster, check_runnable(found), planned)
+    definition = check_runnable(found)
+    check_pass_role(plane, call, override_task(definition.document, request.get("overrides", {})))
+    launch = plan_launch(plane, cluster, definition, planned)
     await wait_for_room(plane, launch)
     async with plane.store.write() as session:
         await find_cluster(
