@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,7 @@ from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
 from fargate_agent.tmds.answers import TEXT, Answer
 from fargate_agent.tmds.connection import Connection
 from fargate_agent.tmds.handlers import Question, Sources, TaskAnswers
+from fargate_agent.tmds.refusals import RefusedRequest
 
 log = logging.getLogger(__name__)
 leave_out_bad_requests(log)
@@ -36,6 +38,8 @@ MAX_CONNECTIONS: Final = 64
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Of the few requests that have one."""
+OVERREAD_TIMEOUT_S: Final = 0.5
+"""For a body that nobody asked for. Source: Go, net/http, `rstAvoidanceDelay`."""
 _TAKES_BODIES: Final = "/api/"
 
 BindListener = Callable[[Path], socket.socket]
@@ -49,9 +53,7 @@ class _Endpoint:
     """What one task's requests come in through."""
 
     task: TaskPlan
-    server: web.Server
-    simple: set[Connection]
-    """The connections that `server` has nothing to do with."""
+    connections: set[Connection]
     listener: asyncio.Server
 
 
@@ -85,19 +87,18 @@ class TaskMetadata(MetadataEndpoint):
             access_log=None,
             logger=log,
             keepalive_timeout=TIMEOUT_S,
-            lingering_time=TIMEOUT_S,
+            lingering_time=0,
         )
-        simple = set[Connection]()
+        connections = set[Connection]()
 
         def is_welcome(connection: Connection, address: str) -> bool:
-            full = len(simple) + len(server.connections) >= MAX_CONNECTIONS
-            if full or address != str(TASK_ADDRESS.ip):
+            if len(connections) >= MAX_CONNECTIONS or address != str(TASK_ADDRESS.ip):
                 return False
-            simple.add(connection)
+            connections.add(connection)
             return True
 
         def connect() -> Connection:
-            return Connection(answers, server, is_welcome, simple.discard, TIMEOUT_S)
+            return Connection(answers, server, is_welcome, connections.discard, TIMEOUT_S)
 
         try:
             listener = await asyncio.get_running_loop().create_server(
@@ -107,20 +108,15 @@ class TaskMetadata(MetadataEndpoint):
             raise ResourceInitializationError(
                 f"task metadata endpoint {TMDS_ADDRESS}:{PORT}: {error.strerror}"
             ) from error
-        self._endpoints[task.id] = _Endpoint(
-            task=task, server=server, simple=simple, listener=listener
-        )
+        self._endpoints[task.id] = _Endpoint(task=task, connections=connections, listener=listener)
 
     async def release(self, task: TaskPlan) -> None:
         endpoint = self._endpoints.pop(task.id, None)
         if endpoint is None:
             return
         endpoint.listener.close()
-        for connection in list(endpoint.simple):
+        for connection in list(endpoint.connections):
             connection.abort()
-        for handler in endpoint.server.connections:
-            if handler.transport is not None:
-                handler.transport.abort()
         await self._sources.sampler.forget(task)
         await self._sources.storage.forget(task)
 
@@ -143,34 +139,47 @@ async def _answer(answers: TaskAnswers, request: web.BaseRequest) -> web.StreamR
     answer = answers.refuse_too_many(question)
     if answer is not None:
         return _carry(answer)
-    if question.path.startswith(_TAKES_BODIES):
-        try:
-            question = replace(question, body=await _read_body(request))
-        except TimeoutError:
-            return _carry(Answer(status=408, content_type=TEXT, body=b"408 Request Timeout\n"))
-        except web.HTTPRequestEntityTooLarge:
-            return _carry(Answer(status=413, content_type=TEXT, body=b"413 Body Too Large\n"))
-        except web.RequestPayloadError:
-            return _carry(Answer(status=400, content_type=TEXT, body=b"400 Bad Request\n"))
-    found = await answers.answer(question, request)
-    return _carry(found) if isinstance(found, Answer) else found
+    takes_body, is_read, body = question.path.startswith(_TAKES_BODIES), True, b""
+    try:
+        body = await _read_body(request, TIMEOUT_S if takes_body else OVERREAD_TIMEOUT_S)
+    except RefusedRequest as refused:
+        if takes_body:
+            return _end(_carry(refused.answer))
+        is_read = False  # nobody asked for it
+    found = await answers.answer(replace(question, body=body), request)
+    response = _carry(found) if isinstance(found, Answer) else found
+    return response if is_read else _end(response)
 
 
-async def _read_body(request: web.BaseRequest) -> bytes:
+async def _read_body(request: web.BaseRequest, timeout_s: float) -> bytes:
     """Return the body.
 
     Raises:
-        TimeoutError: it doesn't come.
-        web.HTTPRequestEntityTooLarge: it is too large.
-        web.RequestPayloadError: it is not coded as it says.
+        RefusedRequest: it doesn't come, is too large, or not coded as it says.
     """
     body = b""
-    async with asyncio.timeout(TIMEOUT_S):
-        async for part in request.content.iter_any():
-            body += part
-            if len(body) > MAX_BODY_BYTES:
-                raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, len(body))
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.content.iter_any():
+                body += part
+                if len(body) > MAX_BODY_BYTES:
+                    raise _refuse_body(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+    except TimeoutError as error:
+        raise _refuse_body(HTTPStatus.REQUEST_TIMEOUT) from error
+    except web.RequestPayloadError as error:
+        raise _refuse_body(HTTPStatus.BAD_REQUEST) from error
     return body
+
+
+def _refuse_body(status: HTTPStatus) -> RefusedRequest:
+    text = f"{status} {status.phrase}\n"
+    return RefusedRequest(Answer(status=status, content_type=TEXT, body=text.encode()))
+
+
+def _end(response: web.StreamResponse) -> web.StreamResponse:
+    """Read no more of the connection after this answer."""
+    response.force_close()
+    return response
 
 
 def _carry(answer: Answer) -> web.Response:
