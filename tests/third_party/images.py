@@ -113,7 +113,8 @@ def _build_javascript() -> BuiltImage:
 
 def _build(files: dict[str, Path], environment: list[str]) -> BuiltImage:
     files = {name: path for name, path in files.items() if _is_needed(name)}
-    ours = {f"inside/{path.name}": path for path in (HERE / "inside").iterdir()}
+    ours = {f"inside/{path.name}": path for path in (HERE / "inside").iterdir() if path.is_file()}
+    ours["tmp/python.txt"] = HERE / "python.txt"  # for the directory
     layers = [{name: path.read_bytes() for name, path in some.items()} for some in (files, ours)]
     return build_image(
         [make_layer(layer) for layer in layers], packing="plain", run={"Env": environment}

@@ -4,6 +4,8 @@ They run inside containers of one task, all at once, and each prints what it fou
 """
 
 import asyncio
+import re
+from datetime import datetime
 from typing import Any, Final
 
 import pytest
@@ -12,7 +14,7 @@ from tests.fixtures.aws import REGION
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import bind_outside, make_outside, make_stack
-from tests.third_party.images import add_images, javascript, python
+from tests.third_party.images import JAVASCRIPT, add_images, javascript, python
 from tests.third_party.told import Told, run_all
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]  # all in the first one
@@ -22,8 +24,10 @@ ACCOUNT: Final = "000000000000"
 PROGRAMS: Final = [
     python("opentelemetry-python", "opentelemetry_ecs.py"),
     python("xray-python", "xray.py"),
+    python("exporter", "exporter.py", PATIENCE_S="30"),
     javascript("opentelemetry-javascript", "opentelemetry_ecs.mjs"),
     javascript("xray-javascript", "xray.mjs"),
+    javascript("embedded-metrics", "embedded_metrics.mjs"),
 ]
 
 
@@ -106,3 +110,37 @@ def test_xray_of_javascript_writes_the_container_into_segments(told: Told) -> No
         "origin": "AWS::ECS::Container",
         "aws": {"ecs": {"container": told.hostname}},
     }
+
+
+def test_embedded_metrics_carry_what_version_3_says(told: Told) -> None:
+    container = container_of(told, "embedded-metrics")
+
+    found = told.read("embedded-metrics")
+
+    image = JAVASCRIPT.rpartition("/")[2]
+    assert found["_aws"]["LogGroupName"] == image
+    assert found["_aws"]["CloudWatchMetrics"][0]["Metrics"][0]["Name"] == "latency"
+    assert {name: found[name] for name in ("containerId", "image", "cluster", "taskArn")} == {
+        "containerId": told.hostname,
+        "image": container["image"],
+        "cluster": told.task["clusterArn"],
+        "taskArn": told.task["taskArn"],
+    }
+    assert (found["ServiceName"], found["ServiceType"]) == (image, "AWS::ECS::Container")
+    assert all(datetime.fromisoformat(found[name]) for name in ("createdAt", "startedAt"))
+
+
+def test_exporter_tells_prometheus_what_version_3_says(told: Told) -> None:
+    text = told.read("exporter")
+
+    found = {
+        (name, container): float(value)
+        for name, container, value in re.findall(
+            r'^(ecs_task_\w+)\{container_name="(\w+)"\} (\S+)$', text, re.MULTILINE
+        )
+    }
+    assert "ecs_task_exporter_status 1.0" in text
+    assert found["ecs_task_cpu_limit", "_task_"] == 1024
+    assert found["ecs_task_mem_limit", "_task_"] == 2048
+    assert 0 < found["ecs_task_mem_usage", "exporter"] < 2048 * 2**20
+    assert 0 < found["ecs_task_cpu_usage_ratio", "exporter"] < 4
