@@ -2,7 +2,7 @@
 
 Usage: sudo .venv/bin/python bench/run.py [NAME]...
 
-The names are starts, pulls, memory, control-plane, loggers and health.
+The names are starts, pulls, memory, control-plane, loggers, health and metadata.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from bench import control_plane, health, loggers, memory, pulls, starts
+from bench import control_plane, health, loggers, memory, metadata, pulls, starts
 from bench.machine import print_machine
 
 BENCHMARKS = {
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "control-plane": control_plane.measure,
     "loggers": loggers.measure,
     "health": health.measure,
+    "metadata": metadata.measure,
 }
 
 
