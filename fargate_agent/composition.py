@@ -17,6 +17,7 @@ from fargate_agent.drivers import Driver, Drivers, EniDriver
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.image.locks import KeyedLocks
+from fargate_agent.image.registry.ecr import EcrPasswords
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.desk import LoggerDesk
@@ -170,10 +171,12 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
                 behavior=PullBehavior(settings.image_pull_behavior),
                 insecure_registries=settings.insecure_registries,
                 auth_file=settings.registry_auth_file,
+                mirrors=settings.registry_mirrors,
                 snapshotter=settings.snapshotter,
             ),
             egress,
             shared.image_locks,
+            ecr=None if settings.is_local else EcrPasswords(aws, roles.keys),
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,

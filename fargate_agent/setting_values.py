@@ -16,6 +16,12 @@ MAX_SOCKET_BYTES: Final = 107
 CLUSTER_NAME: Final = r"[A-Za-z0-9_-]{1,255}"
 """Source: ECS API, CreateCluster, `clusterName`."""
 
+NO_ORIGINAL: Final = "no-original"
+"""Among the mirrors of a registry: it isn't asked itself."""
+
+_PATH_PART: Final = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+"""Source: the distribution project's reference grammar."""
+
 _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9A-Fa-f:.]+(%\w+)?")
 """A name or an address as it stands in a URL, an IPv6 address without its brackets."""
 
@@ -96,6 +102,27 @@ def check_registry(host: str) -> str:
     return host
 
 
+def check_prefix(text: str) -> str:
+    """Return the beginning of names of images.
+
+    Raises:
+        ValueError: it isn't a host with or without the beginning of a path.
+    """
+    host, *path = text.split("/")
+    is_host = any(char in host for char in ".:") or host == "localhost"
+    try:
+        if not is_host or not all(re.fullmatch(_PATH_PART, part) for part in path):
+            raise ValueError
+        check_registry(host)
+    except ValueError:
+        raise ValueError("must be HOST[:PORT][/PATH], as names of images begin") from None
+    return text
+
+
+def _check_mirror(text: str) -> str:
+    return text if text == NO_ORIGINAL else check_prefix(text)
+
+
 def _check_socket(path: Path) -> Path:
     if len(str(path).encode()) > MAX_SOCKET_BYTES:
         raise ValueError(f"must have at most {MAX_SOCKET_BYTES} bytes, as paths of sockets do")
@@ -117,6 +144,9 @@ def _split(value: object) -> object:
 split_commas: Final = BeforeValidator(_split)
 """Beside `NoDecode` for a list that the environment has with commas in between."""
 
+one_or_several: Final = BeforeValidator(lambda value: (value,) if isinstance(value, str) else value)
+"""For a list that may be written as its only value."""
+
 
 LONGEST_WAIT_S: Final = 7 * 24 * 3600
 LONGEST_RETENTION_S: Final = 100 * 365 * 24 * 3600
@@ -129,6 +159,10 @@ ListenUrl = Annotated[str, AfterValidator(check_listen)]
 Urls = Annotated[str, AfterValidator(_check_urls)]
 """One or several, separated by commas."""
 Registry = Annotated[str, AfterValidator(check_registry)]
+Mirrors = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_mirror)], ...], Field(min_length=1), one_or_several
+]
+Prefix = Annotated[str, AfterValidator(check_prefix)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT_S)]
 """How long something is waited for."""
 Retention = Annotated[int, Field(ge=0, le=LONGEST_RETENTION_S)]

@@ -15,6 +15,8 @@ from fargate_agent.setting_values import (
     CLUSTER_NAME,
     AbsolutePath,
     ListenUrl,
+    Mirrors,
+    Prefix,
     Region,
     Registry,
     Retention,
@@ -135,7 +137,13 @@ class AgentSettings(FileSettings):
     insecure_registries: Annotated[tuple[Registry, ...], NoDecode, split_commas] = ()
     """Hosts, with the port if it isn't 80, that are spoken to without TLS."""
     registry_auth_file: AbsolutePath | None = None
-    """A Docker `config.json` with credentials of registries."""
+    """A Docker `config.json` with credentials of registries. The programs that it names
+    (`credHelpers`, `credsStore`) are looked for in the agent's PATH and run as the file's owner."""
+    registry_mirrors: dict[Prefix, Mirrors] = {}
+    """A table of prefixes of image names with what is asked in their place: another prefix, or a
+    list that is tried in order. The longest prefix counts. The registry that the image names comes
+    last, unless the list names its prefix in another place or has `no-original`. A mirror is shown
+    its own credentials only. JSON in the environment."""
     aws_credentials_file: AbsolutePath | None = None
     """A shared credentials file with the machine's own AWS keys, in profile `default`, mode 0600.
     `fargate up` hands it on to the control plane, which assumes roles; the agent has no use for it

@@ -12,6 +12,7 @@ from fargate_agent.drivers import (
     EniDriver,
     ExecIo,
     ExitStatus,
+    FindLogin,
     Image,
     ImageConfig,
     ImageStore,
@@ -21,6 +22,7 @@ from fargate_agent.drivers import (
     PullProgress,
     Runtime,
     SecretStore,
+    no_login,
 )
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
@@ -102,6 +104,7 @@ class FakeImages(ImageStore):
         task: TaskPlan,
         progress: Callable[[PullProgress], None],
         network: asyncio.Event,
+        find_login: FindLogin = no_login,
     ) -> Image:
         await network.wait()
         await self.diary.write(f"pull {reference}")

@@ -28,6 +28,11 @@ _THROTTLED: Final = frozenset(
 """Source: AWS SDKs and Tools reference guide, retry behavior."""
 
 
+_HOSTS: Final = {"ecr": "api.ecr"}
+"""How services are called in their endpoints, where they sign by another name.
+Source: AWS General Reference, Amazon ECR endpoints."""
+
+
 class AwsError(Exception):
     """A service refused. The text is `<code>: <message>`, as AWS SDKs show it."""
 
@@ -50,7 +55,7 @@ class AwsSite:
         if self.endpoint_url is not None:
             return f"{self.endpoint_url.rstrip('/')}/"
         suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-        return f"https://{service}.{region}.{suffix}/"
+        return f"https://{_HOSTS.get(service, service)}.{region}.{suffix}/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +63,7 @@ class AwsCall:
     """A request to a service."""
 
     service: str
-    """As it signs, which is how it is called in its endpoint too."""
+    """As it signs."""
     region: str
     content_type: str
     target: str | None = None

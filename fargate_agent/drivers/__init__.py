@@ -16,7 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from fargate_agent.drivers.images import Image, ImageConfig, ImageStore, PullProgress
+from fargate_agent.drivers.images import (
+    FindLogin,
+    Image,
+    ImageConfig,
+    ImageStore,
+    PullProgress,
+    no_login,
+)
 from fargate_agent.drivers.lifecycle import Driver, Service, Sweeper
 from fargate_agent.drivers.runtime import (
     ContainerUsage,
@@ -36,6 +43,7 @@ __all__ = [
     "EniDriver",
     "ExecIo",
     "ExitStatus",
+    "FindLogin",
     "Image",
     "ImageConfig",
     "ImageStore",
@@ -49,6 +57,7 @@ __all__ = [
     "Service",
     "Sweeper",
     "TerminalSize",
+    "no_login",
 ]
 
 

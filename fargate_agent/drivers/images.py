@@ -1,7 +1,7 @@
 """Images, and who gets them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -54,6 +54,15 @@ class PullProgress:
     done: bool = False
 
 
+FindLogin = Callable[[], Awaitable[tuple[str, str] | None]]
+"""Returns the user and password that a task definition has for a registry; None if it has none.
+Raises `ResourceInitializationError`."""
+
+
+async def no_login() -> None:
+    """Find none."""
+
+
 class ImageStore(Driver, Protocol):
     """Gets images, through a task's own network."""
 
@@ -66,13 +75,16 @@ class ImageStore(Driver, Protocol):
         task: TaskPlan,
         progress: Callable[[PullProgress], None],
         network: asyncio.Event,
+        find_login: FindLogin = no_login,
     ) -> Image:
         """Return when the image is there, unpacked, and kept from the garbage collector.
 
-        `network` is set when the task's network can be used; nothing is sent before.
+        `network` is set when the task's network can be used; nothing is sent before, and
+        `find_login` is not called.
 
         Raises:
             CannotPullContainerError: it could not be resolved, fetched or unpacked.
+            ResourceInitializationError: there is no password to be had for its registry.
         """
         ...
 

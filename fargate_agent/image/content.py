@@ -68,6 +68,8 @@ class PlatformImage:
     """Of the manifest."""
     manifest: Manifest
     config: ConfigFile
+    source: str | None = None
+    """The name that it was pulled by, where that was a mirror's."""
 
     def named(self, name: str) -> Image:
         """Return it as it is told to the rest of the agent."""
@@ -77,6 +79,7 @@ class PlatformImage:
             config_digest=self.manifest.config.digest,
             chain_id=chain_ids(self.config.diff_ids)[-1],
             config=self.config.config,
+            source=self.source,
         )
 
 

@@ -4,8 +4,7 @@ import asyncio
 import logging
 import math
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,8 +15,7 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.images import ImageRecord
-from fargate_agent.containerd.types import Descriptor
-from fargate_agent.drivers import Image, ImageStore, PullProgress
+from fargate_agent.drivers import FindLogin, Image, ImageStore, PullProgress, no_login
 from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
 from fargate_agent.errors import CannotPullContainerError
@@ -25,11 +23,12 @@ from fargate_agent.image.content import PlatformImage
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import PlatformError
+from fargate_agent.image.mirrors import Mirrors
 from fargate_agent.image.platform import OS, Machine, read_machine
 from fargate_agent.image.pull import Progress, Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
-from fargate_agent.image.registry.auth import read_auth_file
-from fargate_agent.image.registry.protocol import Registry
+from fargate_agent.image.registry.ecr import EcrPasswords
+from fargate_agent.image.sources import PULL_ERRORS, PullError, Sources, Way
 from fargate_agent.plan import TaskPlan
 
 log = logging.getLogger(__name__)
@@ -42,6 +41,9 @@ ASKED_PAUSE_S: Final = 15.0
 
 PULLED_LABEL: Final = "fargate.agent/pulled-at"
 """On an image record: when this agent pulled it. An image that was loaded doesn't have it."""
+
+SOURCE_LABEL: Final = "fargate.agent/pulled-by"
+"""On an image record: the mirror's name of the image, if it came from a mirror."""
 
 
 class PullBehavior(StrEnum):
@@ -65,6 +67,8 @@ class PullSettings:
     """Hosts, with the port if it isn't 80, that are spoken to without TLS."""
     auth_file: Path | None = None
     """A Docker `config.json`."""
+    mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Prefixes of names, and what stands for each; see `image.mirrors`."""
     snapshotter: str = "overlayfs"
     retry: Retry = field(default_factory=Retry)
     deadline_s: float = 2 * 3600
@@ -88,16 +92,25 @@ class ContainerdImageStore(ImageStore):
         settings: PullSettings,
         egress: Egress,
         locks: KeyedLocks,
+        ecr: EcrPasswords | None = None,
     ) -> None:
+        """Without `ecr`, ECR is asked for no passwords."""
         self._containerd = containerd
         self._settings = settings
         # Source: amazon-ecs-agent, agent/engine/docker_task_engine.go, `pullContainer`.
         self.failed_pull_ends_task = settings.behavior in (PullBehavior.ALWAYS, PullBehavior.ONCE)
-        self._insecure = frozenset(
-            host.removesuffix(":80").lower() for host in settings.insecure_registries
-        )
-        self._egress = egress
         self._locks = locks
+        self._sources = Sources(
+            egress=egress,
+            ecr=ecr,
+            mirrors=Mirrors(settings.mirrors),
+            auth_file=settings.auth_file,
+            insecure=frozenset(
+                host.removesuffix(":80").lower() for host in settings.insecure_registries
+            ),
+            inactivity_s=settings.inactivity_s,
+            trusted=settings.trusted,
+        )
         self._known: dict[tuple[str, str], PlatformImage] = {}
         """Images that were there and unpacked, by digest and architecture; a digest stays what it
         is. One that has gone since is forgotten when no container can be made of it."""
@@ -108,6 +121,7 @@ class ContainerdImageStore(ImageStore):
         task: TaskPlan,
         progress: Callable[[PullProgress], None],
         network: asyncio.Event,
+        find_login: FindLogin = no_login,
     ) -> Image:
         try:
             name = parse_reference(reference)
@@ -126,10 +140,11 @@ class ContainerdImageStore(ImageStore):
         )
         if not pull.variants:
             raise await self._refuse_architecture(pull)
-        image = await self._apply_policy(pull, task, network)
+        way = Way(task=task, network=network, find_login=find_login)
+        image = await self._apply_policy(pull, way)
         if len(self._known) >= KNOWN_IMAGES:
             self._known.clear()
-        self._known[image.target.digest, pull.architecture] = image
+        self._known[image.target.digest, pull.architecture] = replace(image, source=None)
         pull.progress.end(len(image.manifest.layers))
         return image.named(name.name)
 
@@ -146,28 +161,25 @@ class ContainerdImageStore(ImageStore):
 
         return Tries(retry=self._settings.retry, tell=tell)
 
-    async def _apply_policy(
-        self, pull: Pull, task: TaskPlan, network: asyncio.Event
-    ) -> PlatformImage:
+    async def _apply_policy(self, pull: Pull, way: Way) -> PlatformImage:
         """Apply the pull policy.
 
         Raises:
             CannotPullContainerError: there is no image to be had in this way.
+            ResourceInitializationError: nor a password for its registry.
         """
         try:
             match self._settings.behavior:
                 case PullBehavior.ALWAYS:
-                    return await self._pull(pull, task, network)
+                    return await self._pull(pull, way)
                 case PullBehavior.DEFAULT:
-                    return await self._pull_or_fall_back(pull, task, network)
+                    return await self._pull_or_fall_back(pull, way)
                 case PullBehavior.ONCE | PullBehavior.PREFER_CACHED:
-                    return await self._find_local_or_pull(pull, task, network)
+                    return await self._find_local_or_pull(pull, way)
         except ContainerdError as error:
             raise CannotPullContainerError(hide_host_paths(str(error))) from error
 
-    async def _pull_or_fall_back(
-        self, pull: Pull, task: TaskPlan, network: asyncio.Event
-    ) -> PlatformImage:
+    async def _pull_or_fall_back(self, pull: Pull, way: Way) -> PlatformImage:
         """Ask the registry, but don't wait for it long where a copy is here."""
         copy, unusable = None, None
         try:
@@ -180,8 +192,8 @@ class ContainerdImageStore(ImageStore):
             )
             pull = replace(pull, tries=replace(pull.tries, retry=retry))
         try:
-            return await self._pull(pull, task, network)
-        except CannotPullContainerError as error:
+            return await self._pull(pull, way)
+        except PULL_ERRORS as error:
             if unusable is not None:
                 raise _neither(error, unusable) from error
             if copy is None:
@@ -190,17 +202,15 @@ class ContainerdImageStore(ImageStore):
         await pull.unpack_local(copy)
         return copy
 
-    async def _find_local_or_pull(
-        self, pull: Pull, task: TaskPlan, network: asyncio.Event
-    ) -> PlatformImage:
+    async def _find_local_or_pull(self, pull: Pull, way: Way) -> PlatformImage:
         try:
             image = await self._find_local(pull)
         except InvalidDocumentError as unusable:
             try:
-                return await self._pull(pull, task, network)
-            except CannotPullContainerError as error:
+                return await self._pull(pull, way)
+            except PULL_ERRORS as error:
                 raise _neither(error, unusable) from error
-        return image or await self._pull(pull, task, network)
+        return image or await self._pull(pull, way)
 
     async def _find_local(self, pull: Pull) -> PlatformImage | None:
         """Return the copy on this machine, unpacked; None if there is none, or only a part.
@@ -208,27 +218,28 @@ class ContainerdImageStore(ImageStore):
         Raises:
             InvalidDocumentError: it is for another platform, or a document of it is wrong.
         """
-        target = await self._find_target(pull)
-        if target is None:
+        record = await self._find_record(pull)
+        if record is None:
             return None
-        if known := self._known.get((target.digest, pull.architecture)):
-            return known
-        image = await pull.open_local(target)
-        if image is not None:
+        image = self._known.get((record.target.digest, pull.architecture))
+        if image is None:
+            image = await pull.open_local(record.target)
+            if image is None:
+                return None
             await pull.unpack_local(image)
-        return image
+        return replace(image, source=record.labels.get(SOURCE_LABEL))
 
     async def _open_copy(self, pull: Pull) -> PlatformImage | None:
         """Return the copy on this machine, all that is needed of it kept, as `_find_local` does."""
-        target = await self._find_target(pull)
-        if target is None:
+        record = await self._find_record(pull)
+        if record is None:
             return None
-        known = self._known.get((target.digest, pull.architecture))
-        if known is not None and await pull.is_unpacked(known):
-            return known
-        return await pull.open_local(target)
+        image = self._known.get((record.target.digest, pull.architecture))
+        if image is None or not await pull.is_unpacked(image):
+            image = await pull.open_local(record.target)
+        return image and replace(image, source=record.labels.get(SOURCE_LABEL))
 
-    async def _find_target(self, pull: Pull) -> Descriptor | None:
+    async def _find_record(self, pull: Pull) -> ImageRecord | None:
         """Return what the name stands for here; None if that doesn't count.
 
         The record keeps it from the garbage collector, and all that it refers to.
@@ -239,7 +250,7 @@ class ContainerdImageStore(ImageStore):
             return None
         if self._settings.behavior is PullBehavior.ONCE and PULLED_LABEL not in record.labels:
             return None
-        return record.target
+        return record
 
     async def _refuse_architecture(self, pull: Pull) -> CannotPullContainerError:
         """Return the error of a task for another machine; it tells what the copy here is for."""
@@ -257,46 +268,26 @@ class ContainerdImageStore(ImageStore):
             pass  # there is no copy that could be told of
         return CannotPullContainerError(text)
 
-    async def _pull(self, pull: Pull, task: TaskPlan, network: asyncio.Event) -> PlatformImage:
-        await network.wait()
+    async def _pull(self, pull: Pull, way: Way) -> PlatformImage:
+        await way.network.wait()
         deadline = asyncio.timeout(self._settings.deadline_s)
         try:
             async with deadline:
                 tries = replace(pull.tries, ends_at=deadline.when() or math.inf)
-                async with self._open_registry(pull.reference, task, tries) as registry:
-                    pull = replace(pull, tries=tries)
-                    image = await pull.resolve(registry)
-                    await pull.get_layers(image, registry)
+                image = await self._sources.pull(replace(pull, tries=tries), way)
         except TimeoutError as error:
             raise CannotPullContainerError(
                 f"ref pull has not ended within {self._settings.deadline_s:g} s: "
                 "context deadline exceeded"
             ) from error
         labels = {PULLED_LABEL: datetime.now(UTC).isoformat(timespec="seconds")}
+        if image.source is not None:
+            labels[SOURCE_LABEL] = image.source
         await pull.containerd.images.ensure(
             ImageRecord(name=pull.reference.name, target=image.target, labels=labels)
         )
         return image
 
-    @asynccontextmanager
-    async def _open_registry(
-        self, reference: Reference, task: TaskPlan, tries: Tries
-    ) -> AsyncIterator[Registry]:
-        """Yield the registry, seen from inside the task."""
-        try:
-            auths = await asyncio.to_thread(read_auth_file, self._settings.auth_file)
-            auths.find(reference.registry)
-        except InvalidDocumentError as error:
-            raise CannotPullContainerError(str(error)) from error
-        async with self._egress.session(
-            task, self._settings.inactivity_s, self._settings.trusted
-        ) as session:
-            yield Registry(session, reference, auths, self._insecure, tries)
 
-
-def _neither(
-    pull: CannotPullContainerError, copy: InvalidDocumentError
-) -> CannotPullContainerError:
-    return CannotPullContainerError(
-        f"{pull.detail}; the copy of the image on this machine can't be used: {copy}"
-    )
+def _neither(pull: PullError, copy: InvalidDocumentError) -> PullError:
+    return type(pull)(f"{pull.detail}; the copy of the image on this machine can't be used: {copy}")

@@ -197,6 +197,11 @@ def _plan_container(
             else None
         ),
         init=parameters.init_process_enabled is True,
+        repository_credentials=(
+            container.repository_credentials.credentials_parameter
+            if container.repository_credentials
+            else None
+        ),
         sysctls={control.namespace: control.value for control in container.system_controls},
         secret_objects=plan_secret_objects(container),
         files=plan_files(container),

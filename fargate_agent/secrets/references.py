@@ -12,6 +12,10 @@ QUALIFIERS: Final = 3
 """`:json-key:version-stage:version-id`, each of which may be empty."""
 
 
+BY_NAME: Final = "secretsmanager:"
+"""Before the name of a secret, where a bare name means a secret: `credentialsParameter`."""
+
+
 class InvalidReferenceError(ValueError):
     """Nothing can be read from there."""
 
@@ -45,6 +49,8 @@ def parse_reference(value_from: str, region: str) -> SecretReference | Parameter
         InvalidReferenceError: it is none.
     """
     parts = value_from.split(":")
+    if value_from.startswith(BY_NAME):
+        return SecretReference(region=region, arn=value_from.removeprefix(BY_NAME))
     if parts[0] != "arn":
         return ParameterReference(region=region, name=value_from)
     if len(parts) > 5 and parts[2] == "ssm":

@@ -14,6 +14,8 @@ from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.secrets.environment import add_to_environment
 from fargate_agent.secrets.fetched import Fetched, FetchFiles, FetchSecrets, have_references
 from fargate_agent.secrets.files import add_files, object_variables
+from fargate_agent.secrets.logins import read_login
+from fargate_agent.secrets.references import BY_NAME
 
 
 def no_files(_task: TaskPlan, _arns: Collection[str]) -> Awaitable[Mapping[str, Mapping[str, str]]]:
@@ -104,7 +106,12 @@ class TaskSecrets(SecretStore):
     async def registry_credentials(
         self, task: TaskPlan, container: ContainerPlan
     ) -> tuple[str, str] | None:
-        raise NotImplementedError
+        reference = container.repository_credentials
+        if reference is None:
+            return None
+        if not reference.startswith("arn:"):
+            reference = BY_NAME + reference
+        return read_login((await self._fetch(task, {reference}))[reference], reference)
 
     def take(self, task: TaskPlan, secrets_id: str, option: str) -> str | None:
         """Return a value, and forget it; None if that id isn't the task's, or has none."""

@@ -152,8 +152,7 @@ class ContainerLife:
         images: list[Image] = []
 
         async def get_image() -> None:
-            with self._blamed():
-                images.append(await self._task.pulls.get(self.plan.image))
+            images.append(await self._task.pulls.get(self.plan))
 
         await together(
             [
@@ -180,7 +179,7 @@ class ContainerLife:
             except CannotCreateContainerError as error:
                 if not error.image_is_gone:
                     raise
-                image = await self._task.pulls.get_anew(plan.image, image)
+                image = await self._task.pulls.get_anew(plan, image)
                 await self._runtime.create(self._task.plan, plan, image, log_uri)
         self.facts.image_digest = image.digest
         self.facts.runs.clear()

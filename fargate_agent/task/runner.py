@@ -15,7 +15,7 @@ from fargate_agent.plan import TaskPlan
 from fargate_agent.task.containers import Containers
 from fargate_agent.task.network import TaskNetwork
 from fargate_agent.task.phases import Phases, current_phases
-from fargate_agent.task.pulls import Pulls
+from fargate_agent.task.pulls import ImageKey, Pulls
 from fargate_agent.task.status import ContainerFacts, StateChange, StopCode, TaskFacts, TaskStatus
 from fargate_agent.task.steps import Wave, do, ground_wave, network_waves, undo
 from fargate_agent.task.surroundings import Surroundings
@@ -42,10 +42,10 @@ class TaskRun:
     facts: TaskFacts = field(default_factory=TaskFacts)
     is_new: bool = False
     """Whether it is certain that no agent has run it before."""
-    images: dict[str, Image] = field(default_factory=dict)
-    """By the reference in the task definition. Empty for an adopted task."""
+    images: dict[ImageKey, Image] = field(default_factory=dict)
+    """By what the task definition says of them. Empty for an adopted task."""
     progress: dict[str, PullProgress] = field(default_factory=dict)
-    """By the same reference."""
+    """By the reference in the task definition."""
     phases: Phases = field(default_factory=Phases)
     """How long the parts of its start took; of a new one only."""
     moved: asyncio.Event = field(default_factory=asyncio.Event)
@@ -76,13 +76,13 @@ class TaskRun:
             pull_stopped_at=facts.pull_stopped_at,
             execution_stopped_at=facts.execution_stopped_at,
             health=facts.health,
-            replacements=self.plan.replacements,
             containers=tuple(container.copy() for container in facts.containers.values()),
             attached=(
                 tuple(eni.attachment_arn for eni in self.plan.enis)
                 if facts.status in (TaskStatus.PENDING, TaskStatus.RUNNING)
                 else ()
             ),
+            replacements=(*self.plan.replacements, *facts.replacements),
         )
 
 
@@ -118,7 +118,7 @@ async def run_task(
         plan=run.plan,
         facts=run.facts,
         drivers=drivers,
-        pulls=Pulls(run.plan, run.facts, drivers.images, run.images, run.show, task_network),
+        pulls=Pulls(run.plan, run.facts, drivers, run.images, run.show, task_network),
         network=task_network,
         is_new=run.is_new,
         advance=advance,

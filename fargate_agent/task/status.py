@@ -186,6 +186,15 @@ class TaskFacts:
     execution_stopped_at: datetime | None = None
     containers: dict[str, ContainerFacts] = field(default_factory=dict)
     """By name."""
+    replacements: list[Replacement] = field(default_factory=list)
+    """What stands for something else on this machine, as it turned out."""
+
+    def note_replacement(self, one: Replacement) -> None:
+        """Note what stands for something, in the place of what was noted of it before."""
+        self.replacements = [
+            other for other in self.replacements if (other.kind, other.what) != (one.kind, one.what)
+        ]
+        self.replacements.append(one)
 
     @property
     def health(self) -> HealthStatus:

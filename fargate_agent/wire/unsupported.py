@@ -42,7 +42,6 @@ class UnsupportedByContainers(Message):
     hostname: Any = None
     links: Any = None
     privileged: Any = None
-    repository_credentials: Any = None
     resource_requirements: Any = None
 
 

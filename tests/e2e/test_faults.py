@@ -92,12 +92,6 @@ async def test_task_that_cannot_be_pulled_is_stopped_with_the_reason(
             "CannotCreateContainerError: unable to find user nobody-here",
             id="unknown user",
         ),
-        pytest.param(
-            {"repositoryCredentials": {"credentialsParameter": "login"}},
-            "ResourceInitializationError: not supported here: "
-            "container 'main': repositoryCredentials",
-            id="not supported",
-        ),
     ],
 )
 async def test_container_that_cannot_start_stops_the_task_with_the_reason(

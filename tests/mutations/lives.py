@@ -113,7 +113,7 @@ OF_CONTAINERS: Final = (
     Mutation(
         "an image is pulled for each container",
         PULLS,
-        "if reference not in self._images:",
+        "if key not in self._images:",
         "if True:",
         (FAILURES,),
     ),
@@ -317,7 +317,7 @@ OF_CONTAINERS: Final = (
     Mutation(
         "a pull that has failed is tried again for the next container",
         PULLS,
-        "if reference in self._failures:",
+        "if key in self._failures:",
         "if False:",
         (FAILURES,),
     ),

@@ -1,3 +1,4 @@
+import asyncio
 import base64
 import json
 from pathlib import Path
@@ -10,6 +11,10 @@ from fargate_agent.image.registry.auth import Credentials, read_auth_file
 
 ANN = Credentials(username="ann", password="pa:ss")
 AUTH = {"auth": base64.b64encode(b"ann:pa:ss").decode()}
+
+
+async def find(file: Path, registry: str) -> Credentials | None:
+    return await (await asyncio.to_thread(read_auth_file, file)).find(registry)
 
 
 def write(directory: Path, document: Any) -> Path:
@@ -27,16 +32,16 @@ def write(directory: Path, document: Any) -> Path:
         pytest.param("index.docker.io/v1/", "docker.io", id="hub"),
     ],
 )
-def test_credentials_are_found_under_every_way_to_write_the_registry(
+async def test_credentials_are_found_under_every_way_to_write_the_registry(
     tmp_path: Path, key: str, registry: str
 ) -> None:
-    assert read_auth_file(write(tmp_path, {"auths": {key: AUTH}})).find(registry) == ANN
+    assert await find(write(tmp_path, {"auths": {key: AUTH}}), registry) == ANN
 
 
-def test_credentials_may_be_written_as_username_and_password(tmp_path: Path) -> None:
+async def test_credentials_may_be_written_as_username_and_password(tmp_path: Path) -> None:
     file = write(tmp_path, {"auths": {"registry.test": {"username": "ann", "password": "pa:ss"}}})
 
-    assert read_auth_file(file).find("registry.test") == ANN
+    assert await find(file, "registry.test") == ANN
 
 
 @pytest.mark.parametrize(
@@ -47,12 +52,12 @@ def test_credentials_may_be_written_as_username_and_password(tmp_path: Path) -> 
         pytest.param({"auths": {"registry.test": {}}}, id="kept-by-a-program"),
     ],
 )
-def test_registry_without_credentials_has_none(tmp_path: Path, document: Any) -> None:
-    assert read_auth_file(write(tmp_path, document)).find("registry.test") is None
+async def test_registry_without_credentials_has_none(tmp_path: Path, document: Any) -> None:
+    assert await find(write(tmp_path, document), "registry.test") is None
 
 
-def test_file_that_is_not_there_has_none(tmp_path: Path) -> None:
-    assert read_auth_file(tmp_path / "config.json").find("registry.test") is None
+async def test_file_that_is_not_there_has_none(tmp_path: Path) -> None:
+    assert await find(tmp_path / "config.json", "registry.test") is None
 
 
 @pytest.mark.parametrize(
@@ -63,11 +68,11 @@ def test_file_that_is_not_there_has_none(tmp_path: Path) -> None:
         pytest.param({"auths": {"registry.test": {"auth": "s3cret"}}}, id="not-base64"),
     ],
 )
-def test_file_that_is_wrong_is_an_error_that_shows_nothing_of_it(
+async def test_file_that_is_wrong_is_an_error_that_shows_nothing_of_it(
     tmp_path: Path, document: Any
 ) -> None:
     with pytest.raises(InvalidDocumentError) as caught:
-        read_auth_file(write(tmp_path, document)).find("registry.test")
+        await find(write(tmp_path, document), "registry.test")
 
     assert "registry credentials" in str(caught.value)
     assert "s3cret" not in repr(caught.value)

@@ -162,8 +162,17 @@ def test_paths_that_only_tasks_need_keep_no_agent_from_starting(file: Path) -> N
         pytest.param("not json", "not JSON", id="no JSON"),
         pytest.param('{"auths": []}', "'auths' is not an object", id="list"),
         pytest.param('{"auths": {"r": {"auth": "%"}}}', "'auth' is not base64", id="entry"),
-        pytest.param('{"credsStore": "desktop"}', "names a program that keeps", id="store"),
-        pytest.param('{"credHelpers": {"r": "x"}}', "names a program that keeps", id="helper"),
+        pytest.param(
+            '{"credsStore": "none"}',
+            "credsStore: there is no program docker-",
+            id="store",
+        ),
+        pytest.param(
+            '{"credHelpers": {"r": "none"}}',
+            "r: there is no program docker-",
+            id="helper",
+        ),
+        pytest.param('{"credsStore": "../x"}', "can't be the end of a program's name", id="path"),
     ],
 )
 def test_registry_credentials_that_cannot_be_used_are_named(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.drivers import ExitStatus, Image, PullProgress
+from fargate_agent.drivers import ExitStatus, FindLogin, Image, PullProgress, no_login
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.plan import ContainerPlan, Replacement, TaskPlan, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
@@ -222,10 +222,11 @@ class ImagesThatAreHere(FakeImages):
         task: TaskPlan,
         progress: Callable[[PullProgress], None],
         network: asyncio.Event,
+        find_login: FindLogin = no_login,
     ) -> Image:
         there = asyncio.Event()
         there.set()
-        return await super().ensure(reference, task, progress, there)
+        return await super().ensure(reference, task, progress, there, find_login)
 
 
 class SlowMetadata(FakeMetadata):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.drivers import ExitStatus, Image, PullProgress
+from fargate_agent.drivers import ExitStatus, FindLogin, Image, PullProgress, no_login
 from fargate_agent.plan import TaskPlan, plan_task
 from fargate_agent.task.network import HEAD_START_S, TaskNetwork
 from fargate_agent.task.runner import TaskRun, run_task
@@ -27,11 +27,12 @@ class ImagesThatAreFound(FakeImages):
         task: TaskPlan,
         progress: Callable[[PullProgress], None],
         network: asyncio.Event,
+        find_login: FindLogin = no_login,
     ) -> Image:
         await asyncio.sleep(self.after_s)
         there = asyncio.Event()
         there.set()
-        return await super().ensure(reference, task, progress, there)
+        return await super().ensure(reference, task, progress, there, find_login)
 
 
 async def run(images: type[FakeImages]) -> list[str]:

@@ -1,17 +1,23 @@
 """Credentials of registries, from a Docker `config.json`.
 
-Programs that keep credentials (`credHelpers`, `credsStore`) are not run: the agent starts none.
-Source: Docker CLI, "docker login", `config.json`.
+Source: Docker CLI, "docker login", `config.json`, and cli/config/configfile/file.go.
 """
 
 import base64
 import binascii
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
 from fargate_agent.image.reference import DOCKER_HUB
+from fargate_agent.image.registry.programs import (
+    IDENTITY_USER,
+    ProgramError,
+    ask_program,
+    find_program,
+)
 
 _HUB_KEYS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 """Names under which credentials of Docker Hub are kept."""
@@ -23,31 +29,81 @@ class Credentials:
 
     username: str
     password: str = field(repr=False)
+    identity_token: str = field(default="", repr=False)
+    """In place of the password, what a token service is shown to give a token for a repository.
+    Source: Docker registry, OAuth2 token authentication."""
 
     @property
     def header(self) -> str:
-        """The HTTP header `Authorization`. Source: RFC 7617."""
+        """The HTTP header `Authorization`; empty without a password. Source: RFC 7617."""
+        if not self.password:
+            return ""
         pair = f"{self.username}:{self.password}".encode()
         return f"Basic {base64.b64encode(pair).decode()}"
 
 
 class AuthFile:
-    """What the operator gave for each registry."""
+    """What the operator gave for each registry, or the program that keeps it."""
 
-    def __init__(self, auths: Document) -> None:
-        self._auths = auths
+    def __init__(self, document: Document, uid: int) -> None:
+        """Take the file as a whole, and who owns it."""
+        self._auths = document.child("auths")
+        self._programs = document.child("credHelpers")
+        self._program_of_others = document.text("credsStore", "")
+        self._uid = uid
 
-    def find(self, registry: str) -> Credentials | None:
+    async def find(self, registry: str, used: str | None = None) -> Credentials | None:
         """Return what there is for a registry, named as in an image; None if there is nothing.
+
+        A program that is named for the registry, or else for all, is asked first.
+
+        Raises:
+            InvalidDocumentError: its entry isn't as it should be.
+            ProgramError: the program that keeps it has no answer.
+        """
+        del used  # what was refused is all there is
+        entry = self.find_entry(registry)
+        if name := self._find_program(registry):
+            kept = await ask_program(name, self._uid, registry)
+            if kept is not None and kept.username == IDENTITY_USER:
+                return Credentials(username="", password="", identity_token=kept.secret)
+            if kept is not None:
+                return Credentials(username=kept.username, password=kept.secret)
+        return entry
+
+    def find_entry(self, registry: str) -> Credentials | None:
+        """Return what the file itself has for a registry.
 
         Raises:
             InvalidDocumentError: its entry isn't as it should be.
         """
+        key = _find_key(self._auths, registry)
+        return None if key is None else _parse_entry(self._auths.child(key))
+
+    def has(self, registry: str) -> bool:
+        """Whether there is an entry for a registry, or a program that may keep one."""
+        return bool(self._find_program(registry)) or self.find_entry(registry) is not None
+
+    def check(self) -> None:
+        """Return if every entry can be used, and every program run; blocks.
+
+        Raises:
+            InvalidDocumentError: one can't.
+        """
         for key in self._auths.keys:
-            host = _host(key)
-            if host == registry or (registry == DOCKER_HUB and host in _HUB_KEYS):
-                return _parse_entry(self._auths.child(key))
-        return None
+            _parse_entry(self._auths.child(key))
+        names = {key: self._programs.text(key) for key in self._programs.keys}
+        if self._program_of_others:
+            names["credsStore"] = self._program_of_others
+        for key, name in names.items():
+            try:
+                find_program(name, self._uid)
+            except ProgramError as error:
+                raise InvalidDocumentError(f"{key}: {error}") from error
+
+    def _find_program(self, registry: str) -> str:
+        key = _find_key(self._programs, registry)
+        return self._program_of_others if key is None else self._programs.text(key)
 
 
 def read_auth_file(file: Path | None) -> AuthFile:
@@ -56,8 +112,7 @@ def read_auth_file(file: Path | None) -> AuthFile:
     Raises:
         InvalidDocumentError: the file can't be read or isn't as it should be.
     """
-    document = None if file is None else _read(file)
-    return AuthFile(Document("auths", {}) if document is None else document.child("auths"))
+    return _NOTHING if file is None else _read(file) or _NOTHING
 
 
 def check_credentials(file: Path) -> None:
@@ -66,27 +121,32 @@ def check_credentials(file: Path) -> None:
     Raises:
         InvalidDocumentError: the file isn't there, or an entry isn't as it should be.
     """
-    if (document := _read(file)) is None:
+    if (auths := _read(file)) is None:
         raise InvalidDocumentError("there is no such file")
-    for key in ("credsStore", "credHelpers"):
-        if key in document:
-            raise InvalidDocumentError(
-                f"'{key}' names a program that keeps credentials, and the agent starts none: log in"
-                " without it, so that they stand in 'auths'"
-            )
-    auths = document.child("auths")
-    for key in auths.keys:
-        _parse_entry(auths.child(key))
+    auths.check()
 
 
-def _read(file: Path) -> Document | None:
+_NOTHING: Final = AuthFile(Document("no file", {}), uid=0)
+
+
+def _read(file: Path) -> AuthFile | None:
     what = "the agent's file of registry credentials"
     try:
-        return parse_document(what, file.read_bytes())
+        with file.open("rb") as opened:
+            uid = os.fstat(opened.fileno()).st_uid
+            return AuthFile(parse_document(what, opened.read()), uid)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InvalidDocumentError(f"{what} can't be read: {error.strerror}") from error
+
+
+def _find_key(entries: Document, registry: str) -> str | None:
+    for key in entries.keys:
+        host = _host(key)
+        if host == registry or (registry == DOCKER_HUB and host in _HUB_KEYS):
+            return key
+    return None
 
 
 def _host(key: str) -> str:
@@ -95,6 +155,9 @@ def _host(key: str) -> str:
 
 def _parse_entry(entry: Document) -> Credentials | None:
     username, password = entry.text("username", ""), entry.text("password", "")
+    token = entry.text("identitytoken", "")
+    if "registrytoken" in entry:
+        raise InvalidDocumentError(f"{entry.what}: a 'registrytoken' can't be used here")
     if "auth" in entry:
         try:
             pair = base64.b64decode(entry.text("auth"), validate=True).decode()
@@ -102,4 +165,7 @@ def _parse_entry(entry: Document) -> Credentials | None:
             # Without the cause: it would show a part of the secret.
             raise InvalidDocumentError(f"{entry.what}: 'auth' is not base64") from None
         username, _, password = pair.partition(":")
-    return Credentials(username=username, password=password) if username else None
+        password = password.rstrip("\0")
+    if not username and not token:
+        return None
+    return Credentials(username=username, password=password, identity_token=token)

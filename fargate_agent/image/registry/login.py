@@ -2,14 +2,15 @@
 
 A *challenge* is what a server answers to a client that hasn't logged in: the field
 `WWW-Authenticate`. A *token* lets a client read one repository; the service that the registry names
-gives it.
+gives it, for a password or for an *identity token*, which stands for a user.
 
-Source: RFC 9110, 11.2, 11.3 and 11.6.1; Docker registry, token authentication specification.
+Source: RFC 9110, 11.2, 11.3 and 11.6.1; Docker registry, token authentication specification and
+OAuth2 token authentication.
 """
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import MappingProxyType
@@ -24,6 +25,7 @@ from fargate_agent.egress.transport import RefusedError, TransferError, read_bod
 from fargate_agent.egress.urls import Origin, origin_of, parse_url, shown
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError, parse_document
 from fargate_agent.image.registry.auth import Credentials
+from fargate_agent.image.registry.programs import ProgramError
 from fargate_agent.image.registry.requests import (
     MAX_HOPS,
     Requests,
@@ -33,8 +35,12 @@ from fargate_agent.image.registry.requests import (
 
 FAILED: Final = "failed to authorize"
 
-FindCredentials = Callable[[URL], Credentials | None]
-"""Returns what the operator gave for the host of a URL; raises `InvalidDocumentError`."""
+CLIENT_ID: Final = "fargate-agent"
+"""Who asks for tokens, in words; nobody decides by it."""
+
+FindCredentials = Callable[[URL, str | None], Awaitable[Credentials | None]]
+"""Returns what there is to show to the host of a URL, which has refused the header that it is told;
+raises `InvalidDocumentError` and `ProgramError`."""
 
 _REPOSITORY: Final = re.compile(r"/v2/(.+)/(?:manifests|blobs)/[^/]+")
 _SENDABLE: Final = re.compile(r"[!-~]+")
@@ -79,6 +85,10 @@ class Logins:
         """Return the header `Authorization` for a request; None if the server demanded none yet."""
         return self._authorizations.get(origin_of(url))
 
+    def show(self, url: URL, credentials: Credentials) -> None:
+        """Show a password to a server from the first request on."""
+        self._authorizations[origin_of(url)] = credentials.header
+
     async def log_in(self, response: aiohttp.ClientResponse, used: str | None) -> bool:
         """Do what the server demands, unless another request has done so meanwhile.
 
@@ -92,18 +102,18 @@ class Logins:
         async with self._logging_in:
             if self._authorizations.get(origin) != used:
                 return True
-            authorization = await self._authorize(response)
+            authorization = await self._authorize(response, used)
             if authorization is None or authorization == used:
                 return False
             self._authorizations[origin] = authorization
             return True
 
-    async def _authorize(self, response: aiohttp.ClientResponse) -> str | None:
+    async def _authorize(self, response: aiohttp.ClientResponse, used: str | None) -> str | None:
         """Return what the server wants to be shown; None if nobody gave us that."""
         challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
         try:
-            credentials = self._find_credentials(response.url)
-        except InvalidDocumentError as error:
+            credentials = await self._find_credentials(response.url, used)
+        except (InvalidDocumentError, ProgramError) as error:
             raise RefusedError(f"{FAILED}: {error}") from error
         bearers = [challenge for challenge in challenges if challenge.scheme == "bearer"]
         if bearers:
@@ -112,7 +122,7 @@ class Logins:
             fetch = partial(fetch_token, self._requests, bearer, scope, credentials)
             return f"Bearer {await self._tries.repeat(fetch)}"
         if credentials is not None and any(one.scheme == "basic" for one in challenges):
-            return credentials.header
+            return credentials.header or None
         return None
 
 
@@ -131,9 +141,13 @@ async def fetch_token(
         TransferError: the token service could not be asked.
         RefusedError: it gives none, to these credentials; or the challenge doesn't say where it is.
     """
-    url = _token_url(challenge, scope)
     what = f"{FAILED}: failed to fetch {'oauth' if credentials else 'anonymous'} token"
-    response = await _get(requests, url, credentials, what)
+    if credentials is not None and credentials.identity_token:
+        url = _realm_url(challenge)
+        response = await _post(requests, url, challenge, scope, credentials.identity_token, what)
+    else:
+        url = _token_url(challenge, scope)
+        response = await _get(requests, url, credentials, what)
     try:
         if response.status != 200:
             raise (await explain_refusal(response)).within(what)
@@ -171,18 +185,46 @@ async def _get(
     raise RefusedError(f"{what}: {shown(url)}: stopped after {MAX_HOPS} redirects")
 
 
+async def _post(
+    requests: Requests, url: URL, challenge: Challenge, scope: str, identity_token: str, what: str
+) -> aiohttp.ClientResponse:
+    """Show the identity token to the realm, and to nobody it may point to."""
+    form = {
+        "grant_type": "refresh_token",
+        "refresh_token": identity_token,
+        "service": challenge.parameters.get("service", ""),
+        "scope": challenge.parameters.get("scope") or scope,
+        "client_id": CLIENT_ID,
+    }
+    response = await requests.send("POST", url, {}, what, form)
+    try:
+        target = redirect_target(response)
+        if target is not None:
+            raise RefusedError(
+                f"{what}: {shown(url)} points to {shown(target)}, which is shown no identity token"
+            )
+    except RefusedError:
+        response.release()
+        raise
+    return response
+
+
 def _token_url(challenge: Challenge, scope: str) -> URL:
     """The realm byte for byte, and what is asked of it behind its own query."""
-    realm = challenge.parameters.get("realm", "")
-    if not realm:
-        raise RefusedError(f"{FAILED}: the registry wants a token, but names no realm to ask")
+    url = _realm_url(challenge)
     wanted = [("scope", each) for each in (challenge.parameters.get("scope") or scope).split()]
     if service := challenge.parameters.get("service"):
         wanted.append(("service", service))
+    mark = "?" if not url.raw_query_string else "&"
+    return parse_url(f"{url}{mark if wanted else ''}{urlencode(wanted)}")
+
+
+def _realm_url(challenge: Challenge) -> URL:
+    realm = challenge.parameters.get("realm", "")
+    if not realm:
+        raise RefusedError(f"{FAILED}: the registry wants a token, but names no realm to ask")
     try:
-        url = parse_url(realm)
-        mark = "?" if not url.raw_query_string else "&"
-        return parse_url(f"{url}{mark if wanted else ''}{urlencode(wanted)}")
+        return parse_url(realm)
     except ValueError as error:
         raise RefusedError(
             f"{FAILED}: the registry's token realm '{shown(realm)[:200]}' can't be asked: {error}"

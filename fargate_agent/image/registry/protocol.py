@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 from yarl import URL
@@ -26,7 +26,7 @@ from fargate_agent.egress.urls import Origin, host_of, origin_of, shown
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference, digest_of, is_digest
-from fargate_agent.image.registry.auth import AuthFile, Credentials
+from fargate_agent.image.registry.auth import Credentials
 from fargate_agent.image.registry.login import Logins, parse_challenges
 from fargate_agent.image.registry.requests import (
     MAX_HOPS,
@@ -53,6 +53,22 @@ class Resolved:
     """The manifest or index itself, where the registry had to be asked for it anyway."""
 
 
+class Purse(Protocol):
+    """What there is to show to registries."""
+
+    async def find(self, registry: str, used: str | None) -> Credentials | None:
+        """Return the credentials for a registry, named as in an image; None if there are none.
+
+        `used` is the header that the registry has refused.
+
+        Raises:
+            InvalidDocumentError: they aren't as they should be.
+            ProgramError: the program that keeps them has no answer.
+            TaskError: they are to be fetched, and can't be.
+        """
+        ...
+
+
 class Registry:
     """The repository of one image, for the time of one pull."""
 
@@ -60,19 +76,25 @@ class Registry:
         self,
         session: aiohttp.ClientSession,
         reference: Reference,
-        auths: AuthFile,
+        purse: Purse,
         insecure: frozenset[str],
         tries: Tries,
+        known: Credentials | None = None,
     ) -> None:
-        """Talk without TLS to the hosts in `insecure`, and to no other."""
+        """Talk without TLS to the hosts in `insecure`, and to no other.
+
+        `known` is shown to the registry before it demands anything.
+        """
         host = reference.api_host
         scheme = "http" if host.removesuffix(":80").lower() in insecure else "https"
         self._reference = reference
-        self._auths = auths
+        self._purse = purse
         self._tries = tries
         self._base = URL(f"{scheme}://{host}/v2/{reference.repository}/")
         self._requests = Requests(session, insecure)
         self._logins = Logins(self._requests, tries, self._find_credentials)
+        if known is not None:
+            self._logins.show(self._base, known)
 
     async def resolve(self) -> Resolved:
         """Ask what the name stands for.
@@ -213,9 +235,9 @@ class Registry:
             url = following
         raise RefusedError(f"{shown(url)}: stopped after {MAX_HOPS} redirects")
 
-    def _find_credentials(self, url: URL) -> Credentials | None:
+    async def _find_credentials(self, url: URL, used: str | None) -> Credentials | None:
         own = origin_of(url) == origin_of(self._base)
-        return self._auths.find(self._reference.registry if own else host_of(url))
+        return await self._purse.find(self._reference.registry if own else host_of(url), used)
 
     def _check_digest(self, digest: str) -> None:
         if self._reference.digest not in {None, digest}:

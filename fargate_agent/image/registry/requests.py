@@ -64,9 +64,16 @@ class Requests:
         self._insecure = insecure
 
     async def send(
-        self, method: str, url: URL, headers: Mapping[str, str], what: str
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        what: str,
+        form: Mapping[str, str] | None = None,
     ) -> aiohttp.ClientResponse:
         """Send one request; the caller releases the answer. `what` begins the text of errors.
+
+        `form` is its body, as browsers send forms.
 
         Raises:
             TransferError: no answer came.
@@ -79,7 +86,9 @@ class Requests:
                 f"{_list_it(host)}"
             )
         with _advise(host), transfer(f'{what}: {method.title()} "{shown(url)}"'):
-            return await self._session.request(method, url, headers=headers, allow_redirects=False)
+            return await self._session.request(
+                method, url, headers=headers, data=form, allow_redirects=False
+            )
 
 
 def redirect_target(response: aiohttp.ClientResponse) -> URL | None:

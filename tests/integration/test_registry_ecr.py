@@ -1,0 +1,330 @@
+"""Passwords of ECR: asked of moto with the execution role, kept, renewed, and never shown."""
+
+import asyncio
+import base64
+import json
+import logging
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from fargate_agent.aws.calls import AwsSite
+from fargate_agent.aws.errors import RoleError
+from fargate_agent.backoff import Backoff
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.drivers import Image
+from fargate_agent.egress.retry import Retry
+from fargate_agent.egress.session import Egress
+from fargate_agent.errors import CannotPullContainerError, ResourceInitializationError
+from fargate_agent.image.registry.ecr import EcrHost, EcrPasswords, parse_ecr_host
+from fargate_agent.image.store import ContainerdImageStore, PullBehavior
+from fargate_agent.network.namespaces import socket_in_netns
+from fargate_agent.plan import RolePlan, TaskPlan
+from fargate_agent.role_keys import RoleKeys
+from tests.fixtures.aws import ACCESS_KEY, REGION, ROLE, SECRET_KEY, Front
+from tests.fixtures.images import BuiltImage, build_image, write_layout
+from tests.fixtures.nameserver import NameServer
+from tests.fixtures.pulls import Puller, joined
+from tests.fixtures.registry import FakeRegistry
+
+pytestmark = pytest.mark.root
+
+ACCOUNT: Final = "123456789012"
+HOST: Final = f"{ACCOUNT}.dkr.ecr.{REGION}.amazonaws.com"
+MOTO_PASSWORD: Final = f"{ACCOUNT}-auth-token"
+AUTH: Final = f"Basic {base64.b64encode(f'AWS:{MOTO_PASSWORD}'.encode()).decode()}"
+PREFIX: Final = (
+    "ResourceInitializationError: unable to pull secrets or registry auth: execution resource "
+    "retrieval failed: unable to retrieve ecr registry auth: "
+)
+
+
+@pytest.mark.parametrize(
+    ("host", "found"),
+    [
+        (HOST, EcrHost(account=ACCOUNT, region=REGION)),
+        (HOST.upper(), EcrHost(account=ACCOUNT, region=REGION)),
+        (
+            f"{ACCOUNT}.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
+            EcrHost(account=ACCOUNT, region="us-gov-west-1"),
+        ),
+        (
+            f"{ACCOUNT}.dkr.ecr.cn-north-1.amazonaws.com.cn",
+            EcrHost(account=ACCOUNT, region="cn-north-1"),
+        ),
+        (
+            f"{ACCOUNT}.dkr-ecr.eu-west-1.on.aws",
+            EcrHost(account=ACCOUNT, region="eu-west-1"),
+        ),
+        ("public.ecr.aws", None),
+        ("docker.io", None),
+        (f"{HOST}:443", None),
+        (f"{HOST}.evil.test", None),
+        (f"x.{HOST}", None),
+    ],
+)
+def test_only_private_registries_of_ecr_are_asked_for_a_password(
+    host: str, found: EcrHost | None
+) -> None:
+    assert parse_ecr_host(host) == found
+
+
+@dataclass(kw_only=True)
+class Ecr:
+    """A registry under a name of ECR, and ECR itself, both only where the task is."""
+
+    puller: Puller
+    netns: Path
+    registry: FakeRegistry = field(default_factory=FakeRegistry)
+    front: Front
+    names: NameServer
+    asked_roles: list[str] = field(default_factory=list)
+    """Those that keys were asked for."""
+    role_error: RoleError | None = None
+
+    def __post_init__(self) -> None:
+        self.registry.basic = AUTH
+
+    async def keys(self, task: TaskPlan, role: RolePlan, wait_s: float | None = None) -> RoleKeys:
+        del task, wait_s
+        self.asked_roles.append(role.arn)
+        if self.role_error is not None:
+            raise self.role_error
+        end = datetime.now(UTC) + timedelta(hours=1)
+        return RoleKeys(
+            access_key=ACCESS_KEY, secret_key=SECRET_KEY, token="session", expires_at=end
+        )
+
+    def store(self, *, local: bool = False, **changes: Any) -> ContainerdImageStore:
+        """Make the store of an agent."""
+        site = AwsSite(region="eu-west-1", endpoint_url="http://aws.test:8000")
+        return ContainerdImageStore(
+            self.puller.containerd,
+            replace(self.puller.settings, insecure_registries=(HOST,), **changes),
+            Egress(socket_in_netns, lambda: ()),
+            self.puller.locks,
+            None if local else EcrPasswords(site, self.keys),
+        )
+
+    async def task(self, role: str | None = ROLE) -> TaskPlan:
+        plan = await self.puller.task(self.netns, servers=("127.0.0.53",))
+        execution_role = None if role is None else RolePlan(arn=role, credentials_id="1")
+        return replace(plan, execution_role=execution_role)
+
+    async def pull(
+        self, name: str, store: ContainerdImageStore | None = None, role: str | None = ROLE
+    ) -> Image:
+        store = store or self.store()
+        return await store.ensure(name, await self.task(role), self.puller.told.append, joined())
+
+    async def fail(self, name: str, store: ContainerdImageStore | None = None, **more: Any) -> str:
+        with pytest.raises((CannotPullContainerError, ResourceInitializationError)) as caught:
+            await self.pull(name, store, **more)
+        return caught.value.reason
+
+    def add(self) -> tuple[str, BuiltImage]:
+        image = build_image()
+        self.registry.add("team/web", "1", image)
+        return f"{HOST}/team/web:1", image
+
+
+@pytest.fixture
+async def ecr(containerd: Containerd, netns: Path, moto: str) -> AsyncIterator[Ecr]:
+    def bound(address: str, port: int, kind: int = socket.SOCK_STREAM) -> socket.socket:
+        sock = socket_in_netns(netns, socket.AF_INET, kind)
+        sock.bind((address, port))
+        sock.setblocking(False)
+        return sock
+
+    records = {(HOST, "A"): ["127.0.0.80"], ("aws.test", "A"): ["127.0.0.99"]}
+    made = Ecr(
+        puller=Puller(containerd=containerd),
+        netns=netns,
+        front=Front(upstream=moto),
+        names=NameServer(records=records),
+    )
+    udp, tcp = bound("127.0.0.53", 53, socket.SOCK_DGRAM), bound("127.0.0.53", 53)
+    async with (
+        made.names.serve(udp, tcp),
+        made.registry.serve(bound("127.0.0.80", 80)),
+        made.front.serve(bound("127.0.0.99", 8000)),
+    ):
+        yield made
+
+
+def password(text: str, lasts: timedelta = timedelta(hours=12)) -> tuple[int, str]:
+    """Return an answer of ECR."""
+    token = base64.b64encode(f"AWS:{text}".encode()).decode()
+    end = (datetime.now(UTC) + lasts).timestamp()
+    return 200, json.dumps({"authorizationData": [{"authorizationToken": token, "expiresAt": end}]})
+
+
+def basic(text: str) -> str:
+    return f"Basic {base64.b64encode(f'AWS:{text}'.encode()).decode()}"
+
+
+async def test_image_is_pulled_with_the_password_that_ecr_gives_to_the_execution_role(
+    ecr: Ecr, caplog: pytest.LogCaptureFixture
+) -> None:
+    name, image = ecr.add()
+
+    with caplog.at_level(logging.DEBUG):
+        pulled = await ecr.pull(name)
+
+    assert (pulled.name, pulled.digest, pulled.source) == (name, image.digest, None)
+    (call,) = ecr.front.calls
+    assert (call.name, call.request) == ("GetAuthorizationToken", {"registryIds": [ACCOUNT]})
+    assert (call.key, call.token, call.peer) == (ACCESS_KEY, "session", "127.0.0.1")
+    assert ecr.asked_roles == [ROLE]
+    assert {shown for _, shown in ecr.registry.headers} == {AUTH}
+    for secret in (MOTO_PASSWORD, AUTH.removeprefix("Basic "), SECRET_KEY):
+        assert secret not in caplog.text
+
+
+async def test_password_serves_every_task_of_the_role_and_no_other(ecr: Ecr) -> None:
+    name, _ = ecr.add()
+    ecr.front.faults.extend([password(MOTO_PASSWORD)] * 2)
+    store = ecr.store()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(4):
+            group.create_task(ecr.pull(name, store))
+    assert len(ecr.front.calls) == 1
+
+    await ecr.pull(name, store, role=f"{ROLE}-other")
+    assert len(ecr.front.calls) == 2
+    assert ecr.asked_roles == [ROLE, f"{ROLE}-other"]
+
+
+async def test_password_is_renewed_shortly_before_its_end(ecr: Ecr) -> None:
+    name, _ = ecr.add()
+    ecr.front.faults.extend([password(MOTO_PASSWORD, timedelta(minutes=4))] * 2)
+    store = ecr.store()
+
+    await ecr.pull(name, store)
+    await ecr.pull(name, store)
+
+    assert len(ecr.front.calls) >= 2
+
+
+async def test_password_that_the_registry_refuses_is_asked_for_anew_once(ecr: Ecr) -> None:
+    name, image = ecr.add()
+    ecr.front.faults.extend([password("old"), password("new"), password("newer")])
+    store = ecr.store()
+    ecr.registry.basic = basic("old")
+    await ecr.pull(name, store)
+
+    ecr.registry.basic = basic("new")
+    assert (await ecr.pull(name, store)).digest == image.digest
+    assert len(ecr.front.calls) == 2
+
+    ecr.registry.basic = basic("none")
+    fresh = ecr.store(behavior=PullBehavior.ALWAYS)
+    reason = await ecr.fail(name, fresh)
+    assert "pull access denied" in reason
+    assert len(ecr.front.calls) <= 4
+
+
+@pytest.mark.parametrize(
+    ("fault", "tries", "said"),
+    [
+        pytest.param(
+            (400, '{"__type": "AccessDeniedException", "Message": "not authorized"}'),
+            1,
+            "AccessDeniedException: not authorized",
+            id="denied",
+        ),
+        pytest.param(
+            (400, '{"__type": "ThrottlingException", "message": "Rate exceeded"}'),
+            3,
+            "ThrottlingException: Rate exceeded",
+            id="throttled",
+        ),
+        pytest.param(
+            (200, '{"authorizationData": [{"authorizationToken": "%", "expiresAt": 1}]}'),
+            1,
+            "ecr answered with what is no authorization token",
+            id="no token",
+        ),
+    ],
+)
+async def test_refusal_of_ecr_is_told_in_the_words_of_fargate(
+    ecr: Ecr, fault: tuple[int, str], tries: int, said: str
+) -> None:
+    name, _ = ecr.add()
+    ecr.front.faults.extend([fault] * tries)
+
+    reason = await ecr.fail(name)
+
+    assert reason == f"{PREFIX}service call has been retried {tries} time(s): {said}"
+    assert ecr.registry.requests == []
+
+
+async def test_ecr_that_cannot_be_reached_is_told_in_the_words_of_fargate(ecr: Ecr) -> None:
+    name, _ = ecr.add()
+    del ecr.names.records["aws.test", "A"]
+
+    assert await ecr.fail(name) == (
+        f"{PREFIX}service call has been retried 3 time(s): RequestError: send request failed "
+        'caused by: Post "http://aws.test:8000/": dial tcp: lookup aws.test: no such host. '
+        "Please check your task network configuration."
+    )
+
+
+@pytest.mark.parametrize("why", ["no way", "no keys yet", "no keys", "no role", "without AWS"])
+async def test_loaded_image_runs_at_once_where_ecr_gives_no_password(
+    ecr: Ecr, tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
+) -> None:
+    name, image = ecr.add()
+    await ecr.puller.admin.load(write_layout(tmp_path / "image.tar", {name: image}))
+    slow = Retry(attempts=5, backoff=Backoff(first_s=60, longest_s=60))
+    if why == "no way":
+        del ecr.names.records["aws.test", "A"]
+    if why.startswith("no keys"):
+        ecr.role_error = RoleError("no credentials", may_pass=why == "no keys yet")
+    store = ecr.store(retry=slow, local=why == "without AWS")
+
+    with caplog.at_level(logging.WARNING):
+        pulled = await ecr.pull(name, store, role=None if why == "no role" else ROLE)
+
+    assert pulled.digest == image.digest
+    assert f"{name}: using the copy on this machine: " in caplog.text
+    assert ecr.front.calls == []
+
+
+async def test_machine_without_aws_says_what_can_be_done(ecr: Ecr) -> None:
+    name, _ = ecr.add()
+
+    reason = await ecr.fail(name, ecr.store(local=True))
+
+    assert reason.startswith("CannotPullContainerError: no password is asked for of ECR")
+    assert "registry_mirrors" in reason
+    assert ecr.front.calls == []
+    assert ecr.registry.requests == []
+
+
+async def test_task_without_an_execution_role_is_told_so(ecr: Ecr) -> None:
+    name, _ = ecr.add()
+
+    assert await ecr.fail(name, role=None) == (
+        f"{PREFIX}Fargate requires task definition to have execution role ARN to support ECR "
+        "images."
+    )
+
+
+async def test_what_the_operator_gave_for_the_registry_comes_first(
+    ecr: Ecr, tmp_path: Path
+) -> None:
+    name, image = ecr.add()
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"auths": {HOST: {"auth": AUTH.removeprefix("Basic ")}}}))
+
+    pulled = await ecr.pull(name, ecr.store(auth_file=file, local=True))
+
+    assert pulled.digest == image.digest
+    assert ecr.front.calls == []
