@@ -65,7 +65,7 @@ def check_settings(file: Path) -> AgentSettings:
 
 
 def tell_old_names(settings: AgentSettings) -> None:
-    """Log which settings have another name now."""
+    """Log which settings have another name or another place now."""
     if settings.cluster is not None:
         log.warning(
             'the setting "cluster" is the old name of "clusters": this agent takes the tasks of '
@@ -73,6 +73,12 @@ def tell_old_names(settings: AgentSettings) -> None:
             "every cluster",
             settings.cluster,
             settings.cluster,
+        )
+    if settings.aws_credentials_file is not None or not settings.assume_roles:
+        log.warning(
+            "the control plane assumes roles, and no agent does: the settings aws_credentials_file "
+            "and assume_roles do nothing here; write them into the control plane's settings, to "
+            'which fargate up hands them by itself, and aws = "real" into the agent\'s'
         )
 
 

@@ -107,6 +107,7 @@ class LocalServer:
                 "version": __version__,
                 "containerd": self.containerd_version,
                 "cgroups": self.cgroups,
+                "aws": "local" if self.secrets.are_used else "real",
                 "controlPlane": "connected" if self.is_connected() else "disconnected",
                 "tasks": len(self.supervisor.runs()),
             }

@@ -32,6 +32,12 @@ LOOK_TIMEOUT_S: Final = 30
 SETTINGS: Final = Path("/etc/fargate/agent.toml")
 """Of an agent that is installed as a service."""
 
+AWS: Final = {
+    "local": "AWS: local, this machine does without; secrets are those of fargate secrets",
+    "real": "AWS: real, tasks are given what AWS, or what stands for it, has",
+}
+"""By the agent's setting `aws`."""
+
 NO_TASKS: Final = "no task can be started or stopped"
 
 Finding = dict[str, Any]
@@ -124,6 +130,8 @@ def _show(report: _Report, *, as_json: bool) -> None:
             f"agent {health.get('version')}, containerd {health.get('containerd')},"
             f" {health.get('cgroups')}; tasks: {health.get('tasks')}"
         )
+        if (aws := health.get("aws")) in AWS:
+            click.echo(AWS[aws])
     else:
         click.echo("no agent answers; this is what is seen without one")
     for line in report.agents:

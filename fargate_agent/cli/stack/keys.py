@@ -29,6 +29,21 @@ def read_keys(file: Path) -> dict[str, Key]:
         raise CliError(f"{file}: {error}") from error
 
 
+def list_key_ids(file: Path) -> set[str]:
+    """The ids of all keys of the control plane, whatever they may still do; none without a file.
+
+    Raises:
+        CliError: the file makes no sense.
+    """
+    try:
+        found = tomllib.loads(file.read_text()).get("key", [])
+    except FileNotFoundError:
+        return set()
+    except ValueError as error:
+        raise CliError(f"{file}: {error}") from error
+    return {str(entry.get("access_key_id")) for entry in found}
+
+
 def parse_keys(text: str) -> dict[str, Key]:
     """Read the control plane's `keys.toml`: the first lasting key of each principal.
 

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -89,26 +89,44 @@ def render_containerd_config(layout: Layout) -> str:
     )
 
 
-def control_plane_program(layout: Layout, place: Place) -> Program:
-    """The control plane; its other settings come from the environment and `control-plane.toml`."""
+def control_plane_program(
+    layout: Layout,
+    place: Place,
+    aws: Mapping[str, str] | None = None,
+    withheld: Collection[str] = (),
+) -> Program:
+    """The control plane, which is told what `aws` says, and gets no variable that is withheld.
+
+    Its other settings come from the environment and `control-plane.toml`.
+    """
     told = {
         "LISTEN": place.listen,
         "STATE_DIR": str(layout.control_plane),
         "VPC_CIDR": place.vpc_cidr,
         "REGION": place.region,
+        **(aws or {}),
         **_config(layout.root / "control-plane.toml"),
     }
     return Program(
         name="fargate-control-plane",
         argv=(_beside_us("fargate-control-plane"),),
-        env=_environment("FARGATE_CONTROL_PLANE_", told),
+        env=_environment("FARGATE_CONTROL_PLANE_", told, withheld),
         log=layout.logs / "fargate-control-plane.log",
         stop_timeout_s=CONTROL_PLANE_STOP_S,
     )
 
 
-def agent_program(layout: Layout, place: Place, key: Key) -> Program:
-    """The agent; its other settings come from the environment and `agent.toml`."""
+def agent_program(
+    layout: Layout,
+    place: Place,
+    key: Key,
+    aws: Mapping[str, str] | None = None,
+    withheld: Collection[str] = (),
+) -> Program:
+    """The agent, which is told what `aws` says, and gets no variable that is withheld.
+
+    Its other settings come from the environment and `agent.toml`.
+    """
     told = {
         "CONTROL_PLANE": client_url(place.listen),
         "ACCESS_KEY_ID": key.access_key_id,
@@ -120,12 +138,13 @@ def agent_program(layout: Layout, place: Place, key: Key) -> Program:
         "STATE_DIR": str(layout.agent),
         "NETNS_DIR": str(layout.netns),
         "RUNC_ROOT": str(layout.containerd / "runc"),
+        **(aws or {}),
         **_config(layout.root / "agent.toml"),
     }
     return Program(
         name="fargate-agent",
         argv=(_beside_us("fargate-agent"),),
-        env=_environment("FARGATE_AGENT_", told),
+        env=_environment("FARGATE_AGENT_", told, withheld),
         log=layout.logs / "fargate-agent.log",
         stop_timeout_s=AGENT_STOP_S,
     )
@@ -189,9 +208,12 @@ def _config(file: Path) -> dict[str, str]:
     return {"CONFIG": str(file)} if file.exists() else {}
 
 
-def _environment(prefix: str, told: Mapping[str, str]) -> dict[str, str]:
+def _environment(
+    prefix: str, told: Mapping[str, str], withheld: Collection[str] = ()
+) -> dict[str, str]:
     ours = {prefix + name: value for name, value in told.items()}
-    return {**os.environ, "PATH": _path(os.environ), **ours}
+    given = {name: value for name, value in os.environ.items() if name not in withheld}
+    return {**given, "PATH": _path(os.environ), **ours}
 
 
 def _path(environ: Mapping[str, str]) -> str:

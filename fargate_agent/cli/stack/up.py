@@ -24,6 +24,7 @@ from fargate_agent.cli.connection import render_env, state_dir_option
 from fargate_agent.cli.failure import CliError, UnreachableError
 from fargate_agent.cli.layout import Layout
 from fargate_agent.cli.output import print_json_line
+from fargate_agent.cli.stack.aws_mode import choose_aws_mode
 from fargate_agent.cli.stack.children import Child, Program
 from fargate_agent.cli.stack.claims import Claims
 from fargate_agent.cli.stack.keys import Key, read_keys
@@ -145,7 +146,9 @@ class _Stack:
             config = render_containerd_config(layout)
             await asyncio.to_thread(replace_file, layout.containerd / "config.toml", config)
             self._start(jobs, containerd_program(layout))
-        self._start(jobs, control_plane_program(layout, place))
+        aws = await asyncio.to_thread(choose_aws_mode, layout, place)
+        self._say(aws.line)
+        self._start(jobs, control_plane_program(layout, place, aws.control_plane, aws.withheld))
         self._say(f"starting the control plane at {place.listen}, VPC {place.vpc_cidr}")
         keys = await self._read_keys()
         connection = plan_connection(layout, place, keys["admin"])
@@ -156,7 +159,7 @@ class _Stack:
         if fault := await asyncio.to_thread(apparmor.load):
             self._say(f"containers run without their AppArmor profile: {fault}")
         self._say("starting the agent")
-        self._start(jobs, agent_program(layout, place, keys["agent"]))
+        self._start(jobs, agent_program(layout, place, keys["agent"], aws.agent, aws.withheld))
         await self._until("the agent", lambda: is_connected(layout.agent_socket))
         for child in self._children:
             child.settle()

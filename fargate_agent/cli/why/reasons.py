@@ -34,17 +34,17 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
     (
         r"this machine has no AWS keys",
         Explanation(
-            "The agent has no AWS keys to assume the task's execution role with.",
-            "Set aws_credentials_file in the agent's settings; for a local stack without STS also"
-            " assume_roles = false and aws_endpoint_url. Or use another log driver than awslogs.",
+            "The control plane has no AWS keys to assume the task's roles with.",
+            "Set aws_credentials_file in the control plane's settings, or aws = local where there"
+            " is no AWS; for a local stack without STS assume_roles = false and aws_endpoint_url.",
         ),
     ),
     (
         r"NoCredentialProviders",
         Explanation(
             "There are no AWS keys for the log driver: the task definition has no execution role.",
-            "Set executionRoleArn in the task definition, and aws_credentials_file in the agent's"
-            " settings. Or use another log driver than awslogs.",
+            "Set executionRoleArn in the task definition, and aws_credentials_file in the control"
+            " plane's settings. Or use another log driver than awslogs.",
         ),
     ),
     (
