@@ -1,5 +1,6 @@
 """What the agent tells of its tasks and of itself: buckets, metrics, traces, put together."""
 
+import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
@@ -22,6 +23,7 @@ from fargate_agent.telemetry.metrics import AgentMetrics
 from fargate_agent.telemetry.outbox import Outbox
 from fargate_agent.telemetry.publisher import Publisher
 from fargate_agent.telemetry.sampler import Sampler
+from fargate_agent.telemetry.traces import Traces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ class Observing:
 
     @asynccontextmanager
     async def listen(self) -> AsyncIterator[None]:
-        """Count log lines while the body runs, and answer Prometheus if that is wanted.
+        """Count log lines while the body runs, and answer Prometheus and make traces if wanted.
 
         Raises:
             AgentError: the address can't be listened at.
@@ -64,6 +66,10 @@ class Observing:
                     await stack.enter_async_context(listening(listen, self.render))
                 except OSError as error:
                     raise NotNowError(f"metrics_listen {listen}: {error.strerror}") from error
+            if self._settings.otlp_endpoint is not None:
+                traces = await asyncio.to_thread(Traces, self._settings.otlp_endpoint)
+                stack.push_async_callback(traces.close)
+                self._observed.figures.export = traces.note_start
             yield
 
     def services(self) -> list[Coroutine[Any, Any, None]]:

@@ -20,7 +20,7 @@ from fargate_agent.runtime.cgroupdriver import (
     read_cgroup_drivers,
 )
 from fargate_agent.runtime.oci_runtime import OciRuntimeError, find_oci_runtime
-from fargate_agent.setting_faults import find_faults
+from fargate_agent.setting_faults import find_faults, find_otlp_fault
 from fargate_agent.settings import AgentKey, AgentSettings, read_agent_settings, read_key_file
 from fargate_agent.settings_file import SettingsError
 
@@ -96,6 +96,7 @@ def find_obstacles(settings: AgentSettings) -> Iterator[tuple[str, str]]:
         except (AgentError, SettingsError) as error:
             for line in str(error).splitlines():
                 yield key, line.removeprefix(f"{key}: ")
+    yield from find_otlp_fault(settings)
 
 
 @contextmanager

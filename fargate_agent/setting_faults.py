@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -42,6 +43,10 @@ SNAPSHOTTERS: Final = frozenset(
 )
 """Source: containerd, docs/snapshotters/README.md, "Snapshotter" and the projects it names."""
 
+OTEL_MISSING: Final = (
+    "needs OpenTelemetry's library, which isn't installed: pip install 'fargate-agent[otel]'"
+)
+
 CONTAINERD_PATIENCE_S: Final = 2
 """How long containerd is asked for its snapshotters."""
 
@@ -62,9 +67,20 @@ def find_faults(settings: AgentSettings) -> Iterator[Fault]:
             read_machine_keys(settings.aws_credentials_file, datetime.now(UTC))
         except RoleError as error:
             yield "aws_credentials_file", str(error).removeprefix("aws_credentials_file ")
+    yield from find_otlp_fault(settings)
     known = _read_snapshotters(settings) or SNAPSHOTTERS
     if settings.snapshotter not in known:
         yield "snapshotter", f"must be one of {', '.join(sorted(known))}"
+
+
+def find_otlp_fault(settings: AgentSettings) -> Iterator[Fault]:
+    """Yield the setting for traces if nothing is there that makes them; nothing is loaded."""
+    if settings.otlp_endpoint is None:
+        return
+    with suppress(ModuleNotFoundError):
+        if find_spec("opentelemetry.exporter.otlp.proto.http") and find_spec("opentelemetry.sdk"):
+            return
+    yield "otlp_endpoint", OTEL_MISSING
 
 
 def _read_snapshotters(settings: AgentSettings) -> frozenset[str]:

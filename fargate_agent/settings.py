@@ -218,6 +218,9 @@ class AgentSettings(FileSettings):
     metrics_listen: ListenUrl | None = None
     """Where Prometheus finds the metrics of containers and of the agent, at `/metrics`, such as
     `http://127.0.0.1:51681`. Nobody is asked for a key there. Without it: nowhere."""
+    otlp_endpoint: Url | None = None
+    """URL of a collector that gets a trace of every task's start, by OTLP over HTTP, such as
+    `http://127.0.0.1:4318`. Needs the extra `otel` of the package. Without it: none is made."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """The least important lines that the agent logs."""
 

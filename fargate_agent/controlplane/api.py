@@ -36,6 +36,7 @@ from fargate_agent.controlplane.rules.task import definition_too_long
 from fargate_agent.controlplane.tasks import protection, queries, running
 from fargate_agent.controlplane.telemetry import task_metrics
 from fargate_agent.controlplane.telemetry.figures import OPERATION
+from fargate_agent.controlplane.telemetry.trace_header import find_trace
 from fargate_agent.controlplane.validate import TARGET_PREFIX, Json, parse_request, service_model
 
 MAX_BODY_BYTES: Final = 1 << 20
@@ -127,7 +128,12 @@ class ApiServer:
         request[OPERATION] = name
         parsed = parse_request(name, body)
         self._authorize(caller, name, parsed)
-        call = Call(request=parsed, caller=caller, host=request.host)
+        call = Call(
+            request=parsed,
+            caller=caller,
+            host=request.host,
+            traceparent=find_trace(request.headers.get("traceparent", "")),
+        )
         if name in ON_FULL_DISK:
             return await self._plane.store.insist(lambda: operation(self._plane, call))
         return await operation(self._plane, call)

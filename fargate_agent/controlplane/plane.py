@@ -36,6 +36,8 @@ class Call:
     caller: Caller
     host: str
     """Host and port as the caller knows them."""
+    traceparent: str | None = None
+    """The trace that the caller is in, if it says so."""
 
 
 Operation = Callable[[Plane, Call], Awaitable[Json]]

@@ -93,6 +93,7 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
         group=message.group,
         service_name=message.service_name,
         zone=message.zone,
+        traceparent=message.traceparent,
         vpc_id=message.vpc_id,
         ephemeral_storage_gib=message.ephemeral_storage_gib,
         netns=site.netns(arn.task_id),

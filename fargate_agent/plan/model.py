@@ -343,6 +343,8 @@ class TaskPlan:
     """Whether all containers share one PID namespace (`pidMode: task`)."""
     replacements: tuple[Replacement, ...] = ()
     """What stands for something else on this machine, as far as it is known before the start."""
+    traceparent: str | None = None
+    """The trace that its start is a part of, as W3C's header says it."""
 
     @property
     def roles(self) -> tuple[RolePlan, ...]:

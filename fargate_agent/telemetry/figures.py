@@ -1,5 +1,6 @@
 """What the agent counts of its own work. Plain numbers: nothing is loaded for them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,9 +24,13 @@ class AgentFigures:
     failed_pulls: int = 0
     pulled_bytes: int = 0
     lag: Histogram = field(default_factory=Histogram)
+    export: Callable[[TaskRun, tuple[Phase, ...]], None] | None = None
+    """Is told of each start as well, where traces are wanted."""
 
     def note_start(self, run: TaskRun, phases: tuple[Phase, ...]) -> None:
         """Count a start that is over."""
+        if self.export is not None:
+            self.export(run, phases)
         for phase in phases:
             if not phase.failed:
                 self.starts[phase.name].observe(phase.took_s)

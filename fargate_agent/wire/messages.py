@@ -27,6 +27,8 @@ def _check_task_arn(arn: str) -> str:
 
 
 TaskArnField = Annotated[str, AfterValidator(_check_task_arn)]
+TRACEPARENT: Final = r"^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
+"""Source: W3C, "Trace Context"."""
 DesiredStatus = Literal["RUNNING", "STOPPED"]
 
 
@@ -145,6 +147,8 @@ class TaskMessage(UnsupportedByTasks):
     cpu_architecture: Literal["X86_64", "ARM64"] = "X86_64"
     """First-class here; ACS says it nowhere."""
     ephemeral_storage_gib: int = 20
+    traceparent: Annotated[str, Field(pattern=TRACEPARENT)] | None = None
+    """The trace that its start is a part of. Not in ACS: ours."""
 
 
 class PayloadMessage(Frame):

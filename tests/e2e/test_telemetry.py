@@ -11,6 +11,7 @@ import aiohttp
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.fixtures.collector import Collector
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.machine import held_port
 from tests.fixtures.registry import FakeRegistry
@@ -39,17 +40,36 @@ def port() -> Iterator[int]:
 
 
 @pytest.fixture
-async def stack(
-    tmp_path: Path, private_containerd: PrivateContainerd, outside: tuple[Path, str], port: int
-) -> AsyncIterator[Stack]:
-    """The programs, of which the agent tells all that it can."""
-    listen = f"http://127.0.0.1:{port}"
-    async with make_stack(
-        tmp_path, private_containerd, outside, FARGATE_AGENT_METRICS_LISTEN=listen
-    ) as made:
+async def collector() -> AsyncIterator[Collector]:
+    async with Collector().serving() as made:
         yield made
 
 
+@pytest.fixture
+async def stack(
+    tmp_path: Path,
+    private_containerd: PrivateContainerd,
+    outside: tuple[Path, str],
+    port: int,
+    collector: Collector,
+) -> AsyncIterator[Stack]:
+    """The programs, of which the agent tells all that it can."""
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        FARGATE_AGENT_METRICS_LISTEN=f"http://127.0.0.1:{port}",
+        FARGATE_AGENT_OTLP_ENDPOINT=collector.url,
+    ) as made:
+        made.ecs.meta.events.register("before-sign.ecs.RunTask", say_trace)
+        yield made
+
+
+def say_trace(request: Any, **_: object) -> None:
+    request.headers["traceparent"] = f"00-{TRACE_ID}-{SPAN_ID}-01"
+
+
+TRACE_ID, SPAN_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 Metrics = dict[str, list[tuple[dict[str, str], float]]]
 """By the name of a sample: labels and value."""
 
@@ -76,7 +96,7 @@ def of_container(metrics: Metrics, metric: str, name: str) -> float:
 
 
 async def test_what_a_busy_container_uses_is_told(
-    stack: Stack, registry: FakeRegistry, port: int
+    stack: Stack, registry: FakeRegistry, port: int, collector: Collector
 ) -> None:
     arn = stack.run(
         tool("busy", "while :; do :; done"),
@@ -86,6 +106,7 @@ async def test_what_a_busy_container_uses_is_told(
     metrics = await read_metrics(f"http://127.0.0.1:{port}")
     check_metrics(stack, arn, metrics)
     assert metrics.keys() == (await read_metrics("http://agent", stack.socket)).keys()
+    await check_trace(collector, arn)
     found: list[dict[str, Any]] = []
     async with asyncio.timeout(50):
         while not found:
@@ -128,3 +149,18 @@ def check_metrics(stack: Stack, arn: str, metrics: Metrics) -> None:
     assert metrics["fargate_agent_tasks"] == [({"status": "RUNNING"}, 1)]
     assert metrics["fargate_agent_acs_connected"] == [({}, 1)]
     assert metrics["fargate_agent_pulled_bytes_total"][0][1] > 100_000
+
+
+async def check_trace(collector: Collector, arn: str) -> None:
+    spans = await collector.wait_for("start task")
+    (root,) = (span for span in spans if span.name == "start task")
+    parts = [span for span in spans if span is not root]
+    assert root.attributes["aws.ecs.task.arn"] == arn
+    assert (root.trace_id, root.parent_id) == (TRACE_ID, SPAN_ID)
+    assert sorted(span.name for span in parts) == [
+        "create", "create", "eni", "metadata", "netns", "prepare", "pull", "start", "start",
+    ]  # fmt: skip
+    assert {(span.trace_id, span.parent_id) for span in parts} == {(TRACE_ID, root.span_id)}
+    assert all(root.began_ns - 10**6 <= span.began_ns <= span.ended_ns for span in parts)
+    named = {span.attributes.get("aws.ecs.container.name") for span in parts}
+    assert {"busy", "idle"} <= named

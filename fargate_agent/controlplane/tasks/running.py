@@ -86,6 +86,7 @@ async def run_task(plane: Plane, call: Call) -> Json:
         ) is not None:
             return replay
         tasks, failures = await make_tasks(plane, session, launch)
+        _note_trace(tasks, call.traceparent)
         if failures:
             await _note_failure(plane.arns, session, launch, failures[0])
         if tasks and "clientToken" in request:
@@ -182,6 +183,13 @@ async def make_tasks(
     return tasks, _fail(
         missing, NO_CAPACITY, detail=await explain_shortage(plane.vpc, session, launch)
     )
+
+
+def _note_trace(tasks: list[Task], traceparent: str | None) -> None:
+    """Have the agents make the starts of tasks a part of a trace."""
+    if traceparent is not None:
+        for task in tasks:
+            task.message = {**task.message, "traceparent": traceparent}
 
 
 async def end_task(plane: Plane, session: Session, task: Task, reason: str, stop_code: str) -> None:
