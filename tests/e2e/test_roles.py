@@ -56,7 +56,7 @@ async def far_stack(
     outside: tuple[Path, str],
     aws_outside: Front,
 ) -> AsyncIterator[Stack]:
-    """A stack whose AWS only tasks can reach, so that it can't assume roles."""
+    """A stack whose AWS only tasks can reach, so that no role can be assumed."""
     async with make_stack(
         tmp_path,
         private_containerd,
@@ -77,30 +77,42 @@ async def fetch_when_there(netns: Path, path: str) -> Answer:
             await asyncio.sleep(0.05)
 
 
-async def test_credentials_of_the_execution_role_are_served_through_restarts_of_the_agent(
+async def test_keys_of_the_task_role_are_there_at_once_and_again_after_the_agent_s_restart(
     stack: Stack, registry: FakeRegistry, front: Front
 ) -> None:
-    arn = stack.run(tool("main", "env; exec sleep 1000"), executionRoleArn=ROLE)
+    execution = f"{ROLE}-execution"
+    arn = stack.run(
+        tool("main", "env; exec sleep 1000"), taskRoleArn=ROLE, executionRoleArn=execution
+    )
     await stack.wait_for(arn, "RUNNING")
     task_id = arn.rpartition("/")[2]
     record = (stack.root / "agent" / "records" / f"{task_id}.json").read_text()
-    role = json.loads(record)["message"]["execution_role_credentials"]
+    message = json.loads(record)["message"]
     netns = stack.root / "netns" / f"fargate-{task_id}"
-    path = f"/v2/credentials/{role['credentials_id']}"
+    path = f"/v2/credentials/{message['role_credentials']['credentials_id']}"
 
     first = await fetch(netns, path)
     stack.agent.end(signal.SIGKILL)
+    stack.control_plane.pause()
     stack.agent.start()
-    second = await fetch_when_there(netns, path)
+    waiting = await fetch_when_there(netns, path)
+    stack.control_plane.resume()
+    async with asyncio.timeout(DEADLINE_S):
+        while (second := await fetch(netns, path)).status != 200:
+            await asyncio.sleep(0.05)
+    execution_id = message["execution_role_credentials"]["credentials_id"]
+    others = await fetch(netns, f"/v2/credentials/{execution_id}")
 
-    assert (first.status, second.status) == (200, 200)
-    assert first.json["RoleArn"] == ROLE
-    assert first.json["AccessKeyId"] != second.json["AccessKeyId"]
-    assert [call.request["RoleSessionName"] for call in front.calls] == [task_id] * 2
-    kept = record + stack.agent.log.read_text() + "".join(await stack.logs(arn))
+    assert (first.status, waiting.status, others.status) == (200, 503, 400)
+    assert first.json["RoleArn"] == second.json["RoleArn"] == ROLE
+    assert {call.request["RoleSessionName"] for call in front.calls} == {task_id}
+    assert {call.request["RoleArn"] for call in front.calls} == {ROLE, execution}
+    output = "".join(await stack.logs(arn))
+    assert f"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI={path}" in output
+    assert execution_id not in output
+    kept = record + stack.agent.log.read_text() + output
     for secret in (SECRET_KEY, first.json["SecretAccessKey"], second.json["SecretAccessKey"]):
         assert secret not in kept
-    assert role["credentials_id"] not in "".join(await stack.logs(arn))
     stack.stop(arn)
     await stack.wait_for(arn, "STOPPED")
     assert stack.leftovers(arn) == []
