@@ -25,6 +25,7 @@ pytest_plugins = [
     "tests.fixtures.tmds",
     "tests.fixtures.loggers",
     "tests.fixtures.awslogs",
+    "tests.fixtures.up",
 ]
 
 NEEDS_ROOT = "needs root"

@@ -7,157 +7,19 @@ import re
 import signal
 import socket
 import stat
-import subprocess
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.cli.connection import parse_env
 from fargate_agent.cli.layout import SOCKET_PATH_BYTES
 from fargate_agent.cli.stack.claims import Claims
-from tests.fixtures.cli import FARGATE, Cli, Outcome, finish, plain_env
+from tests.fixtures.cli import Cli, Outcome, finish
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.machine import arguments, mountpoints
-from tests.fixtures.programs import require_program
+from tests.fixtures.up import DEADLINE_S, EXAMPLES, IMAGE, Up, until
 
 pytestmark = [pytest.mark.root, pytest.mark.timeout(120)]  # two stacks, one after the other
-
-EXAMPLES = Path(__file__).parents[2] / "examples"
-IMAGE = "registry.local:5000/busybox:1"
-DEADLINE_S = 40
-
-
-class Up:
-    """One `fargate up`, from outside."""
-
-    def __init__(self, state_dir: Path, archive: Path) -> None:
-        self.state_dir = state_dir
-        self.archive = archive
-        self.output: list[str] = []
-        self._process: asyncio.subprocess.Process | None = None
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    async def start(self, *options: str) -> None:
-        """Start it; the environment has nothing of other stacks."""
-        self.output = []
-        self._process = await asyncio.create_subprocess_exec(
-            FARGATE,
-            "up",
-            "--state-dir",
-            str(self.state_dir),
-            *options,
-            env=plain_env(FARGATE_AGENT_IMAGE_PULL_BEHAVIOR="prefer-cached"),
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-
-    async def until_said(self, text: str) -> str:
-        """The first line that holds the text."""
-        assert self._process is not None
-        assert self._process.stdout is not None
-        async with asyncio.timeout(DEADLINE_S):
-            while not any(text in line for line in self.output):
-                line = (await self._process.stdout.readline()).decode()
-                assert line, "".join(self.output)
-                self.output.append(line)
-        return next(line for line in self.output if text in line)
-
-    async def ready(self, *options: str) -> Cli:
-        """Start it, and return the command line of its user."""
-        await self.start(*options)
-        line = await self.until_said("ready")
-        assert line.startswith(("ready", '{"type": "ready"'))
-        return Cli(plain_env(**parse_env((self.state_dir / "env").read_text())))
-
-    async def load_image(self, cli: Cli) -> None:
-        loaded = await cli.run("images", "load", str(self.archive))
-        assert loaded.out == f"loaded {IMAGE}\n", loaded.err
-
-    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it with a signal, and return its exit code."""
-        assert self._process is not None
-        if self._process.returncode is None:
-            self._process.send_signal(number)
-        outcome: Outcome = await finish_reading(self._process)
-        self.output.append(outcome.out)
-        return outcome.code
-
-    def programs(self) -> dict[str, int]:
-        """The programs of this stack that run, without the shims of its tasks."""
-        found = {}
-        for process in Path("/proc").glob("[0-9]*"):
-            try:
-                parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
-                if parent == self.pid:
-                    found[(process / "comm").read_text().strip()] = int(process.name)
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-        return found
-
-    async def close(self) -> None:
-        """End it, if it runs."""
-        if self._process is not None and self._process.returncode is None:
-            await self.end()
-
-    async def clear(self) -> None:
-        """End the tasks that were left in its directory, which nothing else uses now."""
-        if any(str(self.state_dir) in point for point in mountpoints()):
-            await self.ready()
-            await self.end()
-
-
-async def finish_reading(process: asyncio.subprocess.Process) -> Outcome:
-    async with asyncio.timeout(DEADLINE_S):
-        out, _ = await process.communicate()
-    assert process.returncode is not None
-    return Outcome(process.returncode, out.decode(), "")
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(DEADLINE_S):
-        while not condition():
-            await asyncio.sleep(0.02)
-
-
-@pytest.fixture(scope="session")
-def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The image that the examples name, made as their page says."""
-    archive = tmp_path_factory.mktemp("images") / "busybox.tar"
-    subprocess.run([EXAMPLES / "busybox-image", archive], check=True, timeout=DEADLINE_S)
-    return archive
-
-
-@pytest.fixture
-async def ups(
-    tmp_path_factory: pytest.TempPathFactory, archive: Path
-) -> AsyncIterator[Callable[..., Up]]:
-    """Make `fargate up`s below a directory; they end with the test.
-
-    The directory's name is short: paths of containerd's sockets are limited.
-    """
-    for program in ("containerd", "runc", "busybox"):
-        require_program(program)
-    directory = tmp_path_factory.mktemp("up")
-    async with AsyncExitStack() as clearing, AsyncExitStack() as closing:
-
-        def make(name: str = "a") -> Up:
-            up = Up(directory / name, archive)
-            clearing.push_async_callback(up.clear)
-            closing.push_async_callback(up.close)
-            return up
-
-        yield make
-
-
-@pytest.fixture
-def up(ups: Callable[..., Up]) -> Up:
-    return ups()
 
 
 async def test_up_runs_the_examples_and_leaves_nothing_but_its_directory(up: Up) -> None:
