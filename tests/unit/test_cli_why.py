@@ -147,6 +147,37 @@ def uncoloured(lines: list[str]) -> list[str]:
             "has no execution role",
             id="awslogs without a role",
         ),
+        pytest.param(
+            "ResourceInitializationError: unable to pull secrets or registry auth: execution"
+            " resource retrieval failed: the secret prod/db has no value on this machine, which"
+            " does without AWS: fargate secrets set prod/db",
+            "has no value on this machine",
+            id="secret without a value here",
+        ),
+        pytest.param(
+            "ResourceInitializationError: failed to download env files: nothing stands for the"
+            " bucket shop-config on this machine, which does without AWS",
+            "in a bucket that nothing stands for",
+            id="bucket without a directory here",
+        ),
+        pytest.param(
+            "ResourceInitializationError: unable to make variables of a secret: /a is not a JSON"
+            " object (label fargate.secret-keys of container 'web')",
+            "isn't a JSON object",
+            id="secret that is no object",
+        ),
+        pytest.param(
+            "ResourceInitializationError: unable to mount a tmpfs for the files that labels of a"
+            " container ask for: Operation not permitted",
+            "can't mount a tmpfs",
+            id="no tmpfs",
+        ),
+        pytest.param(
+            "ResourceInitializationError: unable to pull secrets or registry auth: the control"
+            " plane has sent no credentials of role arn:aws:iam::0:role/x within 60 s",
+            "waited for credentials of a role",
+            id="no credentials came",
+        ),
         pytest.param("InternalError: unexpected", "The agent failed", id="agent"),
         pytest.param("something new", "It failed before it ran", id="unknown"),
     ],

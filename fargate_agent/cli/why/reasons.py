@@ -40,6 +40,13 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
+        r"has sent no credentials of role",
+        Explanation(
+            "The agent waited for credentials of a role, which the control plane makes.",
+            "See the log of the control plane: it says why it has none.",
+        ),
+    ),
+    (
         r"NoCredentialProviders",
         Explanation(
             "There are no AWS keys for the log driver: the task definition has no execution role.",
@@ -147,6 +154,37 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         Explanation(
             "The program in the image may not be executed by the container's user.",
             "Set its execute bit in the image, or the user of the container.",
+        ),
+    ),
+    (
+        r"fargate secrets set",
+        Explanation(
+            "A secret of the task definition has no value on this machine, which does without AWS.",
+            "Set it, as the reason says: fargate secrets set NAME. Or let the agent ask AWS: its"
+            " setting aws.",
+        ),
+    ),
+    (
+        r"nothing stands for the bucket",
+        Explanation(
+            "An environment file is in a bucket that nothing stands for on this machine, which does"
+            " without AWS.",
+            "Name a directory for it in the agent's setting local_buckets, and restart the agent.",
+        ),
+    ),
+    (
+        r"unable to make variables of a secret",
+        Explanation(
+            "A secret whose keys are to be variables isn't a JSON object of such keys.",
+            "See the secret that the reason names, or leave out the label fargate.secret-keys.",
+        ),
+    ),
+    (
+        r"unable to mount a tmpfs for the files",
+        Explanation(
+            "This machine can't mount a tmpfs for the files that labels of a container ask for.",
+            "Let the agent mount file systems (CAP_SYS_ADMIN), or leave out the labels"
+            " fargate.secret-file and fargate.text-file.",
         ),
     ),
     (
