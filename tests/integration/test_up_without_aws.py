@@ -58,11 +58,13 @@ async def test_definition_from_production_runs_unchanged(up: Up, tmp_path: Path)
     told = await shell(f'{setting}\nprintf %s "${name}"', examples, dict(os.environ))
     up.env = {name: told.out, "HOME": str(tmp_path)}  # no keys of this machine's user
     cli = await up.ready()
+    said = "".join(up.output)
 
     done = await shell(steps, examples, cli.env)
 
     assert done.code == 0, done
     assert routes_out() == []
+    assert "AWS: local" in said
     for line in (
         "app | hello from a bucket, prod",
         "app | database: shop, a password of 15 characters",
