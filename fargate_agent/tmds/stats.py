@@ -65,24 +65,21 @@ def _render_block_stats(usage: ContainerUsage) -> BlockStats:
     return BlockStats(
         io_service_bytes_recursive=_render_entries(usage.block_io),
         io_serviced_recursive=_render_entries(usage.block_operations),
-        io_queue_recursive=None,
-        io_service_time_recursive=None,
-        io_wait_time_recursive=None,
-        io_merged_recursive=None,
-        io_time_recursive=None,
-        sectors_recursive=None,
+        io_queue_recursive=(),
+        io_service_time_recursive=(),
+        io_wait_time_recursive=(),
+        io_merged_recursive=(),
+        io_time_recursive=(),
+        sectors_recursive=(),
     )
 
 
 def _render_entries(
     entries: tuple[tuple[int, int, str, int], ...],
-) -> tuple[BlockEntry, ...] | None:
-    return (
-        tuple(
-            BlockEntry(major=major, minor=minor, op=operation, value=value)
-            for major, minor, operation, value in entries
-        )
-        or None
+) -> tuple[BlockEntry, ...]:
+    return tuple(
+        BlockEntry(major=major, minor=minor, op=operation, value=value)
+        for major, minor, operation, value in entries
     )
 
 

@@ -34,11 +34,15 @@ class BlockEntry(StatsShape):
     value: int
 
 
-BlockEntries = tuple[BlockEntry, ...] | None
+BlockEntries = tuple[BlockEntry, ...]
 
 
 class BlockStats(StatsShape):
-    """Block devices. Only the first two are counted; Docker names the others."""
+    """Block devices. Only the first two are counted; Docker names the others.
+
+    Empty where nothing was counted, as in AWS's example: programs iterate over them. Source: ECS
+    developer guide, task metadata endpoint version 4 for tasks on Fargate.
+    """
 
     io_service_bytes_recursive: BlockEntries
     io_serviced_recursive: BlockEntries

@@ -93,12 +93,12 @@ def test_stats_have_dockers_members_in_dockers_order(
                     {"major": 8, "minor": 0, "op": "read", "value": 4096}
                 ],
                 "io_serviced_recursive": [{"major": 8, "minor": 0, "op": "read", "value": 1}],
-                "io_queue_recursive": None,
-                "io_service_time_recursive": None,
-                "io_wait_time_recursive": None,
-                "io_merged_recursive": None,
-                "io_time_recursive": None,
-                "sectors_recursive": None,
+                "io_queue_recursive": [],
+                "io_service_time_recursive": [],
+                "io_wait_time_recursive": [],
+                "io_merged_recursive": [],
+                "io_time_recursive": [],
+                "sectors_recursive": [],
             },
             "num_procs": 0,
             "storage_stats": {},
@@ -164,12 +164,12 @@ def test_memory_limit_is_the_one_that_is_met_first(
     assert stats["memory_stats"]["limit"] == shown_mib * MIB
 
 
-def test_absent_counters_are_null_or_missing() -> None:
+def test_absent_counters_are_empty_or_missing() -> None:
     usage = replace(USAGE, block_io=(), cpu_per_core_ns=(), pids_limit=100)
 
     stats = json.loads(render(replace(SAMPLE, usage=usage, links={})))
 
-    assert stats["blkio_stats"]["io_service_bytes_recursive"] is None
+    assert stats["blkio_stats"]["io_service_bytes_recursive"] == []
     assert "percpu_usage" not in stats["cpu_stats"]["cpu_usage"]
     assert stats["pids_stats"] == {"current": 3, "limit": 100}
     assert "networks" not in stats
