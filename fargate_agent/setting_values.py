@@ -123,6 +123,12 @@ def _check_mirror(text: str) -> str:
     return text if text == NO_ORIGINAL else check_prefix(text)
 
 
+def _check_mirrors(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not set(value) - {NO_ORIGINAL}:
+        raise ValueError("must have at least one prefix")
+    return value
+
+
 def _check_socket(path: Path) -> Path:
     if len(str(path).encode()) > MAX_SOCKET_BYTES:
         raise ValueError(f"must have at most {MAX_SOCKET_BYTES} bytes, as paths of sockets do")
@@ -160,7 +166,9 @@ Urls = Annotated[str, AfterValidator(_check_urls)]
 """One or several, separated by commas."""
 Registry = Annotated[str, AfterValidator(check_registry)]
 Mirrors = Annotated[
-    tuple[Annotated[str, AfterValidator(_check_mirror)], ...], Field(min_length=1), one_or_several
+    tuple[Annotated[str, AfterValidator(_check_mirror)], ...],
+    AfterValidator(_check_mirrors),
+    one_or_several,
 ]
 Prefix = Annotated[str, AfterValidator(check_prefix)]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_WAIT_S)]

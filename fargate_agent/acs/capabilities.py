@@ -31,13 +31,16 @@ from fargate_agent.wire.attributes import (
 _ARCHITECTURES: Final = {"amd64": "x86_64", "arm64": "arm64"}
 """By the name that images have for them."""
 ALWAYS: Final = (
+    "com.amazonaws.ecs.capability.ecr-auth",
     CONTAINER_FILES,
     CONTAINER_HEALTH,
     "ecs.capability.container-ordering",
     CONTAINER_RESTARTS,
     CONTAINER_STDIN,
     CONTAINER_SYSCTLS,
+    "ecs.capability.execution-role-ecr-pull",
     "ecs.capability.full-sync",
+    "ecs.capability.private-registry-authentication.secretsmanager",
     "ecs.capability.secrets.asm.bootstrap.log-driver",
     "ecs.capability.secrets.ssm.bootstrap.log-driver",
     TASK_ENI,

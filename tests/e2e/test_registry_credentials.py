@@ -68,6 +68,12 @@ def keep(moto: str, name: str, text: str) -> str:
     return str(manager.create_secret(Name=name, SecretString=text)["ARN"])
 
 
+def login_as(directory: Path, host: str) -> None:
+    """Give the agent a password of its own."""
+    entry = {"username": LOGIN[0], "password": LOGIN[1]}
+    (directory / "config.json").write_text(json.dumps({"auths": {host: entry}}))
+
+
 def written(stack: Stack) -> str:
     """Return all that the programs have written, the database too."""
     given = {"htpasswd", "config.json", "registry", "netns"}
@@ -140,6 +146,7 @@ async def test_password_that_is_not_to_be_had_ends_the_task(
     reason: str,
 ) -> None:
     image = await private_registry.push("team/tool", "2", build_tool())
+    login_as(tmp_path, private_registry.host)
     name = "none" if text is None else keep(moto, f"login-{tmp_path.name}", text)
     credentials = {"credentialsParameter": name}
 
@@ -163,10 +170,7 @@ async def test_image_of_docker_hub_runs_from_its_mirror_and_why_says_so(
     tmp_path: Path, stack: Stack, private_registry: RealRegistry
 ) -> None:
     await private_registry.push("hub/library/tool", "1", build_tool())
-    user, password = LOGIN
-    entry = {"username": user, "password": password}
-    config = {"auths": {private_registry.host: entry}}
-    (tmp_path / "config.json").write_text(json.dumps(config))
+    login_as(tmp_path, private_registry.host)
 
     arn = stack.run(tool("main", SCRIPT, image="tool:1"))
 
@@ -177,6 +181,6 @@ async def test_image_of_docker_hub_runs_from_its_mirror_and_why_says_so(
     record = json.loads((stack.root / "agent" / "records" / f"{task_id}.json").read_text())
     by = f"{private_registry.host}/hub/library/tool:1"
     assert record["facts"]["replacements"] == [{"kind": "image", "what": "tool:1", "by": by}]
-    assert password not in written(stack)
+    assert LOGIN[1] not in written(stack)
     stack.stop(arn)
     await stack.wait_for(arn, "STOPPED")

@@ -52,6 +52,20 @@ def test_list_of_the_environment_is_comma_separated(
     assert read_agent_settings(file).complete().insecure_registries == ("a:1", "b")
 
 
+def test_mirrors_are_a_table_in_the_file_and_json_in_the_environment(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = ["[registry_mirrors]", '"docker.io" = "m.lan"', '"r.lan/x" = ["a.lan", "no-original"]']
+    file.write_text("\n".join(lines))
+    assert read_agent_settings(file).complete().registry_mirrors == {
+        "docker.io": ("m.lan",),
+        "r.lan/x": ("a.lan", "no-original"),
+    }
+
+    monkeypatch.setenv("FARGATE_AGENT_REGISTRY_MIRRORS", '{"docker.io": "other.lan"}')
+    assert read_agent_settings(file).complete().registry_mirrors == {"docker.io": ("other.lan",)}
+
+
 def test_agent_serves_every_cluster_unless_it_is_pinned(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +215,14 @@ def test_all_faults_are_named_at_once_each_with_its_place(
         pytest.param('insecure_registries = ["http://r:5000"]', "must be HOST", id="registry"),
         pytest.param('insecure_registries = ["r:5000/x"]', "must be HOST", id="registry path"),
         pytest.param('insecure_registries = ["r:x"]', "must be HOST", id="registry port"),
+        pytest.param('registry_mirrors = { "r" = "m.lan" }', "must be HOST", id="prefix"),
+        pytest.param('registry_mirrors = { "r.lan" = "m" }', "must be HOST", id="mirror"),
+        pytest.param('registry_mirrors = { "r.lan" = "m.lan/x:1" }', "must be HOST", id="tag"),
+        pytest.param('registry_mirrors = { "no-original" = "m.lan" }', "must be HOST", id="word"),
+        pytest.param('registry_mirrors = { "r.lan" = [] }', "at least one", id="no mirrors"),
+        pytest.param(
+            'registry_mirrors = { "r.lan" = "no-original" }', "at least one", id="nothing left"
+        ),
         pytest.param('logger_user = "0:5"', "must be the name of a user", id="root"),
         pytest.param('access_key_id = "AK IA"', "must be printable ASCII", id="key"),
         pytest.param("container_start_timeout_s = nan", "less than or equal", id="no number"),
@@ -223,6 +245,7 @@ def test_value_that_cannot_work_is_told_what_it_must_be(text: str, rule: str, fi
     [
         'control_plane = "http://10.0.0.1:51680, https://[fd00::1]:8443/prefix"',
         'insecure_registries = ["localhost:5000", "[fd00::1]:5000", "r.lan", "10.0.0.1"]',
+        'registry_mirrors = { "docker.io" = "m.lan:5000/hub", "[fd00::1]:5000/x" = ["localhost"] }',
         'region = "us-gov-west-1"',
         'clusters = ["a", "b_c-1"]',
         'aws_endpoint_url = "http://localhost:4566/"',

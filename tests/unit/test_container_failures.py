@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.drivers import ExitStatus
+from fargate_agent.drivers import ExitStatus, Image
 from fargate_agent.errors import (
     CannotCreateContainerError,
     CannotPullContainerError,
@@ -17,7 +17,7 @@ from fargate_agent.errors import (
     ResourceInitializationError,
     TaskError,
 )
-from fargate_agent.plan import plan_task
+from fargate_agent.plan import Replacement, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import ContainerStatus, StateChange, TaskFacts, TaskStatus
 from tests.fakes import MOMENT, Diary, FakeDrivers, FakeImages, fake_drivers
@@ -143,6 +143,52 @@ async def test_image_that_two_containers_name_is_pulled_once() -> None:
 
     assert drivers.diary.calls.count("pull side:1") == 1
     assert {"create side", "create other"} <= set(drivers.diary.calls)
+
+
+@jumping
+async def test_image_that_two_containers_name_with_other_passwords_is_pulled_for_each() -> None:
+    run, drivers = new_run(container_json("main"), SIDE), fakes(Diary())
+    main, side = run.plan.containers
+    others = [
+        replace(side, name=f"side{n}", id=f"{side.id}{n}", repository_credentials=secret)
+        for n, secret in enumerate(("a", "b", "a", None))
+    ]
+    run.plan = replace(run.plan, containers=(main, *others))
+
+    await play(run, drivers)
+
+    assert drivers.diary.calls.count("pull side:1") == 3
+
+
+@jumping
+async def test_password_of_a_registry_that_is_not_to_be_had_ends_the_task() -> None:
+    diary = Diary(fail_at="pull side:1", error=ResourceInitializationError)
+    run, drivers = new_run(container_json("main"), SIDE), fakes(diary)
+
+    await play(run, drivers)
+
+    assert run.facts.reason == "ResourceInitializationError: refused: pull side:1"
+
+
+class Mirrored(FakeImages):
+    """Has one image from a mirror."""
+
+    async def ensure(self, reference: str, *rest: Any) -> Image:
+        image = await super().ensure(reference, *rest)
+        return replace(image, source=f"m.lan/{reference}" if reference == "side:1" else None)
+
+
+@jumping
+async def test_mirror_that_an_image_came_from_is_told() -> None:
+    run, drivers = new_run(container_json("main"), SIDE), fakes(Diary())
+    drivers.all = replace(drivers.all, images=Mirrored(drivers.diary))
+
+    await play(run, drivers)
+
+    by_mirror = Replacement(kind="image", what="side:1", by="m.lan/side:1")
+    assert run.change().replacements == (by_mirror,)
+    run.facts.note_replacement(by_mirror)
+    assert run.change().replacements == (by_mirror,)
 
 
 @jumping

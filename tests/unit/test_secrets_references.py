@@ -37,6 +37,9 @@ def secret(**parts: str) -> SecretReference:
         pytest.param(
             "/app/db", ParameterReference(region="us-east-1", name="/app/db"), id="parameter"
         ),
+        pytest.param(
+            "secretsmanager:app/db", SecretReference(region="us-east-1", arn="app/db"), id="by name"
+        ),
         pytest.param("db", ParameterReference(region="us-east-1", name="db"), id="bare name"),
         pytest.param(
             "db:user::", ParameterReference(region="us-east-1", name="db:user::"), id="not a secret"

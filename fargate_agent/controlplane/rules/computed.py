@@ -109,6 +109,9 @@ def _attributes_of(container: Json, *, has_role: bool) -> Iterator[str]:
         CONTAINER_HEALTH: container.get("healthCheck"),
         CONTAINER_RESTARTS: container.get("restartPolicy", {}).get("enabled"),
         "ecs.capability.env-files.s3": container.get("environmentFiles"),
+        "ecs.capability.private-registry-authentication.secretsmanager": container.get(
+            "repositoryCredentials"
+        ),
     }
     yield from (attribute for attribute, is_asked in asked.items() if is_asked)
     for secret in container.get("secrets", []):
