@@ -178,6 +178,7 @@ def test_writer_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> None
         ),
         (f"{ARN}my-secret", [f"{ARN}my-secret", "my-secret", "my"], "my-secret"),
         (f"{ARN}db", [f"{ARN}db", "db"], "db"),
+        ("secretsmanager:prod/db", ["prod/db"], "prod/db"),
         ("db", ["db", "/db"], "db"),
         ("/app/db", ["/app/db", "app/db"], "/app/db"),
         ("/app/db:3", ["/app/db", "app/db"], "/app/db"),
