@@ -149,6 +149,19 @@ async def test_slow_sts_holds_up_neither_run_task_nor_the_task_for_long(
     assert secret_of(pushed.role_credentials)
 
 
+async def test_failure_that_passes_at_once_is_not_noticed(
+    start_control_plane: StartControlPlane, settings: dict[str, Any], front: Front
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, **settings)
+    front.faults.append((503, ""))
+    async with SimulatedAgent(plane) as agent:
+        await run_with(plane, taskRoleArn="app")
+        task = TaskMessage.model_validate(await agent.take())
+
+    assert secret_of(task.role_credentials)
+    assert len(front.calls) == 2
+
+
 async def test_task_without_roles_does_not_wait_for_the_roles_of_others(
     start_control_plane: StartControlPlane, settings: dict[str, Any], front: Front
 ) -> None:

@@ -60,8 +60,8 @@ class _Role:
     stated: RoleCredentialsMessage
     """As it is stored: without credentials."""
     kept: KeptRole
-    tried: asyncio.Event = field(default_factory=asyncio.Event)
-    """The first answer is there, whichever."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """There are credentials, or there won't be any."""
     known: asyncio.Event = field(default_factory=asyncio.Event)
     """The agent has the task."""
     refused: bool = False
@@ -112,14 +112,14 @@ class RoleDelivery:
 
     def is_ready(self, task_id: str) -> bool:
         """Whether a task need not wait for credentials."""
-        return all(role.tried.is_set() for role in self._roles.get(task_id, []))
+        return all(role.settled.is_set() for role in self._roles.get(task_id, []))
 
     async def wait_ready(self, task_id: str) -> None:
         """Return when a task need not wait for credentials any longer."""
         try:
             async with asyncio.timeout(WAIT_S):
                 for role in self._roles.get(task_id, []):
-                    await role.tried.wait()
+                    await role.settled.wait()
         except TimeoutError:
             log.warning("task %s: goes out without its credentials, which follow", task_id)
 
@@ -200,10 +200,10 @@ class RoleDelivery:
         except RoleError as error:
             if not error.may_pass:
                 role.refused = await self._refuse(role.kept.task_id, str(error))
-            role.tried.set()
+                role.settled.set()
             await _sleep_towards(role.kept.next_at)
             return
-        role.tried.set()
+        role.settled.set()
         if not role.known.is_set():
             await role.known.wait()
         elif not role.kept.has_taken:

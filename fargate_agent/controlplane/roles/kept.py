@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
 """How many calls of STS are under way at the same time."""
-TRIES: Final = Backoff(first_s=1, longest_s=60)
+TRIES: Final = Backoff(first_s=0.5, longest_s=60)
 """After a failure; until the next try it stands for those who ask."""
 
 
