@@ -100,12 +100,14 @@ class Ecr:
             access_key=ACCESS_KEY, secret_key=SECRET_KEY, token="session", expires_at=end
         )
 
-    def store(self, *, local: bool = False, **changes: Any) -> ContainerdImageStore:
+    def store(
+        self, *, local: bool = False, more_insecure: tuple[str, ...] = (), **changes: Any
+    ) -> ContainerdImageStore:
         """Make the store of an agent."""
         site = AwsSite(region="eu-west-1", endpoint_url="http://aws.test:8000")
         return ContainerdImageStore(
             self.puller.containerd,
-            replace(self.puller.settings, insecure_registries=(HOST,), **changes),
+            replace(self.puller.settings, insecure_registries=(HOST, *more_insecure), **changes),
             Egress(socket_in_netns, lambda: ()),
             self.puller.locks,
             None if local else EcrPasswords(site, self.keys),
@@ -328,3 +330,24 @@ async def test_what_the_operator_gave_for_the_registry_comes_first(
 
     assert pulled.digest == image.digest
     assert ecr.front.calls == []
+
+
+@pytest.mark.parametrize("local", [True, False], ids=["without AWS", "with AWS"])
+async def test_mirror_of_ecr_is_shown_no_password_of_ecr(ecr: Ecr, local: bool) -> None:
+    image = build_image()
+    mirror = FakeRegistry()
+    mirror.add("ecr/team/web", "1", image)
+    listener = socket_in_netns(ecr.netns, socket.AF_INET, socket.SOCK_STREAM)
+    listener.bind(("127.0.0.81", 5000))
+    listener.setblocking(False)
+    ecr.puller.settings = replace(ecr.puller.settings, mirrors={HOST: ("127.0.0.81:5000/ecr",)})
+    store = ecr.store(local=local, more_insecure=("127.0.0.81:5000",))
+
+    async with mirror.serve(listener):
+        pulled = await ecr.pull(f"{HOST}/team/web:1", store)
+
+    assert (pulled.name, pulled.digest) == (f"{HOST}/team/web:1", image.digest)
+    assert pulled.source == "127.0.0.81:5000/ecr/team/web:1"
+    assert {shown for _, shown in mirror.headers} == {""}
+    assert ecr.front.calls == []
+    assert ecr.registry.requests == []

@@ -1,10 +1,12 @@
 """Programs that keep credentials, and identity tokens: who is asked, as whom, and who isn't."""
 
+import asyncio
 import base64
 import json
 import os
 import shutil
 import stat
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from fargate_agent.image.registry.programs import ProgramError, ask_program
+from tests.fixtures.pulls import eventually
 from tests.fixtures.registry import FakeRegistry, Fault
 from tests.fixtures.registry_client import AUTH, SECRET, add, opened, refusal
 
@@ -132,6 +135,21 @@ async def test_program_that_waits_for_a_person_is_ended_with_all_that_it_started
     deadline = time.monotonic() + 5
     while is_running(int(pid.read_text())):
         assert time.monotonic() < deadline
+
+
+async def test_program_ends_though_the_agent_was_killed(programs: Path) -> None:
+    pid = programs / "pid"
+    write(programs, f"sleep 1000 & echo $! >{pid}.new; mv {pid}.new {pid}; wait")
+    ask = f"ask_program('kept', {ME}, 'r.test', deadline_s=2)"
+    script = f"import asyncio\nfrom {ask_program.__module__} import ask_program\nasyncio.run({ask})"
+    agent = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+    await eventually(pid.exists)
+
+    agent.kill()
+    await agent.wait()
+
+    assert is_running(int(pid.read_text()))
+    await eventually(lambda: not is_running(int(pid.read_text())))
 
 
 def is_running(pid: int) -> bool:

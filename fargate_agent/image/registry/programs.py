@@ -28,6 +28,9 @@ PREFIX: Final = "docker-credential-"
 DEADLINE_S: Final = 10.0
 """A program that needs longer waits for a person, who isn't there."""
 
+OUTLIVES_S: Final = 1.0
+"""How much longer a program may run that nobody waits for any more."""
+
 MAX_OUTPUT_BYTES: Final = 1 << 16
 MAX_SAID_CHARS: Final = 200
 IDENTITY_USER: Final = "<token>"
@@ -101,7 +104,7 @@ async def ask_program(
     program = await asyncio.to_thread(find_program, name, uid)
     url = f"https://{_HUB_INDEX}/v1/" if registry == DOCKER_HUB else registry
     try:
-        process = await _start(program)
+        process = await _start(program, deadline_s + OUTLIVES_S)
     except OSError as error:
         raise ProgramError(f"{program.path} can't be run: {error.strerror}") from error
     try:
@@ -122,11 +125,11 @@ async def ask_program(
     return _parse(f"answer of {PREFIX}{name} for {registry}", output)
 
 
-async def _start(program: Program) -> asyncio.subprocess.Process:
+async def _start(program: Program, longest_s: float) -> asyncio.subprocess.Process:
+    """Start the program so that it ends after so many seconds even if the agent is killed."""
     user, is_root = program.user, os.geteuid() == 0
     return await asyncio.create_subprocess_exec(
-        program.path,
-        "get",
+        *("timeout", "--signal=KILL", f"{longest_s:g}", program.path, "get"),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
