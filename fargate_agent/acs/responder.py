@@ -32,6 +32,7 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
 )
+from fargate_agent.wire.telemetry import AckPublishMetric
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +66,8 @@ class Responder:
                 return self._take_credentials(frame)
             case TaskStopVerificationAck():
                 await self._stop_verified(frame)
+            case AckPublishMetric():
+                log.debug("telemetry is taken: %s", frame.message)
             case ErrorMessage():
                 log.error("the control plane says: %s", frame.message)
             case _:

@@ -11,6 +11,8 @@ log = logging.getLogger(__name__)
 
 MAX_FRAMES: Final = 15
 """Source: amazon-ecs-agent, agent/stats, the buffer of telemetry messages."""
+ROOM_TIMEOUT_S: Final = 1.0
+"""How long a frame waits for room. Source: amazon-ecs-agent, agent/stats, the same buffer."""
 
 
 class Outbox:
@@ -19,6 +21,9 @@ class Outbox:
     def __init__(self) -> None:
         self._frames: deque[Frame] = deque()
         self._filled = asyncio.Event()
+        self._has_room = asyncio.Event()
+        self._is_stuck = False
+        """Whether nothing was sent since somebody waited for room in vain."""
         self.dropped = 0
         self.sent = 0
         """Frames, since the agent was started."""
@@ -26,8 +31,15 @@ class Outbox:
     def __len__(self) -> int:
         return len(self._frames)
 
-    def put(self, frame: Frame) -> None:
-        """Have a frame sent; never waits."""
+    async def put(self, frame: Frame) -> None:
+        """Have a frame sent. Waits a moment for room, unless nothing is being sent at all."""
+        if len(self._frames) == MAX_FRAMES and not self._is_stuck:
+            self._has_room.clear()
+            try:
+                async with asyncio.timeout(ROOM_TIMEOUT_S):
+                    await self._has_room.wait()
+            except TimeoutError:
+                self._is_stuck = True
         if len(self._frames) == MAX_FRAMES:
             self._frames.popleft()
             self.dropped += 1
@@ -49,5 +61,7 @@ class Outbox:
     def note_sent(self, frame: Frame) -> None:
         """Let a frame go; it may have been dropped meanwhile."""
         self.sent += 1
+        self._is_stuck = False
+        self._has_room.set()
         if self._frames and self._frames[0] is frame:
             self._frames.popleft()

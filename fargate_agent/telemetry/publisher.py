@@ -67,9 +67,9 @@ class Publisher:
             await self._sampler.sample()
             if (now := self._now_s() // bucket_s) != bucket:
                 bucket = now
-                self.publish(bucket * bucket_s)
+                await self.publish(bucket * bucket_s)
 
-    def publish(self, at_s: float) -> None:
+    async def publish(self, at_s: float) -> None:
         """End the bucket at a moment, in seconds since 1970."""
         found = [metric for task in self._sampler.tasks.values() if (metric := render_task(task))]
         self._sampler.forget_ended()
@@ -83,7 +83,7 @@ class Publisher:
                 fin=number >= len(parts),
                 idle=not parts,
             )
-            self._outbox.put(
+            await self._outbox.put(
                 PublishMetricsRequest(
                     metadata=metadata, timestamp=round(at_s * 1000), task_metrics=tuple(part)
                 )

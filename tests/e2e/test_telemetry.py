@@ -1,6 +1,7 @@
 """What a real container uses, as it is told."""
 
 import asyncio
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -124,6 +125,14 @@ async def test_what_a_busy_container_uses_is_told(
     assert 1 <= busy["cpuPercent"]["sampleCount"] <= 5
     assert found[0]["network"]["rxBytes"] > 0
     assert {"readBytes", "writeBytes"} == set(busy["storage"])
+
+    stack.agent.end(signal.SIGKILL)
+    stack.agent.start()
+    last = (await read_buckets(stack, arn))[-1]
+    async with asyncio.timeout(60):
+        while (latest := (await read_buckets(stack, arn))[-1])["at"] <= last["at"]:
+            await asyncio.sleep(0.5)
+    assert {one["name"] for one in latest["containers"]} == {"busy", "idle"}
 
 
 def check_metrics(stack: Stack, arn: str, metrics: Metrics) -> None:

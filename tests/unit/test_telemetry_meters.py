@@ -10,13 +10,14 @@ from fargate_agent.network.netlink import LinkStats
 from fargate_agent.plan import plan_task
 from fargate_agent.task.runner import TaskRun
 from fargate_agent.task.status import ContainerFacts, ContainerStatus
+from fargate_agent.telemetry import outbox as outbox_module
 from fargate_agent.telemetry.groups import GroupReading, find_number, sum_io, sum_v1_io
 from fargate_agent.telemetry.links import parse_links
 from fargate_agent.telemetry.meters import ContainerMeter, Counter, NetworkMeter, Samples
 from fargate_agent.telemetry.outbox import MAX_FRAMES, Outbox
 from fargate_agent.telemetry.publisher import render_task
 from fargate_agent.telemetry.sampler import TaskMeter
-from fargate_agent.wire.messages import parse_frame, render_frame
+from fargate_agent.wire.messages import Frame, parse_frame, render_frame
 from fargate_agent.wire.telemetry import LONG_MAX, MetricsMetadata, PublishMetricsRequest
 from tests.messages import container_json, site, task_message
 
@@ -148,12 +149,17 @@ def frame(message_id: str) -> PublishMetricsRequest:
     )
 
 
+@pytest.fixture(autouse=True)
+def room_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outbox_module, "ROOM_TIMEOUT_S", 0.05)
+
+
 async def test_outbox_drops_the_oldest_frames_and_counts_them(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     outbox = Outbox()
     for number in range(MAX_FRAMES + 2):
-        outbox.put(frame(str(number)))
+        await outbox.put(frame(str(number)))
 
     first = await outbox.first()
 
@@ -166,14 +172,37 @@ async def test_outbox_drops_the_oldest_frames_and_counts_them(
 
 async def test_frame_that_was_dropped_while_it_was_sent_takes_no_other_along() -> None:
     outbox = Outbox()
-    outbox.put(frame("0"))
+    await outbox.put(frame("0"))
     sending = await outbox.first()
     for number in range(1, MAX_FRAMES + 1):
-        outbox.put(frame(str(number)))
+        await outbox.put(frame(str(number)))
 
     outbox.note_sent(sending)
 
     assert await outbox.first() == frame("1")
+
+
+async def test_more_frames_than_there_is_room_wait_while_others_are_sent() -> None:
+    outbox, sent = Outbox(), list[Frame]()
+
+    async def send() -> None:
+        while True:
+            one = await outbox.first()
+            await asyncio.sleep(0)
+            sent.append(one)
+            outbox.note_sent(one)
+
+    sending = asyncio.create_task(send())
+    frames = [frame(str(number)) for number in range(5 * MAX_FRAMES)]
+    for one in frames:
+        await outbox.put(one)
+    async with asyncio.timeout(5):
+        while len(outbox):
+            await asyncio.sleep(0)
+    sending.cancel()
+
+    assert sent == frames
+    assert (outbox.sent, outbox.dropped) == (len(frames), 0)
 
 
 def metered(run: TaskRun, names: Iterable[str]) -> TaskMeter:

@@ -35,8 +35,8 @@ MAX_AGE_S: Final = 300
 """An older bucket isn't kept. Source: amazon-ecs-agent, agent/stats, which sends none either."""
 MAX_AHEAD_S: Final = 60
 """How far the clock of an agent may be ahead."""
-MAX_PENDING: Final = 15
-"""Frames of one agent that wait to be written; one more is dropped. An agent buffers as many."""
+MAX_PENDING: Final = 64
+"""Frames of one agent, of 640 tasks, that wait to be written; one more is dropped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
