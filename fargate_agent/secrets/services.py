@@ -67,11 +67,13 @@ async def get_parameters(
     )
     found: dict[str, str] = {}
     try:
-        for one in (await call_json(http, site, keys, call))["Parameters"]:
-            selector = one.get("Selector") or ""
+        answer = (await call_json(http, site, keys, call))["Parameters"]
+        for one in sorted(answer, key=lambda one: int(one.get("Version") or 0)):
+            # What stands for AWS may leave the selector out: then the version tells them apart.
+            selectors = [one.get("Selector") or "", f":{one.get('Version')}"]
             for name in (one["Name"], one.get("ARN")):
-                found[f"{name}{selector}"] = one["Value"]
-    except (KeyError, TypeError, AttributeError):
+                found.update({f"{name}{selector}": one["Value"] for selector in selectors})
+    except (KeyError, TypeError, AttributeError, ValueError):
         raise TransferError("ssm answered with what are no parameters") from None
     return {name: found[name] for name in names if name in found}
 

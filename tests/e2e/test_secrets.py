@@ -107,12 +107,12 @@ async def test_container_has_the_values_of_its_secrets_and_environment_files(
     assert stack.leftovers(arn) == []
 
 
-async def test_task_ends_before_any_container_when_a_value_is_not_to_be_had(
+async def test_task_ends_at_once_when_a_value_of_a_container_that_waits_is_not_to_be_had(
     stack: Stack, registry: FakeRegistry, moto: str
 ) -> None:
     name = f"/gone/{secrets.token_hex(4)}"
     arn = stack.run(
-        tool("first", "exit 0", essential=False),
+        tool("first", "exec sleep 1000", essential=False),
         tool(
             "second",
             "exit 0",

@@ -1,5 +1,6 @@
 """Secrets are read from moto's Secrets Manager and Parameter Store, through a task's network."""
 
+import asyncio
 import logging
 import secrets
 import socket
@@ -164,6 +165,46 @@ async def test_more_parameters_than_one_call_takes_are_read(
     calls = front.named("GetParameters")
     assert sorted(len(call.request["Names"]) for call in calls) == [1, 10]
     assert all(call.request["WithDecryption"] is True for call in calls)
+
+
+async def test_twenty_secrets_and_parameters_are_asked_for_before_the_first_answer(
+    reader: Reader, front: Front, moto: str
+) -> None:
+    mark = secrets.token_hex(4)
+    manager, ssm = client(moto, "secretsmanager"), client(moto, "ssm")
+    arns = [
+        manager.create_secret(Name=f"{mark}-{number}", SecretString=f"value {number}")["ARN"]
+        for number in range(20)
+    ]
+    ssm.put_parameter(Name=f"/{mark}", Value="parameter", Type="String")
+    front.go.clear()
+
+    fetching = asyncio.create_task(reader.fetch(*arns, f"/{mark}"))
+    async with asyncio.timeout(20):
+        while len(front.calls) < 21:
+            await asyncio.sleep(0.01)
+    front.go.set()
+
+    assert len(await fetching) == 21
+    assert len(front.named("GetSecretValue")) == 20
+
+
+async def test_keys_of_one_secret_are_one_call(reader: Reader, kept: Kept, front: Front) -> None:
+    wanted = {f"{kept.secret}:user::": "new", f"{kept.secret}:port::": "5432"}
+
+    assert await reader.fetch(*wanted) == wanted
+    assert len(front.named("GetSecretValue")) == 1
+
+
+async def test_versions_of_a_parameter_are_told_apart(reader: Reader, moto: str) -> None:
+    name = f"/versions/{secrets.token_hex(4)}"
+    for number in range(1, 4):
+        client(moto, "ssm").put_parameter(
+            Name=name, Value=f"value {number}", Type="String", Overwrite=True
+        )
+    wanted = {name: "value 3", f"{name}:1": "value 1", f"{name}:2": "value 2"}
+
+    assert await reader.fetch(*wanted) == wanted
 
 
 async def test_task_without_secrets_asks_nobody(reader: Reader, front: Front) -> None:
