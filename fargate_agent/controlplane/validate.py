@@ -69,6 +69,7 @@ def service_model() -> Any:  # noqa: ANN401 - botocore ships no types
         "restartCount": {"shape": "Integer"},
     }
     shapes["Container"]["members"]["restartCount"] = {"shape": "Integer"}
+    shapes["Task"]["members"]["replacements"] = {"shape": "Replacements"}
     return ServiceModel(model)
 
 
