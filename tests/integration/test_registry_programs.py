@@ -7,7 +7,9 @@ import os
 import shutil
 import stat
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +26,13 @@ ME = os.geteuid()
 
 
 @pytest.fixture
-def programs(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def programs(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A directory in the PATH, which other users may look into."""
-    directory = tmp_path_factory.mktemp("programs")
-    for parent in (directory, directory.parent, directory.parent.parent):
-        parent.chmod(parent.stat().st_mode | 0o055)
-    monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
-    return directory
+    with tempfile.TemporaryDirectory(prefix="programs-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{directory}:{os.environ['PATH']}")
+        yield directory
 
 
 def write(directory: Path, script: str, mode: int = 0o755) -> Path:
