@@ -16,7 +16,7 @@ from tests.fixtures.aws import ACCESS_KEY, REGION, ROLE, SECRET_KEY, Front, clie
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
-from tests.fixtures.tmds import Answer, fetch
+from tests.fixtures.tmds import BASE, Answer, fetch
 
 # stand-ins for AWS start
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
@@ -173,3 +173,36 @@ async def test_awslogs_sends_with_the_execution_role_through_the_interface_of_th
     assert {(call.key, call.peer) for call in aws_outside.calls} == {(ACCESS_KEY, address)}
     assert await far_stack.logs(arn) == ["main: one", "main: two"]
     assert far_stack.leftovers(arn) == []
+
+
+READ_KEY = f"wget -q -O - {BASE}$AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+
+
+async def test_definition_of_production_runs_on_a_machine_without_aws_and_keeps_its_output(
+    tmp_path: Path,
+    private_containerd: PrivateContainerd,
+    outside: tuple[Path, str],
+    registry: FakeRegistry,
+) -> None:
+    options = {"awslogs-group": "/app", "awslogs-region": REGION, "awslogs-stream-prefix": "app"}
+    log = {"logDriver": "awslogs", "options": options}
+    endpoint = '[local_roles."*"]\nendpoint_url = "http://aws.test"\n'
+    async with make_stack(
+        tmp_path,
+        private_containerd,
+        outside,
+        subnet_toml=endpoint,
+        FARGATE_AGENT_AWS="local",
+        FARGATE_AGENT_LOG_COPY="false",
+    ) as stack:
+        script = f'{READ_KEY}; echo; echo "at $AWS_ENDPOINT_URL"; exec sleep 1000'
+        container = tool("main", script, logConfiguration=log)
+        arn = stack.run(container, taskRoleArn=ROLE, executionRoleArn=ROLE)
+        lines = await stack.wait_for_log(arn, "main: at http://aws.test")
+        task = await stack.wait_for(arn, "RUNNING")
+        stack.stop(arn)
+        await stack.wait_for(arn, "STOPPED")
+
+    keys = next(line.removeprefix("main: ") for line in lines if "AccessKeyId" in line)
+    assert json.loads(keys)["AccessKeyId"].startswith("ASIA")
+    assert task["containers"][0]["lastStatus"] == "RUNNING"
