@@ -141,6 +141,7 @@ async def wait_for_log(cli: Cli, task: str, text: str) -> None:
 async def test_up_starts_again_what_dies(up: Up) -> None:
     cli = await up.ready()
     programs = up.programs()
+    assert any(line.startswith("AWS: local, this machine does without") for line in up.output)
 
     for pid in programs.values():
         os.kill(pid, signal.SIGKILL)
@@ -149,8 +150,9 @@ async def test_up_starts_again_what_dies(up: Up) -> None:
         await up.until_said(f"{name} was killed by SIGKILL; starting it again in 0.5 s")
     await until(lambda: len(up.programs()) == len(programs))
     async with asyncio.timeout(DEADLINE_S):
-        while (await cli.run("doctor")).code != 0:
+        while (doctor := await cli.run("doctor")).code != 0:
             pass
+    assert "\nAWS: local, this machine does without" in doctor.out
 
 
 async def test_up_refuses_a_directory_that_another_has(ups: Callable[..., Up]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,10 @@ from fargate_agent.preconditions import (
     read_for_start,
     require_containerd,
     require_snapshotter,
+    tell_old_names,
 )
 from fargate_agent.runtime.cgroup import Cgroups
+from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_file import SettingsError
 
 ADDRESS = Path("/run/containerd/containerd.sock")
@@ -304,3 +307,19 @@ def test_crun_is_refused_where_cgroup_v1_is_beside_v2(
     for other in (replace(found, unified=True), replace(found, trees=())):
         monkeypatch.setattr(preconditions, "read_cgroups", lambda other=other: other)
         assert find_runtime(check_settings(file)) == str(program)
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_told"),
+    [
+        pytest.param({"aws_credentials_file": Path("/keys")}, True, id="keys"),
+        pytest.param({"assume_roles": False}, True, id="as they are"),
+        pytest.param({"aws_endpoint_url": "http://127.0.0.1:1"}, False, id="endpoint"),
+    ],
+)
+def test_agent_that_is_to_assume_roles_is_told_who_does(
+    settings: dict[str, Any], is_told: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell_old_names(AgentSettings(**settings))
+
+    assert ("the control plane assumes roles, and no agent does" in caplog.text) is is_told
