@@ -100,7 +100,7 @@ def ran(
     async def run() -> Ran:
         variables = {
             "STS_URL": f"http://{OUTSIDE}.1:{AWS_PORT}",
-            "PATIENCE_S": str(2 * SHORT_S),
+            "PATIENCE_S": "70",
         }
         logged = {"logConfiguration": LOG}
         programs = [

@@ -12,7 +12,7 @@ import pytest
 from tests.fixtures.stack import Stack
 from tests.third_party.images import python
 
-DEADLINE_S: Final = 40.0
+DEADLINE_S: Final = 80.0
 
 
 @dataclass(frozen=True, kw_only=True)
