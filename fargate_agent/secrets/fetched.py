@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.parallel import together
@@ -51,8 +50,7 @@ class Fetched:
     async def cancel(self) -> None:
         """Fetch nothing more."""
         self._job.cancel()
-        with suppress(asyncio.CancelledError, ResourceInitializationError):
-            await self._job
+        await asyncio.wait([self._job])  # a cancellation of the caller isn't lost here
 
     async def _run(
         self,
