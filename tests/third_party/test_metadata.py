@@ -143,4 +143,5 @@ def test_exporter_tells_prometheus_what_version_3_says(told: Told) -> None:
     assert found["ecs_task_cpu_limit", "_task_"] == 1024
     assert found["ecs_task_mem_limit", "_task_"] == 2048
     assert 0 < found["ecs_task_mem_usage", "exporter"] < 2048 * 2**20
-    assert 0 < found["ecs_task_cpu_usage_ratio", "exporter"] < 4
+    assert 0 < found["ecs_task_cpu_usage_ratio", "_task_"] <= 2  # of one processor
+    assert found["ecs_task_network_tx_bytes_total", "exporter"] > 0

@@ -10,7 +10,7 @@ from urllib.request import urlopen
 END = time.monotonic() + float(os.environ["PATIENCE_S"])
 PROGRAM = [sys.executable, "-m", "ecs_container_exporter.main", "--interval", "1"]
 
-with subprocess.Popen(PROGRAM, stdout=subprocess.DEVNULL) as exporter:
+with subprocess.Popen(PROGRAM, stderr=subprocess.DEVNULL) as exporter:
     while True:
         try:
             with urlopen("http://127.0.0.1:9545/metrics", timeout=10) as answer:
