@@ -74,6 +74,17 @@ class Responder:
                 log.info("a %s needs no answer", type(frame).__name__)
         return []
 
+    def lacks_credentials(self) -> bool:
+        """Whether a task is here whose roles' credentials aren't, be it that they have expired.
+
+        The control plane then sends those of all tasks again.
+        """
+        return any(
+            not run.ended.is_set()
+            and any(self._roles.find(run.plan, role) is None for role in run.plan.roles)
+            for run in self._supervisor.runs()
+        )
+
     async def _take_payload(self, payload: PayloadMessage) -> list[Frame]:
         """Apply every task; acknowledge only if each could be read, so that it is sent again."""
         readable: list[TaskMessage] = []

@@ -84,7 +84,6 @@ class Session:
         self._registration = registration
         self._responder = responder
         self._outbox = Outbox() if outbox is None else outbox
-        self._send_credentials = True
         self._attributes: tuple[Attribute, ...] = ()
         """What the control plane knows that this machine can do."""
         self.instance_arn = ""
@@ -132,7 +131,7 @@ class Session:
                 "dockerVersion": "containerd",
                 "protocolVersion": "2",
                 "seqNum": "1",
-                "sendCredentials": str(self._send_credentials).lower(),
+                "sendCredentials": str(self._responder.lacks_credentials()).lower(),
             }
         )
         url = f"{str(endpoint['endpoint']).rstrip('/')}/ws?{query}"
@@ -140,7 +139,6 @@ class Session:
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             websocket = await self._http.ws_connect(url, headers=headers)
         async with websocket:
-            self._send_credentials = False
             self.connected = True
             self.connections += 1
             self.has_connected.set()

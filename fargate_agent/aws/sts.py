@@ -15,6 +15,7 @@ from fargate_agent.egress.transport import TransferError
 from fargate_agent.role_keys import RoleKeys
 
 VERSION: Final = "2011-06-15"
+_MEMBERS: Final = ("AccessKeyId", "SecretAccessKey", "SessionToken", "Expiration")
 
 
 async def assume_role(
@@ -50,15 +51,17 @@ async def assume_role(
     if status != 200:
         code = members.get("Code", "ServiceUnavailable")
         raise AwsError(status, code, members.get("Message", f"HTTP {status}"))
+    texts = [members.get(name, "") for name in _MEMBERS]
     try:
-        return RoleKeys(
-            access_key=members["AccessKeyId"],
-            secret_key=members["SecretAccessKey"],
-            token=members["SessionToken"],
-            expires_at=datetime.fromisoformat(members["Expiration"]),
-        )
-    except (KeyError, ValueError):
-        raise TransferError("sts answered with what are no credentials") from None
+        expires_at = datetime.fromisoformat(texts[-1])
+    except ValueError:
+        expires_at = None
+    if not all(texts) or expires_at is None or expires_at.tzinfo is None:
+        raise TransferError("sts answered with what are no credentials")
+    access_key, secret_key, token, _ = texts
+    return RoleKeys(
+        access_key=access_key, secret_key=secret_key, token=token, expires_at=expires_at
+    )
 
 
 def _read_members(body: bytes) -> dict[str, str]:

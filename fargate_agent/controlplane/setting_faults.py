@@ -1,6 +1,7 @@
 """Which settings of the control plane can't work on this machine as it is now."""
 
 import os
+import pwd
 import socket
 from collections.abc import Iterator
 from contextlib import suppress
@@ -71,6 +72,8 @@ def _find_role_faults(settings: ControlPlaneSettings) -> Iterator[Fault]:
             read_machine_keys(file, now)
         except RoleError as error:
             yield SETTING, str(error).removeprefix(f"{SETTING} ")
+        else:
+            yield from _find_owner_fault(file, settings.state_dir)
     for role, local in settings.local_roles.items():
         if local.profile is None:
             continue
@@ -82,6 +85,19 @@ def _find_role_faults(settings: ControlPlaneSettings) -> Iterator[Fault]:
             read_machine_keys(found, now, local.profile, name)
         except RoleError as error:
             yield "local_roles", f"{role}: profile {local.profile}: {error}"
+
+
+def _find_owner_fault(file: Path, state_dir: Path) -> Iterator[Fault]:
+    """Root can read what the service can't, whose user is the one that has the state."""
+    if os.geteuid() != 0 or not state_dir.exists():
+        return
+    uid = state_dir.stat().st_uid
+    if uid not in {0, file.stat().st_uid}:
+        try:
+            name = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            name = str(uid)
+        yield SETTING, f"can't be read by the control plane's user: chown {name} {file}"
 
 
 def _find_listen_faults(listen: str) -> Iterator[Fault]:

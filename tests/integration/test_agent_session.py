@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from fargate_agent.acs import session as session_module
 from fargate_agent.acs.api import ControlPlane as Api
@@ -166,3 +167,30 @@ async def test_machine_that_can_do_more_is_registered_again(
         async with asyncio.timeout(15):
             while len((await describe(ecs))["attributes"]) < 2:
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("lacks", [True, False])
+async def test_agent_asks_for_credentials_whenever_it_lacks_some(
+    control_plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lacks: bool
+) -> None:
+    """A connection that broke before they came is no reason to do without them."""
+    urls: list[URL] = []
+    connect = aiohttp.ClientSession.ws_connect
+
+    def note(http: aiohttp.ClientSession, url: str, **more: Any) -> Any:
+        urls.append(URL(url))
+        return connect(http, url, **more)
+
+    monkeypatch.setattr(aiohttp.ClientSession, "ws_connect", note)
+    for name in ("MAX_AGE_S", "MAX_AGE_JITTER_S"):
+        monkeypatch.setattr(session_module, name, 0)
+    monkeypatch.setattr(Responder, "lacks_credentials", lambda _: lacks)
+    key = Credentials(
+        access_key=control_plane.keys["agent"][0], secret_key=control_plane.keys["agent"][1]
+    )
+    async with serving(control_plane, tmp_path, key=key) as session:
+        async with asyncio.timeout(15):
+            while session.connections < 2:
+                await asyncio.sleep(0.02)
+
+    assert [url.query["sendCredentials"] for url in urls[:2]] == [str(lacks).lower()] * 2

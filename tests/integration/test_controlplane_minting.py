@@ -223,3 +223,31 @@ async def test_profile_that_can_not_be_read_says_why(
 
     with pytest.raises(RoleError, match=f"the shared credentials file {fault}"):
         await make_mint(http, environ, local_roles={"*": {"profile": "dev"}}).mint(ROLE, TASK)
+
+
+KEYS = (
+    "<a><AccessKeyId>ASIA1</AccessKeyId><SecretAccessKey>hush</SecretAccessKey>"
+    "<SessionToken>{token}</SessionToken><Expiration>{ends}</Expiration></a>"
+)
+
+
+@pytest.mark.parametrize(
+    ("token", "ends", "text"),
+    [
+        pytest.param("t", "2099-01-01T00:00:00", "what are no credentials", id="no time zone"),
+        pytest.param("t", "tomorrow", "what are no credentials", id="no time"),
+        pytest.param("", "2099-01-01T00:00:00Z", "what are no credentials", id="no token"),
+        pytest.param("t", "2020-01-01T00:00:00Z", "ended at 2020-01-01 .* clock", id="past"),
+    ],
+)
+async def test_credentials_that_nobody_could_use_are_a_failure(
+    http: aiohttp.ClientSession, front: Front, token: str, ends: str, text: str
+) -> None:
+    """As such they are asked for again ever later."""
+    front.faults.append((200, KEYS.format(token=token, ends=ends)))
+
+    with pytest.raises(RoleError, match=text) as caught:
+        await make_mint(http, aws_endpoint_url=front.url).mint(ROLE, TASK)
+
+    assert caught.value.may_pass
+    assert "hush" not in str(caught.value)

@@ -107,6 +107,28 @@ def test_each_capability_of_the_agent_has_its_reason() -> None:
     assert {name.removeprefix("CAP_") for name in kept} == reasons
 
 
+def test_agent_can_start_programs_as_other_users() -> None:
+    """Credential programs by Python's subprocess, loggers by themselves."""
+    calls = {"setgroups", "setregid", "setreuid", "setresgid", "setresuid"}
+    allowed: set[str] = set()
+    for entry in values("fargate-agent.service", "SystemCallFilter"):
+        names = entry.removeprefix("~").split()
+        found = {call for name in names for call in expand(name)}
+        allowed = allowed - found if entry.startswith("~") else allowed | found
+    kept = " ".join(values("fargate-agent.service", "CapabilityBoundingSet")).split()
+
+    assert calls - allowed == set()
+    assert {"CAP_SETUID", "CAP_SETGID"} <= set(kept)
+
+
+def expand(name: str) -> set[str]:
+    """Return the system calls of a group, and of the groups in it; or the only one."""
+    if not name.startswith("@"):
+        return {name}
+    lines = [line.strip() for line in analyze("syscall-filter", name).splitlines()[1:]]
+    return {call for line in lines if line and line[0] != "#" for call in expand(line)}
+
+
 def test_control_plane_has_no_rights() -> None:
     assert values("fargate-control-plane.service", "CapabilityBoundingSet") == [""]
     assert values("fargate-control-plane.service", "AmbientCapabilities") == []

@@ -164,3 +164,22 @@ def test_keys_that_can_not_be_used_are_named_without_them(
 
     assert [line.partition(": ")[2] for line in said] == [fault]
     assert "hush" not in "".join(said)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root")
+def test_keys_that_root_can_read_and_the_service_can_not_are_named(file: Path) -> None:
+    keys, state = file.with_name("keys"), file.with_name("state")
+    keys.write_text("[default]\naws_access_key_id = AK\naws_secret_access_key = hush\n")
+    keys.chmod(0o600)
+    state.mkdir()
+    os.chown(state, 12345, 12345)
+    text = f'aws_credentials_file = "{keys}"\nstate_dir = "{state}"\nlisten = "http://127.0.0.1:0"'
+
+    (said,) = refusal(file, text)
+    os.chown(keys, 12345, 12345)
+    check_settings(file, None)
+
+    assert said == (
+        f"{file}:1: aws_credentials_file: can't be read by the control plane's user: "
+        f"chown 12345 {keys}"
+    )

@@ -20,15 +20,22 @@ class Minter:
 
     def __init__(self) -> None:
         self.now = START
-        self.calls = 0
+        self.tasks: list[str] = []
+        self.go = asyncio.Event()
+        self.go.set()
         self.most_at_once = self.under_way = 0
         self.failure: RoleError | None = None
 
+    @property
+    def calls(self) -> int:
+        return len(self.tasks)
+
     async def mint(self, role_arn: str, task_id: str) -> Minted:
-        self.calls += 1
+        self.tasks.append(task_id)
         self.under_way += 1
         self.most_at_once = max(self.most_at_once, self.under_way)
         await asyncio.sleep(0)
+        await self.go.wait()
         self.under_way -= 1
         if self.failure is not None:
             raise self.failure
@@ -143,3 +150,21 @@ async def test_secrets_are_not_shown(roles: TaskRoles) -> None:
 
     assert minted.keys.secret_key not in repr(role)
     assert str(minted.keys.token) not in repr(role)
+
+
+async def test_task_that_is_to_start_does_not_wait_for_those_that_have_started(
+    roles: TaskRoles, minter: Minter
+) -> None:
+    minter.go.clear()
+    async with asyncio.TaskGroup() as jobs:
+        for number in range(2, 50):
+            jobs.create_task(roles.refresh(find(roles, number)))
+        while minter.under_way < 8:
+            await asyncio.sleep(0)
+        first = jobs.create_task(roles.refresh(find(roles), is_first=True))
+        while "task-1" not in minter.tasks:
+            assert not first.done()
+            await asyncio.sleep(0)
+        minter.go.set()
+
+    assert minter.tasks.index("task-1") == 8

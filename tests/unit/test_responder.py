@@ -269,3 +269,19 @@ async def test_credentials_of_a_task_that_is_not_taken_are_not_kept(tmp_path: Pa
         await desk.responder.answer(payload(refused))
 
     assert desk.roles._keys == {}
+
+
+async def test_agent_knows_when_it_lacks_credentials_of_a_task(tmp_path: Path) -> None:
+    own = role_json(key=None)
+    lasting = {**role_json(), "credentialsId": own["credentialsId"]}
+    ended = {**role_json(lasts_s=-1), "credentialsId": own["credentialsId"]}
+    said = []
+    async with serving(tmp_path) as desk:
+        said.append(desk.responder.lacks_credentials())
+        await desk.responder.answer(payload(task_json(roleCredentials=own)))
+        for role in (None, lasting, ended):
+            if role is not None:
+                await desk.responder.answer(credentials(role))
+            said.append(desk.responder.lacks_credentials())
+
+    assert said == [False, True, False, True]

@@ -196,7 +196,7 @@ class RoleDelivery:
     async def _go_on(self, role: _Role) -> None:
         """Do the next thing for a role, and return when there may be another."""
         try:
-            minted = await self._kept.refresh(role.kept)
+            minted = await self._kept.refresh(role.kept, is_first=not role.known.is_set())
         except RoleError as error:
             if not error.may_pass:
                 role.refused = await self._refuse(role.kept.task_id, str(error))

@@ -15,7 +15,9 @@ from fargate_agent.role_keys import RoleKeys
 log = logging.getLogger(__name__)
 
 AT_ONCE: Final = 8
-"""How many calls of STS are under way at the same time."""
+"""How many calls of STS are under way at the same time for roles of tasks that are to start, and as
+many for those of tasks that have started. Of these a control plane that starts anew has thousands,
+and nobody waits for them."""
 TRIES: Final = Backoff(first_s=0.5, longest_s=60)
 """After a failure; until the next try it stands for those who ask."""
 
@@ -66,7 +68,8 @@ class TaskRoles:
         self._mint = mint
         self._now = now
         self._kept: dict[str, KeptRole] = {}
-        self._calls = asyncio.Semaphore(AT_ONCE)
+        self._first_calls = asyncio.Semaphore(AT_ONCE)
+        self._other_calls = asyncio.Semaphore(AT_ONCE)
 
     def find(self, credentials_id: str, task_id: str, role_arn: str) -> KeptRole:
         """Return what is known of a role of a task from now on, be it nothing yet."""
@@ -76,8 +79,10 @@ class TaskRoles:
         """Whether the task of the role still lives, as far as is known."""
         return credentials_id in self._kept
 
-    async def refresh(self, role: KeptRole) -> Minted:
+    async def refresh(self, role: KeptRole, *, is_first: bool = False) -> Minted:
         """Return credentials of a role; new ones if they are due, else those there are.
+
+        `is_first`: the task is to start, and waits for them.
 
         Raises:
             RoleError: there are none that last. Another try makes sense at `role.again_at`.
@@ -87,15 +92,15 @@ class TaskRoles:
             if role.minted is not None and now < role.minted.refresh_at:
                 return role.minted
             if role.failure is None or now >= role.again_at:
-                await self._renew(role)
+                await self._renew(role, self._first_calls if is_first else self._other_calls)
             if role.minted is not None and role.minted.keys.expires_at > self._now():
                 return role.minted
             failure = role.failure or RoleError("the credentials have expired", may_pass=True)
         raise RoleError(str(failure), may_pass=failure.may_pass)
 
-    async def _renew(self, role: KeptRole) -> None:
+    async def _renew(self, role: KeptRole, calls: asyncio.Semaphore) -> None:
         try:
-            async with self._calls:
+            async with calls:
                 role.minted = await self._mint.mint(role.role_arn, role.task_id)
         except RoleError as error:
             # A new one: the frames of this one hold keys.

@@ -168,6 +168,11 @@ class Mint:
             raise RoleError(f"STS can't be asked: {error}", may_pass=True) from None
         except AwsError as error:
             raise RoleError(str(error), may_pass=error.may_pass) from None
+        if keys.expires_at <= datetime.now(UTC):
+            raise RoleError(
+                f"STS gave credentials that ended at {keys.expires_at}: is the clock here right?",
+                may_pass=True,
+            )
         log.info("task %s: role %s is assumed until %s", task_id, role_arn, keys.expires_at)
         return keys
 
