@@ -1,5 +1,6 @@
 """What the agent counts of its own work. Plain numbers: nothing is loaded for them."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -7,6 +8,8 @@ from functools import partial
 from fargate_agent.measures.histogram import LONG_SECONDS, Histogram
 from fargate_agent.task.phases import Phase
 from fargate_agent.task.runner import TaskRun
+
+log = logging.getLogger(__name__)
 
 _long = partial(Histogram, LONG_SECONDS)
 PHASES = ("total", "netns", "prepare", "eni", "metadata", "pull", "create", "start")
@@ -28,9 +31,12 @@ class AgentFigures:
     """Is told of each start as well, where traces are wanted."""
 
     def note_start(self, run: TaskRun, phases: tuple[Phase, ...]) -> None:
-        """Count a start that is over."""
-        if self.export is not None:
-            self.export(run, phases)
+        """Count a start that is over. The task doesn't suffer from what fails here."""
+        try:
+            if self.export is not None:
+                self.export(run, phases)
+        except Exception:
+            log.exception("task %s: its start makes no trace", run.plan.id)
         for phase in phases:
             if not phase.failed:
                 self.starts[phase.name].observe(phase.took_s)

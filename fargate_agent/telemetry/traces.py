@@ -48,10 +48,10 @@ class Traces:
             ),
             shutdown_on_exit=False,
         )
-        exporter = OTLPSpanExporter(endpoint.rstrip("/") + PATH, timeout=SEND_TIMEOUT_S)
+        self._exporter = OTLPSpanExporter(endpoint.rstrip("/") + PATH, timeout=SEND_TIMEOUT_S)
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                exporter,
+                self._exporter,
                 max_queue_size=QUEUE_SPANS,
                 schedule_delay_millis=SEND_EVERY_MS,
                 export_timeout_millis=SEND_TIMEOUT_S * 1000,
@@ -84,11 +84,13 @@ class Traces:
 
     async def close(self) -> None:
         """Send what is left, for a moment, and let go."""
-        try:
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await asyncio.to_thread(self._provider.shutdown)
-        except TimeoutError:
+        end = asyncio.create_task(asyncio.to_thread(self._provider.shutdown))
+        await asyncio.wait([end], timeout=CLOSE_TIMEOUT_S)
+        if not end.done():
             log.warning("the last traces are lost: the collector doesn't take them")
+            # else it tries on, and the agent's end waits for its thread
+            self._exporter.shutdown()  # type: ignore[no-untyped-call]
+            await asyncio.wait([end], timeout=SEND_TIMEOUT_S)
 
     def _begin(
         self,

@@ -12,6 +12,7 @@ from fargate_agent.plan import plan_task
 from fargate_agent.settings import AgentSettings
 from fargate_agent.task.phases import MAX_PHASES, Phase, Phases, current_phases, timing
 from fargate_agent.task.runner import TaskRun
+from fargate_agent.telemetry.figures import AgentFigures
 from fargate_agent.telemetry.traces import QUEUE_SPANS, Traces
 from tests.fixtures.collector import Collector
 from tests.fixtures.machine import held_port
@@ -46,8 +47,10 @@ async def test_failed_start_is_sent_with_its_parts(tmp_path: Path) -> None:
 
 
 async def test_nobody_waits_for_a_collector_that_is_away(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("fargate_agent.telemetry.traces.CLOSE_TIMEOUT_S", 0.2)
+    monkeypatch.setattr("fargate_agent.telemetry.traces.SEND_TIMEOUT_S", 60)
     with held_port() as port:
         traces = await asyncio.to_thread(Traces, f"http://127.0.0.1:{port}")
         run, began_s = make_run(tmp_path), time.monotonic()
@@ -57,8 +60,24 @@ async def test_nobody_waits_for_a_collector_that_is_away(
 
         assert time.monotonic() - began_s < 5
         await traces.close()
-    assert time.monotonic() - began_s < 20
+        await asyncio.get_running_loop().shutdown_default_executor()  # as the agent's end does
+        assert time.monotonic() - began_s < 15
     assert "127.0.0.1" in caplog.text
+    assert "the last traces are lost" in caplog.text
+
+
+async def test_start_is_counted_though_its_trace_fails(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("no trace")
+
+    figures = AgentFigures(export=fail)
+
+    figures.note_start(make_run(tmp_path), PHASES)
+
+    assert (figures.failed_starts, figures.failed_pulls) == (1, 1)
+    assert "no trace" in caplog.text
 
 
 def test_setting_is_refused_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
