@@ -254,6 +254,26 @@ async def test_buckets_are_forgotten_after_a_day_and_with_their_task(
         await until(plane, lambda rows: rows == {(arns[1], at)})
 
 
+async def test_bucket_of_long_ago_is_forgotten_and_holds_nothing_up(
+    start_control_plane: StartControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a machine leaves it whose clock began at 1970."""
+    monkeypatch.setattr(retention, "FORGET_EVERY_S", 0.05)
+    plane = await asyncio.to_thread(start_control_plane)
+    ecs, at = plane.client(), this_bucket()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        arns = [await run_here(ecs, agent) for _ in range(2)]
+        await tell(agent, bucket(*arns, at=at))
+        await change_database(
+            plane.database, f"UPDATE task_metrics SET at = 0 WHERE task_id = '{arns[0][-32:]}'"
+        )
+
+        await until(plane, lambda rows: rows == {(arns[1], at)})
+        await change_database(plane.database, f"UPDATE task_metrics SET at = at - {24 * 3600}")
+        await until(plane, lambda rows: not rows)
+
+
 async def until(plane: ControlPlane, holds: Callable[[set[tuple[str, int]]], bool]) -> None:
     async with asyncio.timeout(10):
         while True:

@@ -12,6 +12,8 @@ METRICS_RETENTION_S: Final = 24 * 3600
 SLICE_S: Final = 60
 """Of the past that goes in one transaction: three rows for each task."""
 
+_OLDEST: Final = select(func.min(TaskMetrics.at))
+
 
 async def forget_metrics(settings: ControlPlaneSettings, store: Store, now_s: float) -> None:
     """Forget what is too old, in transactions that are short, so that nobody waits long.
@@ -22,7 +24,7 @@ async def forget_metrics(settings: ControlPlaneSettings, store: Store, now_s: fl
         SQLAlchemyError: the database could not do it.
     """
     async with store.read() as session:
-        oldest = await session.scalar(select(func.min(TaskMetrics.at)))
+        oldest = await session.scalar(_OLDEST)
         ended = select(Task.id).where(
             Task.last_status == "STOPPED",
             Task.stopped_at < now_s - settings.stopped_task_retention_s,
@@ -30,10 +32,11 @@ async def forget_metrics(settings: ControlPlaneSettings, store: Store, now_s: fl
         )
         task_ids = (await session.scalars(ended)).all()
     limit = int(now_s - METRICS_RETENTION_S)
-    if oldest is not None:
-        for end in [*range(oldest + SLICE_S, limit, SLICE_S), limit]:
-            async with store.write() as session:
-                await session.execute(delete(TaskMetrics).where(TaskMetrics.at < end))
+    while oldest is not None and oldest < limit:
+        end = min(oldest + SLICE_S, limit)
+        async with store.write() as session:
+            await session.execute(delete(TaskMetrics).where(TaskMetrics.at < end))
+            oldest = await session.scalar(_OLDEST)
     for task_id in task_ids:
         async with store.write() as session:
             await session.execute(delete(TaskMetrics).where(TaskMetrics.task_id == task_id))
