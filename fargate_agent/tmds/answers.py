@@ -41,8 +41,9 @@ def refuse(status: int, text: str) -> Answer:
 
 
 def answer_json(status: int, body: object) -> Answer:
-    """Answer with an object."""
-    return Answer(status=status, body=json.dumps(body, separators=(",", ":")).encode())
+    """Answer with an object, on a line of its own: a script's log shows a line when it ends."""
+    text = json.dumps(body, separators=(",", ":"))
+    return Answer(status=status, body=f"{text}\n".encode())
 
 
 NOT_FOUND: Final = Answer(status=404, body=b"404 page not found\n", content_type=TEXT)

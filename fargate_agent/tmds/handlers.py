@@ -115,6 +115,8 @@ class TaskAnswers:
         self._limiter = Limiter(sources.limit) if sources.limit else None
         self._fault_limiter = Limiter(FAULTS)
         self._kept: dict[str, _Kept] = {}
+        self._stats: dict[tuple[str, bool], tuple[Pair, bytes]] = {}
+        """By container id, and whether rates are there: what the last samples were rendered as."""
 
     def refuse_too_many(self, question: Question) -> Answer | None:
         """Count a request; say so if it is one too many."""
@@ -264,7 +266,7 @@ class TaskAnswers:
         pairs = await self._read(task, (container,))
         if pairs is None or container.id not in pairs:
             raise refuse_stats(version, f"Unable to get container stats for: {container.id}")
-        return Answer(body=_render_stats(task, container, pairs[container.id], version))
+        return Answer(body=self._render_stats(task, container, pairs[container.id], version))
 
     async def _answer_task_stats(self, task: TaskView, version: Version) -> Answer:
         pairs = await self._read(task, task.plan.containers)
@@ -274,10 +276,25 @@ class TaskAnswers:
         members = [
             json.dumps(one.id).encode()
             + b":"
-            + (_render_stats(task, one, pairs[one.id], version) if one.id in pairs else missing)
+            + (
+                self._render_stats(task, one, pairs[one.id], version)
+                if one.id in pairs
+                else missing
+            )
             for one in task.plan.containers
         ]
         return Answer(body=b"{" + b",".join(members) + b"}")
+
+    def _render_stats(
+        self, task: TaskView, container: ContainerPlan, pair: Pair, version: Version
+    ) -> bytes:
+        """Return the stats of a container; the same samples are rendered once for all readers."""
+        with_rates = version is Version.V4
+        kept, text = self._stats.get((container.id, with_rates), (None, b""))
+        if kept is not pair:
+            text = render_stats(task.plan, container, pair, with_rates=with_rates).to_json()
+            self._stats[container.id, with_rates] = pair, text
+        return text
 
     async def _read(
         self, task: TaskView, containers: tuple[ContainerPlan, ...]
@@ -320,11 +337,6 @@ def _look_at(facts: ContainerFacts) -> tuple[object, ...]:
         (runs[-1].finished_at, runs[-1].exit_code) if runs else None,
         (health.status, health.since, health.exit_code, health.output) if health else None,
     )
-
-
-def _render_stats(task: TaskView, container: ContainerPlan, pair: Pair, version: Version) -> bytes:
-    with_rates = version is Version.V4
-    return render_stats(task.plan, container, pair, with_rates=with_rates).to_json()
 
 
 def _clean(path: str) -> str:

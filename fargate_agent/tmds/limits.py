@@ -42,17 +42,18 @@ class Limiter:
         self._interval_s = 1 / rate.per_second
         self._depth_s = rate.burst / rate.per_second
         self._clock = clock
-        self._full_at: dict[str, float] = {}
+        self._full_at: dict[int, float] = {}
+        """By the hashes of names, which are as long as who asks likes."""
 
     def take(self, name: str) -> bool:
         """Take one from a bucket; False if it is empty."""
-        now = self._clock()
-        full_at = max(self._full_at.get(name, now), now) + self._interval_s
+        now, key = self._clock(), hash(name)
+        full_at = max(self._full_at.get(key, now), now) + self._interval_s
         if full_at - now > self._depth_s + 1e-9:
             return False
-        if name not in self._full_at and len(self._full_at) >= MAX_BUCKETS:
+        if key not in self._full_at and len(self._full_at) >= MAX_BUCKETS:
             self._make_room(now)
-        self._full_at[name] = full_at
+        self._full_at[key] = full_at
         return True
 
     def __len__(self) -> int:
@@ -61,5 +62,5 @@ class Limiter:
 
     def _make_room(self, now: float) -> None:
         """Forget the buckets that are full, and more if that isn't half of them."""
-        kept = [(name, moment) for name, moment in self._full_at.items() if moment > now]
+        kept = [(key, moment) for key, moment in self._full_at.items() if moment > now]
         self._full_at = dict(kept[-MAX_BUCKETS // 2 :])

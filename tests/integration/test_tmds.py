@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -13,11 +14,16 @@ from fargate_agent.containerd.processes import RuncOptions
 from fargate_agent.drivers import ContainerUsage
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.netns import KernelNetns
+from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.usage import render_usage
+from fargate_agent.tmds.sampling import Pair
+from fargate_agent.tmds.stats import render_stats
+from fargate_agent.wire.stats import ContainerStats
 from tests.fixtures.busybox import SNAPSHOTTER, prepare_busybox
 from tests.fixtures.machine import wait_for
 from tests.fixtures.network import MakeNetns, run_ip
 from tests.fixtures.tmds import Endpoint, ask, connect, count_listeners, fetch, receive
+from tests.unit.test_tmds_stats import USAGE
 
 pytestmark = pytest.mark.root
 
@@ -143,6 +149,34 @@ async def test_runtime_that_does_not_answer_is_told(endpoint: Endpoint, netns: P
     answer = await fetch(netns, f"/v4/{task.containers[0].metadata_id}/task/stats")
 
     assert (answer.status, answer.json) == (500, f"Unable to get task stats for: {task.arn}")
+
+
+async def test_same_samples_are_rendered_once_and_new_ones_are_shown(
+    endpoint: Endpoint, netns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rendered: list[Pair] = []
+
+    def render(
+        task: TaskPlan, container: ContainerPlan, pair: Pair, *, with_rates: bool
+    ) -> ContainerStats:
+        rendered.append(pair)
+        return render_stats(task, container, pair, with_rates=with_rates)
+
+    monkeypatch.setattr("fargate_agent.tmds.handlers.render_stats", render)
+    monkeypatch.setattr("fargate_agent.tmds.sampling.PERIOD_S", 0.05)
+    task = await endpoint.add(netns, "web")
+    (web,) = task.containers
+
+    async def measure() -> None:
+        endpoint.usage[web.id] = replace(USAGE, read_at=datetime.now(UTC))
+
+    endpoint.measure = measure
+    path, shown = f"/v4/{web.metadata_id}/stats", set[str]()
+    async with asyncio.timeout(DEADLINE_S):
+        while len(shown) < 2:
+            shown.add((await fetch(netns, path)).json["read"])
+
+    assert len(rendered) == len(shown)
 
 
 async def test_stats_show_what_a_real_container_uses(

@@ -268,6 +268,7 @@ async def test_protection_is_read_and_set_by_a_task_with_a_role(
     nobody = await fetch(netns, "/api/nobody/task-protection/v1/state")
 
     assert read.json == {"protection": {"ProtectionEnabled": False, "TaskArn": task.arn}}
+    assert read.body.endswith("}\n")  # a line, which a logger passes on when it ends
     assert changed.status == 200
     assert endpoint.desk.asked[1] == (
         "UpdateTaskProtection",

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import pytest
 
 from fargate_agent.tmds.limits import MAX_BUCKETS, Limiter, Rate, parse_rate
@@ -52,6 +54,20 @@ def test_buckets_are_as_many_as_there_may_be_whatever_is_asked() -> None:
 
     assert len(limiter) <= MAX_BUCKETS
     assert take(limiter, 60, f"/{10 * MAX_BUCKETS - 1}") == 59  # the last one is still known
+
+
+def test_names_of_any_length_take_no_memory() -> None:
+    limiter = Limiter(Rate(40, 60), Clock())
+
+    tracemalloc.start()
+    try:
+        for number in range(MAX_BUCKETS):
+            limiter.take(f"/{number}/" + "x" * 8000)
+        kept_bytes, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert kept_bytes < MAX_BUCKETS * 1000
 
 
 def test_full_buckets_are_forgotten_before_others() -> None:
