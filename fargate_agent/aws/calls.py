@@ -1,6 +1,5 @@
 """One signed call to a service of AWS, or of what stands for AWS here."""
 
-import json
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -8,6 +7,8 @@ import aiohttp
 from botocore.auth import SigV4Auth
 from botocore.awsrequest import AWSRequest
 
+from fargate_agent.aws.answers import read_json, refusal
+from fargate_agent.aws.errors import AwsError
 from fargate_agent.egress.transport import TransferError, read_body, transfer
 from fargate_agent.egress.urls import shown
 from fargate_agent.role_keys import RoleKeys
@@ -15,31 +16,13 @@ from fargate_agent.role_keys import RoleKeys
 MAX_ANSWER_BYTES: Final = 4 << 20
 """Far more than an answer of these services has: a secret is 64 KiB at most."""
 
-_THROTTLED: Final = frozenset(
-    {
-        "RequestLimitExceeded",
-        "SlowDown",
-        "Throttling",
-        "ThrottlingException",
-        "ThrottledException",
-        "TooManyRequestsException",
-    }
-)
-"""Source: AWS SDKs and Tools reference guide, retry behavior."""
-
-
 _HOSTS: Final = {"ecr": "api.ecr"}
 """How services are called in their endpoints, where they sign by another name.
 Source: AWS General Reference, Amazon ECR endpoints."""
 
-
-class AwsError(Exception):
-    """A service refused. The text is `<code>: <message>`, as AWS SDKs show it."""
-
-    def __init__(self, status: int, code: str, message: str) -> None:
-        super().__init__(f"{code}: {message}")
-        self.may_pass = status >= 500 or code in _THROTTLED
-        """Another try may succeed."""
+_SUFFIXES: Final = {"cn": "amazonaws.com.cn", "eusc": "amazonaws.eu"}
+"""By what the names of regions of a partition begin with.
+Source: botocore, data/partitions.json."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +37,7 @@ class AwsSite:
         """Return the URL of a service. Source: AWS General Reference, service endpoints."""
         if self.endpoint_url is not None:
             return f"{self.endpoint_url.rstrip('/')}/"
-        suffix = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        suffix = _SUFFIXES.get(region.partition("-")[0], "amazonaws.com")
         return f"https://{_HOSTS.get(service, service)}.{region}.{suffix}/"
 
 
@@ -103,15 +86,13 @@ async def call_json(
         TransferError: no answer came, or none that makes sense.
     """
     status, body = await send_call(http, site, keys, call)
-    try:
-        answer = json.loads(body)
-    except ValueError:
-        answer = None
-    if status == 200 and isinstance(answer, dict):
+    answer = read_json(body)
+    if status == 200 and answer is not None:
         return answer
-    if isinstance(answer, dict) and "__type" in answer:
+    if answer is not None and "__type" in answer:
         code = str(answer["__type"]).rpartition("#")[2]
-        raise AwsError(status, code, str(answer.get("message") or answer.get("Message") or ""))
+        message = str(answer.get("message") or answer.get("Message") or "")
+        raise refusal(status, code, message, keys)
     if status >= 500:
         raise AwsError(status, "ServiceUnavailable", f"HTTP {status}")
     raise TransferError(f"{call.service} answered HTTP {status} with what is no JSON object")

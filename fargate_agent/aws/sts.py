@@ -6,11 +6,11 @@ Source: AWS Security Token Service API reference, 2011-06-15.
 from datetime import datetime
 from typing import Final
 from urllib.parse import urlencode
-from xml.etree import ElementTree
 
 import aiohttp
 
-from fargate_agent.aws.calls import AwsCall, AwsError, AwsSite, send_call
+from fargate_agent.aws.answers import read_members, refusal
+from fargate_agent.aws.calls import AwsCall, AwsSite, send_call
 from fargate_agent.egress.transport import TransferError
 from fargate_agent.role_keys import RoleKeys
 
@@ -47,10 +47,10 @@ async def assume_role(
         body=urlencode(form).encode(),
     )
     status, body = await send_call(http, site, keys, call)
-    members = _read_members(body)
+    members = read_members(body)
     if status != 200:
         code = members.get("Code", "ServiceUnavailable")
-        raise AwsError(status, code, members.get("Message", f"HTTP {status}"))
+        raise refusal(status, code, members.get("Message", f"HTTP {status}"), keys)
     texts = [members.get(name, "") for name in _MEMBERS]
     try:
         expires_at = datetime.fromisoformat(texts[-1])
@@ -62,15 +62,3 @@ async def assume_role(
     return RoleKeys(
         access_key=access_key, secret_key=secret_key, token=token, expires_at=expires_at
     )
-
-
-def _read_members(body: bytes) -> dict[str, str]:
-    """Return the text of every element by its name; nothing for what is no XML.
-
-    No name stands in two places of the answers that are read here.
-    """
-    try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - from AWS, and read up to a limit
-    except ElementTree.ParseError:
-        return {}
-    return {one.tag.rpartition("}")[2]: (one.text or "").strip() for one in root.iter()}

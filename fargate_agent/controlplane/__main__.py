@@ -30,10 +30,7 @@ def main() -> None:
             check_settings(arguments.config, arguments.listen)
             return
         settings = read_settings(arguments.config, arguments.listen)
-        plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
-        logging.basicConfig(
-            level=settings.log_level.upper(), handlers=[make_handler(PROGRAM, plain)]
-        )
+        configure_logging(settings.log_level)
         # many modules, which a look at the settings doesn't need
         from fargate_agent.controlplane.server import prepare, serve_until_signal
 
@@ -43,6 +40,16 @@ def main() -> None:
         complain(PROGRAM, str(error))
         notifier.status(str(error))
         sys.exit(os.EX_TEMPFAIL if isinstance(error, NotNowError) else os.EX_CONFIG)
+
+
+def configure_logging(level: str) -> None:
+    """Log to the journal where that listens, to stderr elsewhere.
+
+    Lines of libraries are warnings at least: botocore's for debugging have the keys' tokens.
+    """
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    logging.basicConfig(level=logging.WARNING, handlers=[make_handler(PROGRAM, plain)])
+    logging.getLogger("fargate_agent").setLevel(level.upper())
 
 
 def _parse_arguments() -> argparse.Namespace:

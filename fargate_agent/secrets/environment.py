@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan
+from fargate_agent.secrets.pick import can_be_written
 
 
 def add_to_environment(
@@ -22,9 +23,10 @@ def add_to_environment(
         ResourceInitializationError: the value of a secret can't be that of a variable.
     """
     for name, value in secrets.items():
-        if "\0" in value:
+        if "\0" in value or not can_be_written(value):
+            what = "a NUL character" if "\0" in value else "half a character"
             raise ResourceInitializationError(
-                f"the secret {name} has a NUL character, which no variable can have",
+                f"the secret {name} has {what}, which no variable can have",
                 container=container.name,
             )
     from_files: dict[str, str] = {}

@@ -4,7 +4,12 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from fargate_agent.secrets.references import ParameterReference, SecretReference
+from fargate_agent.secrets.references import (
+    InvalidReferenceError,
+    ParameterReference,
+    SecretReference,
+    parse_reference,
+)
 
 _SUFFIX: Final = re.compile(r"-[A-Za-z0-9]{6}\Z")
 """What Secrets Manager puts behind the name of a secret."""
@@ -26,6 +31,21 @@ def candidates(reference: SecretReference | ParameterReference) -> Iterator[str]
             name = "/" + arn.partition(":parameter/")[2] if arn.startswith("arn:") else arn
             other = name.removeprefix("/") if name.startswith("/") else f"/{name}"
             yield from dict.fromkeys((arn, name, other))
+
+
+def is_ever_meant(name: str) -> bool:
+    """Whether a value under that name can be found: a name has no colon, and an ARN no qualifier.
+
+    Example:
+        >>> is_ever_meant("prod/db"), is_ever_meant("/prod/db:3")
+        (True, False)
+    """
+    if ":" not in name:
+        return True
+    try:
+        return name.startswith("arn:") and name in candidates(parse_reference(name, ""))
+    except InvalidReferenceError:
+        return False
 
 
 def name_to_set(reference: SecretReference | ParameterReference) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from fargate_agent.files import replace_file
+from fargate_agent.secrets.local_names import is_ever_meant
 
 MAX_VALUE_BYTES: Final = 64 * 1024
 """Source: AWS Secrets Manager, quotas, "Secret value size"."""
@@ -160,6 +161,11 @@ def check(name: str, value: str) -> None:
         raise LocalSecretsError(
             "a name has 1 to 2048 letters, digits and /_+=.@!:-, as names and ARNs of secrets and "
             "parameters"
+        )
+    if not is_ever_meant(name):
+        raise LocalSecretsError(
+            "no reference means that name: give a name without colons, or an ARN without what "
+            "definitions put behind it (key, stage, version or label)"
         )
     if not value:
         raise LocalSecretsError("the value is empty, which a secret of AWS can't be")

@@ -1,9 +1,9 @@
 """What a secret of `repositoryCredentials` holds; pure."""
 
-import json
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.secrets.pick import can_be_written, read_object
 
 FAILED: Final = "unable to pull secrets or registry auth: unable to retrieve registry auth from asm"
 
@@ -15,13 +15,9 @@ def read_login(text: str, reference: str) -> tuple[str, str]:
         ResourceInitializationError: the secret isn't `{"username": "…", "password": "…"}`; the
             text shows nothing of it.
     """
-    try:
-        found = json.loads(text)
-    except ValueError:
-        found = None
-    if isinstance(found, dict):
-        user, password = found.get("username"), found.get("password")
-        if isinstance(user, str) and isinstance(password, str) and user and password:
+    found = read_object(text) or {}
+    match found.get("username"), found.get("password"):
+        case str(user), str(password) if user and password and can_be_written(user + password):
             return user, password
     raise ResourceInitializationError(
         f'{FAILED}: the secret {reference} is not {{"username": "…", "password": "…"}}'

@@ -7,17 +7,18 @@ import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlsplit
-from xml.etree import ElementTree
 
 import aiohttp
 from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from yarl import URL
 
-from fargate_agent.aws.calls import AwsError, AwsSite
+from fargate_agent.aws.answers import read_members, refusal
+from fargate_agent.aws.calls import AwsSite
 from fargate_agent.egress.transport import RefusedError, TransferError, read_body, transfer
 from fargate_agent.egress.urls import shown
 from fargate_agent.role_keys import RoleKeys
+from fargate_agent.secrets.pick import can_be_written
 from fargate_agent.secrets.references import InvalidReferenceError
 
 MAX_MOVES: Final = 3
@@ -53,8 +54,8 @@ def parse_object(arn: str) -> ObjectReference:
         InvalidReferenceError: it is none.
     """
     match = _ARN.fullmatch(arn)
-    if match is None:
-        raise InvalidReferenceError(f"'{arn}' is no object of S3: arn:aws:s3:::bucket/key is one")
+    if match is None or not can_be_written(arn) or "\0" in arn:
+        raise InvalidReferenceError(f"{arn!r} is no object of S3: arn:aws:s3:::bucket/key is one")
     return ObjectReference(bucket=match[1], key=match[2])
 
 
@@ -102,7 +103,7 @@ async def _get(
             status = response.status
     if status == 200:
         return body
-    said = _read_members(body)
+    said = read_members(body)
     elsewhere = elsewhere or said.get("Region")
     if elsewhere and elsewhere != region and _REGION.fullmatch(elsewhere):
         raise _MovedError(elsewhere)
@@ -110,13 +111,4 @@ async def _get(
         raise TransferError(f"s3 answered HTTP {status} with what is no error of S3")
     code = said.get("Code", "NotFound" if status == 404 else "Forbidden")
     what = f"operation error S3: GetObject, https response error StatusCode: {status}, api error"
-    raise AwsError(status, f"{what} {code}", said.get("Message", code))
-
-
-def _read_members(body: bytes) -> dict[str, str]:
-    """Return the text of every element of an error by its name; nothing for what is no XML."""
-    try:
-        root = ElementTree.fromstring(body)  # noqa: S314 - from S3, and read up to a limit
-    except ElementTree.ParseError:
-        return {}
-    return {one.tag.rpartition("}")[2]: (one.text or "").strip() for one in root.iter()}
+    raise refusal(status, f"{what} {code}", said.get("Message", code), keys)

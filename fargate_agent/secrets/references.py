@@ -3,6 +3,7 @@
 Source: ECS developer guide, specifying sensitive data; amazon-ecs-agent, agent/asm, agent/ssm.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,6 +12,9 @@ SECRET_PARTS: Final = 7
 QUALIFIERS: Final = 3
 """`:json-key:version-stage:version-id`, each of which may be empty."""
 
+
+_REGION: Final = re.compile(r"[a-z0-9-]{0,64}")
+"""It becomes part of the name of a host."""
 
 BY_NAME: Final = "secretsmanager:"
 """Before the name of a secret, where a bare name means a secret: `credentialsParameter`."""
@@ -53,9 +57,11 @@ def parse_reference(value_from: str, region: str) -> SecretReference | Parameter
         return SecretReference(region=region, arn=value_from.removeprefix(BY_NAME))
     if parts[0] != "arn":
         return ParameterReference(region=region, name=value_from)
-    if len(parts) > 5 and parts[2] == "ssm":
+    if len(parts) < 6 or not _REGION.fullmatch(parts[3]):
+        raise InvalidReferenceError(f"'{value_from}' is no secret and no parameter")
+    if parts[2] == "ssm":
         return ParameterReference(region=parts[3] or region, name=value_from)
-    if len(parts) > 5 and parts[2] == "secretsmanager":
+    if parts[2] == "secretsmanager":
         return _parse_secret(value_from, parts, region)
     raise InvalidReferenceError(f"'{value_from}' is no secret and no parameter")
 

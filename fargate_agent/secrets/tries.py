@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fargate_agent.aws.calls import AwsError
-from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.errors import AwsError, RoleError
 from fargate_agent.egress.retry import Retry
 from fargate_agent.egress.transport import RefusedError, TransferError
 

@@ -78,6 +78,7 @@ def cli(agent: Agent) -> Cli:
         pytest.param("two\nlines\n\n", "two\nlines\n", id="of several only the last"),
         pytest.param(" grün ", " grün ", id="blanks stay"),
         pytest.param("x" * 65536 + "\n", "x" * 65536, id="largest"),
+        pytest.param("geheim\r", "geheim\r", id="half a newline"),
     ],
 )
 async def test_value_comes_from_standard_input(
@@ -107,6 +108,7 @@ async def test_value_comes_from_a_file_with_all_that_it_has(
         pytest.param(["a"], "", "standard input is empty", id="nothing"),
         pytest.param(["a"], "\n", "standard input is empty", id="a newline"),
         pytest.param(["a"], "x" * 65537, "standard input has more than 64 KiB", id="large"),
+        pytest.param(["a"], "x" * 65536 + "\r\nx", "input has more than 64 KiB", id="lines"),
         pytest.param(["a", "--file", "-"], "x" * 70000, "has more than 64 KiB", id="large file"),
         pytest.param(["a", "--file", "/nowhere"], "", "/nowhere: No such file", id="no file"),
         pytest.param(["a", "--file", "/dev/null"], "", "/dev/null is empty", id="empty file"),

@@ -18,10 +18,10 @@ from fargate_agent.aws.errors import RoleError
 from fargate_agent.backoff import Backoff
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.drivers import Image
-from fargate_agent.egress.retry import Retry
+from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
 from fargate_agent.errors import CannotPullContainerError, ResourceInitializationError
-from fargate_agent.image.registry.ecr import EcrHost, EcrPasswords, parse_ecr_host
+from fargate_agent.image.registry.ecr import KEYS_WAIT_S, EcrHost, EcrPasswords
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.plan import RolePlan, TaskPlan
@@ -44,36 +44,6 @@ PREFIX: Final = (
 )
 
 
-@pytest.mark.parametrize(
-    ("host", "found"),
-    [
-        (HOST, EcrHost(account=ACCOUNT, region=REGION)),
-        (HOST.upper(), EcrHost(account=ACCOUNT, region=REGION)),
-        (
-            f"{ACCOUNT}.dkr.ecr-fips.us-gov-west-1.amazonaws.com",
-            EcrHost(account=ACCOUNT, region="us-gov-west-1"),
-        ),
-        (
-            f"{ACCOUNT}.dkr.ecr.cn-north-1.amazonaws.com.cn",
-            EcrHost(account=ACCOUNT, region="cn-north-1"),
-        ),
-        (
-            f"{ACCOUNT}.dkr-ecr.eu-west-1.on.aws",
-            EcrHost(account=ACCOUNT, region="eu-west-1"),
-        ),
-        ("public.ecr.aws", None),
-        ("docker.io", None),
-        (f"{HOST}:443", None),
-        (f"{HOST}.evil.test", None),
-        (f"x.{HOST}", None),
-    ],
-)
-def test_only_private_registries_of_ecr_are_asked_for_a_password(
-    host: str, found: EcrHost | None
-) -> None:
-    assert parse_ecr_host(host) == found
-
-
 @dataclass(kw_only=True)
 class Ecr:
     """A registry under a name of ECR, and ECR itself, both only where the task is."""
@@ -85,14 +55,17 @@ class Ecr:
     names: NameServer
     asked_roles: list[str] = field(default_factory=list)
     """Those that keys were asked for."""
+    waits: list[float | None] = field(default_factory=list)
+    """How long each time; None is as long as a start may."""
     role_error: RoleError | None = None
 
     def __post_init__(self) -> None:
         self.registry.basic = AUTH
 
     async def keys(self, task: TaskPlan, role: RolePlan, wait_s: float | None = None) -> RoleKeys:
-        del task, wait_s
+        del task
         self.asked_roles.append(role.arn)
+        self.waits.append(wait_s)
         if self.role_error is not None:
             raise self.role_error
         end = datetime.now(UTC) + timedelta(hours=1)
@@ -297,6 +270,47 @@ async def test_loaded_image_runs_at_once_where_ecr_gives_no_password(
     assert pulled.digest == image.digest
     assert f"{name}: using the copy on this machine: " in caplog.text
     assert ecr.front.calls == []
+
+
+@pytest.mark.parametrize("copy", [True, False], ids=["copy here", "no copy"])
+async def test_keys_of_a_role_are_waited_for_shortly_where_a_copy_is_here(
+    ecr: Ecr, tmp_path: Path, copy: bool
+) -> None:
+    name, image = ecr.add()
+    if copy:
+        await ecr.puller.admin.load(write_layout(tmp_path / "image.tar", {name: image}))
+
+    assert (await ecr.pull(name)).digest == image.digest
+
+    assert ecr.waits == [KEYS_WAIT_S if copy else None]
+
+
+async def test_task_without_a_way_to_ecr_does_not_keep_others_of_its_role_waiting(
+    ecr: Ecr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fargate_agent.image.registry.ecr.TIMEOUT_S", 0.5)
+    asked, never = asyncio.Event(), asyncio.Event()
+
+    async def get_keys(task: TaskPlan, role: RolePlan, wait_s: float | None = None) -> RoleKeys:
+        if task is stuck:
+            asked.set()
+            await never.wait()
+        return await ecr.keys(task, role, wait_s)
+
+    site = AwsSite(region=REGION, endpoint_url="http://aws.test:8000")
+    passwords = EcrPasswords(site, get_keys)
+    stuck, other = await ecr.task(), await ecr.task()
+    tries, host = Tries(retry=Retry()), EcrHost(account=ACCOUNT, region=REGION)
+    egress = Egress(socket_in_netns, lambda: ())
+    async with egress.session(other, 5) as http:
+        first = asyncio.create_task(passwords.get(http, host, stuck, tries, None))
+        await asked.wait()
+        async with asyncio.timeout(30):
+            found = await passwords.get(http, host, other, tries, None)
+        first.cancel()
+        await asyncio.wait([first])
+
+    assert found.header == AUTH
 
 
 async def test_machine_without_aws_says_what_can_be_done(ecr: Ecr) -> None:

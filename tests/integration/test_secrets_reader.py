@@ -295,6 +295,23 @@ async def test_denied_call_is_not_made_again(reader: Reader, kept: Kept, front: 
     assert len(front.named("GetSecretValue")) == 1
 
 
+async def test_refusal_that_quotes_the_request_shows_no_token(
+    reader: Reader, kept: Kept, front: Front, caplog: pytest.LogCaptureFixture
+) -> None:
+    task = plan()
+    await reader.fetch(kept.parameter, task=task)
+    token = front.calls[-1].token
+    said = f"The signature does not match.\\n\\nPOST\\nx-amz-security-token:{token}\\n"
+    front.faults.append((403, f'{{"__type": "InvalidSignatureException", "message": "{said}"}}'))
+
+    with caplog.at_level(logging.DEBUG, logger="fargate_agent"):
+        reason = await reader.fail(kept.parameter, task=task)
+
+    assert token
+    assert reason.endswith("InvalidSignatureException: The signature does not match.")
+    assert token not in caplog.text + reason
+
+
 async def test_service_out_of_reach_is_a_fault_of_the_task_s_network(
     reader: Reader, kept: Kept
 ) -> None:

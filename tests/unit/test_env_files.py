@@ -54,7 +54,17 @@ def test_object_is_named_by_its_arn() -> None:
     assert reference == ObjectReference(bucket="my.bucket", key="a/b c.env")
 
 
-@pytest.mark.parametrize("arn", ["s3://b/k", "arn:aws:s3:::b", "arn:aws:s3:::b/", "arn:aws:s3"])
+@pytest.mark.parametrize(
+    "arn",
+    [
+        "s3://b/k",
+        "arn:aws:s3:::b",
+        "arn:aws:s3:::b/",
+        "arn:aws:s3",
+        "arn:aws:s3:::b/\0",
+        "arn:aws:s3:::b/\ud800",
+    ],
+)
 def test_what_is_no_object_is_refused(arn: str) -> None:
     with pytest.raises(InvalidReferenceError, match="is no object of S3"):
         parse_object(arn)

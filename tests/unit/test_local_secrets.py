@@ -13,7 +13,7 @@ import pytest
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import plan_task
 from fargate_agent.secrets.local_names import candidates, name_to_set
-from fargate_agent.secrets.local_source import LocalSource
+from fargate_agent.secrets.local_source import LocalSource, find
 from fargate_agent.secrets.local_store import (
     MAX_NAMES,
     MAX_VALUE_BYTES,
@@ -28,6 +28,8 @@ REGION = "us-east-1"
 ARN = "arn:aws:secretsmanager:eu-west-1:123456789012:secret:"
 PARAMETER = "arn:aws:ssm:eu-west-1:123456789012:parameter/"
 TASK = plan_task(task_message(), site(Path("/nowhere")))
+SECRET_ARN = "arn:aws:secretsmanager:us-east-1:123456789012:secret:prod/db-AbC1eF"
+PARAMETER_ARN = "arn:aws:ssm:us-east-1:123456789012:parameter/prod/db"
 
 
 def test_value_is_kept_for_the_next_agent_and_can_be_replaced(tmp_path: Path) -> None:
@@ -79,6 +81,12 @@ def test_nothing_set_needs_no_key(tmp_path: Path) -> None:
         pytest.param("", "x", "a name has 1 to 2048 letters", id="no name"),
         pytest.param("a b", "x", "a name has 1 to 2048 letters", id="blank"),
         pytest.param("a\n", "x", "a name has 1 to 2048 letters", id="newline"),
+        pytest.param("/a:3", "x", "no reference means that name", id="version"),
+        pytest.param("secretsmanager:a", "x", "no reference means that name", id="prefix"),
+        pytest.param(f"{SECRET_ARN}:key::", "x", "no reference means that name", id="key"),
+        pytest.param(f"{SECRET_ARN}:", "x", "no reference means that name", id="colon"),
+        pytest.param(f"{PARAMETER_ARN}:label", "x", "no reference means that name", id="label"),
+        pytest.param("arn:aws:s3:::b/k", "x", "no reference means that name", id="bucket"),
     ],
 )
 def test_what_no_secret_of_aws_can_be_is_refused(
@@ -88,6 +96,13 @@ def test_what_no_secret_of_aws_can_be_is_refused(
         LocalSecrets(tmp_path).put(name, value)
 
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [SECRET_ARN, PARAMETER_ARN])
+def test_arn_is_a_name(tmp_path: Path, name: str) -> None:
+    LocalSecrets(tmp_path).put(name, "x")
+
+    assert find(LocalSecrets(tmp_path).read(), parse_reference(name, "us-east-1")) is not None
 
 
 def test_largest_value_is_kept(tmp_path: Path) -> None:
@@ -291,6 +306,8 @@ async def test_environment_files_come_from_the_directory_of_the_bucket(tmp_path:
         pytest.param("pipe", "is no regular file", id="pipe"),
         pytest.param("large", "is larger than 1048576 bytes", id="large"),
         pytest.param("binary", "line 1 is not UTF-8", id="binary"),
+        pytest.param("a\0b", "is no object of S3", id="NUL"),
+        pytest.param("\ud800", "is no object of S3", id="half a character"),
     ],
 )
 async def test_what_is_no_file_below_the_directory_is_refused(

@@ -112,13 +112,17 @@ def test_plan_names_what_a_container_is_given_and_holds_no_value() -> None:
     assert not replace(container, secrets={}, environment_files=()).refers
 
 
-def test_secret_that_no_variable_can_have_is_refused_without_showing_it() -> None:
+@pytest.mark.parametrize(
+    ("character", "what"), [("\0", "a NUL character"), ("\ud800", "half a character")]
+)
+def test_secret_that_no_variable_can_have_is_refused_without_showing_it(
+    character: str, what: str
+) -> None:
     (container,) = plan().containers
 
     with pytest.raises(ResourceInitializationError) as error:
-        add_to_environment(container, {"KEY": "geheim\0"}, [])
+        add_to_environment(container, {"KEY": f"geheim{character}"}, [])
 
     assert error.value.reason == (
-        "ResourceInitializationError: the secret KEY has a NUL character, which no variable can "
-        "have"
+        f"ResourceInitializationError: the secret KEY has {what}, which no variable can have"
     )

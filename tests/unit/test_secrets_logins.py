@@ -16,6 +16,8 @@ def test_user_and_password_are_read() -> None:
     "text",
     [
         "s3cret",
+        "[" * 60_000,
+        '{"username": "ann", "password": "s3cret\\ud800"}',
         '["ann", "s3cret"]',
         '{"username": "ann"}',
         '{"username": "", "password": "s3cret"}',

@@ -62,6 +62,14 @@ def test_reference_is_read(
         pytest.param(f"{SECRET}::::", "unexpected ARN format with parameters", id="more colons"),
         pytest.param("arn:aws:s3:::bucket/key", "is no secret and no parameter", id="service"),
         pytest.param("arn:", "is no secret and no parameter", id="cut"),
+        *(
+            pytest.param(
+                f"arn:aws:{service}:evil.test/:1:{kind}",
+                "is no secret and no parameter",
+                id=f"host for a region of {service}",
+            )
+            for service, kind in (("ssm", "parameter/a"), ("secretsmanager", "secret:a"))
+        ),
     ],
 )
 def test_wrong_reference_is_refused(value_from: str, text: str) -> None:

@@ -1,6 +1,8 @@
 """What a task is given by reference is fetched once, whoever asks, and not kept."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,9 +14,10 @@ from fargate_agent.credentials.roles import Roles
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, TaskPlan, plan_task
 from fargate_agent.secrets.store import TaskSecrets
-from tests.messages import container_json, site, task_message
+from tests.messages import container_json, site, task_arn, task_message
 
 FILE = "arn:aws:s3:::b/1.env"
+SITE = site(Path("/nowhere"))
 
 
 class NoRoles:
@@ -211,3 +214,78 @@ async def test_secrets_are_files_and_their_members_variables_where_that_is_wante
         "DB": None,
         "ALL": None,
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        pytest.param("MOUNT_POINT", "has half a character, which no file can have", id="file"),
+        pytest.param("ALL_KEYS", "has a member that can't be a variable", id="keys"),
+    ],
+)
+async def test_secret_that_cannot_be_written_is_refused_without_showing_it(
+    kind: str, text: str
+) -> None:
+    async def fetch(_task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
+        return dict.fromkeys(
+            references, '{"A": "hush\\ud800"}' if kind == "ALL_KEYS" else "hush\ud800"
+        )
+
+    given = {**secret("DB", "/db"), "type": kind}
+    task = plan(container_json(secrets=[given | {"containerPath": "/run/db"}]))
+    async with TaskSecrets(fetch, cast(Roles, NoRoles()), Source().exists) as store:
+        with pytest.raises(ResourceInitializationError, match=text) as caught:
+            await store.complete(task, task.containers[0])
+
+    assert "hush" not in caught.value.reason
+
+
+class Value(str):
+    """A value of which can be seen whether anybody still has it."""
+
+    __slots__ = ("__weakref__",)
+
+
+@pytest.mark.parametrize("end", ["made", "stopped early", "failed"])
+async def test_nothing_of_hundreds_of_tasks_is_kept_after_they_have_stopped(end: str) -> None:
+    source = Source(fails=end == "failed")
+    left: list[weakref.ref[Value]] = []
+    logged = container_json(
+        "c",
+        logConfiguration={
+            "logDriver": "splunk",
+            "options": {"splunk-url": "https://splunk.test"},
+            "secretOptions": [secret("splunk-token", "/token")],
+        },
+    )
+    if end != "stopped early":
+        source.go.set()
+
+    async def fetch(task: TaskPlan, references: Collection[str]) -> Mapping[str, str]:
+        values = {one: Value(one) for one in references}
+        left.extend(weakref.ref(value) for value in values.values())
+        await source.fetch(task, references)
+        return values
+
+    async def run(number: int) -> None:
+        message = task_message(*TWO, logged, arn=task_arn(f"{number:032x}"))
+        task = plan_task(message, SITE)
+        start = asyncio.create_task(store.ensure(task))
+        while len(source.asked) <= number:
+            await asyncio.sleep(0)
+        if end == "stopped early":
+            start.cancel()
+        await asyncio.wait([start])
+        assert (end == "made") == (not start.cancelled() and start.exception() is None)
+        for container in task.containers if end == "made" else ():
+            await store.complete(task, container)
+        await store.release(task)
+
+    store = TaskSecrets(fetch, cast(Roles, NoRoles()), source.exists, source.fetch_files)
+    async with store:
+        for number in range(300):
+            await run(number)
+        gc.collect()
+        assert len(left) == 300 * 3
+        assert not [value for value in left[:-3] if value()]  # the loop may hold the last one's
+        assert (store._fetched, store._options) == ({}, {})

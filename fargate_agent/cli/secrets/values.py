@@ -80,8 +80,9 @@ def _read_file(file: str) -> bytes:
 def _read_input(name: str) -> bytes:
     if sys.stdin.isatty():
         return str(click.prompt(f"value of {name}", hide_input=True, err=True)).encode()
-    data = sys.stdin.buffer.read(MAX_VALUE_BYTES + 2)
-    return _checked(data.removesuffix(b"\n").removesuffix(b"\r"), "standard input")
+    data = sys.stdin.buffer.read(MAX_VALUE_BYTES + len(b"\r\n") + 1)
+    newline = b"\r\n" if data.endswith(b"\r\n") else b"\n"
+    return _checked(data.removesuffix(newline), "standard input")
 
 
 def _checked(value: bytes, place: str) -> bytes:

@@ -15,8 +15,8 @@ from typing import Final
 
 import aiohttp
 
-from fargate_agent.aws.calls import AwsError, AwsSite
-from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.calls import AwsSite
+from fargate_agent.aws.errors import AwsError, RoleError
 from fargate_agent.aws.machine_keys import (
     find_shared_file,
     read_environment_keys,

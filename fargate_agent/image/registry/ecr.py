@@ -15,14 +15,15 @@ import binascii
 import json
 import re
 from collections.abc import Awaitable
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import aiohttp
 
-from fargate_agent.aws.calls import AwsCall, AwsError, AwsSite, call_json
-from fargate_agent.aws.errors import RoleError
+from fargate_agent.aws.calls import AwsCall, AwsSite, call_json
+from fargate_agent.aws.errors import AwsError, RoleError
 from fargate_agent.egress.retry import GaveUpError, Tries
 from fargate_agent.egress.transport import RefusedError, TransferError, UnreachableError
 from fargate_agent.errors import ResourceInitializationError
@@ -64,7 +65,7 @@ class GetKeys(Protocol):
 
 
 _HOST: Final = re.compile(
-    r"([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9]{1,2})"
+    r"([0-9]{12})\.dkr[.-]ecr(?:-fips)?\.([a-z]{2,4}(?:-[a-z]+)+-[0-9]{1,2})"
     r"\.(?:amazonaws\.(?:com|com\.cn|eu)|on\.(?:aws|amazonwebservices\.com\.cn))"
 )
 
@@ -118,7 +119,10 @@ class EcrPasswords:
         if role is None:
             raise ResourceInitializationError(f"{FAILED}: {NO_ROLE}")
         key = (host.account, host.region, role.arn)
-        async with self._turns.lock("/".join(key)):  # one asks, for all who wait
+        async with AsyncExitStack() as turn:
+            with suppress(TimeoutError):  # who is asking may have no way to ECR: it has its own
+                async with asyncio.timeout(TIMEOUT_S):
+                    await turn.enter_async_context(self._turns.lock("/".join(key)))
             kept = self._kept.get(key)
             if (
                 kept is None
