@@ -49,6 +49,8 @@ async def assume_role(
     status, body = await send_call(http, site, keys, call)
     members = read_members(body)
     if status != 200:
+        if status < 500 and "Code" not in members:
+            raise TransferError(f"sts answered HTTP {status} with what is no error of its own")
         code = members.get("Code", "ServiceUnavailable")
         raise refusal(status, code, members.get("Message", f"HTTP {status}"), keys)
     texts = [members.get(name, "") for name in _MEMBERS]

@@ -111,6 +111,7 @@ async def test_refused_role_says_so_in_the_words_of_ecs(
     ("status", "body", "text"),
     [
         pytest.param(200, "<a>no credentials</a>", "with what are no credentials", id="no members"),
+        pytest.param(429, "<html>", "HTTP 429 with what is no error", id="gateway"),
         pytest.param(502, "<html>", "ServiceUnavailable: HTTP 502", id="proxy"),
         pytest.param(400, REFUSAL.replace("AccessDenied", "Throttling"), "Throttling", id="busy"),
     ],
@@ -124,6 +125,20 @@ async def test_answer_that_makes_no_sense_may_pass(
         await make_mint(http, aws_endpoint_url=front.url).mint(ROLE, TASK)
 
     assert caught.value.may_pass
+
+
+async def test_text_of_a_refusal_is_short_and_does_not_quote_the_request(
+    http: aiohttp.ClientSession, front: Front
+) -> None:
+    """Source: AWS IAM user guide, "Troubleshoot Signature Version 4 signing"."""
+    said = f"It doesn't match. {'x' * 5000}\n\nThe Canonical String was 'x-amz-security-token:hush'"
+    front.faults.append((403, REFUSAL.replace("User is not authorized", said)))
+
+    with pytest.raises(RoleError, match="AccessDenied: It doesn't match") as caught:
+        await make_mint(http, aws_endpoint_url=front.url).mint(ROLE, TASK)
+
+    assert "hush" not in str(caught.value)
+    assert len(str(caught.value)) < 1500
 
 
 async def test_sts_that_is_not_there_or_does_not_answer_may_be_there_later(
