@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from fargate_agent.aws.errors import RoleError
-from fargate_agent.controlplane.roles.minting import Mint, MintTimes
+from fargate_agent.controlplane.roles.minting import MADE_UP, Mint, MintTimes
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from tests.fixtures.aws import ACCESS_KEY, ROLE, SECRET_KEY, Front, write_keys
 
@@ -49,7 +49,7 @@ async def test_role_is_assumed_with_the_machine_s_keys_in_the_name_of_the_task(
     assert (call.request["RoleArn"], call.request["RoleSessionName"]) == (ROLE, TASK)
     assert minted.keys.access_key.startswith("ASIA")
     assert minted.keys.token
-    assert (minted.made_from, minted.endpoint_urls) == (None, {})
+    assert minted.made_from is None
     left = minted.keys.expires_at - datetime.now(UTC)
     assert timedelta(minutes=59) < left <= timedelta(hours=1)
     assert minted.keys.expires_at - minted.refresh_at == timedelta(minutes=20)
@@ -198,7 +198,6 @@ async def test_role_may_stand_for_a_profile_and_an_endpoint(
     minted = await mint.mint(ROLE, TASK)
 
     assert (minted.keys.access_key, minted.keys.secret_key) == ("AKIADEV", "dev-secret")
-    assert minted.endpoint_urls == {"S3": "http://127.0.0.1:9000"}
     assert minted.made_from == "the keys of profile dev, for http://127.0.0.1:9000"
 
 
@@ -220,7 +219,8 @@ async def test_role_with_an_endpoint_alone_gets_keys_as_others_do(
     made_up = await make_mint(http, local_roles=roles).mint(ROLE, TASK)
     assumed = await make_mint(http, local_roles=roles, aws_endpoint_url=front.url).mint(ROLE, TASK)
 
-    assert made_up.endpoint_urls == assumed.endpoint_urls == {"": "http://127.0.0.1:4566"}
+    assert made_up.made_from == f"{MADE_UP}, for http://127.0.0.1:4566"
+    assert assumed.made_from == "the role itself, for http://127.0.0.1:4566"
     assert [call.name for call in front.calls] == ["AssumeRole"]
 
 

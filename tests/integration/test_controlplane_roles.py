@@ -129,8 +129,10 @@ async def test_slow_sts_holds_up_neither_run_task_nor_the_task_for_long(
     front: Front,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """What containers need from their beginning, which is no secret, comes with the task."""
     monkeypatch.setattr(role_delivery, "WAIT_S", 0.3)
-    plane = await asyncio.to_thread(start_control_plane, **settings)
+    roles = {"app": {"endpoint_url": "http://10.0.0.1:4566"}}
+    plane = await asyncio.to_thread(start_control_plane, local_roles=roles, **settings)
     front.go.clear()
     async with SimulatedAgent(plane) as agent:
         await run_with(plane, taskRoleArn="app")
@@ -138,6 +140,7 @@ async def test_slow_sts_holds_up_neither_run_task_nor_the_task_for_long(
         first = await agent.receive(PayloadMessage)
         assert first.tasks[0]["arn"] != plain
         assert "secretAccessKey" not in first.tasks[0]["roleCredentials"]
+        assert first.tasks[0]["roleCredentials"]["endpointUrls"] == {"": "http://10.0.0.1:4566"}
         await agent.ack(first)
         front.go.set()
         pushed = await agent.receive(IAMRoleCredentialsMessage)

@@ -19,6 +19,7 @@ from fargate_agent.backoff import Backoff
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.role_settings import find_local_role
 from fargate_agent.controlplane.roles.kept import KeptRole, TaskRoles
 from fargate_agent.controlplane.roles.minting import Minted
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
@@ -58,7 +59,7 @@ class _Role:
     cluster_arn: str
     member: str
     stated: RoleCredentialsMessage
-    """As it is stored: without credentials."""
+    """As it is stored, without credentials, and with the endpoints that stand for it here."""
     kept: KeptRole
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """There are credentials, or there won't be any."""
@@ -136,6 +137,7 @@ class RoleDelivery:
         for role in self._roles.get(task.id, []):
             minted = role.kept.minted
             if minted is None or minted.keys.expires_at <= datetime.now(UTC):
+                message[role.member] = role.stated.to_wire()
                 continue
             message[role.member] = _render(role.stated, minted).to_wire()
             if is_new and not role.known.is_set():
@@ -173,6 +175,9 @@ class RoleDelivery:
 
     def _begin_role(self, task: Task, member: str) -> _Role:
         stated = RoleCredentialsMessage.model_validate(task.message[member])
+        local = find_local_role(self._plane.settings.local_roles, stated.role_arn)
+        if local is not None:
+            stated = stated.model_copy(update={"endpoint_urls": local.all_endpoint_urls})
         role = _Role(
             task_arn=self._plane.arns.task(task.cluster, task.id),
             cluster_arn=self._plane.arns.cluster(task.cluster),
@@ -258,12 +263,10 @@ def _render(stated: RoleCredentialsMessage, minted: Minted) -> RoleCredentialsMe
         "secret_access_key": minted.keys.secret_key,
         "session_token": minted.keys.token,
         "expiration": minted.keys.expires_at,
-        "endpoint_urls": dict(minted.endpoint_urls),
         "made_from": minted.made_from,
     }
-    return RoleCredentialsMessage(
-        credentials_id=stated.credentials_id, role_arn=stated.role_arn, **keys
-    )
+    said = stated.model_dump(include={"credentials_id", "role_arn", "endpoint_urls"})
+    return RoleCredentialsMessage(**said, **keys)
 
 
 async def _sleep_towards(moment: datetime) -> None:

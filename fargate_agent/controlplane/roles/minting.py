@@ -9,7 +9,7 @@ import os
 import secrets
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -68,8 +68,6 @@ class Minted:
     keys: RoleKeys
     refresh_at: datetime
     """When new ones are due."""
-    endpoint_urls: Mapping[str, str] = field(default_factory=dict)
-    """As in `RoleCredentialsMessage`."""
     made_from: str | None = None
     """What the role was replaced by, in words; None: it was assumed."""
 
@@ -110,7 +108,6 @@ class Mint:
         return Minted(
             keys=keys,
             refresh_at=self._plan_refresh(keys, now),
-            endpoint_urls=urls,
             made_from=_tell(made_from, urls),
         )
 

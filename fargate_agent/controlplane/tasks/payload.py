@@ -88,7 +88,7 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
 
 
 def _render_role(role: str | None, role_arn: Callable[[str], str]) -> RoleCredentialsMessage | None:
-    """Name a role, which the agent assumes itself, under an id that nobody can guess."""
+    """Name a role under an id that nobody can guess; its credentials are kept nowhere."""
     if role is None:
         return None
     return RoleCredentialsMessage(credentials_id=str(uuid.uuid4()), role_arn=role_arn(role))
