@@ -27,6 +27,11 @@ class Retry:
     backoff: Backoff = Backoff(first_s=1.1, longest_s=5.0)
     """Between the tries, unless the server asks for a longer pause."""
 
+    @property
+    def waits_shortly(self) -> bool:
+        """Whether something else does where this fails: a copy, or another server."""
+        return self.unreachable_attempts == 1
+
     def attempts_after(self, error: TransferError) -> int:
         """How often a request is sent that ends with such an error."""
         if isinstance(error, RefusedError):

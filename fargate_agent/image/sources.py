@@ -34,6 +34,9 @@ log = logging.getLogger(__name__)
 MIRROR_RETRY: Final = 2
 """Tries of each request where another registry can be asked instead."""
 
+LOGIN_WAIT_S: Final = 15.0
+"""For what the task definition has for the registry, where a copy or another registry will do."""
+
 MAX_MIRROR_CHARS: Final = 400
 """Of what a mirror says: a reason has room for several."""
 
@@ -102,8 +105,8 @@ class Sources:
     ) -> PlatformImage:
         """Return the image, pulled by one name, through the network of the task."""
         registry, given = candidate.reference.registry, None
-        if not candidate.is_mirror and (login := await way.find_login()) is not None:
-            given = Credentials(username=login[0], password=login[1])
+        if not candidate.is_mirror:
+            given = await _find_given(way, pull.tries.retry)
         async with self.egress.session(way.task, self.inactivity_s, self.trusted) as session:
             purse = PullPurse(
                 registry=registry,
@@ -135,6 +138,19 @@ class Sources:
             raise CannotPullContainerError(WITHOUT_AWS.format(host=registry))
 
         return refuse
+
+
+async def _find_given(way: Way, retry: Retry) -> Credentials | None:
+    """Return what the task definition has for the registry; None if it has nothing."""
+    try:
+        async with asyncio.timeout(LOGIN_WAIT_S if retry.waits_shortly else None):
+            login = await way.find_login()
+    except TimeoutError as error:
+        raise ResourceInitializationError(
+            "unable to pull secrets or registry auth: the secret that repositoryCredentials names "
+            f"was not there within {LOGIN_WAIT_S:g} s"
+        ) from error
+    return None if login is None else Credentials(username=login[0], password=login[1])
 
 
 def _hasten(retry: Retry) -> Retry:

@@ -17,7 +17,7 @@ from fargate_agent.aws.calls import AwsSite
 from fargate_agent.aws.errors import RoleError
 from fargate_agent.backoff import Backoff
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.drivers import Image
+from fargate_agent.drivers import Image, no_login
 from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
 from fargate_agent.errors import CannotPullContainerError, ResourceInitializationError
@@ -251,21 +251,30 @@ async def test_ecr_that_cannot_be_reached_is_told_in_the_words_of_fargate(ecr: E
     )
 
 
-@pytest.mark.parametrize("why", ["no way", "no keys yet", "no keys", "no role", "without AWS"])
+@pytest.mark.parametrize("why", ["no way", "no keys", "no role", "without AWS", "no login"])
 async def test_loaded_image_runs_at_once_where_ecr_gives_no_password(
-    ecr: Ecr, tmp_path: Path, caplog: pytest.LogCaptureFixture, why: str
+    ecr: Ecr,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    why: str,
 ) -> None:
     name, image = ecr.add()
+    monkeypatch.setattr("fargate_agent.image.sources.LOGIN_WAIT_S", 0.1)
     await ecr.puller.admin.load(write_layout(tmp_path / "image.tar", {name: image}))
     slow = Retry(attempts=5, backoff=Backoff(first_s=60, longest_s=60))
     if why == "no way":
         del ecr.names.records["aws.test", "A"]
-    if why.startswith("no keys"):
-        ecr.role_error = RoleError("no credentials", may_pass=why == "no keys yet")
+    if why == "no keys":
+        ecr.role_error = RoleError("no credentials")
     store = ecr.store(retry=slow, local=why == "without AWS")
 
     with caplog.at_level(logging.WARNING):
-        pulled = await ecr.pull(name, store, role=None if why == "no role" else ROLE)
+        role, find_login = None if why == "no role" else ROLE, no_login
+        if why == "no login":
+            find_login = asyncio.Event().wait  # type: ignore[assignment]  # which nobody sets
+        told, task = ecr.puller.told.append, await ecr.task(role)
+        pulled = await store.ensure(name, task, told, joined(), find_login)
 
     assert pulled.digest == image.digest
     assert f"{name}: using the copy on this machine: " in caplog.text

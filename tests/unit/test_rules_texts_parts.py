@@ -111,6 +111,20 @@ SECRETS = [
         "The Systems Manager parameter name specified for secret KEY is invalid.",
         id="secret of Secrets Manager by bare name",
     ),
+    *(
+        pytest.param(
+            app(repositoryCredentials={"credentialsParameter": login}),
+            "The credentialsParameter of container 'app' must be the ARN or the name of a secret "
+            "of Secrets Manager.",
+            id=f"login at {login}",
+        )
+        for login in (
+            "two words",
+            "arn:aws:ssm:us-east-1:111111111111:parameter/k",
+            "arn:aws:secretsmanager:a.b/:111111111111:secret:k",
+            "arn:aws:secretsmanager:us-east-1:111111111111:secret:k:user::",
+        )
+    ),
     pytest.param(
         app(environmentFiles=[{"type": "s3", "value": "arn:aws:s3:::b/k.env"}] * 11),
         "The maximum number of environment files was exceeded. Specify ten or less and try again.",

@@ -27,6 +27,10 @@ _SECRET_ARN: Final = re.compile(
 Source: ECS developer guide, "Specifying sensitive data"; definitions of users of Fargate. That AWS
 takes stage and id together, and fewer colons, is unverified.
 """
+_COLONS: Final = 6
+"""Of such an ARN without what may follow the name."""
+_SECRET_NAME: Final = re.compile(r"[\w/+=.@!-]{1,512}", re.ASCII)
+"""Source: Secrets Manager API, CreateSecret.Name."""
 _SELECTOR: Final = r"(:(\d+|[A-Za-z_.-][\w.-]{0,99}))?"
 """Version or label of a parameter. Source: Systems Manager API, GetParameters.Names. That ECS takes
 them is unverified."""
@@ -49,6 +53,7 @@ def check_environment(draft: Draft) -> None:
             raise client_error("Environment variable name should not be null or empty.")
         _check_files(container)
         _check_names(container)
+        _check_login(container)
         for secret in container.get("secrets", []):
             if "executionRoleArn" not in draft.request:
                 raise client_error(NO_EXECUTION_ROLE)
@@ -101,6 +106,19 @@ def _check_files(container: Json) -> None:
         )
     if not all(_S3_ARN.fullmatch(file["value"]) for file in files):
         raise client_error("Invalid arn syntax.")
+
+
+def _check_login(container: Json) -> None:
+    login = container.get("repositoryCredentials", {}).get("credentialsParameter", "")
+    if login.startswith("arn:"):
+        is_secret = _SECRET_ARN.fullmatch(login) and login.count(":") == _COLONS
+    else:
+        is_secret = not login or _SECRET_NAME.fullmatch(login)
+    if not is_secret:  # unverified
+        raise client_error(
+            f"The credentialsParameter of container '{container['name']}' must be the ARN or the "
+            "name of a secret of Secrets Manager."
+        )
 
 
 def _check_names(container: Json) -> None:

@@ -25,7 +25,7 @@ import aiohttp
 from fargate_agent.aws.calls import AwsCall, AwsSite, call_json
 from fargate_agent.aws.errors import AwsError, RoleError
 from fargate_agent.egress.retry import GaveUpError, Tries
-from fargate_agent.egress.transport import RefusedError, TransferError, UnreachableError
+from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.registry.auth import Credentials
@@ -51,7 +51,7 @@ TIMEOUT_S: Final = 15.0
 """For one answer of ECR."""
 
 KEYS_WAIT_S: Final = 2.0
-"""For keys of a role that have not come yet, where a copy of the image is here."""
+"""For keys of a role that have not come yet, where a copy or another registry will do."""
 
 
 class GetKeys(Protocol):
@@ -152,7 +152,7 @@ class EcrPasswords:
             body=json.dumps({"registryIds": [host.account]}).encode(),
         )
 
-        wait_s = KEYS_WAIT_S if tries.retry.unreachable_attempts == 1 else None
+        wait_s = KEYS_WAIT_S if tries.retry.waits_shortly else None
 
         async def ask() -> _Kept:
             try:
@@ -162,9 +162,8 @@ class EcrPasswords:
             except AwsError as error:
                 kind = TransferError if error.may_pass else RefusedError
                 raise kind(str(error)) from error
-            except RoleError as error:  # as if nobody answered: a copy isn't kept waiting
-                kind = UnreachableError if error.may_pass else RefusedError
-                raise kind(str(error)) from error
+            except RoleError as error:  # they were waited for
+                raise RefusedError(str(error)) from error
             except TransferError as error:
                 raise _advise(error) from error
             except TimeoutError as error:
