@@ -38,6 +38,8 @@ class Rig:
     agent: subprocess.Popen[bytes]
     socket: Path
     websocket: web.WebSocketResponse
+    connections: asyncio.Queue[web.WebSocketResponse]
+    """Further ones: an agent that has heard nothing for a while connects again."""
     oci_runtime: str = "runc"
     """The program that both the agent and `start_ctr` make containers with."""
     changes: dict[str, list[tuple[float, dict[str, Any]]]] = field(default_factory=dict)
@@ -45,6 +47,9 @@ class Rig:
 
     async def send(self, task: dict[str, Any]) -> None:
         """Hand a task over."""
+        while self.websocket.closed or not self.connections.empty():
+            async with asyncio.timeout(STARTED_WITHIN_S):
+                self.websocket = await self.connections.get()
         await self.websocket.send_json(
             {
                 "type": "PayloadMessage",
@@ -186,6 +191,7 @@ async def rig(
                     agent,
                     socket,
                     websocket,
+                    connections,
                     oci_runtime,
                     changes,
                     changed,
