@@ -149,6 +149,8 @@ async def _live(
     ground, *network = waves
 
     async def join_network() -> None:
+        if any(container.refers for container in run.plan.containers):
+            task.network.want()  # to fetch what they refer to takes longer than all before it
         await task.network.wait_until_wanted()
         await do(network)
         await task.advance(TaskStatus.PENDING)

@@ -11,7 +11,7 @@ from fargate_agent.drivers import ExitStatus, FindLogin, Image, PullProgress, no
 from fargate_agent.plan import TaskPlan, plan_task
 from fargate_agent.task.network import HEAD_START_S, TaskNetwork
 from fargate_agent.task.runner import TaskRun, run_task
-from tests.fakes import MOMENT, FakeImages, fake_drivers
+from tests.fakes import MOMENT, FakeImages, FakeSecrets, fake_drivers
 from tests.fixtures.clock import jumping, now_s
 from tests.messages import container_json, site, task_message
 
@@ -35,11 +35,14 @@ class ImagesThatAreFound(FakeImages):
         return await super().ensure(reference, task, progress, there, find_login)
 
 
-async def run(images: type[FakeImages]) -> list[str]:
+async def run(images: type[FakeImages], *secrets: dict[str, str]) -> list[str]:
     """Run a task of one container to its end; return what was done."""
-    plan = plan_task(task_message(container_json("web")), site(Path("/nowhere")))
+    web = container_json("web", secrets=list(secrets))
+    plan = plan_task(task_message(web), site(Path("/nowhere")))
     drivers = fake_drivers(exits={"web": ExitStatus(code=0, at=MOMENT)})
-    drivers.all = replace(drivers.all, images=images(drivers.diary))
+    drivers.all = replace(
+        drivers.all, images=images(drivers.diary), secrets=FakeSecrets(drivers.diary)
+    )
 
     async def report(_: TaskRun) -> None:
         pass
@@ -51,6 +54,16 @@ async def run(images: type[FakeImages]) -> list[str]:
 
 def order(calls: list[str], *some: str) -> list[str]:
     return [call for call in calls if call in some]
+
+
+@jumping
+async def test_secrets_are_asked_for_before_anything_waits_for_them() -> None:
+    calls = await run(ImagesThatAreFound, {"name": "A", "valueFrom": "/a"})
+
+    some = ("attach eth1", "listen", "hold secrets", "fetch /a", "create web")
+    assert order(calls, *some) == list(some)
+    pulled = next(index for index, call in enumerate(calls) if call.startswith("pull"))
+    assert calls.index("hold secrets") < pulled
 
 
 @jumping
