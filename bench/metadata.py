@@ -36,7 +36,9 @@ CONNECTIONS = 16
 """Of the one task. Of fifty tasks each has one."""
 STEADY_PER_SECOND = 2500
 """Half of the requests a second that are the goal."""
-PEER_PORT = 8080
+STEADY_ROUNDS = 3
+"""In which each server has its turn, for the load of the machine changes."""
+PEER_PORTS = (8080, 8081)
 _FETCH = "import sys, urllib.request as r; sys.stdout.write(r.urlopen(sys.argv[1]).read().decode())"
 
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -79,30 +81,48 @@ async def measure(root: Path) -> None:
         print(f"task metadata of v4, {len(body)} bytes; wrk in the netns of each task")
         print(f"{'':24}{'requests/s':>12}{'cores':>8}{'at':>10}{'p99':>12}")
         for count in (1, TASKS):
-            where = f"{count} task{'s' * (count > 1)}"
-            async with _watched(machine) as lags_ms:
-                ours = await _print_row(f"agent, {where}", places[:count], machine.agent.pid)
-            p99_ms = statistics.quantiles(lags_ms, n=100)[98]
-            print(f"{'':24}its event loop: p99 {p99_ms:.1f} ms, {max(lags_ms):.1f} ms at most")
-            for peer in ("asyncio", "aiohttp"):
-                async with _peer(peer, body, places[:count], machine) as (peer_places, pid):
-                    theirs = await _print_row(f"{peer}, {where}", peer_places, pid)
-                print(f"{'':24}{ours / theirs:10.2f} of {peer}")
+            await _compare(machine, body, places[:count])
         await _measure_memory(machine, places[0])
         for task in tasks:
             await machine.stop(task)
 
 
-async def _print_row(name: str, places: Sequence[Place], pid: int) -> float:
-    """Load a server fully, then steadily; return the requests that it answered a second."""
-    full = await _load(places, pid)
-    steady = await _load(places, pid, per_second=STEADY_PER_SECOND)
-    refused = full.refused + steady.refused
+async def _compare(machine: Rig, body: bytes, places: Sequence[Place]) -> None:
+    """Load each server fully, then all of them steadily, in turn."""
+    where = f"{len(places)} task{'s' * (len(places) > 1)}"
+    async with (
+        _peer("asyncio", body, places, machine, PEER_PORTS[0]) as bare,
+        _peer("aiohttp", body, places, machine, PEER_PORTS[1]) as with_aiohttp,
+    ):
+        servers = {
+            "agent": (places, machine.agent.pid),
+            "asyncio": bare,
+            "aiohttp": with_aiohttp,
+        }
+        async with _watched(machine) as lags_ms:
+            full = {"agent": await _load(*servers["agent"])}
+        full |= {name: await _load(*servers[name]) for name in ("asyncio", "aiohttp")}
+        steady: dict[str, list[Load]] = {name: [] for name in servers}
+        for _ in range(STEADY_ROUNDS):
+            for name, server in servers.items():
+                load = await _load(*server, per_second=STEADY_PER_SECOND)
+                steady[name].append(load)
+    for name, loads in steady.items():
+        refused = sum(load.refused for load in (full[name], *loads))
+        p99_ms = ", ".join(f"{load.p99_ms:.1f}" for load in loads)
+        print(
+            f"{name + ', ' + where:24}{full[name].per_second:12,.0f}{full[name].cores:8.2f}"
+            f"{statistics.median(load.per_second for load in loads):8,.0f}/s  {p99_ms} ms"
+            + (f"  {refused} were refused" if refused else "")
+        )
+    for name in ("asyncio", "aiohttp"):
+        print(f"{'':24}{full['agent'].per_second / full[name].per_second:10.2f} of {name}")
+    p99_ms = statistics.quantiles(lags_ms, n=100)[98]
     print(
-        f"{name:24}{full.per_second:12,.0f}{full.cores:8.2f}{steady.per_second:8,.0f}/s"
-        f"{steady.p99_ms:9.1f} ms" + (f"  {refused} were refused" if refused else "")
+        f"{'':24}the agent's event loop, fully loaded: p99 {p99_ms:.1f} ms, "
+        f"{max(lags_ms):.1f} ms at most"
     )
-    return full.per_second
+    print(f"{'':24}load of the machine {os.getloadavg()[0]:.1f}", flush=True)
 
 
 @asynccontextmanager
@@ -165,10 +185,20 @@ async def _load(
     return Load(
         requests=total,
         per_second=sum(one["requests"] / one["us"] * 1e6 for one in results),
-        p99_ms=max(one["p99_us"] for one in results) / 1e3,
+        p99_ms=_find_p99_us([pair for one in results for pair in one["us_of"]]) / 1e3,
         refused=sum(one["refused"] for one in results),
         cores=cores,
     )
+
+
+def _find_p99_us(times: Sequence[tuple[int, int]]) -> int:
+    """Return that of all requests of all tasks; `times` has how many took how long."""
+    left = sum(count for _, count in times) * 0.99
+    for us, count in sorted(times):
+        left -= count
+        if left <= 0:
+            return us
+    raise ValueError("wrk saw no answer")
 
 
 def _script(per_second: float | None, connections: int) -> str:
@@ -181,8 +211,10 @@ def _script(per_second: float | None, connections: int) -> str:
         (delay if pause_ms else "")
         + """
 function done(summary, latency)
-  print(string.format('{"requests": %d, "us": %d, "p99_us": %d, "refused": %d}',
-    summary.requests, summary.duration, latency:percentile(99),
+  local times = {}
+  for i = 1, #latency do times[i] = string.format('[%d, %d]', latency(i)) end
+  print(string.format('{"requests": %d, "us": %d, "us_of": [%s], "refused": %d}',
+    summary.requests, summary.duration, table.concat(times, ', '),
     summary.errors.status + summary.errors.connect + summary.errors.read
       + summary.errors.write + summary.errors.timeout))
 end
@@ -192,19 +224,21 @@ end
 
 @asynccontextmanager
 async def _peer(
-    kind: str, body: bytes, places: Sequence[Place], machine: Rig
+    kind: str, body: bytes, places: Sequence[Place], machine: Rig, port: int
 ) -> AsyncIterator[tuple[list[Place], int]]:
     """Run a server beside the agent that answers the tasks of these places."""
     (metadata,) = (machine.root / "netns").glob(f"{metadata_netns_name('*')}")
     with ExitStack() as opened, tempfile.NamedTemporaryFile() as answer:
         answer.write(body)
         answer.flush()
-        numbers = [opened.enter_context(_listen(metadata, one.netns)).fileno() for one in places]
+        numbers = [
+            opened.enter_context(_listen(metadata, one.netns, port)).fileno() for one in places
+        ]
         program = [sys.executable, "-m", "bench.metadata_peers", kind, answer.name]
         process = subprocess.Popen([*program, *map(str, numbers)], pass_fds=numbers)
         try:
             yield (
-                [Place(place.netns, f"http://{TMDS_ADDRESS}:{PEER_PORT}/") for place in places],
+                [Place(place.netns, f"http://{TMDS_ADDRESS}:{port}/") for place in places],
                 process.pid,
             )
         finally:
@@ -212,7 +246,7 @@ async def _peer(
             process.wait(10)
 
 
-def _listen(metadata: Path, netns: Path) -> socket.socket:
+def _listen(metadata: Path, netns: Path, port: int) -> socket.socket:
     """Listen as the agent does, on a port that it leaves free."""
     with inside(metadata):
         listener = socket.socket()
@@ -220,7 +254,7 @@ def _listen(metadata: Path, netns: Path) -> socket.socket:
         socket.SOL_SOCKET, socket.SO_BINDTODEVICE, metadata_end_name(netns).encode()
     )
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind((str(TMDS_ADDRESS), PEER_PORT))
+    listener.bind((str(TMDS_ADDRESS), port))
     listener.listen(128)
     return listener
 
