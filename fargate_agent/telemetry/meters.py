@@ -101,7 +101,7 @@ class Samples:
 
 @dataclass(slots=True)
 class ContainerMeter:
-    """What one container has used, over its restarts, since the agent first looked at it."""
+    """What one container has used: in this run, and in those before that the agent has seen."""
 
     cpu_ns: Counter = field(default_factory=Counter)
     read_bytes: Counter = field(default_factory=Counter)
@@ -156,7 +156,7 @@ COUNTED: Final = tuple(member.name for member in fields(LinkStats))
 
 @dataclass(slots=True)
 class LinkMeter:
-    """What went through one interface since the agent first looked at it."""
+    """What went through one interface."""
 
     counters: dict[str, Counter] = field(
         default_factory=lambda: {name: Counter() for name in COUNTED}

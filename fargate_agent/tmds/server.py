@@ -117,6 +117,7 @@ class TaskMetadata(MetadataEndpoint):
         endpoint.listener.close()
         for connection in list(endpoint.connections):
             connection.abort()
+        await asyncio.sleep(0)  # they end, and with them what would ask for the task again
         await self._sources.sampler.forget(task)
         await self._sources.storage.forget(task)
 

@@ -248,6 +248,32 @@ async def test_ensure_may_be_repeated_and_release_too(
     assert (await fetch(netns, f"/v4/{task.containers[0].metadata_id}")).status == 200
 
 
+async def test_answer_that_was_under_way_leaves_nothing_behind(
+    endpoint: Endpoint, netns: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, told = asyncio.Event(), asyncio.Event()
+
+    async def call(*_: object) -> dict[str, object]:
+        asked.set()
+        await told.wait()
+        return {}
+
+    monkeypatch.setattr(endpoint.desk, "call", call)
+    task = await endpoint.add(netns, "web")
+    with connect(netns) as connection:
+        path = f"/v4/{task.containers[0].metadata_id}/taskWithTags"
+        connection.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(DEADLINE_S):
+            await asked.wait()
+
+        told.set()
+        await endpoint.metadata.release(task)
+        for _ in range(20):  # for what should not come
+            await asyncio.sleep(0)
+
+        assert not endpoint.storage.was_measured(task)
+
+
 async def test_namespace_is_gone_after_release_though_connections_were_open(
     endpoint: Endpoint, netns: Path, netns_driver: KernelNetns
 ) -> None:
