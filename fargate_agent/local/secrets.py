@@ -62,7 +62,9 @@ class SecretRoutes:
         except LocalSecretsError as error:
             raise web.HTTPConflict(text=str(error)) from error
         if not removed:
-            raise web.HTTPNotFound(text=f"there is no secret {name}")
+            raise web.HTTPNotFound(
+                text=f"there is no secret {name}; fargate secrets ls has all names"
+            )
         log.info("secret %s was removed", name)
         return web.json_response({"removed": name})
 

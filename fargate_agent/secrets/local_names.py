@@ -54,7 +54,8 @@ def name_to_set(reference: SecretReference | ParameterReference) -> str:
         case SecretReference(arn=arn):
             name = arn.split(":", 6)[-1]
             suffix = _SUFFIX.search(name)
-            is_word = suffix is not None and suffix[0][1:].islower()  # as in `my-secret`
+            word = "" if suffix is None else suffix[0][1:]
+            is_word = word.isalpha() and word.islower()  # as in `my-secret`
             return name if is_word else _SUFFIX.sub("", name)
         case ParameterReference(name=full):
             name = _strip_selector(full)

@@ -52,13 +52,13 @@ class LocalSource:
             wanted = {one: parse_reference(one, self._region) for one in sorted(references)}
             kept = await asyncio.to_thread(self._secrets.read)
             found = {text: find(kept, reference) for text, reference in wanted.items()}
-            missing = [wanted[text] for text, secret in found.items() if secret is None]
+            missing = [wanted[text] for text, name in found.items() if name is None]
             if missing:
                 raise FetchError(_explain_missing(missing))
             return {
-                text: _choose(secret, wanted[text])
-                for text, secret in found.items()
-                if secret is not None
+                text: _choose(name, kept[name], wanted[text])
+                for text, name in found.items()
+                if name is not None
             }
         except (FetchError, InvalidReferenceError, LocalSecretsError) as error:
             raise ResourceInitializationError(f"{FAILED}: {error}") from error
@@ -82,17 +82,16 @@ class LocalSource:
 
 def find(
     kept: Mapping[str, LocalSecret], reference: SecretReference | ParameterReference
-) -> LocalSecret | None:
-    """Return what is kept for a reference; None if nothing is."""
-    return next((kept[name] for name in candidates(reference) if name in kept), None)
+) -> str | None:
+    """Return the name under which there is a value for a reference; None if there is none."""
+    return next((name for name in candidates(reference) if name in kept), None)
 
 
-def _choose(secret: LocalSecret, reference: SecretReference | ParameterReference) -> str:
+def _choose(name: str, secret: LocalSecret, reference: SecretReference | ParameterReference) -> str:
     """Return the value that is meant. Stages but one, and versions, are those of AWS alone."""
     value = secret.value
     if not isinstance(reference, SecretReference):
         return value
-    name = name_to_set(reference)
     if reference.version_stage == PREVIOUS:
         if secret.previous is None:
             raise FetchError(f"the secret {name} has no previous value here ({PREVIOUS})")

@@ -156,6 +156,33 @@ async def test_terminal_asks_and_shows_nothing(agent: Agent) -> None:
     assert await agent.values() == {"prod/db": "geheim"}
 
 
+@pytest.mark.parametrize(
+    ("typed", "text"),
+    [
+        pytest.param(b"x" * 5000, b"use --file or standard input", id="long"),
+        pytest.param(b"\xff\xfe", b"fargate: what was typed is not UTF-8 text", id="no text"),
+    ],
+)
+async def test_what_a_terminal_does_not_give_is_refused(
+    agent: Agent, typed: bytes, text: bytes
+) -> None:
+    """A terminal cuts a line that is too long."""
+    pid, terminal = pty.fork()
+    if pid == 0:  # pragma: no cover - the program
+        os.execve(FARGATE, [FARGATE, "secrets", "set", "prod/db"], environment(agent.socket))
+    try:
+        await _read_until(terminal, b"value of prod/db: ")
+        os.write(terminal, typed + b"\n")
+        shown = await _read_until(terminal, text)
+        _, status = await asyncio.to_thread(os.waitpid, pid, 0)
+    finally:
+        os.close(terminal)
+
+    assert os.waitstatus_to_exitcode(status) == 1
+    assert b"Traceback" not in shown
+    assert await agent.values() == {}
+
+
 async def _read_until(terminal: int, text: bytes) -> bytes:
     shown = b""
     async with asyncio.timeout(DEADLINE_S):
@@ -196,7 +223,8 @@ async def test_secret_is_removed_once(cli: Cli, agent: Agent) -> None:
     again = await cli.run("secrets", "rm", "a")
 
     assert (removed.code, removed.out) == (0, "removed a\n")
-    assert (again.code, again.err) == (1, "fargate: agent: there is no secret a\n")
+    assert again.code == 1
+    assert again.err == "fargate: agent: there is no secret a; fargate secrets ls has all names\n"
     assert await agent.values() == {}
 
 

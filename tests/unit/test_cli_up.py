@@ -1,10 +1,13 @@
 import asyncio
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.layout import Layout
 from fargate_agent.cli.stack import up
+from fargate_agent.cli.stack.place import choose_region
 from fargate_agent.cli.stack.programs import Place
 from fargate_agent.cli.stack.up import remove_shim_sockets
 
@@ -97,3 +100,27 @@ async def test_what_takes_long_is_said_once(
     assert capsys.readouterr().out == (
         f"waiting for containerd to listen at {tmp_path}/c.sock, for 120 s at most\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("plane", "agent", "region"),
+    [
+        pytest.param("", "", "us-east-1", id="none"),
+        pytest.param('region = "eu-west-1"', "", "eu-west-1", id="of the control plane"),
+        pytest.param("", 'region = "eu-west-1"', "eu-west-1", id="of the agent"),
+        pytest.param('region = "eu-west-1"', 'region = "eu-west-1"', "eu-west-1", id="of both"),
+    ],
+)
+def test_both_programs_have_the_region_of_either(
+    tmp_path: Path, plane: str, agent: str, region: str
+) -> None:
+    (tmp_path / "agent.toml").write_text(agent)
+
+    assert choose_region(tmp_path, tomllib.loads(plane)) == region
+
+
+def test_two_regions_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "agent.toml").write_text('region = "eu-west-1"')
+
+    with pytest.raises(CliError, match="us-east-2 for the control plane, eu-west-1 for the agent"):
+        choose_region(tmp_path, {"region": "us-east-2"})

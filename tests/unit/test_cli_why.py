@@ -167,6 +167,12 @@ def uncoloured(lines: list[str]) -> list[str]:
             id="secret that is no object",
         ),
         pytest.param(
+            "ResourceInitializationError: unable to pull secrets or registry auth: secret prod/db:"
+            " the secret is not a JSON object, so it has no key user",
+            "doesn't have the key that valueFrom",
+            id="value of a secret that is no object",
+        ),
+        pytest.param(
             "ResourceInitializationError: unable to mount a tmpfs for the files that labels of a"
             " container ask for: Operation not permitted",
             "can't mount a tmpfs",

@@ -192,6 +192,7 @@ def test_writer_that_is_killed_leaves_the_old_or_the_new(tmp_path: Path) -> None
             "prod/db",
         ),
         (f"{ARN}my-secret", [f"{ARN}my-secret", "my-secret", "my"], "my-secret"),
+        (f"{ARN}my-abc123", [f"{ARN}my-abc123", "my-abc123", "my"], "my"),
         (f"{ARN}db", [f"{ARN}db", "db"], "db"),
         ("secretsmanager:prod/db", ["prod/db"], "prod/db"),
         ("db", ["db", "/db"], "db"),
@@ -264,6 +265,11 @@ async def test_values_are_those_of_the_names(tmp_path: Path) -> None:
             [f"{ARN}db-AbC1eF:user::"],
             "secret db: the secret is not a JSON object, so it has no key user",
             id="no object",
+        ),
+        pytest.param(
+            [f"{ARN}json-secret:user::"],
+            "secret json: retrieved secret from Secrets Manager did not contain json key user",
+            id="key of a value that was found by another name",
         ),
         pytest.param(
             [f"{ARN}json-AbC1eF:user::"],

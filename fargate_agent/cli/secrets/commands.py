@@ -28,8 +28,8 @@ def set_(name: str, file: str | None, connection: Connection, output: str) -> No
     """Set the value of secret NAME.
 
     NAME is that of a secret or of a parameter, e.g. prod/db or /prod/db, or a whole ARN. The value
-    comes from standard input, without a newline at its end, or is asked for on a terminal. A JSON
-    object has the keys that definitions name.
+    comes from standard input, without a newline at its end, or is asked for on a terminal, which
+    takes one line. A JSON object has the keys that definitions name.
     """
     from fargate_agent.cli.secrets.values import set_secret
 

@@ -17,6 +17,11 @@ from fargate_agent.cli.tables import render_rows
 
 MAX_VALUE_BYTES: Final = 64 * 1024
 """Source: AWS Secrets Manager, quotas, "Secret value size"."""
+MAX_LINE_BYTES: Final = 4094
+"""What a terminal gives of a line; it leaves out the rest without a word.
+
+Source: Linux, drivers/tty/n_tty.c, N_TTY_BUF_SIZE.
+"""
 NOT_USED: Final = (
     "fargate: tasks don't get these values: the agent reads secrets from AWS. With the agent's"
     ' setting aws = "local" it takes them from here.'
@@ -79,10 +84,21 @@ def _read_file(file: str) -> bytes:
 
 def _read_input(name: str) -> bytes:
     if sys.stdin.isatty():
-        return str(click.prompt(f"value of {name}", hide_input=True, err=True)).encode()
+        return _ask_for_line(name)
     data = sys.stdin.buffer.read(MAX_VALUE_BYTES + len(b"\r\n") + 1)
     newline = b"\r\n" if data.endswith(b"\r\n") else b"\n"
     return _checked(data.removesuffix(newline), "standard input")
+
+
+def _ask_for_line(name: str) -> bytes:
+    """Ask on the terminal, which shows nothing of what is typed."""
+    try:
+        line = str(click.prompt(f"value of {name}", hide_input=True, err=True)).encode()
+    except UnicodeError:
+        raise CliError("what was typed is not UTF-8 text") from None
+    if len(line) > MAX_LINE_BYTES:
+        raise CliError("a terminal takes no line as long as that: use --file or standard input")
+    return line
 
 
 def _checked(value: bytes, place: str) -> bytes:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import tomllib
+from collections.abc import Mapping
 from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, Final
@@ -45,7 +46,7 @@ def find_place(
     place = Place(
         listen=choose_listen(listen or settings.get("listen"), remembered.listen, claims.take),
         vpc_cidr=str(network),
-        region=_region(settings),
+        region=choose_region(layout.root, settings),
         containerd_address=containerd.absolute() if containerd else layout.containerd_socket,
         containerd_namespace=_choose_namespace(layout, claims, containerd, remembered),
     )
@@ -61,7 +62,7 @@ def find_place(
 
 
 def read_file_settings(file: Path) -> dict[str, Any]:
-    """Read `control-plane.toml`; nothing, if it isn't there.
+    """Read a file of settings; nothing, if it isn't there.
 
     Raises:
         CliError: it is not TOML.
@@ -81,9 +82,21 @@ def _parse_range(text: object) -> IPv4Network | None:
         raise CliError(f"--vpc-cidr {text}: {error}") from error
 
 
-def _region(settings: dict[str, Any]) -> str:
-    region = os.environ.get("FARGATE_CONTROL_PLANE_REGION") or settings.get("region")
-    return str(region or DEFAULT_REGION)
+def choose_region(root: Path, settings: Mapping[str, Any]) -> str:
+    """Return the region of both programs; `settings` are those of the control plane.
+
+    Raises:
+        CliError: the agent was told another one.
+    """
+    plane = os.environ.get("FARGATE_CONTROL_PLANE_REGION") or settings.get("region")
+    own = read_file_settings(root / "agent.toml").get("region")
+    agent = os.environ.get("FARGATE_AGENT_REGION") or own
+    if plane and agent and plane != agent:
+        raise CliError(
+            f"a stack has one region, and its settings have two: {plane} for the control plane, "
+            f"{agent} for the agent. Leave one out of control-plane.toml and agent.toml"
+        )
+    return str(plane or agent or DEFAULT_REGION)
 
 
 def _choose_namespace(

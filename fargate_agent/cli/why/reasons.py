@@ -188,6 +188,13 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
+        r"is not a JSON object|did not contain json key",
+        Explanation(
+            "A secret doesn't have the key that valueFrom of the task definition names.",
+            "Set the secret to a JSON object that has it, or correct valueFrom.",
+        ),
+    ),
+    (
         r"secrets|ecr registry auth|execution resource retrieval",
         Explanation(
             "A secret or the credentials for a registry couldn't be had.",
