@@ -1,5 +1,6 @@
 """State that settings put elsewhere than below /var/lib, where systemd/install removes it."""
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -8,6 +9,8 @@ from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.findings import FILE as FINDINGS_FILE
 from fargate_agent.installation.leftovers import Say
 from fargate_agent.reserve import FILE as RESERVE_FILE
+from fargate_agent.secrets.local_store import FILE as SECRETS_FILE
+from fargate_agent.secrets.local_store import KEY_FILE as SECRETS_KEY_FILE
 from fargate_agent.settings import AgentSettings
 from fargate_agent.trees import remove_tree
 
@@ -15,7 +18,8 @@ AGENT_STATE_DIR: Final[Path] = AgentSettings.model_fields["state_dir"].default
 CONTROL_PLANE_STATE_DIR: Final[Path] = ControlPlaneSettings.model_fields["state_dir"].default
 
 _AGENTS: Final = frozenset(
-    {ARN_FILE, FINDINGS_FILE, RESERVE_FILE, "lock", "logs", "records", "spool", "tasks"}
+    {ARN_FILE, FINDINGS_FILE, RESERVE_FILE, SECRETS_FILE, SECRETS_KEY_FILE}
+    | {"lock", "logs", "records", "spool", "tasks"}
 )
 """All that an agent makes in its state directory. Source: daemon.py, preconditions.py."""
 
@@ -23,8 +27,11 @@ _AGENTS: Final = frozenset(
 def remove_agent_state(settings: AgentSettings, say: Say) -> None:
     """Remove the agent's state directory if it is one and holds nothing else, or say that it stays.
 
-    The default one isn't looked at.
+    The default one isn't looked at. The directory of the loggers' socket goes too.
     """
+    with suppress(OSError):  # it isn't there, or has what isn't ours
+        settings.logger_socket.unlink(missing_ok=True)
+        settings.logger_socket.parent.rmdir()
     directory = (Path("/") / settings.state_dir).resolve()  # a service's directory is the root
     if directory == AGENT_STATE_DIR or not directory.is_dir():
         return

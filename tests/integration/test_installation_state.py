@@ -26,7 +26,8 @@ def state_dir(tmp_path: Path) -> Path:
     directory = tmp_path / "agent"
     for name in ("records", "tasks", "spool", "logs/0123456789abcdef"):
         (directory / name).mkdir(parents=True)
-    (directory / "lock").touch()
+    for name in ("lock", "secrets", "secrets.key"):
+        (directory / name).touch()
     (directory / "container-instance-arn").write_text(ARN)
     (directory / "logs/0123456789abcdef/web.log").write_text("a line\n")
     return directory
@@ -37,7 +38,11 @@ def purge(tmp_path: Path) -> Callable[..., list[str]]:
     """Run the verb with settings that have this state directory, and these of the control plane."""
 
     def run(state_dir: Path, control_plane: str = "") -> list[str]:
-        agent = {"state_dir": state_dir, "containerd_address": tmp_path / "no.sock"}
+        agent = {
+            "state_dir": state_dir,
+            "containerd_address": tmp_path / "no.sock",
+            "socket": tmp_path / "a.sock",
+        }
         lines = "".join(f'{name} = "{value}"\n' for name, value in agent.items())
         (tmp_path / "agent.toml").write_text(lines)
         (tmp_path / "control-plane.toml").write_text(control_plane)
@@ -63,6 +68,17 @@ def test_purge_removes_the_state_directory_of_the_settings(
     assert purge(state_dir) == [f"removed {state_dir}"]
     assert not state_dir.exists()
     assert purge(state_dir) == []
+
+
+def test_purge_removes_the_directory_in_which_loggers_asked(
+    purge: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    directory = tmp_path / "a.sock.loggers"
+    directory.mkdir()
+    (directory / "agent.sock").touch()
+
+    assert purge(tmp_path / "gone") == []
+    assert not directory.exists()
 
 
 def test_purge_follows_a_link_to_the_state_directory(

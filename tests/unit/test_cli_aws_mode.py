@@ -152,6 +152,15 @@ def test_settings_of_the_agent_are_handed_on_to_the_control_plane(
     )
 
 
+@pytest.mark.parametrize("no", ["false", "False", "0", "off"])
+def test_no_of_the_environment_is_one(layout: Layout, place: Place, no: str) -> None:
+    environ = {**IN_ENVIRONMENT, "FARGATE_CONTROL_PLANE_ASSUME_ROLES": no}
+
+    mode = choose_aws_mode(layout, place, environ)
+
+    assert mode.line.endswith("; tasks get the keys in the environment as they are")
+
+
 def test_what_the_control_plane_has_of_its_own_stays(layout: Layout, place: Place) -> None:
     (layout.root / "agent.toml").write_text('aws_credentials_file = "/keys"\n')
     (layout.root / "control-plane.toml").write_text('aws_credentials_file = "/own"\n')

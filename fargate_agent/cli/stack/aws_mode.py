@@ -27,6 +27,9 @@ KEY_VARIABLES: Final = frozenset(
 NO_KEYS: Final = f"in profile {PROFILE}"
 """What is said of a file with other profiles alone."""
 
+_NO: Final = frozenset({"0", "f", "false", "n", "no", "off"})
+"""Source: Pydantic, documentation of booleans."""
+
 _SHARED: Final = ("aws", "aws_credentials_file", "aws_endpoint_url", "assume_roles")
 """Settings that both programs have."""
 
@@ -137,7 +140,7 @@ def _tell(both: Mapping[str, str], own: Mapping[str, Any]) -> dict[str, str]:
 
 def _render_real(found: _Found, place: Place) -> str:
     where = found.settings.get("aws_endpoint_url") or f"AWS in {place.region}"
-    if found.settings.get("assume_roles") == "false":
+    if found.settings.get("assume_roles", "").lower() in _NO:
         return f"AWS: real, at {where}; tasks get {found.keys or 'made-up keys'} as they are"
     return f"AWS: real, at {where}; roles are assumed with {found.keys or 'made-up keys'}"
 
