@@ -23,10 +23,20 @@ _ROLE: Final = re.compile(
 
 
 def check_length(draft: Draft) -> None:
-    """Raise if the definition is too long. What AWS counts, beside the request, is unverified."""
+    """Raise if the definition is too long, or can't be written.
+
+    What AWS counts, beside the request, is unverified.
+    """
     request = {name: member for name, member in draft.request.items() if name != "tags"}
     text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
-    if (length := len(text.encode())) > MAX_DEFINITION_BYTES:
+    try:
+        length = len(text.encode())
+    except UnicodeEncodeError as error:  # JSON can name half a character
+        half = text[error.start].encode("unicode_escape").decode()
+        raise client_error(
+            f"The task definition has half a character, {half}, which is no text."
+        ) from None
+    if length > MAX_DEFINITION_BYTES:
         raise definition_too_long(length)
 
 
