@@ -26,6 +26,8 @@ from fargate_agent.secrets.tries import FetchError
 
 FAILED: Final = "unable to pull secrets or registry auth"
 FILES_FAILED: Final = "failed to download env files"
+READ_DEADLINE_S: Final = 30.0
+"""For all files of a task: a directory may be on another machine, which is gone."""
 PREVIOUS: Final = "AWSPREVIOUS"
 """Source: AWS Secrets Manager user guide, "Secret versions"."""
 
@@ -71,7 +73,16 @@ class LocalSource:
         Raises:
             ResourceInitializationError: one is not here, or has no variables to give.
         """
-        return {arn: await asyncio.to_thread(self._read_file, arn) for arn in sorted(set(arns))}
+        try:
+            async with asyncio.timeout(READ_DEADLINE_S):
+                return {
+                    arn: await asyncio.to_thread(self._read_file, arn) for arn in sorted(set(arns))
+                }
+        except TimeoutError as error:
+            raise ResourceInitializationError(
+                f"{FILES_FAILED}: the directories of the agent's setting local_buckets can't be "
+                f"read within {READ_DEADLINE_S:g} s"
+            ) from error
 
     def _read_file(self, arn: str) -> Mapping[str, str]:
         try:

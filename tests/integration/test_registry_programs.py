@@ -125,11 +125,12 @@ async def test_program_without_an_answer_is_an_error_that_says_why(
     assert SECRET not in str(caught.value)
 
 
+@pytest.mark.parametrize("end", ["wait", "exit 0"], ids=["waits", "ends, and its child talks"])
 async def test_program_that_waits_for_a_person_is_ended_with_all_that_it_started(
-    programs: Path,
+    programs: Path, end: str
 ) -> None:
     pid = programs / "pid"
-    write(programs, f"sleep 1000 & echo $! >{pid}; wait")
+    write(programs, f"sleep 1000 & echo $! >{pid}; {end}")
 
     with pytest.raises(ProgramError, match=r"has no answer for r.test within 1 s"):
         await ask_program("kept", ME, "r.test", deadline_s=1)

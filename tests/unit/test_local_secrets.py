@@ -5,6 +5,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -295,6 +296,20 @@ async def test_environment_files_come_from_the_directory_of_the_bucket(tmp_path:
     arn = "arn:aws:s3:::bucket/app/1.env"
 
     assert await source(tmp_path, bucket=bucket).fetch_files(TASK, [arn]) == {arn: {"A": "1"}}
+
+
+async def test_directory_that_does_not_answer_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = threading.Event()
+    module = "fargate_agent.secrets.local_source"
+    monkeypatch.setattr(f"{module}.READ_DEADLINE_S", 0.1)
+    monkeypatch.setattr(f"{module}.read_object", lambda *_: answer.wait())
+    try:
+        with pytest.raises(ResourceInitializationError, match=r"can't be read within 0\.1 s"):
+            await source(tmp_path).fetch_files(TASK, ["arn:aws:s3:::bucket/1.env"])
+    finally:
+        answer.set()
 
 
 @pytest.mark.parametrize(

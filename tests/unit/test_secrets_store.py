@@ -168,6 +168,20 @@ async def test_end_of_a_task_or_of_the_agent_ends_what_is_being_fetched(how: str
     assert source.asked_files == [{FILE}]
 
 
+async def test_task_is_released_whatever_its_fetch_died_of() -> None:
+    async def fetch(_task: TaskPlan, _references: Collection[str]) -> Mapping[str, str]:
+        raise RecursionError
+
+    task = plan(*TWO)
+    store = TaskSecrets(fetch, cast(Roles, NoRoles()), Source().exists)
+    async with store:
+        await store.ensure(task)
+        with pytest.raises(RecursionError):
+            await store.settled(task)
+        await store.release(task)
+    assert store._fetched == {}
+
+
 async def test_container_that_is_given_up_takes_no_value_from_the_others() -> None:
     source, task = Source(), plan(*TWO)
     async with source.store() as store:

@@ -112,6 +112,7 @@ async def ask_program(
             output = await _talk(process, url)
             code = await process.wait()
     except TimeoutError:
+        _kill(process)  # if it has ended, what it started still has its output
         raise ProgramError(
             f"{PREFIX}{name} has no answer for {registry} within {deadline_s:g} s"
         ) from None
@@ -163,9 +164,13 @@ async def _talk(process: asyncio.subprocess.Process, url: str) -> bytes:
 async def _end(process: asyncio.subprocess.Process) -> None:
     """Leave nothing of the program, unless it has ended by itself."""
     if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _kill(process)
         await process.wait()
+
+
+def _kill(process: asyncio.subprocess.Process) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _parse(what: str, output: bytes) -> KeptSecret | None:
