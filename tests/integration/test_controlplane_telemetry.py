@@ -314,10 +314,12 @@ async def test_control_plane_tells_prometheus_what_it_does(
     ecs = measured.client()
     await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
     async with SimulatedAgent(measured) as agent:
-        await run_here(ecs, agent)
+        arn = await run_here(ecs, agent)
         async with asyncio.timeout(10):
             while not (found := await read_metrics(port))["task_delivery_seconds_count",]:
                 await asyncio.sleep(0.05)
+        await asyncio.to_thread(ecs.stop_task, task=arn)
+        await agent.take()
     with pytest.raises(ClientError):
         await asyncio.to_thread(ecs.describe_clusters, clusters=["x"] * 101)
     status, _ = await ask(measured, surprise="x")
@@ -336,6 +338,7 @@ async def test_control_plane_tells_prometheus_what_it_does(
     assert later["requests_total", "DescribeClusters", "400"] == 1
     assert later["requests_total", "GetTaskMetrics", "400"] == 1
     assert later["requests_total", "Poll", "101"] == 1
+    assert later["task_delivery_seconds_count",] == 1  # its end is something else
 
 
 async def test_requests_that_mean_nothing_have_one_label(measured: ControlPlane, port: int) -> None:

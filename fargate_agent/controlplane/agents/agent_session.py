@@ -338,9 +338,10 @@ class AgentSession:
 
         try:
             await change_task(self._plane, sent.task_id, change)
-            self._plane.figures.deliveries.observe(time.monotonic() - sent.at)
             if sent.desired_status == "STOPPED":
                 self._stops_acked.add(sent.task_id)
+            else:
+                self._plane.figures.deliveries.observe(time.monotonic() - sent.at)
         except ApiError:
             log.debug("task %s: forgotten before it was acknowledged", sent.task_id)
         except SQLAlchemyError as error:
