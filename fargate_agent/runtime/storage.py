@@ -96,7 +96,10 @@ def measure_tree(directory: Path, stopped: threading.Event) -> int:
     while waiting and not stopped.is_set():
         with suppress(FileNotFoundError, NotADirectoryError), os.scandir(waiting.pop()) as entries:
             for count, entry in enumerate(entries, count + 1):  # noqa: B020 - it counts on
-                found = entry.stat(follow_symlinks=False)
+                try:
+                    found = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:  # the others are there
+                    continue
                 if found.st_dev == device:
                     total += found.st_blocks * BLOCK_BYTES
                     if stat.S_ISDIR(found.st_mode):
