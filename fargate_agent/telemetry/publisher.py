@@ -59,15 +59,18 @@ class Publisher:
         self._offset_s = random.uniform(0, self._periods.sample_s)  # noqa: S311 - no secret
 
     async def serve(self) -> None:
-        """Sample and publish, until cancelled."""
+        """Sample and publish, until cancelled. What fails is lost: tasks go on without it."""
         sample_s, bucket_s = self._periods.sample_s, self._periods.bucket_s
         bucket = self._now_s() // bucket_s
         while True:
             await asyncio.sleep(sample_s - self._now_s() % sample_s)
-            await self._sampler.sample()
-            if (now := self._now_s() // bucket_s) != bucket:
-                bucket = now
-                await self.publish(bucket * bucket_s)
+            try:
+                await self._sampler.sample()
+                if (now := self._now_s() // bucket_s) != bucket:
+                    bucket = now
+                    await self.publish(bucket * bucket_s)
+            except Exception:
+                log.exception("what tasks have used isn't told this time")
 
     async def publish(self, at_s: float) -> None:
         """End the bucket at a moment, in seconds since 1970."""

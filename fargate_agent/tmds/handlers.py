@@ -23,7 +23,7 @@ from fargate_agent.task.status import ContainerFacts, TaskFacts
 from fargate_agent.tmds.answers import NOT_FOUND, TEXT, Answer, answer_json, refuse
 from fargate_agent.tmds.clock import read_clock_drift
 from fargate_agent.tmds.confidential import Confidential
-from fargate_agent.tmds.control_plane import Calls, read_tags
+from fargate_agent.tmds.control_plane import CALL_TIMEOUT_S, Calls, read_tags
 from fargate_agent.tmds.faults import answer_fault
 from fargate_agent.tmds.limits import FAULTS, Limiter, Rate
 from fargate_agent.tmds.metadata import (
@@ -50,9 +50,6 @@ from fargate_agent.wire.metadata import Shape
 
 log = logging.getLogger(__name__)
 
-ANSWER_TIMEOUT_S: Final = 4.0
-"""So that an error can still be sent before the client gives up. Source: amazon-ecs-agent,
-ecs-agent/tmds/handlers/taskprotection/v1/handlers/handlers.go, `ecsCallTimeout`."""
 KEPT_S: Final = 1.0
 """How long a rendered answer counts while no fact moves: clock and storage go on by themselves."""
 
@@ -300,7 +297,7 @@ class TaskAnswers:
         self, task: TaskView, containers: tuple[ContainerPlan, ...]
     ) -> Mapping[str, Pair] | None:
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S):
+            async with asyncio.timeout(CALL_TIMEOUT_S):
                 return await self._sources.sampler.read(task.plan, containers)
         except (TaskError, NetlinkError, TimeoutError) as error:
             log.warning("a container asked for stats, and gets none: %r", error)

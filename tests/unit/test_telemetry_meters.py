@@ -15,8 +15,8 @@ from fargate_agent.telemetry.groups import GroupReading, find_number, sum_io, su
 from fargate_agent.telemetry.links import parse_links
 from fargate_agent.telemetry.meters import ContainerMeter, Counter, NetworkMeter, Samples
 from fargate_agent.telemetry.outbox import MAX_FRAMES, Outbox
-from fargate_agent.telemetry.publisher import render_task
-from fargate_agent.telemetry.sampler import TaskMeter
+from fargate_agent.telemetry.publisher import Periods, Publisher, render_task
+from fargate_agent.telemetry.sampler import Sampler, TaskMeter
 from fargate_agent.wire.messages import Frame, parse_frame, render_frame
 from fargate_agent.wire.telemetry import LONG_MAX, MetricsMetadata, PublishMetricsRequest
 from tests.messages import container_json, site, task_message
@@ -214,6 +214,33 @@ def metered(run: TaskRun, names: Iterable[str]) -> TaskMeter:
             one.take(replace(READING, cpu_ns=int(at_s * SECOND_NS)), at_s, cores=1)
         meter.network.take({"eth1": LINK}, at_s)
     return meter
+
+
+class BrokenOnce(Sampler):
+    """Fails when it is asked first."""
+
+    def __init__(self) -> None:
+        self.tasks = {}
+        self.asked = 0
+
+    async def sample(self) -> None:
+        self.asked += 1
+        if self.asked == 1:
+            raise RuntimeError("not even this")
+
+    def forget_ended(self) -> None:
+        pass
+
+
+async def test_fault_of_telemetry_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    outbox = Outbox()
+    publisher = Publisher(BrokenOnce(), outbox, lambda: "", Periods(sample_s=0.01, bucket_s=0.02))
+    serving = asyncio.create_task(publisher.serve())
+    async with asyncio.timeout(5):
+        await outbox.first()
+    serving.cancel()
+
+    assert "not even this" in caplog.text
 
 
 async def test_network_stands_in_one_container_and_restarts_where_there_is_a_policy(
