@@ -3,6 +3,7 @@
 Source of the rules: amazon-ecs-agent, ecs-agent/acs/session, one file per responder.
 """
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -90,7 +91,8 @@ class Responder:
         readable: list[TaskMessage] = []
         for raw in payload.tasks:
             try:
-                readable.append(TaskMessage.model_validate(raw))
+                # As JSON, for only that refuses half a character, which no record can have.
+                readable.append(TaskMessage.model_validate_json(json.dumps(raw)))
             except ValidationError as error:
                 self._refuse(raw, error)
         taken = True

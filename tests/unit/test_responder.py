@@ -23,7 +23,16 @@ from fargate_agent.wire.messages import (
 )
 from tests.fakes import fake_drivers
 from tests.fixtures.aws import role_json
-from tests.messages import CLUSTER_ARN, TASK_ARN, TASK_ID, eni_json, site, task_arn, task_json
+from tests.messages import (
+    CLUSTER_ARN,
+    TASK_ARN,
+    TASK_ID,
+    container_json,
+    eni_json,
+    site,
+    task_arn,
+    task_json,
+)
 
 INSTANCE_ARN = "arn:aws:ecs:us-east-1:000000000000:container-instance/default/1"
 OTHER_ID = "1" * 32
@@ -285,3 +294,15 @@ async def test_agent_knows_when_it_lacks_credentials_of_a_task(tmp_path: Path) -
             said.append(desk.responder.lacks_credentials())
 
     assert said == [False, True, False, True]
+
+
+async def test_task_with_half_a_character_is_refused_and_the_next_one_is_taken(
+    tmp_path: Path,
+) -> None:
+    odd = task_json(container_json(environment={"A": "\ud800"}))
+    async with serving(tmp_path) as desk:
+        await desk.responder.answer(payload(odd, task_json(arn=task_arn(OTHER_ID))))
+
+        assert [change.task_arn for change in desk.changes][:1] == [TASK_ARN]
+        assert "UnrecogniedTaskError" in (desk.changes[0].reason or "")
+        assert desk.supervisor.knows(OTHER_ID)

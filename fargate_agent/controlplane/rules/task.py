@@ -22,21 +22,23 @@ _ROLE: Final = re.compile(
 """An ARN or a short name. Source: IAM API, Role."""
 
 
-def check_length(draft: Draft) -> None:
-    """Raise if the definition is too long, or can't be written.
-
-    What AWS counts, beside the request, is unverified.
-    """
-    request = {name: member for name, member in draft.request.items() if name != "tags"}
-    text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+def check_characters(draft: Draft) -> None:
+    """Raise if there is half a character, which JSON can name, and nobody can write."""
+    text = json.dumps(draft.request, ensure_ascii=False)
     try:
-        length = len(text.encode())
-    except UnicodeEncodeError as error:  # JSON can name half a character
+        text.encode()
+    except UnicodeEncodeError as error:
         half = text[error.start].encode("unicode_escape").decode()
         raise client_error(
             f"The task definition has half a character, {half}, which is no text."
         ) from None
-    if length > MAX_DEFINITION_BYTES:
+
+
+def check_length(draft: Draft) -> None:
+    """Raise if the definition is too long. What AWS counts, beside the request, is unverified."""
+    request = {name: member for name, member in draft.request.items() if name != "tags"}
+    text = json.dumps(request, ensure_ascii=False, separators=(",", ":"))
+    if (length := len(text.encode())) > MAX_DEFINITION_BYTES:
         raise definition_too_long(length)
 
 
