@@ -236,7 +236,7 @@ async def test_profile_that_can_not_be_read_says_why(
 ) -> None:
     environ = {"AWS_SHARED_CREDENTIALS_FILE": str(write_keys(tmp_path, text, mode))}
 
-    with pytest.raises(RoleError, match=f"the shared credentials file {fault}"):
+    with pytest.raises(RoleError, match=f"profile dev, and the shared credentials file {fault}"):
         await make_mint(http, environ, local_roles={"*": {"profile": "dev"}}).mint(ROLE, TASK)
 
 

@@ -14,6 +14,8 @@ NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TASK_ID = "0123456789abcdef0123456789abcdef"
 ARN = f"arn:aws:ecs:us-east-1:000000000000:task/default/{TASK_ID}"
 
+REFUSED = "ECS was unable to assume the role 'arn:aws:iam::1:role/x' that was provided."
+
 
 def make_task(**changes: object) -> Task:
     task: Task = {
@@ -172,6 +174,13 @@ def uncoloured(lines: list[str]) -> list[str]:
             "doesn't have the key that valueFrom",
             id="value of a secret that is no object",
         ),
+        pytest.param(
+            f"{REFUSED} local_roles names profile dev, and", "Correct local_roles", id="profile"
+        ),
+        pytest.param(
+            f"{REFUSED} InvalidClientTokenId: The", "the machine's own keys", id="keys of STS"
+        ),
+        pytest.param(f"{REFUSED} AccessDenied: User: x", "trust policy", id="role of STS"),
         pytest.param(
             "ResourceInitializationError: unable to mount a tmpfs for the files that labels of a"
             " container ask for: Operation not permitted",

@@ -224,6 +224,21 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
+        r"unable to assume the role.*local_roles names profile",
+        Explanation(
+            "The keys that stand for a role of the task on this machine can't be read.",
+            "Correct local_roles of the control plane, or the credentials file: see the reason.",
+        ),
+    ),
+    (
+        r"unable to assume the role.*(InvalidClientTokenId|SignatureDoesNotMatch|ExpiredToken)",
+        Explanation(
+            "STS doesn't take the machine's own keys, with which roles are assumed.",
+            "Correct them: they are in aws_credentials_file of the control plane, or in its"
+            " environment.",
+        ),
+    ),
+    (
         r"unable to assume the role",
         Explanation(
             "A role of the task can't be assumed.",

@@ -18,6 +18,7 @@ import aiohttp
 from fargate_agent.aws.calls import AwsSite
 from fargate_agent.aws.errors import AwsError, RoleError
 from fargate_agent.aws.machine_keys import (
+    SETTING,
     find_shared_file,
     read_environment_keys,
     read_machine_keys,
@@ -137,15 +138,18 @@ class Mint:
         return read_environment_keys(self._environ, expires_at)
 
     def _read_profile(self, profile: str, expires_at: datetime) -> RoleKeys:
-        if (file := self._settings.aws_credentials_file) is not None:
-            return read_machine_keys(file, expires_at, profile)
-        file = find_shared_file(self._environ)
+        own = self._settings.aws_credentials_file
+        file = own or find_shared_file(self._environ)
         if file is None:
             raise RoleError(
                 f"local_roles names profile {profile}, and there is no credentials file: set "
                 "aws_credentials_file"
             )
-        return read_machine_keys(file, expires_at, profile, "the shared credentials file")
+        name = SETTING if own else "the shared credentials file"
+        try:
+            return read_machine_keys(file, expires_at, profile, name)
+        except RoleError as error:
+            raise RoleError(f"local_roles names profile {profile}, and {error}") from None
 
     async def _assume(self, own: RoleKeys, role_arn: str, task_id: str) -> RoleKeys:
         try:
