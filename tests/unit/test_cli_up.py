@@ -124,3 +124,13 @@ def test_two_regions_are_refused(tmp_path: Path) -> None:
 
     with pytest.raises(CliError, match="us-east-2 for the control plane, eu-west-1 for the agent"):
         choose_region(tmp_path, {"region": "us-east-2"})
+
+
+def test_region_of_a_stack_stays(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    arn = "arn:aws:ecs:us-east-1:000000000000:container-instance/default/0a"
+    (tmp_path / "agent" / "container-instance-arn").write_text(arn)
+
+    assert choose_region(tmp_path, {}) == "us-east-1"
+    with pytest.raises(CliError, match="was made for region us-east-1, and is to be in eu-west-1"):
+        choose_region(tmp_path, {"region": "eu-west-1"})

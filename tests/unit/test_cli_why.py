@@ -13,7 +13,6 @@ from fargate_agent.cli.why.show import render_document, render_why
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 TASK_ID = "0123456789abcdef0123456789abcdef"
 ARN = f"arn:aws:ecs:us-east-1:000000000000:task/default/{TASK_ID}"
-
 REFUSED = "ECS was unable to assume the role 'arn:aws:iam::1:role/x' that was provided."
 
 

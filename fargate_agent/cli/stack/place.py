@@ -86,7 +86,7 @@ def choose_region(root: Path, settings: Mapping[str, Any]) -> str:
     """Return the region of both programs; `settings` are those of the control plane.
 
     Raises:
-        CliError: the agent was told another one.
+        CliError: the agent was told another one, or the stack was in another one so far.
     """
     plane = os.environ.get("FARGATE_CONTROL_PLANE_REGION") or settings.get("region")
     own = read_file_settings(root / "agent.toml").get("region")
@@ -96,7 +96,21 @@ def choose_region(root: Path, settings: Mapping[str, Any]) -> str:
             f"a stack has one region, and its settings have two: {plane} for the control plane, "
             f"{agent} for the agent. Leave one out of control-plane.toml and agent.toml"
         )
-    return str(plane or agent or DEFAULT_REGION)
+    region = str(plane or agent or DEFAULT_REGION)
+    if (old := _registered_region(root)) not in {None, region}:
+        raise CliError(
+            f"the stack in {root} was made for region {old}, and is to be in {region}: leave "
+            "region as it was, or take another --state-dir"
+        )
+    return region
+
+
+def _registered_region(root: Path) -> str | None:
+    """Return the region where the stack's agent is registered; None if it never was."""
+    try:
+        return (root / "agent" / "container-instance-arn").read_text().split(":")[3]
+    except (OSError, IndexError):
+        return None
 
 
 def _choose_namespace(
