@@ -2,6 +2,7 @@
 
 import ctypes
 from datetime import UTC, datetime
+from functools import cache
 from typing import Final
 
 from fargate_agent.wire.metadata import ClockDrift
@@ -30,7 +31,7 @@ class _Timex(ctypes.Structure):
 def read_clock_drift() -> ClockDrift | None:
     """Ask the kernel; None if it doesn't tell."""
     timex = _Timex(modes=0)
-    if ctypes.CDLL(None).adjtimex(ctypes.byref(timex)) < 0:
+    if _libc().adjtimex(ctypes.byref(timex)) < 0:
         return None
     return ClockDrift(
         clock_error_bound=timex.maxerror / 1000,
@@ -39,3 +40,9 @@ def read_clock_drift() -> ClockDrift | None:
             "NOT_SYNCHRONIZED" if timex.status & STA_UNSYNC else "SYNCHRONIZED"
         ),
     )
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    """Open it once: each opening makes classes, which only the garbage collector takes back."""
+    return ctypes.CDLL(None)

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
+from zlib import crc32
 
 from aiohttp import web
 
@@ -51,7 +52,8 @@ from fargate_agent.wire.metadata import Shape
 log = logging.getLogger(__name__)
 
 KEPT_S: Final = 1.0
-"""How long a rendered answer counts while no fact moves: clock and storage go on by themselves."""
+"""How long a rendered answer counts at most while no fact moves: clock and storage go on by
+themselves."""
 
 FindTask = Callable[[str], TaskView | None]
 """By task id."""
@@ -137,7 +139,7 @@ class TaskAnswers:
             return None
         wire = answer.render()
         if answer.status == HTTPStatus.OK:  # so there are as many as the task has paths
-            self._kept[path] = _Kept(facts, now_s + KEPT_S, wire)
+            self._kept[path] = _Kept(facts, find_end(self._task_id, now_s), wire)
         return wire
 
     def _find_at_once(self, task: TaskView, path: str) -> Answer | None:
@@ -310,6 +312,16 @@ class TaskAnswers:
             clock=read_clock_drift(),
             storage_bytes=self._sources.storage.known(task.plan),
         )
+
+
+def find_end(task_id: str, now_s: float) -> float:
+    """Return until when an answer counts that is rendered now.
+
+    Each task has a moment of its own in each `KEPT_S`. So the answers of many tasks are not
+    rendered at one time, in which nobody else is answered, though all began to ask at once.
+    """
+    moment_s = crc32(task_id.encode()) / 2**32 * KEPT_S
+    return now_s + KEPT_S - (now_s - moment_s) % KEPT_S
 
 
 def _look(facts: TaskFacts) -> tuple[object, ...]:
