@@ -151,12 +151,6 @@ def refusal(ecs: Any, **request: Any) -> tuple[str, str]:
             id="memory of an override over the task's",
         ),
         pytest.param(
-            {"overrides": {"containerOverrides": [{"name": "app", "command": ["\ud800"]}]}},
-            "ClientException",
-            "The task definition has half a character, \\ud800, which is no text.",
-            id="half a character",
-        ),
-        pytest.param(
             {"overrides": {"containerOverrides": [{"name": "app", "memory": -5}]}},
             "ClientException",
             "Invalid setting for container 'app'.",

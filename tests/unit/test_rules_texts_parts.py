@@ -101,11 +101,6 @@ LINUX = [
 
 SECRETS = [
     pytest.param(
-        app(dockerLabels={"fargate.text-file./a": "x\ud800"}),
-        "The task definition has half a character, \\ud800, which is no text.",
-        id="half a character",
-    ),
-    pytest.param(
         app(secrets=[{"name": "KEY", "valueFrom": "/k"}]),
         "When you are specifying container secrets, you must also specify a value for "
         "'executionRoleArn'.",

@@ -28,7 +28,6 @@ _ORDER: Final[tuple[tuple[str, tuple[Rule, ...]], ...]] = (
     (
         _EVERY,
         (
-            task.check_characters,
             task.check_length,
             task.check_family,
             task.check_containers,

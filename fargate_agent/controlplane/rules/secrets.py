@@ -16,7 +16,7 @@ NO_EXECUTION_ROLE: Final = (
     "'executionRoleArn'."
 )
 
-_S3_ARN: Final = re.compile(r"arn:aws[a-z0-9-]*:s3:::[^/\s\0\ud800-\udfff]+/[^\n\0\ud800-\udfff]+")
+_S3_ARN: Final = re.compile(r"arn:aws[a-z0-9-]*:s3:::[^/\s]+/.+")
 _SECRET_ARN: Final = re.compile(
     r"arn:aws[a-z0-9-]*:secretsmanager:[a-z0-9-]+:\d{12}:secret:[\w/+=.@!-]+"
     r"(:[^:]*:[^:]*:[^:]*|::?)?",

@@ -22,18 +22,6 @@ _ROLE: Final = re.compile(
 """An ARN or a short name. Source: IAM API, Role."""
 
 
-def check_characters(draft: Draft) -> None:
-    """Raise if there is half a character, which JSON can name, and nobody can write."""
-    text = json.dumps(draft.request, ensure_ascii=False)
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        half = text[error.start].encode("unicode_escape").decode()
-        raise client_error(
-            f"The task definition has half a character, {half}, which is no text."
-        ) from None
-
-
 def check_length(draft: Draft) -> None:
     """Raise if the definition is too long. What AWS counts, beside the request, is unverified."""
     request = {name: member for name, member in draft.request.items() if name != "tags"}

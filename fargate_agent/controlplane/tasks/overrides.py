@@ -8,7 +8,7 @@ from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.rules.container import check_containers
 from fargate_agent.controlplane.rules.draft import Draft, Rule
 from fargate_agent.controlplane.rules.secrets import check_environment
-from fargate_agent.controlplane.rules.task import check_characters, check_roles, check_sums
+from fargate_agent.controlplane.rules.task import check_roles, check_sums
 from fargate_agent.controlplane.sizes import (
     check_ephemeral_storage,
     check_pair,
@@ -29,7 +29,6 @@ DEFAULT_MEMORY_MIB: Final = 512
 """Of a task that Fargate refuses because it says nothing of its size: Fargate's smallest one."""
 
 _RULES: Final[tuple[Rule, ...]] = (
-    check_characters,
     check_roles,
     check_containers,
     check_environment,
