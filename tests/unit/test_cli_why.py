@@ -173,11 +173,10 @@ def uncoloured(lines: list[str]) -> list[str]:
             "doesn't have the key that valueFrom",
             id="value of a secret that is no object",
         ),
+        pytest.param(f"{REFUSED} local_roles names profile x,", "Correct local_roles", id="file"),
+        pytest.param(f"{REFUSED} InvalidClientTokenId: x", "the machine's own keys", id="keys"),
         pytest.param(
-            f"{REFUSED} local_roles names profile dev, and", "Correct local_roles", id="profile"
-        ),
-        pytest.param(
-            f"{REFUSED} InvalidClientTokenId: The", "the machine's own keys", id="keys of STS"
+            "failed to download env files: /a: No such file", "An environment file", id="env file"
         ),
         pytest.param(f"{REFUSED} AccessDenied: User: x", "trust policy", id="role of STS"),
         pytest.param(

@@ -173,6 +173,14 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
+        r"failed to download env files",
+        Explanation(
+            "An environment file couldn't be had; the reason says why.",
+            "Check environmentFiles of the task definition, what the execution role may read, and"
+            " the network; without AWS the directory that stands for the bucket.",
+        ),
+    ),
+    (
         r"unable to make variables of a secret",
         Explanation(
             "A secret whose keys are to be variables isn't a JSON object of such keys.",
