@@ -236,9 +236,11 @@ async def test_fault_of_telemetry_ends_nothing(caplog: pytest.LogCaptureFixture)
     outbox = Outbox()
     publisher = Publisher(BrokenOnce(), outbox, lambda: "", Periods(sample_s=0.01, bucket_s=0.02))
     serving = asyncio.create_task(publisher.serve())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await outbox.first()
     serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
 
     assert "not even this" in caplog.text
 
