@@ -81,7 +81,7 @@ demo: packages-demo $(VENV)/run.stamp
 	@PATH="$(CURDIR)/$(VENV)/bin:$$PATH" examples/demo/run
 
 # As root every package is there, and under CI a test that lacks one fails.
-# Both processes of pytest have a network and mounts of their own. The virtual machine comes
+# Each process of pytest has a network and mounts of their own. The virtual machine comes
 # after them: where it is emulated it takes a whole processor.
 ifeq ($(shell id -u),0)
 test: packages-test packages-vm $(VENV)/dev.stamp
@@ -91,7 +91,7 @@ test: packages-reported pytest
 endif
 
 pytest: $(VENV)/dev.stamp third-party
-	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
 
 vm-short: packages-vm $(VENV)/dev.stamp
 	$(VENV)/bin/python -m tests.vm --suite $(SUITE) --journey short
