@@ -67,12 +67,14 @@ async def create_process(client: Containerd, container: ContainerPlan, creation:
 async def create_process_anew(
     client: Containerd, container: ContainerPlan, creation: Creation
 ) -> None:
-    """Do the same where a creation that was cut off has just been taken back.
+    """Do the same in the place of a process that is gone, be it one whose creation was cut off.
 
-    containerd removes the bundle of such a one twice. The second time follows the first, which is
-    all that can be seen, at once; it may be the new bundle that goes then, and what is being made
-    of it fails. After that nothing is pending any more.
-    Source: containerd, runtime/v2/shim.go, `cleanupAfterDeadShim` and `shim.delete`.
+    What is left of that one may spoil the first try. Its shim still listens for a moment after its
+    end was told, the new process is made by that shim then, and "ttrpc: closed" is all that comes.
+    And containerd removes the bundle of a creation that was cut off twice, the second time perhaps
+    when it is the new one. When nothing of the container is left the second try meets none of it.
+    Source: containerd, runtime/v2/shim/shim.go, `start` with an address in use, and
+    runtime/v2/shim.go, `cleanupAfterDeadShim` and `shim.delete`.
 
     Raises:
         ContainerdError: as of `Processes.create`.

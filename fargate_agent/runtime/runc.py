@@ -255,8 +255,8 @@ class RuncRuntime(Runtime, Sweeper):
         if not is_clean:  # a predecessor was interrupted, or the shim was killed
             await end_by_force(client, self._cgroups, container)
         await note_oom_kills(client, self._cgroups, container)
-        create = create_process if is_clean else create_process_anew
-        await create(client, container, self._plan_creation(mounts, log_uri, cgroups))
+        creation = self._plan_creation(mounts, log_uri, cgroups)
+        await create_process_anew(client, container, creation)
         self._own.note_made(container, log_uri)
 
     async def _repeat_if_away(self, do: Callable[[], Coroutine[Any, Any, None]]) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.containerd.errors import UnavailableError
+from fargate_agent.containerd.errors import ContainerdError, UnavailableError
 from fargate_agent.containerd.processes import Processes
 from fargate_agent.task.status import ContainerStatus
 from tests.fixtures.lives import plan_agent, succeed
@@ -84,6 +84,28 @@ async def test_containerd_that_goes_away_ends_no_container_that_is_just_restarte
     assert (agent.first.exit_code, agent.first.restart_count) == (7, 1)
     output = bench.output_file(agent.run.plan.containers[0]).read_text()
     assert output == "run 1\nrun 2\n"
+
+
+async def test_shim_that_is_still_ending_spoils_no_restart(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen where the machine was busy: the new process was handed to the shim of the old one."""
+    agent = plan_agent(
+        bench, {"command": sh(COUNT + "test $n = 2 && exit 7; exit 1"), "restartPolicy": policy(7)}
+    )
+    create, spoiled = Processes.create, list[str]()
+
+    async def spoil(processes: Processes, *some: Any, **more: Any) -> int:
+        if agent.first.has_ended and not spoiled:
+            spoiled.append("failed to create shim task: ttrpc: closed: unknown")
+            raise ContainerdError(spoiled[0])
+        return await create(processes, *some, **more)
+
+    monkeypatch.setattr(Processes, "create", spoil)
+    await agent.work()
+
+    assert spoiled
+    assert (agent.first.exit_code, agent.first.restart_count) == (7, 1)
 
 
 async def test_stop_ends_a_container_that_is_restarted(bench: Bench) -> None:
