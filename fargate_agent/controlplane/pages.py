@@ -19,6 +19,9 @@ from fargate_agent.controlplane.validate import Json
 MAX_RESULTS: Final = 100
 """Largest page, and the default. Source: ECS API, ListTasks."""
 
+_MAX_SECONDS: Final = 1e11
+"""Since 1970: in the year 5138."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -91,3 +94,18 @@ def _parse_token(token: str) -> str:
         # unverified
         raise invalid_parameter("Invalid token.")
     return key
+
+
+def parse_since(text: str) -> float:
+    """Return from when on a list is asked for, in seconds since 1970.
+
+    Raises:
+        ApiError: it is no such time.
+    """
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= _MAX_SECONDS:  # false for NaN too
+        raise invalid_parameter("since must be a time in seconds since 1970.")
+    return seconds

@@ -1,29 +1,17 @@
 """awslogs from RunTask to CloudWatch Logs: keys of the execution role, and the task's interface."""
 
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.aws import ACCESS_KEY, REGION, ROLE, Front, client, write_keys
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.stack import OUTSIDE, Stack, make_stack, tool
+from tests.fixtures.stack import Stack, make_stack, tool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
-
-
-@pytest.fixture
-async def cloudwatch(outside: tuple[Path, str], moto: str) -> AsyncIterator[Front]:
-    """CloudWatch Logs, where only tasks reach it."""
-    front = Front(upstream=moto)
-    listener = socket_in_netns(outside[0], socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind((f"{OUTSIDE}.1", 0))
-    async with front.serve(listener):
-        yield front
 
 
 @pytest.fixture
@@ -32,7 +20,7 @@ async def stack(
     private_containerd: PrivateContainerd,
     outside: tuple[Path, str],
     front: Front,
-    cloudwatch: Front,
+    aws_outside: Front,
 ) -> AsyncIterator[Stack]:
     async with make_stack(
         tmp_path,
@@ -40,7 +28,7 @@ async def stack(
         outside,
         FARGATE_AGENT_AWS_ENDPOINT_URL=front.url,
         FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
-        FARGATE_AGENT_AWSLOGS_ENDPOINT=cloudwatch.url,
+        FARGATE_AGENT_AWSLOGS_ENDPOINT=aws_outside.url,
     ) as made:
         yield made
 
@@ -56,7 +44,7 @@ def run(stack: Stack, script: str, group: str) -> str:
 
 
 async def test_output_arrives_signed_by_the_execution_role_and_from_the_task(
-    stack: Stack, registry: FakeRegistry, front: Front, cloudwatch: Front, moto: str
+    stack: Stack, registry: FakeRegistry, front: Front, aws_outside: Front, moto: str
 ) -> None:
     logs: Any = client(moto, "logs")
     logs.create_log_group(logGroupName="/test/there")
@@ -74,8 +62,8 @@ async def test_output_arrives_signed_by_the_execution_role_and_from_the_task(
     assert front.named("AssumeRole")[0].key == ACCESS_KEY
     details = task["attachments"][0]["details"]
     address = next(one["value"] for one in details if one["name"] == "privateIPv4Address")
-    assert {(call.peer, call.token is None) for call in cloudwatch.calls} == {(address, False)}
-    assert ACCESS_KEY not in {call.key for call in cloudwatch.calls}
+    assert {(call.peer, call.token is None) for call in aws_outside.calls} == {(address, False)}
+    assert ACCESS_KEY not in {call.key for call in aws_outside.calls}
     assert stack.leftovers(arn) == []
 
 

@@ -4,13 +4,11 @@ The registry, and the AWS that has the secrets, are where only tasks can reach t
 """
 
 import json
-import socket
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.aws import ROLE, Front, client, write_keys
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import LOGIN, RealRegistry, run_registry
@@ -20,16 +18,6 @@ from tests.fixtures.stack import OUTSIDE, Stack, build_tool, make_stack, tool
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
 
 SCRIPT = "echo ran; exec sleep 1000"
-
-
-@pytest.fixture
-async def aws_outside(outside: tuple[Path, str], moto: str) -> AsyncIterator[Front]:
-    """AWS where only tasks can reach it."""
-    front = Front(upstream=moto)
-    listener = socket_in_netns(outside[0], socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind((f"{OUTSIDE}.1", 0))
-    async with front.serve(listener):
-        yield front
 
 
 @pytest.fixture

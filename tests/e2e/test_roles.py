@@ -3,7 +3,6 @@
 import asyncio
 import json
 import signal
-import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -11,11 +10,10 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.aws import ACCESS_KEY, REGION, ROLE, SECRET_KEY, Front, client, write_keys
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
+from tests.fixtures.stack import DEADLINE_S, Stack, make_stack, tool
 from tests.fixtures.tmds import BASE, Answer, fetch
 
 # stand-ins for AWS start
@@ -37,16 +35,6 @@ async def stack(
         FARGATE_AGENT_AWS_CREDENTIALS_FILE=str(write_keys(tmp_path)),
     ) as made:
         yield made
-
-
-@pytest.fixture
-async def aws_outside(outside: tuple[Path, str], moto: str) -> AsyncIterator[Front]:
-    """AWS where only tasks can reach it, by the interface that leads there."""
-    front = Front(upstream=moto)
-    listener = socket_in_netns(outside[0], socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind((f"{OUTSIDE}.1", 0))
-    async with front.serve(listener):
-        yield front
 
 
 @pytest.fixture

@@ -7,15 +7,13 @@ alone, as docs/secrets.md says.
 import json
 import os
 import secrets
-import socket
 import stat
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.aws import ROLE, SECRET_KEY, Front, client, write_keys
 from tests.fixtures.cli import Cli, plain_env
 from tests.fixtures.containerd import PrivateContainerd
@@ -24,16 +22,6 @@ from tests.fixtures.stack import OUTSIDE, make_stack, tool
 
 # stand-ins for AWS start
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
-
-
-@pytest.fixture
-async def aws_outside(outside: tuple[Path, str], moto: str) -> AsyncIterator[Front]:
-    """AWS where only tasks can reach it, by the interface that leads there."""
-    front = Front(upstream=moto)
-    listener = socket_in_netns(outside[0], socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind((f"{OUTSIDE}.1", 0))
-    async with front.serve(listener):
-        yield front
 
 
 def value(kind: str) -> str:

@@ -3,34 +3,22 @@
 import json
 import secrets
 import signal
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.aws import ROLE, Front, client, write_keys
 from tests.fixtures.cli import Cli, plain_env
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.machine import wait_for
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
+from tests.fixtures.stack import DEADLINE_S, Stack, make_stack, tool
 
 # stand-ins for AWS start
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
 
 SHOW = 'for name in A B C D E F G H; do eval "echo $name=\\$$name"; done'
-
-
-@pytest.fixture
-async def aws_outside(outside: tuple[Path, str], moto: str) -> AsyncIterator[Front]:
-    """AWS where only tasks can reach it, by the interface that leads there."""
-    front = Front(upstream=moto)
-    listener = socket_in_netns(outside[0], socket.AF_INET, socket.SOCK_STREAM)
-    listener.bind((f"{OUTSIDE}.1", 0))
-    async with front.serve(listener):
-        yield front
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from fargate_agent.controlplane.access.policy import Decision
 from fargate_agent.controlplane.errors import ApiError, cluster_not_found, invalid_parameter
 from fargate_agent.controlplane.history.events import render_envelope
 from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.pages import parse_since
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import EVENTS
@@ -47,7 +48,6 @@ LookAgain = Callable[[], Awaitable[Caller]]
 _SUBJECT_CHARS: Final = 32
 """A subject of this length is a whole id; a shorter one is the beginning of one."""
 _MAX_SEQ: Final = 2**63 - 1
-_MAX_SECONDS: Final = 1e11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +80,7 @@ def parse_query(parameters: Mapping[str, str], arns: Arns) -> EventQuery:
         raise invalid_parameter("follow must be true or false.")
     return EventQuery(
         after=None if after == "latest" else _parse_number(after),
-        since=_parse_seconds(parameters.get("since", "0")),
+        since=parse_since(parameters.get("since", "0")),
         cluster=arns.parse_cluster(cluster) if cluster else None,
         subject=parameters.get("subject") or None,
         follow=follow == "true",
@@ -236,13 +236,3 @@ def _parse_number(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and int(text[:20]) <= _MAX_SEQ):
         raise invalid_parameter("after must be the number of an event, or latest.")
     return int(text)
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _MAX_SECONDS:  # false for NaN too
-        raise invalid_parameter("since must be a time in seconds since 1970.")
-    return seconds

@@ -8,6 +8,7 @@ from sqlalchemy import Select, select, tuple_
 
 from fargate_agent.controlplane.access.permissions import Asked, Target, Targets
 from fargate_agent.controlplane.errors import cluster_not_found, invalid_parameter
+from fargate_agent.controlplane.pages import parse_since
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.model import Cluster, Task, TaskMetrics
 from fargate_agent.controlplane.telemetry.rows import render_row
@@ -20,8 +21,6 @@ PAGE_ROWS: Final = 1000
 """Buckets in an answer."""
 RECENT_S: Final = 3 * BUCKET_S
 """How far back an answer goes that wasn't asked for a time: an agent sends a few seconds late."""
-
-_MAX_SECONDS: Final = 1e11
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +49,7 @@ def parse_query(parameters: Mapping[str, str], plane: Plane, now_s: float) -> Me
     return MetricsQuery(
         cluster=plane.arns.parse_cluster(parameters.get("cluster") or plane.settings.cluster),
         task=parameters.get("task") or None,
-        since=now_s - RECENT_S if since is None else _parse_seconds(since),
+        since=now_s - RECENT_S if since is None else parse_since(since),
         after=None if token is None else _parse_token(token),
     )
 
@@ -100,16 +99,6 @@ def _select(plane: Plane, query: MetricsQuery) -> Select[str, int, Json]:
     if query.after is not None:
         chosen = chosen.where(tuple_(TaskMetrics.at, TaskMetrics.task_id) > tuple_(*query.after))
     return chosen
-
-
-def _parse_seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= _MAX_SECONDS:  # false for NaN too
-        raise invalid_parameter("since must be a time in seconds since 1970.")
-    return seconds
 
 
 def _parse_token(text: str) -> tuple[int, str]:
