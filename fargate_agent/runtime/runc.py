@@ -93,6 +93,12 @@ about the same time, whose successor then knows the reason."""
 _STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
 
 
+UNKNOWN_PATIENCE_S: Final = 45.0
+"""containerd calls a process unknown while its shim doesn't answer within 2 s, as one that waits up
+to 30 s for the streams of an exec. Source: containerd, services/tasks/local.go, `stateTimeout`."""
+UNKNOWN_PAUSE_S: Final = 0.1
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RuncSettings:
     """What an agent decides for all its containers."""
@@ -193,9 +199,14 @@ class RuncRuntime(Runtime, Sweeper):
 
     async def exists(self, container: ContainerPlan) -> bool:
         try:
-            return await self._status(container.id) in MADE
+            async with asyncio.timeout(UNKNOWN_PATIENCE_S):
+                while (status := await self._status(container.id)) is ProcessStatus.UNKNOWN:  # noqa: ASYNC110
+                    await asyncio.sleep(UNKNOWN_PAUSE_S)
+        except TimeoutError:
+            return False  # e.g. one whose creation was cut off
         except ContainerdError as error:
             raise ContainerRuntimeError(render_error(error), container=container.name) from error
+        return status in MADE
 
     async def create(
         self,

@@ -251,7 +251,8 @@ async def test_next_agent_goes_on_with_the_checks_of_a_killed_one(
     (root / "ready").touch()
     left = processes(task)
     restart_agent(stack)
-    healthy = await until(stack, arn, lambda task: task["healthStatus"] == "HEALTHY")
+    # a shim that was about to start the check gives up after 30 s
+    healthy = await until(stack, arn, lambda task: task["healthStatus"] == "HEALTHY", 90)
 
     assert len(left) > 1
     wait_for(lambda: len(processes(task)) == 1, "the checks to end", DEADLINE_S)
