@@ -5,12 +5,13 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.containerd.processes import ProcessStatus
+from fargate_agent.containerd.processes import Process, Processes, ProcessStatus
 from fargate_agent.errors import (
     CannotCreateContainerError,
     ContainerRuntimeError,
@@ -87,6 +88,23 @@ async def test_a_successor_takes_a_running_container_over(
     status = await successor.stop(container)
     assert status is not None
     assert status.code == 3
+
+
+async def test_a_container_whose_shim_does_not_answer_for_a_while_is_there(
+    bench: Bench, successor: RuncRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = await bench.begin(TRAP)
+    get, asked = Processes.get, list[Process]()
+
+    async def answer(processes: Processes, container_id: str, *, exec_id: str = "") -> Process:
+        asked.append(await get(processes, container_id, exec_id=exec_id))
+        is_late = len(asked) <= 3
+        return replace(asked[-1], status=ProcessStatus.UNKNOWN) if is_late else asked[-1]
+
+    monkeypatch.setattr(Processes, "get", answer)
+
+    assert await successor.exists(task.containers[0])
+    assert len(asked) == 4
 
 
 async def test_a_successor_learns_how_a_container_ended_meanwhile(
