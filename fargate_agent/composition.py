@@ -13,7 +13,7 @@ from fargate_agent.aws.calls import AwsSite
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.credentials.audit import Audit
 from fargate_agent.credentials.roles import Roles
-from fargate_agent.drivers import Driver, Drivers, EniDriver
+from fargate_agent.drivers import Driver, Drivers, EniDriver, VolumeDriver
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.image.locks import KeyedLocks
@@ -52,7 +52,10 @@ from fargate_agent.tmds.nameservers import read_nameservers
 from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
 from fargate_agent.tmds.storage import StorageMeter
+from fargate_agent.volumes.ephemeral import EphemeralVolumes
+from fargate_agent.volumes.scratch import ScratchVolumes
 from fargate_agent.wire.eni_kinds import EniKind
+from fargate_agent.wire.volume_kinds import VolumeKind
 
 log = logging.getLogger(__name__)
 
@@ -115,6 +118,11 @@ def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
     }
 
 
+def make_volumes() -> Mapping[VolumeKind, VolumeDriver]:
+    """Make the drivers of volumes, by kind. Touches nothing."""
+    return {VolumeKind.SCRATCH: ScratchVolumes()}
+
+
 def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     """Make the drivers of an agent; `supervisor` knows the tasks that they serve.
 
@@ -148,6 +156,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     secrets = TaskSecrets(fetch, roles, runtime.exists, fetch_files)
     return Drivers(
         runtime=runtime,
+        storage=EphemeralVolumes(),
         netns=netns,
         enis=make_enis(name_instance(settings.state_dir), shared.findings),
         metadata=TaskMetadata(
@@ -180,6 +189,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,
+        volumes=make_volumes(),
     )
 
 

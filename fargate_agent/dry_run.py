@@ -12,7 +12,13 @@ from fargate_agent.drivers import Drivers
 from fargate_agent.errors import TaskError
 from fargate_agent.plan import ContainerPlan, EniPlan, Site, plan_task
 from fargate_agent.task.life import STOP_MARGIN_S
-from fargate_agent.task.steps import Step, Wave, ground_wave, network_waves
+from fargate_agent.task.steps import (
+    Step,
+    Wave,
+    ground_wave,
+    local_volumes_wave,
+    network_waves,
+)
 from fargate_agent.wire.faults import render_faults
 from fargate_agent.wire.messages import TaskMessage
 
@@ -85,11 +91,16 @@ def render_steps(message: TaskMessage, site: Site) -> list[str]:
     except TaskError as error:
         raise MessageError(error.reason) from error
     nothing = cast(Drivers, _NoDrivers())
-    ground, network = ground_wave(plan, nothing), network_waves(plan, nothing)
+    waves = [
+        ground_wave(plan, nothing),
+        local_volumes_wave(plan, nothing),
+        *network_waves(plan, nothing),
+    ]
+    waves = [wave for wave in waves if wave]
     return [
         f"task {plan.id}: {plan.family}:{plan.revision}, cluster {plan.cluster}",
         "set up, steps of one number side by side:",
-        *_number([ground, *network]),
+        *_number(waves),
         "interfaces of the task:",
         *(f"     {_describe_eni(eni)}" for eni in plan.enis),
         "pull through the first ENI, side by side:",
@@ -98,7 +109,7 @@ def render_steps(message: TaskMessage, site: Site) -> list[str]:
         *(f"     {_describe_container(container)}" for container in plan.containers),
         "take down, when an essential container ends or a stop comes:",
         *(f"     {_describe_stop(container)}" for container in reversed(plan.containers)),
-        *_number([*reversed(network), ground], deadlines=True),
+        *_number([*reversed(waves)], deadlines=True),
     ]
 
 

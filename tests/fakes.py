@@ -10,6 +10,7 @@ from fargate_agent.drivers import (
     ContainerUsage,
     Drivers,
     EniDriver,
+    EphemeralStorage,
     ExecIo,
     ExitStatus,
     FindLogin,
@@ -22,11 +23,14 @@ from fargate_agent.drivers import (
     PullProgress,
     Runtime,
     SecretStore,
+    StorageUse,
+    VolumeDriver,
     no_login,
 )
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
+from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan, VolumePlan
 from fargate_agent.wire.eni_kinds import EniKind
+from fargate_agent.wire.volume_kinds import VolumeKind
 
 MOMENT = datetime(2026, 1, 5, 10, 0, 7, tzinfo=UTC)
 
@@ -64,6 +68,32 @@ class FakeNetns(NetnsDriver):
 
     async def release(self, netns: Path) -> None:
         await self.diary.write("release netns")
+
+
+@dataclass
+class FakeStorage(EphemeralStorage):
+    diary: Diary
+
+    async def ensure(self, task: TaskPlan) -> None:
+        await self.diary.write("ensure storage")
+
+    async def release(self, task: TaskPlan) -> None:
+        await self.diary.write("release storage")
+
+    async def usage(self, task: TaskPlan) -> StorageUse | None:
+        return None
+
+
+@dataclass
+class FakeVolumes(VolumeDriver):
+    diary: Diary
+    needs_network: bool = False
+
+    async def ensure(self, task: TaskPlan, volume: VolumePlan) -> None:
+        await self.diary.write(f"ensure volume {volume.name}")
+
+    async def release(self, task: TaskPlan, volume: VolumePlan) -> None:
+        await self.diary.write(f"release volume {volume.name}")
 
 
 @dataclass
@@ -290,6 +320,11 @@ def fake_drivers(
             metadata=FakeMetadata(diary),
             images=FakeImages(diary),
             runtime=runtime,
+            storage=FakeStorage(diary),
+            volumes={
+                kind: FakeVolumes(diary, needs_network=kind is VolumeKind.EFS)
+                for kind in VolumeKind
+            },
             logs={"json-file": FakeLogs(diary), "fluentd": FakeLogs(diary, needs_network=True)},
             secrets=FakeSecrets(diary),
         ),

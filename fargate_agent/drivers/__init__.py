@@ -32,15 +32,18 @@ from fargate_agent.drivers.runtime import (
     Runtime,
     TerminalSize,
 )
+from fargate_agent.drivers.volumes import EphemeralStorage, StorageUse, VolumeDriver
 from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
 from fargate_agent.wire.attributes import LOG_DRIVER, Attribute
 from fargate_agent.wire.eni_kinds import EniKind
+from fargate_agent.wire.volume_kinds import VolumeKind
 
 __all__ = [
     "ContainerUsage",
     "Driver",
     "Drivers",
     "EniDriver",
+    "EphemeralStorage",
     "ExecIo",
     "ExitStatus",
     "FindLogin",
@@ -55,8 +58,10 @@ __all__ = [
     "Runtime",
     "SecretStore",
     "Service",
+    "StorageUse",
     "Sweeper",
     "TerminalSize",
+    "VolumeDriver",
     "no_login",
 ]
 
@@ -214,6 +219,7 @@ class Drivers:
     """The drivers one agent runs with; made in `composition.py`, nowhere else."""
 
     runtime: Runtime
+    storage: EphemeralStorage
     netns: NetnsDriver
     enis: Mapping[EniKind, EniDriver]
     metadata: MetadataEndpoint
@@ -221,12 +227,15 @@ class Drivers:
     logs: Mapping[str, LogDriver]
     """By the name used in the task definition, e.g. `awslogs`."""
     secrets: SecretStore
+    volumes: Mapping[VolumeKind, VolumeDriver]
 
     def __iter__(self) -> Iterator[Driver]:
         """Yield every driver, in the order in which they are opened and swept."""
         yield self.runtime
+        yield self.storage
         yield self.netns
         yield from self.enis.values()
+        yield from self.volumes.values()
         yield self.metadata
         yield self.images
         yield from self.logs.values()

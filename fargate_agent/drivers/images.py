@@ -20,6 +20,8 @@ class ImageConfig:
     user: str = ""
     working_directory: str = ""
     stop_signal: str = ""
+    volumes: tuple[str, ...] = ()
+    """Paths that the image declares to be volumes (`VOLUME`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -86,7 +86,7 @@ class Runtime(Driver, Protocol):
         ...
 
     async def prepare(self, task: TaskPlan) -> None:
-        """Return when the task's lease, cgroup, volumes and files exist.
+        """Return when the task's lease, cgroup and files exist; its storage does.
 
         Raises:
             ResourceInitializationError: one of them can't be made.

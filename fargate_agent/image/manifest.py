@@ -271,6 +271,7 @@ def parse_config(data: bytes, architecture: str | None, layers: int) -> ConfigFi
             user=run.text("User", ""),
             working_directory=run.text("WorkingDir", ""),
             stop_signal=run.text("StopSignal", ""),
+            volumes=tuple(run.child("Volumes").keys),
         ),
         diff_ids=document.child("rootfs").texts("diff_ids"),
     )

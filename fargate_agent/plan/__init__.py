@@ -29,10 +29,12 @@ from fargate_agent.plan.model import (
     TaskPlan,
     TmpfsPlan,
     UlimitPlan,
+    VolumePlan,
 )
 from fargate_agent.plan.replacements import plan_replacements
 from fargate_agent.plan.roles import plan_role, read_keys
 from fargate_agent.plan.support import refuse_unsupported
+from fargate_agent.plan.volumes import STORAGE_DIRECTORY, plan_volumes
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import TaskMessage
 
@@ -56,6 +58,7 @@ __all__ = [
     "TaskPlan",
     "TmpfsPlan",
     "UlimitPlan",
+    "VolumePlan",
     "plan_task",
     "read_keys",
     "render_runtime_id",
@@ -76,7 +79,7 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
     message = route_output(message)
     enis = plan_enis(message.elastic_network_interfaces, site.eni_ifname)
     directory = site.tasks_dir / arn.task_id
-    volumes = {volume.name: directory / "volumes" / volume.name for volume in message.volumes}
+    volumes = plan_volumes(message, directory)
     firelens = plan_firelens(message, directory)
     primary = min(message.elastic_network_interfaces, key=lambda eni: eni.index)
     return TaskPlan(
@@ -98,6 +101,7 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
         ephemeral_storage_gib=message.ephemeral_storage_gib,
         netns=site.netns(arn.task_id),
         directory=directory,
+        storage=directory / STORAGE_DIRECTORY,
         logs_dir=site.logs_dir / arn.task_id,
         cgroup=f"/ecs/{arn.task_id}",
         lease=f"fargate-{arn.task_id}",

@@ -3,7 +3,6 @@
 import hashlib
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
@@ -18,8 +17,10 @@ from fargate_agent.plan.model import (
     Site,
     TmpfsPlan,
     UlimitPlan,
+    VolumePlan,
 )
 from fargate_agent.plan.order import StartOrder, has_check, plan_order
+from fargate_agent.plan.volumes import plan_mounts
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.containers import ContainerMessage
 from fargate_agent.wire.log_options import DRIVER_OPTIONS
@@ -59,7 +60,7 @@ EXECS_DIRECTORY: Final = "execs"
 
 
 def plan_containers(
-    message: TaskMessage, site: Site, volumes: Mapping[str, Path], metadata_key: str
+    message: TaskMessage, site: Site, volumes: Mapping[str, VolumePlan], metadata_key: str
 ) -> tuple[ContainerPlan, ...]:
     """Decide everything about every container; each comes after those it depends on.
 
@@ -68,7 +69,7 @@ def plan_containers(
         TaskDependencyError: no order does what they depend on.
     """
     order = plan_order(message)
-    mounts = _plan_mounts(order.containers, volumes)
+    mounts = plan_mounts(order.containers, volumes)
     return tuple(
         _plan_container(container, message, order, site, mounts[container.name], metadata_key)
         for container in order.containers
@@ -79,38 +80,6 @@ def render_runtime_id(task_id: str, container_name: str) -> str:
     """Name a container as Fargate does: the task's id and ten digits, here made from the name."""
     number = int.from_bytes(hashlib.sha256(f"{task_id}/{container_name}".encode()).digest()[:8])
     return f"{task_id}-{number % 10**10:010d}"
-
-
-def _plan_mounts(
-    ordered: tuple[ContainerMessage, ...], volumes: Mapping[str, Path]
-) -> dict[str, tuple[MountPlan, ...]]:
-    mounts: dict[str, tuple[MountPlan, ...]] = {}
-    for container in ordered:
-        own: list[MountPlan] = []
-        for point in container.mount_points:
-            if point.source_volume not in volumes:
-                raise ResourceInitializationError(
-                    f"container '{container.name}': unknown volume '{point.source_volume}'",
-                    container=container.name,
-                )
-            own.append(
-                MountPlan(
-                    source=volumes[point.source_volume],
-                    destination=point.container_path,
-                    read_only=point.read_only,
-                )
-            )
-        for other in container.volumes_from:
-            own += [
-                MountPlan(
-                    source=mount.source,
-                    destination=mount.destination,
-                    read_only=mount.read_only or other.read_only,
-                )
-                for mount in mounts[other.source_container]
-            ]
-        mounts[container.name] = tuple(own)
-    return mounts
 
 
 def _plan_container(

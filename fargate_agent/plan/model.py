@@ -10,6 +10,7 @@ from typing import Final
 
 from fargate_agent.role_keys import RoleKeys
 from fargate_agent.wire.eni_kinds import EniKind
+from fargate_agent.wire.volume_kinds import VolumeKind
 
 TMDS_ADDRESS: Final = IPv4Address("169.254.170.2")
 """Where a task finds its metadata. Source: ECS developer guide, task metadata endpoint v4."""
@@ -140,6 +141,19 @@ class MountPlan:
     source: Path
     destination: str
     read_only: bool
+    volume: str = ""
+    """Name of the volume that it is of; empty: of none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumePlan:
+    """A volume of a task; its driver is that of its kind."""
+
+    kind: VolumeKind
+    name: str
+    """In the task definition."""
+    source: Path
+    """The directory of the host that containers mount, once the driver has made it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,6 +337,8 @@ class TaskPlan:
     netns: Path
     directory: Path
     """Files and volumes of the task; gone when it has stopped."""
+    storage: Path
+    """Where its ephemeral volume is mounted: all that its containers write lies in it."""
     logs_dir: Path
     cgroup: str
     """`/ecs/<task id>`, as cgroup drivers are asked for it; systemd's makes a slice of it."""
@@ -330,7 +346,7 @@ class TaskPlan:
     """Keeps the images and snapshots of the task from containerd's garbage collector."""
     enis: tuple[EniPlan, ...]
     dns: DnsPlan
-    volumes: tuple[Path, ...]
+    volumes: tuple[VolumePlan, ...]
     containers: tuple[ContainerPlan, ...] = field(default=())
     """In an order in which each comes after those it depends on."""
     execution_role: RolePlan | None = None

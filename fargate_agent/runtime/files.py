@@ -1,4 +1,4 @@
-"""The directory of a task: its volumes, and the files that its containers have in /etc.
+"""The directory of a task, and in its ephemeral volume the files that containers have in /etc.
 
 All functions block.
 """
@@ -6,16 +6,12 @@ All functions block.
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
 
 from fargate_agent.files import replace_file
 from fargate_agent.plan import FirelensPlan, TaskPlan
 from fargate_agent.runtime.secret_files import ensure_tmpfs, remove_tmpfs
 from fargate_agent.runtime.spec import ETC_DIRECTORY, ETC_FILES
 from fargate_agent.trees import remove_tree
-
-VOLUME_MODE: Final = 0o755
-"""Source: ECS developer guide, bind mounts on Fargate: owned by root, 0755."""
 
 
 def make_files(task: TaskPlan, texts: Mapping[str, str]) -> None:
@@ -25,13 +21,10 @@ def make_files(task: TaskPlan, texts: Mapping[str, str]) -> None:
         OSError: the disk is full, or the like.
         ResourceInitializationError: there can't be a tmpfs for the files of containers.
     """
-    etc = task.directory / ETC_DIRECTORY
+    etc = task.storage / ETC_DIRECTORY
     etc.mkdir(parents=True, exist_ok=True)
     task.directory.chmod(0o700)
     ensure_tmpfs(task)
-    for volume in task.volumes:
-        volume.mkdir(parents=True, exist_ok=True)
-        volume.chmod(VOLUME_MODE)
     for name in ETC_FILES:
         _write_once(etc / name, texts[name])
     if task.firelens is not None:

@@ -30,7 +30,7 @@ ETC_FILES: Final = ("hosts", "hostname", "resolv.conf")
 """Files of the task that each of its containers has in /etc."""
 
 ETC_DIRECTORY: Final = "etc"
-"""Where they are, below the task's directory."""
+"""Where they are, in the task's ephemeral volume."""
 
 MAX_HOSTNAME_CHARS: Final = 64
 """Source: Linux, `__NEW_UTS_LEN`."""
@@ -241,7 +241,7 @@ def _own_mounts(task: TaskPlan, container: ContainerPlan) -> list[JsonObject]:
     """The files of task and container, volumes and tmpfs; a directory before what lies in it."""
     etc = (
         MountPlan(
-            source=task.directory / ETC_DIRECTORY / name,
+            source=task.storage / ETC_DIRECTORY / name,
             destination=f"/etc/{name}",
             read_only=container.readonly_rootfs,
         )

@@ -166,7 +166,7 @@ class ContainerLife:
         await self._create(images[0])
 
     async def _create(self, image: Image) -> None:
-        if self._task.drivers.logs[self.plan.log.driver].needs_network:
+        if self._task.is_made_after_network(self.plan):
             await self._task.network.wait()
         plan = await self._complete()
         at, self._may_be_there = datetime.now(UTC), True

@@ -17,7 +17,14 @@ from fargate_agent.task.network import TaskNetwork
 from fargate_agent.task.phases import Phases, current_phases
 from fargate_agent.task.pulls import ImageKey, Pulls
 from fargate_agent.task.status import ContainerFacts, StateChange, StopCode, TaskFacts, TaskStatus
-from fargate_agent.task.steps import Wave, do, ground_wave, network_waves, undo
+from fargate_agent.task.steps import (
+    Wave,
+    do,
+    ground_wave,
+    local_volumes_wave,
+    network_waves,
+    undo,
+)
 from fargate_agent.task.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -102,7 +109,8 @@ async def run_task(
             container.name, ContainerFacts(name=container.name, runtime_id=container.id)
         )
         facts.essential = container.essential
-    ground, network = ground_wave(run.plan, drivers), network_waves(run.plan, drivers)
+    ground = [ground_wave(run.plan, drivers), local_volumes_wave(run.plan, drivers)]
+    network = network_waves(run.plan, drivers)
 
     async def advance(status: TaskStatus) -> None:
         if status.is_after(run.facts.status):
@@ -126,27 +134,30 @@ async def run_task(
     )
     containers = Containers(task)
     if not run.facts.status.is_after(TaskStatus.RUNNING):
-        end = await _live(run, task, containers, [ground, *network])
+        end = await _live(run, task, containers, ground, network)
         if run.stop.done():
             end = run.stop.result(), StopCode.USER_INITIATED
         run.facts.reason, run.facts.stop_code = end
         await advance(TaskStatus.STOPPING)
     await drivers.runtime.ready()
     await containers.stop()
-    await undo([ground, *network])
+    await undo([*ground, *network])
     await advance(TaskStatus.STOPPED)
     run.ended.set()
 
 
 async def _live(
-    run: TaskRun, task: Surroundings, containers: Containers, waves: list[Wave]
+    run: TaskRun,
+    task: Surroundings,
+    containers: Containers,
+    ground: list[Wave],
+    network: list[Wave],
 ) -> tuple[str, StopCode]:
     """Bring the task up and wait for its end; return why it ended.
 
     Containers are made of images that are here while the interfaces are still being attached. What
     needs the network, a pull or the start of a container, waits for it.
     """
-    ground, *network = waves
 
     async def join_network() -> None:
         if any(container.refers for container in run.plan.containers):
@@ -163,7 +174,7 @@ async def _live(
         async with until(run.stop):
             task.choose_loggers()
             await task.drivers.runtime.ready()
-            await do([ground])
+            await do(ground)
             await together([containers.run(), join_network()])
     except TaskError as error:
         if error.container in run.facts.containers:

@@ -45,16 +45,21 @@ def ground_wave(plan: TaskPlan, drivers: Drivers) -> Wave:
             undo=partial(drivers.netns.release, plan.netns),
         ),
         Step(
-            what=f"lease, cgroup and files of {plan.id}",
+            what=f"storage, lease, cgroup and files of {plan.id}",
             phase="prepare",
-            do=partial(drivers.runtime.prepare, plan),
-            undo=partial(drivers.runtime.release, plan),
+            do=partial(_prepare, plan, drivers),
+            undo=partial(_release, plan, drivers),
         ),
     ]
 
 
+def local_volumes_wave(plan: TaskPlan, drivers: Drivers) -> Wave:
+    """Make the volumes that need no network."""
+    return _volume_steps(plan, drivers, through_network=False)
+
+
 def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
-    """Put every ENI into the network namespace; then serve metadata there."""
+    """Put every ENI into the network namespace; then serve metadata there, and mount volumes."""
     enis = [
         Step(
             what=f"ENI {eni.id} {eni.address}",
@@ -70,7 +75,33 @@ def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
         do=partial(_open_endpoint, plan, drivers),
         undo=partial(_close_endpoint, plan, drivers),
     )
-    return [enis, [metadata]]
+    return [enis, [metadata, *_volume_steps(plan, drivers, through_network=True)]]
+
+
+def _volume_steps(plan: TaskPlan, drivers: Drivers, *, through_network: bool) -> list[Step]:
+    return [
+        Step(
+            what=f"{volume.kind} volume {volume.name}",
+            phase="volumes",
+            do=partial(driver.ensure, plan, volume),
+            undo=partial(driver.release, plan, volume),
+        )
+        for volume in plan.volumes
+        if (driver := drivers.volumes[volume.kind]).needs_network == through_network
+    ]
+
+
+async def _prepare(plan: TaskPlan, drivers: Drivers) -> None:
+    """Make the ephemeral volume, and what of the runtime is in it and beside it."""
+    await drivers.storage.ensure(plan)
+    await drivers.runtime.prepare(plan)
+
+
+async def _release(plan: TaskPlan, drivers: Drivers) -> None:
+    try:
+        await drivers.storage.release(plan)
+    finally:
+        await drivers.runtime.release(plan)
 
 
 async def _open_endpoint(plan: TaskPlan, drivers: Drivers) -> None:

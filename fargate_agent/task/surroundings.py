@@ -47,6 +47,14 @@ class Surroundings:
                 )
             self.log_uris[container.name] = driver.uri(self.plan, container)
 
+    def is_made_after_network(self, container: ContainerPlan) -> bool:
+        """Whether the creation of a container needs the network: its logger, or a volume."""
+        kinds = {volume.name: volume.kind for volume in self.plan.volumes}
+        drivers = [self.drivers.volumes[kinds[m.volume]] for m in container.mounts if m.volume]
+        return self.drivers.logs[container.log.driver].needs_network or any(
+            driver.needs_network for driver in drivers
+        )
+
     async def confirm_addresses(self) -> None:
         """Return if nobody else was heard to have an address of the task.
 

@@ -14,7 +14,7 @@ MAX_SERVERS: Final = 3
 
 def read_nameservers(task: TaskPlan) -> tuple[str, ...]:
     """Read them from the task's own file, or from the host's while it isn't written; blocks."""
-    path = task.directory / ETC_DIRECTORY / "resolv.conf"
+    path = task.storage / ETC_DIRECTORY / "resolv.conf"
     try:
         with path.open(encoding="utf-8", errors="replace") as file:
             text = file.read(MAX_BYTES)

@@ -18,7 +18,7 @@ LIVES: Final = {
         diary="""
             log uri web / log uri log
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             exists web / exists log
             attach eth1
             listen
@@ -38,7 +38,7 @@ LIVES: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -53,7 +53,7 @@ LIVES: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -63,7 +63,7 @@ LIVES: Final = {
         diary="""
             log uri web
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1
             listen
             hold secrets
@@ -87,7 +87,7 @@ LIVES: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -97,7 +97,7 @@ LIVES: Final = {
         diary="""
             log uri web
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1
             listen
             hold secrets
@@ -114,7 +114,7 @@ LIVES: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -124,7 +124,7 @@ LIVES: Final = {
         diary="""
             log uri db / log uri web
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1
             listen
             hold secrets
@@ -153,7 +153,7 @@ LIVES: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),

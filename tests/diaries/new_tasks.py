@@ -17,7 +17,7 @@ NEW_TASKS: Final = {
         diary="""
             log uri web / log uri log
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1
             listen
             hold secrets
@@ -39,7 +39,7 @@ NEW_TASKS: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -49,7 +49,7 @@ NEW_TASKS: Final = {
         diary="""
             log uri init / log uri app
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1
             listen
             hold secrets
@@ -74,7 +74,7 @@ NEW_TASKS: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -84,7 +84,7 @@ NEW_TASKS: Final = {
         diary="""
             log uri web
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1 / attach eth2
             listen
             hold secrets
@@ -102,7 +102,7 @@ NEW_TASKS: Final = {
             drop secrets
             close
             detach eth1 / detach eth2
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -111,7 +111,7 @@ NEW_TASKS: Final = {
         diary="""
             log uri router / log uri web
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1
             listen
             hold secrets
@@ -137,7 +137,7 @@ NEW_TASKS: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -148,7 +148,7 @@ NEW_TASKS: Final = {
         diary="""
             log uri web
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage / prepare
             attach eth1
             listen
             hold secrets
@@ -168,7 +168,7 @@ NEW_TASKS: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),
@@ -178,7 +178,7 @@ NEW_TASKS: Final = {
         diary="""
             log uri web
             ready
-            ensure netns / prepare
+            ensure netns / ensure storage
             report STOPPING
             ready
             save
@@ -186,7 +186,7 @@ NEW_TASKS: Final = {
             drop secrets
             close
             detach eth1
-            release netns / release
+            release netns / release storage / release
             report STOPPED
         """,
     ),

@@ -212,8 +212,8 @@ async def test_a_program_is_found_where_the_container_has_it(bench: Bench, argv:
         },
         volumes=[{"name": "data"}],
     )
-    await bench.runtime.prepare(task)
-    script = task.volumes[0] / "run"
+    await bench.prepare(task)
+    script = task.volumes[0].source / "run"
     script.write_text("#!/bin/sh\n")
     script.chmod(0o755)
     await bench.runtime.start(task, await bench.create(task))

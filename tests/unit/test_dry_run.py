@@ -29,7 +29,7 @@ def test_steps_are_printed_in_the_order_in_which_they_are_done_and_undone() -> N
         f"task {TASK_ID}: demo:7, cluster default",
         "set up, steps of one number side by side:",
         f"  1  netns fargate-{TASK_ID}",
-        f"  1  lease, cgroup and files of {TASK_ID}",
+        f"  1  storage, lease, cgroup and files of {TASK_ID}",
         "  2  ENI eni-0123456789abcdef0 10.213.0.5/24",
         "  3  metadata endpoint",
         "interfaces of the task:",
@@ -46,7 +46,7 @@ def test_steps_are_printed_in_the_order_in_which_they_are_done_and_undone() -> N
         "  1  metadata endpoint (at most 30 s)",
         "  2  ENI eni-0123456789abcdef0 10.213.0.5/24 (at most 30 s)",
         f"  3  netns fargate-{TASK_ID} (at most 30 s)",
-        f"  3  lease, cgroup and files of {TASK_ID} (at most 30 s)",
+        f"  3  storage, lease, cgroup and files of {TASK_ID} (at most 30 s)",
     ]
 
 

@@ -54,7 +54,7 @@ def test_volumes_are_shared_and_taken_over() -> None:
 
     first, second = plan_task(message, SITE).containers
 
-    assert first.mounts[0].source == Path(f"/state/tasks/{TASK_ID}/volumes/v")
+    assert first.mounts[0].source == Path(f"/state/tasks/{TASK_ID}/storage/volumes/v")
     assert second.mounts[0].source == first.mounts[0].source
     assert second.mounts[0].read_only
 

@@ -29,7 +29,16 @@ from tests.fakes import (
 from tests.fixtures.clock import jumping
 from tests.messages import container_json, site, task_message
 
-UNDO = ["stop web", "stop log", "drop secrets", "close", "detach eth1", "release netns", "release"]
+UNDO = [
+    "stop web",
+    "stop log",
+    "drop secrets",
+    "close",
+    "detach eth1",
+    "release netns",
+    "release storage",
+    "release",
+]
 EXITED = ExitStatus(code=0, at=MOMENT)
 
 

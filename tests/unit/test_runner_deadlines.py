@@ -58,7 +58,14 @@ async def test_dependency_is_waited_for_as_long_as_its_start_timeout(
         pytest.param("stop log", 2 + 40, id="stop, with a stop timeout of 2 s"),
         *(
             (call, 30)
-            for call in ("drop secrets", "close", "detach eth1", "release netns", "release")
+            for call in (
+                "drop secrets",
+                "close",
+                "detach eth1",
+                "release netns",
+                "release storage",
+                "release",
+            )
         ),
     ],
 )
@@ -74,8 +81,9 @@ async def test_undo_that_hangs_is_given_up_and_the_others_are_done(
 
     took_s = reported_s[TaskStatus.STOPPED] - reported_s[TaskStatus.STOPPING]
     assert took_s == pytest.approx(deadline_s)
-    assert diary.calls[-7:] == [
-        "stop web", "stop log", "drop secrets", "close", "detach eth1", "release netns", "release",
+    assert diary.calls[-8:] == [
+        "stop web", "stop log", "drop secrets", "close", "detach eth1", "release netns",
+        "release storage", "release",
     ]  # fmt: skip
     assert run.ended.is_set()
 

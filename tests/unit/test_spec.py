@@ -217,7 +217,7 @@ def test_etc_files_are_as_writable_as_the_root(
     assert spec["root"]["readonly"] is read_only
     for name in ("hosts", "hostname", "resolv.conf"):
         mount = mount_at(spec, f"/etc/{name}")
-        assert mount["source"] == str(task.directory / "etc" / name)
+        assert mount["source"] == str(task.storage / "etc" / name)
         assert mount["options"][-1] == access
 
 

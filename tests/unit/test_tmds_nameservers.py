@@ -18,7 +18,7 @@ def task(tmp_path: Path) -> TaskPlan:
 
 
 def write(task: TaskPlan, content: bytes) -> Path:
-    file = task.directory / ETC_DIRECTORY / "resolv.conf"
+    file = task.storage / ETC_DIRECTORY / "resolv.conf"
     file.parent.mkdir(parents=True)
     file.write_bytes(content)
     return file
