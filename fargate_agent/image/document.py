@@ -56,6 +56,11 @@ class Document:
             raise InvalidDocumentError(f"{self.what}: '{key}' is not a size")
         return value
 
+    def number(self, key: str) -> int | None:
+        """A whole number; None if it is absent or something else."""
+        value = self._fields.get(key)
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
     def texts(self, key: str) -> tuple[str, ...]:
         """A list of texts; none if it is absent or null.
 

@@ -17,6 +17,7 @@ from fargate_agent.drivers import ImageConfig
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
 from fargate_agent.image.platform import OS, Platform, parse_platform
 from fargate_agent.image.reference import digest_of, is_digest
+from fargate_agent.image.refused import name_artifact, name_layer, name_manifest
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -33,9 +34,6 @@ LAYER_TYPES: Final = frozenset(
         "application/vnd.oci.image.layer.v1.tar",
         "application/vnd.oci.image.layer.v1.tar+gzip",
         "application/vnd.oci.image.layer.v1.tar+zstd",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
-        "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
         "application/vnd.docker.image.rootfs.diff.tar",
         "application/vnd.docker.image.rootfs.diff.tar.gzip",
         "application/vnd.docker.image.rootfs.diff.tar.zstd",
@@ -154,6 +152,8 @@ def parse_manifest(media_type: str, data: bytes) -> Manifest | Index:
     """
     document = parse_document("image manifest", data)
     media_type = document.text("mediaType", media_type)
+    if refusal := name_manifest(media_type, document.number("schemaVersion")):
+        raise InvalidDocumentError(refusal)
     if media_type in INDEX_TYPES:
         _refuse(document, "layers", "config")
         return Index(entries=tuple(_index_entry(entry) for entry in document.children("manifests")))
@@ -164,7 +164,7 @@ def parse_manifest(media_type: str, data: bytes) -> Manifest | Index:
         config=parse_descriptor(document.child("config")),
         layers=tuple(parse_descriptor(layer) for layer in document.children("layers")),
     )
-    _check_types(manifest)
+    _check_types(manifest, document.text("artifactType", ""))
     return manifest
 
 
@@ -201,16 +201,20 @@ def _refuse(document: Document, *keys: str) -> None:
             raise InvalidDocumentError(f"{document.what}: '{key}' does not belong there")
 
 
-def _check_types(manifest: Manifest) -> None:
-    if manifest.config.media_type not in CONFIG_TYPES:
+def _check_types(manifest: Manifest, artifact_type: str) -> None:
+    config_type = manifest.config.media_type
+    if config_type not in CONFIG_TYPES:
         raise InvalidDocumentError(
-            f"'{manifest.config.media_type}' is not the configuration of a container image"
+            name_artifact(config_type, artifact_type)
+            or f"'{config_type}' is not the configuration of a container image"
         )
     if not 0 < len(manifest.layers) <= MAX_LAYERS:
         raise InvalidDocumentError(
             f"the image has {len(manifest.layers)} layers; it may have 1 to {MAX_LAYERS}"
         )
     for layer in manifest.layers:
+        if refusal := name_layer(layer.media_type):
+            raise InvalidDocumentError(refusal)
         if layer.media_type not in LAYER_TYPES:
             raise InvalidDocumentError(f"layers of type '{layer.media_type}' can't be unpacked")
 

@@ -14,12 +14,13 @@ import pytest
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.errors import CannotPullContainerError
 from tests.fixtures.containerd import PrivateContainerd
-from tests.fixtures.images import BuiltImage, build_image, build_index, random_layer
+from tests.fixtures.images import DOCKER, BuiltImage, build_image, build_index, random_layer
 from tests.fixtures.pulls import Puller, eventually
 from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback
 
 pytestmark = pytest.mark.root
 
+FOREIGN = "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
 ALWAYS = 100
 """More than the tries of a pull."""
 LAYER_BYTES = 3_000_000
@@ -185,9 +186,25 @@ async def test_reason_names_the_platform_when_the_image_is_for_another(
             id="diff-ids",
         ),
         pytest.param(
-            replace(build_image(), document=b'{"schemaVersion": 1}', media_type="text/plain"),
-            "media type 'text/plain' is no image manifest",
+            replace(
+                build_image(),
+                document=b'{"schemaVersion": 1, "fsLayers": []}',
+                media_type="application/vnd.docker.distribution.manifest.v1+prettyjws",
+            ),
+            "the image has a manifest of Docker's schema 1, which is not supported: rebuild the "
+            "image, or copy it with 'skopeo copy --format v2s2'",
             id="schema-1",
+        ),
+        pytest.param(
+            replace(build_image(), document=b'{"schemaVersion": 2}', media_type="text/plain"),
+            "media type 'text/plain' is no image manifest",
+            id="no-manifest",
+        ),
+        pytest.param(
+            build_image(types={**DOCKER, "gzip": FOREIGN}),
+            f"the image has a foreign layer ('{FOREIGN}'), whose content is not in the registry: "
+            "rebuild the image upon a base whose layers are",
+            id="foreign-layer",
         ),
         pytest.param(
             replace(build_image(), document=b"["), "image manifest is not JSON", id="json"

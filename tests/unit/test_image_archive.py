@@ -152,9 +152,12 @@ def header(name: str, size: int = 0) -> tarfile.TarInfo:
 @pytest.mark.parametrize(
     ("data", "text"),
     [
-        pytest.param(b"", "this is no archive of images: neither a tar file nor", id="empty"),
-        pytest.param(b"hello" * 1000, "this is no archive of images", id="no-tar"),
-        pytest.param(b"hi\n", "this is no archive of images", id="short"),
+        pytest.param(b"", "this is an empty file, not an archive of images: it has", id="empty"),
+        pytest.param(b"hello" * 1000, "this is a file of an unknown format, not", id="no-tar"),
+        pytest.param(b"hi\n", "this is a file of an unknown format, not", id="short"),
+        pytest.param(b"PK\x03\x04" * 200, "this is a zip file, not an archive of", id="zip"),
+        pytest.param(b"\x04\x22\x4d\x18" * 200, "a file packed by lz4, not", id="lz4"),
+        pytest.param(b'{"schemaVersion": 2}', "this is a JSON document, not", id="json"),
         pytest.param(tar_of(header("a", 5000))[:2000], "not a whole tar file", id="cut"),
         pytest.param(gzip.compress(b"x" * 9999)[:-9], "not a whole gzip file", id="cut-gzip"),
         pytest.param(bz2.compress(b"x" * 9999)[:-9], "not a whole bzip2 file", id="cut-bzip2"),

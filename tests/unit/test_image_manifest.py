@@ -1,4 +1,5 @@
 import json
+import re
 from typing import Any
 
 import pytest
@@ -16,6 +17,16 @@ from tests.fixtures.images import DOCKER, OCI, build_image, build_index
 
 BLOB = {"mediaType": OCI["gzip"], "digest": "sha256:" + "a" * 64, "size": 3}
 CONFIG = {**BLOB, "mediaType": OCI["config"]}
+
+FOREIGN = (
+    "application/vnd.docker.image.rootfs.foreign.diff.tar",
+    "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip",
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+zstd",
+)
+HELM = "application/vnd.cncf.helm.config.v1+json"
+EMPTY = "application/vnd.oci.empty.v1+json"
 
 
 def manifest_json(**changes: Any) -> bytes:
@@ -152,11 +163,51 @@ def test_index_names_the_platforms_of_its_images() -> None:
             "layers of type 'text/html' can't be unpacked",
             id="layer-type",
         ),
+        *(
+            pytest.param(
+                manifest_json(layers=[{**BLOB, "mediaType": media_type}]),
+                f"has a foreign layer \\('{re.escape(media_type)}'\\).*not in the registry: re",
+                id=media_type,
+            )
+            for media_type in FOREIGN
+        ),
+        pytest.param(
+            manifest_json(schemaVersion=1, config=None, fsLayers=[]),
+            "Docker's schema 1, which is not supported: rebuild the image, or copy it with 'skopeo",
+            id="schema-1",
+        ),
+        pytest.param(
+            manifest_json(config={**CONFIG, "mediaType": HELM}),
+            "this is a Helm chart .*, not a container image",
+            id="helm",
+        ),
+        pytest.param(
+            manifest_json(config={**CONFIG, "mediaType": EMPTY}, artifactType="text/spdx+json"),
+            "this is an OCI artifact of type 'text/spdx.json', not a container image",
+            id="artifact-type",
+        ),
+        pytest.param(
+            manifest_json(config={**CONFIG, "mediaType": EMPTY}),
+            "this is an OCI artifact of type 'application/vnd.oci.empty",
+            id="empty-config",
+        ),
     ],
 )
 def test_manifest_that_is_wrong_says_what(data: bytes, text: str) -> None:
     with pytest.raises(InvalidDocumentError, match=text):
         parse_manifest(OCI["manifest"], data)
+
+
+@pytest.mark.parametrize("kind", ["json", "prettyjws"])
+def test_schema_1_is_known_by_the_type_that_the_registry_says(kind: str) -> None:
+    media_type = f"application/vnd.docker.distribution.manifest.v1+{kind}"
+
+    with pytest.raises(InvalidDocumentError, match="a manifest of Docker's schema 1"):
+        parse_manifest(media_type, b"{}")
+
+
+def test_an_image_may_say_an_artifact_type() -> None:
+    assert parse_manifest(OCI["manifest"], manifest_json(artifactType="text/x"))
 
 
 def test_config_says_what_to_run() -> None:

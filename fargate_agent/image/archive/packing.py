@@ -18,7 +18,8 @@ MAX_WINDOW_BYTES: Final = 128 << 20
 Source: xz(1), zstd(1).
 """
 
-_MAGIC_BYTES: Final = 6
+MAGIC_BYTES: Final = 8
+"""So many first bytes of a file tell its format."""
 
 Unpack = Callable[[BinaryIO], Iterator[bytes]]
 
@@ -30,9 +31,17 @@ class NotWholeError(Exception):
 def find_packing(start: bytes) -> str | None:
     """Name the format of a file by its first bytes; None if it isn't compressed."""
     for magic, name in _MAGICS.items():
-        if start[:_MAGIC_BYTES].startswith(magic):
+        if start.startswith(magic):
             return name
     return None
+
+
+def name_file(start: bytes) -> str:
+    """Say what a file is that isn't an archive of images, by its first bytes."""
+    if not start:
+        return "an empty file"
+    found = (name for magic, name in _OTHERS.items() if start.startswith(magic))
+    return next(found, "a file of an unknown format")
 
 
 def unpack(packed: BinaryIO, packing: str) -> Iterator[bytes]:
@@ -110,6 +119,21 @@ _MAGICS: Final[Mapping[bytes, str]] = {
     **{bytes([number, 0x2A, 0x4D, 0x18]): "zstd" for number in range(0x50, 0x60)},
 }
 """Source: RFC 1952; bzip2 manual; xz file format, 2.1.1.1; RFC 8878, 3.1.1 and 3.1.2."""
+
+_OTHERS: Final[Mapping[bytes, str]] = {
+    b"PK\x03\x04": "a zip file",
+    b"PK\x05\x06": "an empty zip file",
+    b"7z\xbc\xaf\x27\x1c": "a 7z file",
+    b"Rar!\x1a\x07": "a RAR file",
+    b"\x04\x22\x4d\x18": "a file packed by lz4",
+    b"LZIP": "a file packed by lzip",
+    b"\x7fELF": "a program",
+    b"QFI\xfb": "a disk image (qcow2)",
+    b"hsqs": "a squashfs image",
+    b"{": "a JSON document",
+    b"<": "an HTML or XML document",
+}
+"""Source: file(1), its magic database."""
 
 _UNPACKERS: Final[Mapping[str, Unpack]] = {
     "gzip": _unpack_gzip,

@@ -16,7 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, Final
 
-from fargate_agent.image.archive.packing import NotWholeError, find_packing, unpack
+from fargate_agent.image.archive.packing import (
+    MAGIC_BYTES,
+    NotWholeError,
+    find_packing,
+    name_file,
+    unpack,
+)
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES
 
 MAX_ARCHIVE_BYTES: Final = 64 << 30
@@ -30,8 +36,6 @@ MAX_HEADER_BYTES: Final = 1 << 20
 
 COPY_BYTES: Final = 1 << 20
 MAX_LINKS: Final = 8
-
-_MAGIC_BYTES: Final = 8
 
 
 class ImageArchiveError(Exception):
@@ -97,7 +101,7 @@ def open_archive(file: Path, max_bytes: int = MAX_ARCHIVE_BYTES) -> Iterator[Arc
         ImageArchiveError: it isn't a tar file, or a hostile one.
     """
     with file.open("rb") as packed:
-        packing = find_packing(packed.read(_MAGIC_BYTES))
+        packing = find_packing(packed.read(MAGIC_BYTES))
         if packing is None:
             yield _scan(packed)
             return
@@ -153,9 +157,10 @@ def _open_tar(headers: _Headers) -> tarfile.TarFile:
     try:
         return tarfile.open(fileobj=headers, mode="r:")
     except tarfile.TarError as error:
+        found = name_file(os.pread(headers.fileno(), MAGIC_BYTES, 0))
         raise ImageArchiveError(
-            "this is no archive of images: neither a tar file nor one that is packed by gzip, "
-            "bzip2, xz or zstd"
+            f"this is {found}, not an archive of images: it has to be a tar file, which may be "
+            "packed by gzip, bzip2, xz or zstd"
         ) from error
 
 
