@@ -207,7 +207,9 @@ def test_schema_1_is_known_by_the_type_that_the_registry_says(kind: str) -> None
 
 
 def test_an_image_may_say_an_artifact_type() -> None:
-    assert parse_manifest(OCI["manifest"], manifest_json(artifactType="text/x"))
+    parsed = parse_manifest(OCI["manifest"], manifest_json(artifactType="text/x"))
+
+    assert isinstance(parsed, Manifest)
 
 
 def test_config_says_what_to_run() -> None:
