@@ -1,0 +1,127 @@
+"""A file that holds a file system: made, and mounted by a loop device that clears itself.
+
+All functions block.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.volumes.loop import attach
+from fargate_agent.volumes.mounts import (
+    MOUNT_ATTR_NODEV,
+    MOUNT_ATTR_NOSUID,
+    MOUNT_ATTR_RDONLY,
+    DetachedMount,
+    make_mount,
+    unmount,
+)
+
+MKFS_TIMEOUT_S: Final = 60.0
+"""A sparse file of 200 GiB takes 22 ms, a file system of 16 TiB a few seconds."""
+_PROGRAMS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+"""Where mkfs is looked for; /usr/sbin is not in everybody's PATH."""
+_SAID_BYTES: Final = 500
+
+
+class NoMkfsError(OSError):
+    """This machine has no program that makes such a file system."""
+
+
+def find_mkfs(filesystem: str) -> str | None:
+    """Return the path of the program that makes a file system, e.g. `ext4`; None: not installed."""
+    return shutil.which(f"mkfs.{filesystem}", path=_PROGRAMS)
+
+
+def make_file_system(
+    file: int, filesystem: str, arguments: Iterable[str] = (), timeout_s: float = MKFS_TIMEOUT_S
+) -> None:
+    """Make a file system in an open file, which may be without a name.
+
+    `arguments` are those of `mkfs.<filesystem>` before the file.
+
+    Raises:
+        NoMkfsError: the program isn't installed.
+        OSError: it failed, or took too long; the text has what it said.
+    """
+    program = find_mkfs(filesystem)
+    if program is None:
+        raise NoMkfsError(0, f"mkfs.{filesystem} is not installed")
+    try:
+        done = subprocess.run(  # noqa: S603 - no shell, and no word of a stranger
+            [program, *arguments, f"/proc/self/fd/{file}"],
+            pass_fds=(file,),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            env={"PATH": _PROGRAMS, "LC_ALL": "C"},
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise OSError(0, f"mkfs.{filesystem} did not end within {timeout_s:g} s") from error
+    if done.returncode != 0:
+        said = done.stderr[-_SAID_BYTES:].decode(errors="replace").strip()
+        raise OSError(0, f"mkfs.{filesystem} failed with {done.returncode}: {said}")
+
+
+def mount_file(
+    file: int, filesystem: str, *, flags: Iterable[str] = (), read_only: bool = False
+) -> tuple[DetachedMount, bool]:
+    """Mount the file system in an open file, without a place; say whether with direct I/O.
+
+    Nothing set-uid and no device works on the mount. `flags` are options of the file system, e.g.
+    `discard`. The loop device lives as long as the mount.
+
+    Raises:
+        NoLoopDevicesError: this machine gives no loop device.
+        OSError: the kernel refused the file system.
+    """
+    attributes = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID
+    attributes |= MOUNT_ATTR_RDONLY if read_only else 0
+    options = [*flags, *(["ro"] if read_only else [])]
+    with attach(file, read_only=read_only) as device:
+        mount = make_mount(filesystem, device.path, flags=options, attributes=attributes)
+        return mount, device.is_direct
+
+
+def mount_disk(
+    path: Path,
+    filesystem: str,
+    mountpoint: Path,
+    *,
+    flags: Iterable[str] = (),
+    read_only: bool = False,
+) -> None:
+    """Have a file with a name mounted on a directory, which is there; do nothing if it is.
+
+    Two mounts of one file would destroy it, in one mount namespace as in two: the caller keeps
+    others away.
+
+    Raises:
+        NoLoopDevicesError: this machine gives no loop device.
+        OSError: it can't be opened or mounted.
+    """
+    if os.path.ismount(mountpoint):
+        return
+    access = os.O_RDONLY if read_only else os.O_RDWR
+    file = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        mount, _ = mount_file(file, filesystem, flags=flags, read_only=read_only)
+    finally:
+        os.close(file)
+    try:
+        mount.place(mountpoint)
+    finally:
+        mount.close()
+
+
+def unmount_disk(mountpoint: Path) -> None:
+    """Write what is in memory to the disk, and take the mount away; nothing mounted is fine.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    unmount(mountpoint)
