@@ -53,6 +53,7 @@ from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
 from fargate_agent.tmds.storage import StorageMeter
 from fargate_agent.volumes.ephemeral import EphemeralVolumes
+from fargate_agent.volumes.persistent import PersistentVolumes
 from fargate_agent.volumes.scratch import ScratchVolumes
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.volume_kinds import VolumeKind
@@ -120,7 +121,7 @@ def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
 
 def make_volumes() -> Mapping[VolumeKind, VolumeDriver]:
     """Make the drivers of volumes, by kind. Touches nothing."""
-    return {VolumeKind.SCRATCH: ScratchVolumes()}
+    return {VolumeKind.SCRATCH: ScratchVolumes(), VolumeKind.PERSISTENT: PersistentVolumes()}
 
 
 def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:

@@ -333,7 +333,9 @@ def _describe_machine(settings: AgentSettings, drivers: Drivers) -> Registration
         clusters=settings.clusters,
         cpu_units=1024 * (os.cpu_count() or 1),
         memory_mib=memory_bytes // (1024 * 1024),
-        read_attributes=partial(read_attributes, drivers.enis.values(), drivers.logs),
+        read_attributes=partial(
+            read_attributes, drivers.enis.values(), drivers.logs, drivers.volumes.values()
+        ),
         arn_file=settings.state_dir / ARN_FILE,
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.drivers import EniDriver, LogDriver
+from fargate_agent.drivers import EniDriver, LogDriver, VolumeDriver
 from fargate_agent.image.platform import read_machine
 from fargate_agent.runtime.init import find_init
 from fargate_agent.wire.attributes import (
@@ -49,7 +49,10 @@ CPU_AND_MEMORY: Final = "ecs.capability.task-cpu-mem-limit"
 
 
 def read_attributes(
-    enis: Iterable[EniDriver], logs: Mapping[str, LogDriver], root: Path = Path("/")
+    enis: Iterable[EniDriver],
+    logs: Mapping[str, LogDriver],
+    volumes: Iterable[VolumeDriver] = (),
+    root: Path = Path("/"),
 ) -> tuple[Attribute, ...]:
     """Return what an agent with these drivers can do on the machine; blocks.
 
@@ -62,6 +65,7 @@ def read_attributes(
         *map(Attribute, ALWAYS),
         *_read_architectures(root),
         *(attribute for eni in enis for attribute in eni.read_attributes(root)),
+        *(attribute for volume in volumes for attribute in volume.read_attributes(root)),
         *(one for name, driver in logs.items() for one in driver.read_attributes(name, root)),
     ]
     if (root / "proc/net/if_inet6").exists():

@@ -16,12 +16,14 @@ from fargate_agent.plan.model import (
     ContainerPlan,
     DependencyPlan,
     DnsPlan,
+    EbsPlan,
     EniPlan,
     FilePlan,
     FirelensPlan,
     HealthCheckPlan,
     LogPlan,
     MountPlan,
+    PersistentPlan,
     Replacement,
     RestartPlan,
     RolePlan,
@@ -45,12 +47,14 @@ __all__ = [
     "ContainerPlan",
     "DependencyPlan",
     "DnsPlan",
+    "EbsPlan",
     "EniPlan",
     "FilePlan",
     "FirelensPlan",
     "HealthCheckPlan",
     "LogPlan",
     "MountPlan",
+    "PersistentPlan",
     "Replacement",
     "RestartPlan",
     "RolePlan",
@@ -79,7 +83,7 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
     message = route_output(message)
     enis = plan_enis(message.elastic_network_interfaces, site.eni_ifname)
     directory = site.tasks_dir / arn.task_id
-    volumes = plan_volumes(message, directory)
+    volumes = plan_volumes(message, directory, site.volumes_dir)
     firelens = plan_firelens(message, directory)
     primary = min(message.elastic_network_interfaces, key=lambda eni: eni.index)
     return TaskPlan(

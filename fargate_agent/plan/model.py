@@ -54,6 +54,11 @@ class Site:
     """What ids that containers must not guess are made from. An agent that starts anew has another
     one: what they stand for is kept in memory only."""
 
+    @property
+    def volumes_dir(self) -> Path:
+        """Return where the named volumes are that outlive tasks."""
+        return self.tasks_dir.parent / "volumes"
+
     def netns(self, task_id: str) -> Path:
         """Return where the network namespace of a task is mounted."""
         return self.netns_dir / f"fargate-{task_id}"
@@ -146,6 +151,31 @@ class MountPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EbsPlan:
+    """An EBS volume, which has a file system of its own."""
+
+    volume_id: str
+    """`vol-…`."""
+    size_gib: int | None
+    """None: as large as the snapshot."""
+    snapshot_id: str | None
+    """What it begins as; None: it begins empty."""
+    filesystem_type: str
+    """`ext3`, `ext4` or `xfs`."""
+    delete_on_termination: bool
+    """Whether it goes with the task."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PersistentPlan:
+    """A named volume that outlives the task."""
+
+    autoprovision: bool = False
+    """Whether it is made if it isn't there."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumePlan:
     """A volume of a task; its driver is that of its kind."""
 
@@ -154,6 +184,8 @@ class VolumePlan:
     """In the task definition."""
     source: Path
     """The directory of the host that containers mount, once the driver has made it."""
+    ebs: EbsPlan | None = None
+    persistent: PersistentPlan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

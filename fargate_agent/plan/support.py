@@ -17,6 +17,7 @@ from fargate_agent.wire.messages import TaskMessage
 from fargate_agent.wire.system_controls import is_system_control, loosens_network
 from fargate_agent.wire.unsupported import (
     UnsupportedByContainers,
+    UnsupportedByDockerVolumes,
     UnsupportedByLinux,
     UnsupportedByTasks,
     UnsupportedByVolumes,
@@ -79,6 +80,13 @@ def _container(container: ContainerMessage) -> Iterator[str]:
 
 def _volume(volume: Volume) -> Iterator[str]:
     yield from _asked_for(volume, UnsupportedByVolumes)
+    if volume.configured_at_launch and volume.ebs is None:
+        yield "configuredAtLaunch without a configuration"
+    if (docker := volume.docker_volume_configuration) is not None:
+        for member in _asked_for(docker, UnsupportedByDockerVolumes):
+            yield f"dockerVolumeConfiguration.{member}"
+        if docker.driver != "local":
+            yield f"dockerVolumeConfiguration.driver {docker.driver}"
     if (volume.host or {}).get("sourcePath"):
         yield "host.sourcePath"
 

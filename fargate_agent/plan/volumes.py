@@ -5,24 +5,52 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.plan.model import MountPlan, VolumePlan
-from fargate_agent.wire.containers import ContainerMessage
+from fargate_agent.plan.model import EbsPlan, MountPlan, PersistentPlan, VolumePlan
+from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.messages import TaskMessage
 from fargate_agent.wire.volume_kinds import VolumeKind
 
 STORAGE_DIRECTORY: Final = "storage"
 """Where the ephemeral volume is mounted, below the directory of the task."""
+EBS_DIRECTORY: Final = "ebs"
+"""Where EBS volumes are mounted, below the directory of the task."""
 
 
-def plan_volumes(message: TaskMessage, directory: Path) -> dict[str, VolumePlan]:
-    """Return the volumes of a task by name; `directory` is that of the task."""
-    scratch = directory / STORAGE_DIRECTORY / "volumes"
-    return {
-        volume.name: VolumePlan(
-            kind=VolumeKind.SCRATCH, name=volume.name, source=scratch / volume.name
+def plan_volumes(message: TaskMessage, directory: Path, volumes_dir: Path) -> dict[str, VolumePlan]:
+    """Return the volumes of a task by name.
+
+    Args:
+        message: the task.
+        directory: that of the task.
+        volumes_dir: holds the named volumes that outlive tasks.
+    """
+    return {volume.name: _plan_volume(volume, directory, volumes_dir) for volume in message.volumes}
+
+
+def _plan_volume(volume: Volume, directory: Path, volumes_dir: Path) -> VolumePlan:
+    name, docker = volume.name, volume.docker_volume_configuration
+    if volume.ebs is not None:
+        return VolumePlan(
+            kind=VolumeKind.EBS,
+            name=name,
+            source=directory / EBS_DIRECTORY / name,
+            ebs=EbsPlan(
+                volume_id=volume.ebs.volume_id,
+                size_gib=volume.ebs.size_gib,
+                snapshot_id=volume.ebs.snapshot_id,
+                filesystem_type=volume.ebs.filesystem_type,
+                delete_on_termination=volume.ebs.delete_on_termination,
+            ),
         )
-        for volume in message.volumes
-    }
+    if docker is not None and docker.scope == "shared":
+        return VolumePlan(
+            kind=VolumeKind.PERSISTENT,
+            name=name,
+            source=volumes_dir / name,
+            persistent=PersistentPlan(autoprovision=docker.autoprovision, labels=docker.labels),
+        )
+    scratch = directory / STORAGE_DIRECTORY / "volumes"
+    return VolumePlan(kind=VolumeKind.SCRATCH, name=name, source=scratch / name)
 
 
 def plan_mounts(

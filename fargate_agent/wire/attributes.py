@@ -8,6 +8,11 @@ from typing import Final
 
 ARCHITECTURE: Final = "ecs.cpu-architecture"
 """Its value is `x86_64` or `arm64`."""
+DOCKER_PLUGIN: Final = "ecs.capability.docker-plugin."
+"""Before the name of a driver of Docker volumes."""
+EBS_FILE_SYSTEM: Final = "fargate.capability.ebs-file-system."
+"""Before the type of a file system that EBS volumes can have."""
+EBS_VOLUMES: Final = "ecs.capability.storage.ebs-task-volume-attach"
 EMULATES: Final = "fargate.capability.cpu-emulation."
 """Before the name of an architecture whose programs the machine runs although it isn't its own."""
 CONTAINER_FILES: Final = "fargate.capability.container-files"

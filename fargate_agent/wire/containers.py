@@ -16,6 +16,7 @@ from fargate_agent.wire.unsupported import (
     UnsupportedByLinux,
     UnsupportedByVolumes,
 )
+from fargate_agent.wire.volumes import DockerVolumeMessage, EbsMessage
 
 
 class Dependency(Message):
@@ -204,4 +205,8 @@ class Volume(UnsupportedByVolumes):
     """A volume of a task. Without a configuration it is scratch space that ends with the task."""
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,255}$")]
+    configured_at_launch: bool = False
+    docker_volume_configuration: DockerVolumeMessage | None = None
+    ebs: EbsMessage | None = None
+    """Of a volume that is configured at launch. Ours."""
     host: dict[str, Any] | None = None

@@ -57,8 +57,12 @@ class UnsupportedByLinux(Message):
 class UnsupportedByVolumes(Message):
     """Members of a volume."""
 
-    configured_at_launch: Any = None
-    docker_volume_configuration: Any = None
     efs_volume_configuration: Any = None
     fsx_windows_file_server_volume_configuration: Any = None
     s3files_volume_configuration: Any = Field(None, alias="s3filesVolumeConfiguration")
+
+
+class UnsupportedByDockerVolumes(Message):
+    """Members of `dockerVolumeConfiguration`."""
+
+    driver_opts: Any = None

@@ -90,7 +90,7 @@ async def main():
     await undo(waves)
 
 asyncio.run(main())
-for attribute in read_attributes(enis.values(), {}, Path("/nowhere")):
+for attribute in read_attributes(enis.values(), {}, root=Path("/nowhere")):
     if "wire" in attribute.name:
         print(attribute.name)
 """
@@ -144,7 +144,7 @@ uri = drivers[container.log.driver].uri(plan, container)
 flags = {name[2:]: value for name, value in parse_qsl(urlsplit(uri).query)}
 logger.check_names(flags, flags["log-driver"])
 logger.load_driver(flags["log-driver"]).make(SimpleNamespace(flags=flags))
-for attribute in read_attributes((), drivers, Path("/nowhere")):
+for attribute in read_attributes((), drivers, root=Path("/nowhere")):
     if "pigeon" in attribute.name:
         print(attribute.name)
 """

@@ -32,7 +32,7 @@ def write(path: Path, text: str) -> None:
 def names(root: Path, *log_drivers: str) -> set[str]:
     enis = make_enis("test", Findings()).values()
     logs = {name: LOGS[name] for name in log_drivers}
-    return {attribute.name for attribute in read_attributes(enis, logs, root)}
+    return {attribute.name for attribute in read_attributes(enis, logs, root=root)}
 
 
 def test_this_machine_has_its_own_architecture_and_tasks_have_an_eni() -> None:

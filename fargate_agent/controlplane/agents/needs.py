@@ -17,6 +17,7 @@ from fargate_agent.wire.attributes import (
     CONTAINER_RESTARTS,
     CONTAINER_STDIN,
     CONTAINER_SYSCTLS,
+    DOCKER_PLUGIN,
     EMULATES,
     FIRELENS,
     IPV6,
@@ -44,7 +45,12 @@ def find_needs(definition: Json, containers: Sequence[Json]) -> tuple[Need, ...]
     """Return what the tasks of a definition need, wherever they are put."""
     return tuple(
         dict.fromkeys(
-            (*_find_machine(definition), *_find_logging(containers), *_find_life(containers))
+            (
+                *_find_machine(definition),
+                *_find_volumes(definition),
+                *_find_logging(containers),
+                *_find_life(containers),
+            )
         )
     )
 
@@ -79,6 +85,13 @@ def _find_machine(definition: Json) -> Iterator[Need]:
     yield Need(f"architecture {architecture}", ((ARCHITECTURE, name), (EMULATES + name, "")))
     if definition.get("pidMode") == "task":
         yield _need("PID namespaces of tasks", PID_SHARING)
+
+
+def _find_volumes(definition: Json) -> Iterator[Need]:
+    for volume in definition.get("volumes", []):
+        if "dockerVolumeConfiguration" in volume:
+            driver = volume["dockerVolumeConfiguration"].get("driver", "local")
+            yield _need(f"volume driver {driver}", DOCKER_PLUGIN + driver)
 
 
 def _find_logging(containers: Iterable[Json]) -> Iterator[Need]:

@@ -55,6 +55,11 @@ def _check_volume(volume: Json) -> None:
         raise client_error(f"Volume '{volume['name']}' has more than one configuration.")
     if "efsVolumeConfiguration" in volume:
         _check_efs(volume["efsVolumeConfiguration"])
+    docker = volume.get("dockerVolumeConfiguration", {})
+    if "autoprovision" in docker and docker.get("scope", "task") != "shared":  # unverified
+        raise client_error(
+            f"Volume '{volume['name']}': autoprovision is only for volumes of the scope shared."
+        )
 
 
 def _check_efs(efs: Json) -> None:
