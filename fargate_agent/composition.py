@@ -16,6 +16,8 @@ from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import Driver, Drivers, EniDriver, VolumeDriver
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
+from fargate_agent.image.collector import CleanupSettings, ImageCollector
+from fargate_agent.image.disk import ImageDisk
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.registry.ecr import EcrPasswords
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
@@ -43,6 +45,7 @@ from fargate_agent.secrets.reader import SecretReader
 from fargate_agent.secrets.store import TaskSecrets
 from fargate_agent.secrets.tries import SecretSettings
 from fargate_agent.settings import AgentSettings
+from fargate_agent.task.images import find_image_users
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.control_plane import Calls
@@ -187,10 +190,31 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
             egress,
             shared.image_locks,
             ecr=None if settings.is_local else EcrPasswords(aws, roles.keys),
+            collector=_make_collector(shared, supervisor),
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,
         volumes=make_volumes(),
+    )
+
+
+def _make_collector(shared: Shared, supervisor: Supervisor) -> ImageCollector:
+    settings, containerd = shared.settings, shared.containerd
+    return ImageCollector(
+        containerd,
+        CleanupSettings(
+            # Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`: prefer-cached keeps all.
+            by_age=settings.image_cleanup and settings.image_pull_behavior != "prefer-cached",
+            interval_s=settings.image_cleanup_interval_s,
+            minimum_age_s=settings.image_minimum_cleanup_age_s,
+            deleted_per_cleanup=settings.images_deleted_per_cleanup,
+            excluded=settings.image_cleanup_exclude,
+            disk_high_percent=settings.image_disk_high_percent,
+            disk_low_percent=settings.image_disk_low_percent,
+        ),
+        shared.image_locks,
+        lambda: find_image_users(supervisor.runs()),
+        ImageDisk(containerd, settings.snapshotter).measure,
     )
 
 

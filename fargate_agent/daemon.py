@@ -61,6 +61,7 @@ from fargate_agent.settings_file import SettingsError
 from fargate_agent.site import make_site
 from fargate_agent.sweeping import sweep
 from fargate_agent.systemd import BEAT_S, Notifier
+from fargate_agent.task.images import find_image_users
 from fargate_agent.task.store import RESERVE_BYTES, TaskStore, read_boot_id
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.telemetry.figures import AgentFigures
@@ -263,7 +264,12 @@ def _make_local_server(
     settings = shared.settings
     return LocalServer(
         supervisor=supervisor,
-        images=ImageAdmin(shared.containerd, shared.image_locks),
+        images=ImageAdmin(
+            shared.containerd,
+            shared.image_locks,
+            lambda: find_image_users(supervisor.runs()),
+            settings.snapshotter,
+        ),
         secrets=SecretRoutes(store=LocalSecrets(settings.state_dir), are_used=settings.is_local),
         findings=shared.findings,
         look=partial(look, settings),

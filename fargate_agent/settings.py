@@ -134,6 +134,26 @@ class AgentSettings(FileSettings):
     image_pull_behavior: PullBehavior = "default"
     """`default`: from the registry, and the copy here if that fails. `always`: from the registry or
     not at all. `once`: not again what this agent has pulled. `prefer-cached`: any copy here."""
+    image_cleanup: bool = True
+    """Whether images that no task has used for a while are removed: those that were pulled, never
+    those of `fargate images load`. With `prefer-cached` they stay as well.
+    Source: amazon-ecs-agent README, `ECS_DISABLE_IMAGE_CLEANUP`."""
+    image_cleanup_interval_s: Seconds = 1800
+    """How often that is done. Source: amazon-ecs-agent README, `ECS_IMAGE_CLEANUP_INTERVAL`."""
+    image_minimum_cleanup_age_s: Retention = 3600
+    """How long an image stays after its last use.
+    Source: amazon-ecs-agent README, `ECS_IMAGE_MINIMUM_CLEANUP_AGE`."""
+    images_deleted_per_cleanup: Annotated[int, Field(ge=1, le=10_000)] = 5
+    """Most images that are removed at a time, those used longest ago first.
+    Source: amazon-ecs-agent README, `ECS_NUM_IMAGES_DELETE_PER_CYCLE`."""
+    image_cleanup_exclude: Annotated[tuple[str, ...], NoDecode, split_commas] = ()
+    """Names of images that are never removed by themselves.
+    Source: amazon-ecs-agent README, `ECS_EXCLUDE_UNTRACKED_IMAGE`."""
+    image_disk_high_percent: Annotated[int, Field(ge=1, le=100)] = 85
+    """How full the disk of containerd may get before unused images are removed whatever their age,
+    those used longest ago first; 100: that isn't done."""
+    image_disk_low_percent: Annotated[int, Field(ge=0, le=100)] = 80
+    """How far such a removal goes on."""
     insecure_registries: Annotated[tuple[Registry, ...], NoDecode, split_commas] = ()
     """Hosts, with the port if it isn't 80, that are spoken to without TLS."""
     registry_auth_file: AbsolutePath | None = None
@@ -256,6 +276,13 @@ class AgentSettings(FileSettings):
             raise ValueError("cluster is the old name of clusters: remove it")
         if value is not None and not re.fullmatch(CLUSTER_NAME, value):
             raise ValueError("must be the name of a cluster, such as default")
+        return value
+
+    @field_validator("image_disk_low_percent")
+    @classmethod
+    def _check_low_percent(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("image_disk_high_percent", value):
+            raise ValueError("must not be above image_disk_high_percent")
         return value
 
     @model_validator(mode="after")

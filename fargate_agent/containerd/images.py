@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from google.protobuf.field_mask_pb2 import FieldMask
+
 from fargate_agent.containerd.connection import CALL_DEADLINE_S, GARBAGE_DEADLINE_S, Connection
 from fargate_agent.containerd.errors import AlreadyExistsError, NotFoundError
 from fargate_agent.containerd.pb.images_pb2 import (
@@ -71,6 +73,18 @@ class Images:
             await self._connection.call(what, self._stub.Create, CreateImageRequest(image=image))
         except AlreadyExistsError:
             await self._connection.call(what, self._stub.Update, UpdateImageRequest(image=image))
+
+    async def set_labels(self, name: str, labels: Mapping[str, str]) -> None:
+        """Set these labels and leave the others.
+
+        Raises:
+            NotFoundError: no image has this name.
+        """
+        request = UpdateImageRequest(
+            image=Image(name=name, labels=labels),
+            update_mask=FieldMask(paths=[f"labels.{key}" for key in labels]),
+        )
+        await self._connection.call(f"label image {name}", self._stub.Update, request)
 
     async def delete(self, name: str, *, sync: bool = True) -> None:
         """Return when the record is gone; with `sync`, also the content that only it kept."""

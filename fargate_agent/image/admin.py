@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +17,6 @@ from fargate_agent.containerd.errors import (
     NotFoundError,
 )
 from fargate_agent.containerd.images import ImageRecord
-from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.archive.layout import ArchivedImage, Blob, read_images
 from fargate_agent.image.archive.tar import (
     COPY_BYTES,
@@ -26,11 +25,12 @@ from fargate_agent.image.archive.tar import (
     Member,
     open_archive,
 )
-from fargate_agent.image.content import copy_error, drop_unfinished, read_local
-from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.content import copy_error, drop_unfinished
+from fargate_agent.image.holdings import Holding, read_holdings, sum_freed
 from fargate_agent.image.locks import KeyedLocks
-from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES, Manifest, parse_manifest
 from fargate_agent.image.reference import InvalidReferenceError, parse_reference
+from fargate_agent.image.uses import Users, find_users, is_loaded, nobody, turn_of, used_at
+from fargate_agent.plan import TaskPlan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,17 +42,42 @@ class ImageSummary:
     """Of what the name stands for, which may be an index."""
     size_bytes: int
     """Of all that is here of it, compressed as it came."""
+    unpacked_bytes: int
+    """Of its layers as containers see them; 0 until a task first needs them."""
     created_at: datetime
     """When it came here."""
+    used_at: datetime
+    """When a task was last known to use it; when it came here if none has."""
+    is_loaded: bool
+    """Whether it came from a file."""
+    users: tuple[TaskPlan, ...]
+    """The tasks that use it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruned:
+    """Which images were removed, or would be."""
+
+    names: tuple[str, ...]
+    freed_bytes: int
+    """Of content and unpacked layers that no other image needs."""
 
 
 class ImageAdmin:
     """What `fargate images` does."""
 
-    def __init__(self, containerd: Containerd, locks: KeyedLocks) -> None:
+    def __init__(
+        self,
+        containerd: Containerd,
+        locks: KeyedLocks,
+        users: Users = nobody,
+        snapshotter: str = "overlayfs",
+    ) -> None:
         """Share `locks` with who pulls, and so leave alone what is being pulled."""
         self._containerd = containerd
         self._locks = locks
+        self._users = users
+        self._snapshotter = snapshotter
 
     async def load(self, file: Path, name: str | None = None) -> list[str]:
         """Return the names of the images of an archive when they're all here.
@@ -84,31 +109,48 @@ class ImageAdmin:
         await self._containerd.images.delete(full_name)
         return True
 
-    async def prune(self, in_use: Iterable[str]) -> list[str]:
-        """Remove every image but those, and return the names of the removed.
+    async def prune(self, *, dry_run: bool = False) -> Pruned:
+        """Remove every image that no task uses, loaded ones too; with `dry_run`, remove nothing.
 
-        What came of layers whose pull was interrupted goes too.
+        What came of layers whose pull was interrupted goes too; it is not counted.
         """
-        kept = set(_full_names(in_use))
-        names = sorted(record.name for record in await self._containerd.images.list())
-        unused = [name for name in names if name not in kept]
+        holdings = await self._read_holdings()
+        in_use = find_users(self._users)
+        unused = sorted(name for name in holdings if name not in in_use)
+        if dry_run:
+            return Pruned(names=tuple(unused), freed_bytes=sum_freed(holdings, unused))
         await drop_unfinished(self._containerd.content, self._locks)
+        removed = []
         for name in unused:
-            await self._containerd.images.delete(name, sync=name == unused[-1])
-        return unused
+            async with turn_of(self._locks, name):
+                if name in find_users(self._users):
+                    continue
+                await self._containerd.images.delete(name, sync=name == unused[-1])
+            removed.append(name)
+        return Pruned(names=tuple(removed), freed_bytes=sum_freed(holdings, removed))
 
     async def list(self) -> list[ImageSummary]:
         """Return all images, by name."""
         records = sorted(await self._containerd.images.list(), key=lambda record: record.name)
+        holdings = await read_holdings(self._containerd, self._snapshotter, records)
+        users = find_users(self._users)
         return [
             ImageSummary(
                 name=record.name,
                 digest=record.target.digest,
-                size_bytes=await _sum_sizes(self._containerd.content, record.target),
+                size_bytes=sum(holdings[record.name].blobs.values()),
+                unpacked_bytes=sum(holdings[record.name].snapshots.values()),
                 created_at=record.created_at or datetime.fromtimestamp(0, UTC),
+                used_at=used_at(record),
+                is_loaded=is_loaded(record),
+                users=tuple(users.get(record.name, ())),
             )
             for record in records
         ]
+
+    async def _read_holdings(self) -> dict[str, Holding]:
+        records = await self._containerd.images.list()
+        return await read_holdings(self._containerd, self._snapshotter, records)
 
     @asynccontextmanager
     async def _leased(self) -> AsyncIterator[Containerd]:
@@ -119,14 +161,6 @@ class ImageAdmin:
             yield self._containerd.with_lease(lease)
         finally:
             await self._containerd.leases.delete(lease)
-
-
-def _full_names(names: Iterable[str]) -> Iterable[str]:
-    for name in names:
-        try:
-            yield parse_reference(name).name
-        except InvalidReferenceError:
-            continue
 
 
 async def _load_image(archive: Archive, image: ArchivedImage, containerd: Containerd) -> None:
@@ -159,25 +193,3 @@ async def _copy(archive: Archive, member: Member, writer: ContentWriter) -> None
         if not piece:
             raise ImageArchiveError("the archive became shorter while it was read")
         await writer.write(piece)
-
-
-async def _sum_sizes(content: Content, target: Descriptor) -> int:
-    """Add up what is here of an image; a document that can't be read counts for nothing."""
-    sizes: dict[str, int] = {}
-    pending = [target]
-    while pending:
-        descriptor = pending.pop()
-        if descriptor.digest in sizes:
-            continue
-        if descriptor.media_type in INDEX_TYPES | MANIFEST_TYPES:
-            try:
-                data = await read_local(content, descriptor)
-                parsed = parse_manifest(descriptor.media_type, data)
-            except (NotFoundError, InvalidDocumentError):
-                continue
-            if isinstance(parsed, Manifest):
-                pending += [parsed.config, *parsed.layers]
-            else:
-                pending += [entry.descriptor for entry in parsed.entries]
-        sizes[descriptor.digest] = descriptor.size
-    return sum(sizes.values())

@@ -63,7 +63,7 @@ _RUN_LISTS: Final = ("Entrypoint", "Cmd", "Env")
 _RUN_OBJECTS: Final = ("ExposedPorts", "Volumes", "Healthcheck")
 """Members by their types. Source: OCI image specification, config.md; Docker's for the last."""
 
-_SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"
+SNAPSHOT_LABEL: Final = "containerd.io/gc.ref.snapshot"
 """On a configuration: keeps a snapshot. Source: containerd, metadata/gc.go."""
 
 
@@ -234,7 +234,7 @@ class ConfigFile:
         being unpacked a layer that another task unpacked stays when that task's lease goes.
         """
         *below, top = chain_ids(self.diff_ids)
-        label = f"{_SNAPSHOT_LABEL}.{snapshotter}"
+        label = f"{SNAPSHOT_LABEL}.{snapshotter}"
         return {label: top, **{f"{label}/{n}": chain_id for n, chain_id in enumerate(below)}}
 
 

@@ -15,10 +15,11 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.images import ImageRecord
-from fargate_agent.drivers import FindLogin, Image, ImageStore, PullProgress, no_login
+from fargate_agent.drivers import FindLogin, Image, ImageStore, PullProgress, Service, no_login
 from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
 from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.image.collector import ImageCollector
 from fargate_agent.image.content import PlatformImage
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.locks import KeyedLocks
@@ -29,6 +30,7 @@ from fargate_agent.image.pull import Progress, Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
 from fargate_agent.image.registry.ecr import EcrPasswords
 from fargate_agent.image.sources import PULL_ERRORS, PullError, Sources, Way
+from fargate_agent.image.uses import PULLED_LABEL, USED_LABEL, Uses, render_moment, turn_of
 from fargate_agent.plan import TaskPlan
 
 log = logging.getLogger(__name__)
@@ -38,9 +40,6 @@ KNOWN_IMAGES: Final = 256
 
 ASKED_PAUSE_S: Final = 15.0
 """How long a registry may ask to wait where a copy is here: as long as all the tries may take."""
-
-PULLED_LABEL: Final = "fargate.agent/pulled-at"
-"""On an image record: when this agent pulled it. An image that was loaded doesn't have it."""
 
 SOURCE_LABEL: Final = "fargate.agent/pulled-by"
 """On an image record: the mirror's name of the image, if it came from a mirror."""
@@ -83,7 +82,7 @@ class PullSettings:
     """Who is believed to be a registry; None believes the certificates of the system."""
 
 
-class ContainerdImageStore(ImageStore):
+class ContainerdImageStore(ImageStore, Service):
     """Keeps images in containerd, and pulls them through the network of the task they're for."""
 
     def __init__(
@@ -93,13 +92,16 @@ class ContainerdImageStore(ImageStore):
         egress: Egress,
         locks: KeyedLocks,
         ecr: EcrPasswords | None = None,
+        collector: ImageCollector | None = None,
     ) -> None:
-        """Without `ecr`, ECR is asked for no passwords."""
+        """Without `ecr`, ECR is asked for no passwords; without `collector`, all images stay."""
         self._containerd = containerd
         self._settings = settings
         # Source: amazon-ecs-agent, agent/engine/docker_task_engine.go, `pullContainer`.
         self.failed_pull_ends_task = settings.behavior in (PullBehavior.ALWAYS, PullBehavior.ONCE)
         self._locks = locks
+        self._collector = collector
+        self._uses = collector.uses if collector is not None else Uses()
         self._sources = Sources(
             egress=egress,
             ecr=ecr,
@@ -140,6 +142,8 @@ class ContainerdImageStore(ImageStore):
         )
         if not pull.variants:
             raise await self._refuse_architecture(pull)
+        async with turn_of(self._locks, name.name):
+            self._uses.note(name.name)
         way = Way(task=task, network=network, find_login=find_login)
         image = await self._apply_policy(pull, way)
         if len(self._known) >= KNOWN_IMAGES:
@@ -147,6 +151,11 @@ class ContainerdImageStore(ImageStore):
         self._known[image.target.digest, pull.architecture] = replace(image, source=None)
         pull.progress.end(len(image.manifest.layers))
         return image.named(name.name)
+
+    async def serve(self) -> None:
+        """Collect unused images until cancelled."""
+        if self._collector is not None:
+            await self._collector.serve()
 
     def forget(self, image: Image) -> None:
         self._known = {key: one for key, one in self._known.items() if one.digest != image.digest}
@@ -280,7 +289,8 @@ class ContainerdImageStore(ImageStore):
                 f"ref pull has not ended within {self._settings.deadline_s:g} s: "
                 "context deadline exceeded"
             ) from error
-        labels = {PULLED_LABEL: datetime.now(UTC).isoformat(timespec="seconds")}
+        now = render_moment(datetime.now(UTC))
+        labels = {PULLED_LABEL: now, USED_LABEL: now}
         if image.source is not None:
             labels[SOURCE_LABEL] = image.source
         await pull.containerd.images.ensure(

@@ -25,6 +25,7 @@ from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.findings import Finding, Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive.tar import ImageArchiveError
+from fargate_agent.local.images import render_image
 from fargate_agent.local.logs import read_logs
 from fargate_agent.local.secrets import SecretRoutes
 from fargate_agent.local.tasks import render_task
@@ -83,6 +84,7 @@ class LocalServer:
                 web.get("/v1/tasks/{id}/progress", self._progress),
                 web.get("/v1/tasks/{id}/logs", self._logs),
                 web.get("/v1/images", self._list_images),
+                web.get("/v1/images/unused", self._list_unused_images),
                 web.delete("/v1/images", self._remove_image),
                 web.post("/v1/images/load", self._load_images),
                 web.post("/v1/images/prune", self._prune_images),
@@ -197,16 +199,7 @@ class LocalServer:
             )
 
     async def _list_images(self, _: web.Request) -> web.Response:
-        images = [
-            {
-                "name": image.name,
-                "digest": image.digest,
-                "sizeBytes": image.size_bytes,
-                "createdAt": image.created_at.isoformat(),
-            }
-            for image in await self.images.list()
-        ]
-        return web.json_response({"images": images})
+        return web.json_response({"images": list(map(render_image, await self.images.list()))})
 
     async def _remove_image(self, request: web.Request) -> web.Response:
         name = request.query.get("name", "")
@@ -226,11 +219,13 @@ class LocalServer:
                 raise _bad_request(f"{request.query.get('file', 'archive')}: {error}") from error
         return web.json_response({"loaded": names})
 
+    async def _list_unused_images(self, _: web.Request) -> web.Response:
+        unused = await self.images.prune(dry_run=True)
+        return web.json_response({"unused": unused.names, "freedBytes": unused.freed_bytes})
+
     async def _prune_images(self, _: web.Request) -> web.Response:
-        in_use = {image.name for run in self.supervisor.runs() for image in run.images.values()} | {
-            container.image for run in self.supervisor.runs() for container in run.plan.containers
-        }
-        return web.json_response({"removed": await self.images.prune(in_use)})
+        pruned = await self.images.prune()
+        return web.json_response({"removed": pruned.names, "freedBytes": pruned.freed_bytes})
 
     async def _drain(self, request: web.Request) -> web.Response:
         with _as_bad_request():

@@ -73,7 +73,7 @@ async def test_what_is_no_archive_is_refused_and_the_agent_goes_on(stack: Stack)
         params, data = {"file": "web.txt"}, b"not a tar file" * 1000
         async with http.post("/v1/images/load", params=params, data=data) as answer:
             assert answer.status == 400
-            assert (await answer.json())["error"].startswith("web.txt: this is no archive")
+            assert (await answer.json())["error"].startswith("web.txt: this is a file of")
         assert await names(http) == []
 
 

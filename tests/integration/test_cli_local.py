@@ -128,10 +128,26 @@ async def test_images_are_listed_removed_and_pruned(cli: Cli, agent: LocalSocket
     missing = await cli.run("images", "rm", "none:1")
     pruned = await cli.run("images", "prune")
 
-    assert listed.out.splitlines()[1].split() == ["web:1", "sha256:aaaaaaaaaaaa", "2.0", "KiB"]
+    row = listed.out.splitlines()[1].split()
+    assert row == ["web:1", "sha256:aaaaaaaaaaaa", "2.0", "KiB", "-", "-", "-"]
     assert removed.out == "removed web:1\n"
     assert (missing.code, missing.err) == (1, "fargate: agent: there is no image none:1\n")
-    assert pruned.out == "removed docker.io/library/old:1\n"
+    assert pruned.out == "removed docker.io/library/old:1\nfreed 3.0 MiB\n"
+    assert agent.pruned == 1
+
+
+async def test_images_that_would_be_pruned_are_listed_and_stay(
+    cli: Cli, agent: LocalSocket
+) -> None:
+    shown = await cli.run("images", "prune", "--dry-run")
+    document = await cli.run("images", "prune", "--dry-run", "--output", "json")
+
+    assert shown.out == "would remove docker.io/library/old:1\nwould free 3.0 MiB\n"
+    assert document.document == {
+        "wouldRemove": ["docker.io/library/old:1"],
+        "freedBytes": 3 << 20,
+    }
+    assert agent.pruned == 0
 
 
 async def test_images_that_can_not_be_read_are_refused_with_the_file(cli: Cli) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import gzip
 import subprocess
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from fargate_agent.image.archive.tar import ImageArchiveError
 from fargate_agent.image.store import PullBehavior
+from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import (
     DOCKER,
     BuiltImage,
@@ -102,14 +104,66 @@ async def test_removed_image_is_gone_with_its_content(puller: Puller, tmp_path: 
     assert not await puller.admin.remove(NAME)
 
 
+def blocks_bytes(directory: Path) -> int:
+    """What a directory takes on the disk."""
+    return sum(path.lstat().st_blocks * 512 for path in directory.rglob("*"))
+
+
 async def test_prune_keeps_what_is_in_use_however_it_is_written(
     puller: Puller, tmp_path: Path
 ) -> None:
     names = ["docker.io/library/used:latest", "test.example/a:1", "test.example/b:1"]
     images = {name: build_image() for name in names}
     await puller.admin.load(write_layout(tmp_path / "a.tar", images))
+    puller.users = {"used": [await puller.task()], "Not A Name": [await puller.task()]}
 
-    removed = await puller.admin.prune({"used", "Not A Name"})
+    unused = await puller.admin.prune(dry_run=True)
+    assert len(await puller.admin.list()) == 3
+    pruned = await puller.admin.prune()
 
-    assert removed == names[1:]
+    assert pruned == unused
+    assert pruned.names == tuple(names[1:])
     assert [image.name for image in await puller.admin.list()] == names[:1]
+
+
+async def test_prune_says_what_comes_back_and_the_disk_has_it(
+    puller: Puller, fake_registry: FakeRegistry, private_containerd: PrivateContainerd
+) -> None:
+    """A layer that another image needs stays, and doesn't count."""
+    shared, own = random_layer(600_000), random_layer(3_000_000)
+    kept = fake_registry.add("kept", "1", build_image([shared]))
+    gone = fake_registry.add("gone", "2", build_image([shared, own]))
+    task = await puller.task()
+    for name in (kept, gone):
+        await puller.pull(name, task)
+    await puller.end(task)
+    puller.users = {kept: [task]}
+    (unused,) = (image for image in await puller.admin.list() if image.name == gone)
+    root = private_containerd.directory / "root"
+    before_bytes = blocks_bytes(root)
+
+    pruned = await puller.admin.prune()
+
+    assert pruned.names == (gone,)
+    assert 6_000_000 < pruned.freed_bytes < 6_100_000
+    freed_bytes = before_bytes - blocks_bytes(root)
+    assert abs(freed_bytes - pruned.freed_bytes) < 100_000
+    assert (unused.size_bytes, unused.unpacked_bytes) > (3_600_000, 3_600_000)
+
+
+async def test_list_says_who_uses_an_image_and_when_it_was_used(
+    puller: Puller, fake_registry: FakeRegistry, tmp_path: Path
+) -> None:
+    name = fake_registry.add("web", "1", build_image([random_layer(10_000)]))
+    task = await puller.task()
+    before = datetime.now(UTC) - timedelta(seconds=1)
+    await puller.pull(name, task)
+    await puller.admin.load(write_layout(tmp_path / "a.tar", {NAME: build_image()}))
+    puller.users = {name: [task], name.removesuffix(":1"): []}
+
+    pulled, loaded = await puller.admin.list()
+
+    assert (pulled.name, pulled.users, pulled.is_loaded) == (name, (task,), False)
+    assert before < pulled.used_at <= datetime.now(UTC)
+    assert pulled.unpacked_bytes > 10_000
+    assert (loaded.users, loaded.is_loaded, loaded.unpacked_bytes) == ((), True, 0)

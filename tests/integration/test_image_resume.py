@@ -167,7 +167,7 @@ async def test_prune_drops_what_nobody_fetches(puller: Puller, fake_registry: Fa
     await interrupt(puller, fake_registry, name, layer)
     assert await unfinished(puller, image) > 0
 
-    await puller.admin.prune(())
+    await puller.admin.prune()
 
     assert await unfinished(puller, image) == 0
 
@@ -180,7 +180,7 @@ async def test_prune_leaves_a_layer_that_is_being_fetched(
     pull = asyncio.create_task(puller.pull(name))
     await eventually(lambda: bool(puller.told) and puller.told[-1].fetched_bytes >= PIECE)
 
-    await puller.admin.prune(())
+    await puller.admin.prune()
     gate.set()
 
     assert (await pull).digest == image.digest

@@ -52,6 +52,15 @@ def test_list_of_the_environment_is_comma_separated(
     assert read_agent_settings(file).complete().insecure_registries == ("a:1", "b")
 
 
+def test_low_mark_of_the_disk_is_not_above_the_high_one(file: Path) -> None:
+    file.write_text("image_disk_high_percent = 70\n")
+    assert refusal(file).endswith(
+        "image_disk_low_percent: must not be above image_disk_high_percent"
+    )
+    file.write_text("image_disk_high_percent = 70\nimage_disk_low_percent = 70\n")
+    assert read_agent_settings(file).complete().image_disk_low_percent == 70
+
+
 def test_mirrors_are_a_table_in_the_file_and_json_in_the_environment(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -106,9 +106,40 @@ def test_exit_codes_are_listed_in_the_order_of_the_containers() -> None:
 
 
 def test_images_are_a_table() -> None:
+    users = [
+        {"taskArn": f"arn:aws:ecs:us-east-1:0:task/c/{n * 32}", "family": "web", "revision": "7"}
+        for n in "ab"
+    ]
+    image = {
+        "name": "web:1",
+        "digest": f"sha256:{'a' * 64}",
+        "sizeBytes": 3 << 20,
+        "unpackedBytes": 5 << 20,
+        "lastUsedAt": (NOW - timedelta(hours=2)).isoformat(),
+        "usedBy": users,
+    }
+    header = re.split(r"\s{2,}", render_images([image], 200, NOW)[0])
+    row = re.split(r"\s{2,}", render_images([image], 200, NOW)[1])
+
+    assert dict(zip(header, row, strict=True)) == {
+        "IMAGE": "web:1",
+        "DIGEST": "sha256:aaaaaaaaaaaa",
+        "SIZE": "3.0 MiB",
+        "UNPACKED": "5.0 MiB",
+        "LAST USED": "2h ago",
+        "IN USE BY": "aaaaaaaaaaaa (web:7) +1",
+    }
+    narrow = render_images([image], 40, NOW)
+    assert narrow[0] == "web:1"
+    assert max(map(len, narrow)) <= 40
+
+
+def test_images_of_an_agent_that_knows_no_uses_are_a_table() -> None:
     image = {"name": "web:1", "digest": f"sha256:{'a' * 64}", "sizeBytes": 3 << 20}
 
-    assert render_images([image], 200)[1].split() == ["web:1", "sha256:aaaaaaaaaaaa", "3.0", "MiB"]
+    row = render_images([image], 200, NOW)[1]
+
+    assert row.split() == ["web:1", "sha256:aaaaaaaaaaaa", "3.0", "MiB", "-", "-", "-"]
 
 
 def test_described_task_says_why_it_stopped_and_how_each_container_ended() -> None:

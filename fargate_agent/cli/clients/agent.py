@@ -125,10 +125,18 @@ class Agent:
         """Forget an image."""
         await self._call("DELETE", "/v1/images", params={"name": name})
 
-    async def prune(self) -> list[str]:
-        """Forget every image that no task uses, and return their names."""
+    async def unused_images(self) -> tuple[list[str], int]:
+        """Every image that no task uses, and how many bytes would come back without them."""
+        answer = await self._call("GET", "/v1/images/unused", timeout_s=LOAD_TIMEOUT_S)
+        return list(answer["unused"]), int(answer["freedBytes"])
+
+    async def prune(self) -> tuple[list[str], int]:
+        """Forget every image that no task uses; return their names, and the bytes that came back.
+
+        An agent of before doesn't say how many: 0.
+        """
         answer = await self._call("POST", "/v1/images/prune", timeout_s=LOAD_TIMEOUT_S)
-        return list(answer["removed"])
+        return list(answer["removed"]), int(answer.get("freedBytes", 0))
 
     async def secrets(self) -> tuple[list[dict[str, str]], bool]:
         """Name and date of every secret that is kept here, and whether tasks get these."""

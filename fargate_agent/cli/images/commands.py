@@ -30,7 +30,11 @@ def load(file: str, name: str | None, connection: Connection, output: str) -> No
 @connection_option
 @output_option
 def list_(connection: Connection, output: str) -> None:
-    """List images."""
+    """List images.
+
+    SIZE is that of all that came, compressed as it is in a registry; UNPACKED that of the layers
+    as containers see them. Images may share layers.
+    """
     from fargate_agent.cli.images.store import list_images
 
     list_images(connection, as_json=output == "json")
@@ -48,10 +52,11 @@ def remove(name: str, connection: Connection, output: str) -> None:
 
 
 @images.command()
+@click.option("--dry-run", is_flag=True, help="Only say which images would be removed.")
 @connection_option
 @output_option
-def prune(connection: Connection, output: str) -> None:
-    """Remove every image that no task uses."""
+def prune(dry_run: bool, connection: Connection, output: str) -> None:
+    """Remove every image that no task uses, those that were loaded from a file too."""
     from fargate_agent.cli.images.store import prune_images
 
-    prune_images(connection, as_json=output == "json")
+    prune_images(connection, dry_run=dry_run, as_json=output == "json")
