@@ -20,6 +20,7 @@ from fargate_agent.runtime.cgroupdriver import (
     read_cgroup_drivers,
 )
 from fargate_agent.runtime.oci_runtime import OciRuntimeError, find_oci_runtime
+from fargate_agent.runtime.roots import OVERLAYFS
 from fargate_agent.setting_faults import find_faults, find_otlp_fault
 from fargate_agent.settings import AgentKey, AgentSettings, read_agent_settings, read_key_file
 from fargate_agent.settings_file import SettingsError
@@ -32,6 +33,11 @@ OLDEST_CONTAINERD: Final = (1, 6)
 CLOSED: Final = ("tasks", "logs", "records", "spool")
 """Directories in the state directory. Below `tasks` lie volumes, on which a container may have put
 set-uid programs; below the others, what tasks have said and been told."""
+
+
+_OVERLAY_SEPARATORS: Final = ",:\\"
+"""Source: Linux, Documentation/filesystems/overlayfs.rst, "Multiple lower layers", and
+fs/overlayfs/params.c, `ovl_parse_monolithic`."""
 
 
 class AgentError(Exception):
@@ -85,6 +91,7 @@ def tell_old_names(settings: AgentSettings) -> None:
 def find_obstacles(settings: AgentSettings) -> Iterator[tuple[str, str]]:
     """Yield the settings without which no agent can begin here, and what is wrong with each."""
     for key, read in (
+        ("state_dir", lambda: require_overlay_path(settings)),
         ("key_file", lambda: read_key(settings)),
         ("socket_group", lambda: find_group(settings.socket_group)),
         ("logger_user", lambda: find_logger_user(settings.logger_user)),
@@ -137,6 +144,20 @@ def hold(name: str, what: object) -> Iterator[None]:
         except ClaimedError as error:
             raise AgentError(f"another agent, {error}, works with {what}") from error
         yield
+
+
+def require_overlay_path(settings: AgentSettings) -> None:
+    """Return if directories of tasks can be named in the options of an overlay mount.
+
+    Raises:
+        AgentError: they can't.
+    """
+    found = [one for one in _OVERLAY_SEPARATORS if one in str(settings.state_dir)]
+    if settings.snapshotter == OVERLAYFS and found:
+        raise AgentError(
+            f"state_dir: must not contain {found[0]}, which separates the options of an overlay "
+            f"mount, and what containers write lies below it: choose another directory"
+        )
 
 
 def require_containerd(version: str, address: Path) -> None:

@@ -1,8 +1,8 @@
 """Snapshots: layers of a file system, each upon its parent.
 
-An active snapshot can be written through its mounts; committed, it gets a name, can't change any
-more and may be a parent. The garbage collector removes what no lease, container record or
-`containerd.io/gc.ref.snapshot.…` label names.
+An active snapshot can be written through its mounts, a view only read. A committed one has a name,
+can't change any more and may be a parent. The garbage collector removes what no lease, container
+record or `containerd.io/gc.ref.snapshot.…` label names.
 """
 
 from collections.abc import Mapping
@@ -20,6 +20,7 @@ from fargate_agent.containerd.pb.snapshots_pb2 import (
     RemoveSnapshotRequest,
     StatSnapshotRequest,
     UsageRequest,
+    ViewSnapshotRequest,
 )
 from fargate_agent.containerd.pb.snapshots_pb2_grpc import SnapshotsStub
 from fargate_agent.containerd.types import Mount, mounts_from_wire
@@ -90,8 +91,24 @@ class Snapshots:
         )
         return mounts_from_wire(answer.mounts)
 
+    async def view(self, key: str, parent: str, labels: Mapping[str, str]) -> tuple[Mount, ...]:
+        """Make a snapshot that shows a committed one and can't be written.
+
+        Raises:
+            AlreadyExistsError: the key is taken; `mounts` tells how to mount it.
+            NotFoundError: the parent does not exist.
+        """
+        answer = await self._connection.call(
+            f"view snapshot {parent}",
+            self._stub.View,
+            ViewSnapshotRequest(
+                snapshotter=self.snapshotter, key=key, parent=parent, labels=labels
+            ),
+        )
+        return mounts_from_wire(answer.mounts)
+
     async def mounts(self, key: str) -> tuple[Mount, ...]:
-        """Tell how an active snapshot is mounted.
+        """Tell how an active snapshot or a view is mounted.
 
         Raises:
             NotFoundError: there is none of this key.

@@ -30,6 +30,11 @@ MADE: Final = frozenset({ProcessStatus.CREATED, ProcessStatus.RUNNING, ProcessSt
 KILL_DEADLINE_S: Final = 10.0
 """A process that has been killed is gone at once, unless it waits for a disk or a network mount."""
 
+UNKNOWN_PATIENCE_S: Final = 45.0
+"""containerd calls a process unknown while its shim doesn't answer within 2 s, as one that waits up
+to 30 s for the streams of an exec. Source: containerd, services/tasks/local.go, `stateTimeout`."""
+UNKNOWN_PAUSE_S: Final = 0.1
+
 
 def parse_signal(name: str) -> int:
     """Return the number of `SIGQUIT`, `QUIT`, `3` or `SIGRTMIN+3`; that of SIGTERM if unknown."""
@@ -42,6 +47,25 @@ def parse_signal(name: str) -> int:
     else:
         number = int(signal.Signals.__members__.get(f"SIG{text}", signal.SIGTERM))
     return number if 0 < number < signal.NSIG else int(signal.SIGTERM)
+
+
+async def is_made(processes: Processes, container_id: str) -> bool:
+    """Whether a container has a first process, be it one that has ended.
+
+    Waits for a shim that doesn't answer. One whose creation was cut off is given up after a while.
+
+    Raises:
+        ContainerdError: containerd didn't say.
+    """
+    try:
+        async with asyncio.timeout(UNKNOWN_PATIENCE_S):
+            process = await processes.get(container_id)
+            while process.status is ProcessStatus.UNKNOWN:
+                await asyncio.sleep(UNKNOWN_PAUSE_S)
+                process = await processes.get(container_id)
+    except (TimeoutError, NotFoundError):
+        return False
+    return process.status in MADE
 
 
 async def end_container(

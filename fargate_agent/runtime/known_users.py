@@ -1,8 +1,8 @@
 """The users of images, each image looked into once: the same image always has the same files."""
 
-from collections.abc import Awaitable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from fargate_agent.containerd.types import Mount
 from fargate_agent.runtime.rootfs import read_files
@@ -23,15 +23,18 @@ class KnownUsers:
         """By the chain id of the image."""
 
     async def read(
-        self, chain_id: str, mounts: Awaitable[tuple[Mount, ...]], mountpoint: Path
+        self,
+        chain_id: str,
+        look: Callable[[], Coroutine[Any, Any, tuple[Mount, ...]]],
+        mountpoint: Path,
     ) -> UserFiles:
-        """Return the user database of an image; see `read_files` for the arguments and errors.
+        """Return the user database of an image; see `read_files` for `mountpoint` and errors.
 
-        Waits for `mounts` only if the image isn't known.
+        `look` returns how the image is mounted, and is called only if the image isn't known.
         """
         known = self._known.get(chain_id)
         if known is None:
-            texts = await read_files(await mounts, mountpoint, (_USERS_FILE, _GROUPS_FILE))
+            texts = await read_files(await look(), mountpoint, (_USERS_FILE, _GROUPS_FILE))
             known = UserFiles(passwd=texts[_USERS_FILE], group=texts[_GROUPS_FILE])
             if len(self._known) >= _KNOWN_IMAGES:
                 self._known.clear()

@@ -1,6 +1,7 @@
 """What containerd remembers of a container for whoever comes later."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from fargate_agent.containerd.client import Containerd
@@ -32,19 +33,35 @@ _RESERVED: Final = ("containerd.io/", "fargate.")
 are ours. A task definition may set neither."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedRoot:
+    """What the record of a container says of its root file system."""
+
+    snapshotter: str
+    snapshot_key: str = ""
+    """The snapshot that it is written to; empty: it isn't written to a snapshot."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """These keep what it consists of from the garbage collector."""
+
+
 def render_record(
-    task: TaskPlan, container: ContainerPlan, image: Image, spec: bytes, snapshotter: str
+    task: TaskPlan,
+    container: ContainerPlan,
+    image: Image,
+    spec: bytes,
+    root: RecordedRoot,
 ) -> ContainerRecord:
-    """Return the record of a container; its snapshot has the container's id as its key."""
+    """Return the record of a container."""
     stop_signal = image.config.stop_signal
     return ContainerRecord(
         id=container.id,
         image=image.name,
         spec=spec,
-        snapshotter=snapshotter,
-        snapshot_key=container.id,
+        snapshotter=root.snapshotter,
+        snapshot_key=root.snapshot_key,
         labels={
             **_keep_harmless(container.labels),
+            **root.labels,
             TASK_LABEL: task.id,
             CONTAINER_LABEL: container.name,
             **({STOP_SIGNAL_LABEL: stop_signal} if stop_signal else {}),

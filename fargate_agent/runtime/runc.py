@@ -1,7 +1,7 @@
 """Containers by containerd and runC.
 
-What is made for a container, in this order: a snapshot of its image, a record of what it is to be,
-and a process, whose shim starts the logger and runs runC. All of it is made under the lease of its
+What is made for a container, in this order: a record of what it is to be, a root file system, and a
+process, whose shim starts the logger and runs runC. All of it is made under the lease of its
 task, so that the garbage collector keeps off, and is named after the container's id, so that
 whoever comes later finds it.
 """
@@ -50,6 +50,7 @@ from fargate_agent.runtime.ending import (
     delete_process,
     end_by_force,
     end_container,
+    is_made,
     note_failure,
     read_exit,
 )
@@ -71,6 +72,7 @@ from fargate_agent.runtime.reasons import (
     render_error,
 )
 from fargate_agent.runtime.records import TASK_LABEL
+from fargate_agent.runtime.roots import Roots
 from fargate_agent.runtime.strays import CGROUP_REMOVE_DEADLINE_S, Strays
 from fargate_agent.runtime.usage import render_usage
 
@@ -91,12 +93,6 @@ LOSS_PATIENCE_S: Final = 2.0
 about the same time, whose successor then knows the reason."""
 
 _STARTED: Final = frozenset({ProcessStatus.RUNNING, ProcessStatus.STOPPED})
-
-
-UNKNOWN_PATIENCE_S: Final = 45.0
-"""containerd calls a process unknown while its shim doesn't answer within 2 s, as one that waits up
-to 30 s for the streams of an exec. Source: containerd, services/tasks/local.go, `stateTimeout`."""
-UNKNOWN_PAUSE_S: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,11 +136,12 @@ class RuncRuntime(Runtime, Sweeper):
         self._execs = Execs(containerd, cgroups)
         self._pidns = PidNamespaces(containerd, cgroups, self._plan_creation)
         self._strays = Strays(containerd, cgroups, settings.snapshotter, settings.oci_runtime)
+        self._roots = Roots(settings.snapshotter)
         self._groundwork = Groundwork(
             containerd,
             cgroups,
             self._pidns,
-            snapshotter=settings.snapshotter,
+            roots=self._roots,
             pids_limit=settings.pids_limit,
             note=note,
         )
@@ -199,14 +196,9 @@ class RuncRuntime(Runtime, Sweeper):
 
     async def exists(self, container: ContainerPlan) -> bool:
         try:
-            async with asyncio.timeout(UNKNOWN_PATIENCE_S):
-                while (status := await self._status(container.id)) is ProcessStatus.UNKNOWN:  # noqa: ASYNC110
-                    await asyncio.sleep(UNKNOWN_PAUSE_S)
-        except TimeoutError:
-            return False  # e.g. one whose creation was cut off
+            return await is_made(self._containerd.processes, container.id)
         except ContainerdError as error:
             raise ContainerRuntimeError(render_error(error), container=container.name) from error
-        return status in MADE
 
     async def create(
         self,
@@ -223,11 +215,13 @@ class RuncRuntime(Runtime, Sweeper):
             if ground.had_record:
                 if await self._status(container.id) in MADE:
                     return
-                await self._pidns.check(task, container)
                 # a predecessor was interrupted right here; a shim of its may be waiting for ever
                 await client.processes.force_delete(container.id)
+                await client.containers.delete(container.id)
+                await client.containers.create(ground.record)
                 create = create_process_anew
-            creation = self._plan_creation(ground.mounts, log_uri, ground.cgroups)
+            root = await self._roots.make(client, task, container, image)
+            creation = self._plan_creation(root.mounts, log_uri, ground.cgroups)
             await create(client, container, replace(creation, begun=begun))
             self._own.note_made(container, log_uri)
 
@@ -258,7 +252,8 @@ class RuncRuntime(Runtime, Sweeper):
         if status in {ProcessStatus.CREATED, ProcessStatus.RUNNING}:
             return
         await self._pidns.check(task, container)
-        mounts = await client.snapshots(self._settings.snapshotter).mounts(container.id)
+        record = await client.containers.get(container.id)
+        mounts = await self._roots.find(client, task, container, record)
         cgroups = await asyncio.to_thread(self._cgroups.of, container.cgroup)
         is_clean = status is ProcessStatus.STOPPED and await clear_ended(
             client, self._cgroups, container

@@ -93,7 +93,7 @@ async def test_chosen_variables_go_along_and_no_value_stands_on_a_command_line(
             }
         )
         (container,) = task.containers
-        await bench.runtime.prepare(task)
+        await bench.prepare(task)
         make_directories(task, user)
 
         uri = driver.uri(task, container)
@@ -106,4 +106,4 @@ async def test_chosen_variables_go_along_and_no_value_stands_on_a_command_line(
         assert shown.encode() not in command_lines
         assert hidden.encode() not in command_lines + read()
         await bench.runtime.stop(container)
-        await bench.runtime.release(task)
+        await bench.release(task)

@@ -72,7 +72,7 @@ async def test_nothing_piles_up(bench: Bench, private_containerd: PrivateContain
         ),
         cpu=16,  # what is run inside is held up by its task's share of the processors
     )
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     for container in task.containers:
         await bench.runtime.start(task, await bench.create(task, container))
     daemons = [pid for pid, argv in shims().items() if bench.containerd.namespace in argv]

@@ -151,7 +151,7 @@ async def test_refusal_is_named_after_what_was_refused(
     bench: Bench, changes: dict[str, Any], kind: type[Exception], reason: str
 ) -> None:
     task = bench.plan(changes)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     with pytest.raises(kind, match=reason) as error:
         await bench.create(task)

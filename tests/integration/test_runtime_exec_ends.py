@@ -326,7 +326,7 @@ async def test_a_task_is_taken_away_with_what_runs_inside(bench: Bench) -> None:
     await bench.runtime.stop(task.containers[0])
     async with asyncio.timeout(DEADLINE_S):
         await asyncio.wait([running])
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     error = running.exception()
     assert isinstance(error, ContainerRuntimeError) if error else running.result() == 137

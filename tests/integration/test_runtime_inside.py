@@ -202,7 +202,7 @@ async def test_two_containers_share_a_volume(bench: Bench) -> None:
         volumes=[{"name": "data"}],
     )  # fmt: skip
     reader, writer = sorted(task.containers, key=lambda container: container.name)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     for container in (writer, reader):
         await bench.runtime.start(task, await bench.create(task, container))

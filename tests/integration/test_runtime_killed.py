@@ -39,14 +39,14 @@ async def test_nothing_of_a_container_runs_when_it_is_stopped_without_its_shim(
     await bench.runtime.stop(container)
 
     assert [pid for pid in pids if Path(f"/proc/{pid}").exists()] == []
-    await bench.runtime.release(task)
+    await bench.release(task)
     assert await bench.traces(task) == []
 
 
 async def test_container_that_has_no_logger_loses_none(bench: Bench) -> None:
     task = bench.plan({"command": ["sleep", "60"], "stopTimeout": 0})
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     await bench.runtime.create(task, container, bench.image(), None)
     await bench.runtime.start(task, container)
 

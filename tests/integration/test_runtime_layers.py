@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,6 @@ import pytest
 from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.image.manifest import MAX_LAYERS
 from fargate_agent.logdriver.jsonfile import JsonFileDriver
-from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.loggers import PROGRAM
 from tests.fixtures.machine import wait_for
@@ -18,26 +16,11 @@ from tests.fixtures.runtime import Bench
 
 pytestmark = pytest.mark.root
 
-LEASE = "layers"
-
-
-async def stack(bench: Bench, number: int, fill: Callable[[Path, int], object]) -> None:
-    """Let containers of the bench have so many layers more, each filled by `fill`."""
-    await bench.containerd.leases.ensure(LEASE, {})
-    snapshots = bench.containerd.with_lease(LEASE).snapshots(SNAPSHOTTER)
-    for layer in range(number):
-        key, name = f"layer-{layer}", f"layers-{layer}"
-        (mount,) = await snapshots.prepare(key, bench.chain_id, {})
-        options = dict(option.partition("=")[::2] for option in mount.options)
-        fill(Path(options["upperdir"]), layer)
-        await snapshots.commit(name, key, {})
-        bench.chain_id = name
-
 
 async def test_a_container_has_the_files_of_as_many_layers_as_an_image_may_have(
     bench: Bench,
 ) -> None:
-    await stack(bench, MAX_LAYERS - 1, lambda upper, layer: (upper / f"layer{layer}").touch())
+    await bench.stack(MAX_LAYERS - 1, lambda upper, layer: (upper / f"layer{layer}").touch())
 
     finished = await bench.run("id -un; ls / | busybox grep -c ^layer", user="web")
 
@@ -52,9 +35,9 @@ async def test_an_image_with_a_pipe_for_a_user_database_is_refused_at_once(
         (upper / "etc").mkdir()
         os.mkfifo(upper / "etc" / name)
 
-    await stack(bench, 1, fill)
+    await bench.stack(1, fill)
     task = bench.plan({})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     began = time.monotonic()
 
     with pytest.raises(CannotCreateContainerError, match=f"/etc/{name} of the image is a named"):
@@ -66,7 +49,9 @@ async def test_an_image_with_a_pipe_for_a_user_database_is_refused_at_once(
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        pytest.param("etc/hosts", "the task's directory/etc/hosts:/etc/hosts", id="directory"),
+        pytest.param(
+            "etc/hosts", "the task's directory/storage/etc/hosts:/etc/hosts", id="directory"
+        ),
         pytest.param("v/file", "not a directory", id="parent-is-a-file"),
     ],
 )
@@ -77,12 +62,12 @@ async def test_neither_the_reason_nor_the_log_shows_paths_of_the_host(
         (upper / "etc" / "hosts").mkdir(parents=True)
         (upper / "v").touch()
 
-    await stack(bench, 1, fill)
+    await bench.stack(1, fill)
     mount = {"sourceVolume": "v", "containerPath": f"/{name}"}
     task = bench.plan({"mountPoints": [mount]}, volumes=[{"name": "v"}])
     container = task.containers[0]
     logger = JsonFileDriver(program=PROGRAM, max_size="1m", max_file=1)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     with pytest.raises(CannotCreateContainerError) as error:
         await bench.runtime.create(task, container, bench.image(), logger.uri(task, container))

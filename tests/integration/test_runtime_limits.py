@@ -98,7 +98,7 @@ async def test_container_that_makes_processes_without_end_leaves_its_task_some(
     )
 
     first, second = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     for container in task.containers:
         await bench.runtime.create(task, container, bench.image(), bench.log_uri(container))
     await bench.runtime.start(task, first)
@@ -151,10 +151,10 @@ async def test_what_does_not_run_uses_nothing(bench: Bench) -> None:
 
 async def test_release_ends_what_still_runs_in_the_tasks_cgroup(bench: Bench) -> None:
     task = bench.plan({})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     process = await bench.run_in_cgroup(task.cgroup)
 
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert await process.wait() == -9
     assert not find_groups(task.cgroup)
@@ -167,7 +167,7 @@ async def test_siblings_share_the_processors_as_they_are_told(
         {"name": "web", "cpu": 512, "memoryReservation": 32, "command": ["sleep", "60"]},
         {"name": "side", "cpu": 256, "command": ["sleep", "60"]},
     )
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     for container in task.containers:
         await bench.runtime.start(task, await bench.create(task, container))
 

@@ -92,7 +92,7 @@ async def begin(
         }
     )
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     uri = real_drivers()[driver].uri(task, container)
     await bench.runtime.create(task, container, bench.image(), uri)
     await bench.runtime.start(task, container)
@@ -215,7 +215,7 @@ async def test_no_line_is_lost_that_a_killed_logger_had_not_read(
 
     assert status.code == 3
     assert read_lines(container) == ["ready", *(f"line {i}" for i in range(1, 20001))]
-    await bench.runtime.release(task)
+    await bench.release(task)
     assert await bench.traces(task) == []
 
 
@@ -286,7 +286,7 @@ async def test_container_learns_it_when_nothing_can_take_the_place_of_its_logger
 async def test_stop_waits_for_a_logger_of_which_the_shim_knows_nothing(bench: Bench) -> None:
     task = bench.plan({"command": ["sh", "-c", "echo ready; sleep 600"], "stopTimeout": 0})
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     uri = bench.log_uri(container, make_program(bench, SLOW))
     await bench.runtime.create(task, container, bench.image(), uri)
     await bench.runtime.start(task, container)

@@ -95,7 +95,7 @@ async def test_logger_and_shim_count_for_their_task_and_not_for_the_container(
 ) -> None:
     task = bench.plan({"command": ["sleep", "60"], "stopTimeout": 2}, memory=256)
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     program = make_program(bench, EATER)
 
     await bench.runtime.create(task, container, bench.image(), bench.log_uri(container, program))
@@ -110,7 +110,7 @@ async def test_logger_and_shim_count_for_their_task_and_not_for_the_container(
     assert memory_bytes(container.cgroup) < EATER_MIB << 20
 
     await bench.runtime.stop(container)
-    await bench.runtime.release(task)
+    await bench.release(task)
     assert not any(runs(pid) for pid in pids)
     assert await bench.traces(task) == []
 
@@ -118,14 +118,14 @@ async def test_logger_and_shim_count_for_their_task_and_not_for_the_container(
 async def test_containers_of_a_task_come_and_go_in_the_group_of_loggers(bench: Bench) -> None:
     names = ("one", "two", "three")
     task = bench.plan(*({"name": name, "command": ["sh", "-c", "exit 0"]} for name in names))
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     for container in task.containers:  # each when the one before has gone, with its logger
         await bench.create(task, container)
         await bench.runtime.start(task, container)
         assert (await bench.runtime.wait(container)).code == 0
         await bench.runtime.stop(container)
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert await bench.traces(task) == []
 
@@ -138,14 +138,14 @@ async def test_logger_has_time_to_send_the_rest_when_its_container_is_gone(
 ) -> None:
     task = bench.plan({"command": ["sh", "-c", "exit 0"], "pseudoTerminal": terminal})
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     uri = bench.log_uri(container, make_program(bench, SLOW))
 
     await bench.runtime.create(task, container, bench.image(), uri)
     await bench.runtime.start(task, container)
     await bench.runtime.wait(container)
     await bench.runtime.stop(container)
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert bench.output_file(container).read_text().endswith("all is sent\n")
 
@@ -189,7 +189,7 @@ async def test_container_does_not_start_when_its_logger_cannot_work(
     task = plan_fluentd(bench, "127.0.0.1:9", command=["sh", "-c", "echo started"])
     (container,) = task.containers
     close_parents(bench.directory)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     make_directories(task, user)
     uri = real_drivers(user)["fluentd"].uri(task, container)
     await bench.runtime.create(task, container, bench.image(), uri)
@@ -203,7 +203,7 @@ async def test_container_does_not_start_when_its_logger_cannot_work(
         assert "connection refused" in caught.value.detail.lower()
         assert caught.value.detail.endswith(" : exit status 1")
     assert await bench.runtime.stop(container) is None
-    await bench.runtime.release(task)
+    await bench.release(task)
     assert not container.log_path.exists() or "started" not in read_text(container.log_path)
     assert await bench.traces(task) == []
 
@@ -218,7 +218,7 @@ async def test_output_goes_nowhere_when_no_copy_is_kept(bench: Bench, terminal: 
         {"command": ["sh", "-c", script], "pseudoTerminal": terminal, "logConfiguration": log}
     )
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     uri = real_drivers(log_copy="false")["none"].uri(task, container)
 
     await bench.runtime.create(task, container, bench.image(), uri)
@@ -245,7 +245,7 @@ async def test_logger_without_rights_writes_and_rotates_its_copy(
     )
     (container,) = task.containers
     close_parents(bench.directory)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     make_directories(task, NOBODY)
     uri = real_drivers(NOBODY, log_max_size="4k")["fluentd"].uri(task, container)
 
@@ -291,7 +291,7 @@ async def test_container_learns_that_its_logger_was_killed_and_the_task_ends_as_
         }
     )
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     uri = real_drivers()[driver].uri(task, container)
     await bench.runtime.create(task, container, bench.image(), uri)
     await bench.runtime.start(task, container)
@@ -302,7 +302,7 @@ async def test_container_learns_that_its_logger_was_killed_and_the_task_ends_as_
 
     assert status.code == 3
     await bench.runtime.stop(container)
-    await bench.runtime.release(task)
+    await bench.release(task)
     assert await bench.traces(task) == []
 
 

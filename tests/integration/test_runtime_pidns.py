@@ -164,17 +164,17 @@ async def test_another_agent_finds_the_namespace(bench: Bench) -> None:
     holder = f"{task.id}-pidns"
     before = await bench.containerd.processes.get(holder)
 
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     assert await bench.containerd.processes.get(holder) == before
 
 
 async def test_creation_that_was_cut_off_is_completed(bench: Bench) -> None:
     task = bench.plan(container("web", "exit 7"), **SHARED)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     await bench.containerd.processes.force_delete(f"{task.id}-pidns")
 
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     await bench.runtime.start(task, await bench.create(task))
     assert (await bench.finish(task)).status.code == 7
@@ -202,7 +202,7 @@ async def test_container_is_not_started_again_in_another_namespace(bench: Bench)
 
     with pytest.raises(CannotCreateContainerError, match="that of the task has ended"):
         await bench.runtime.restart(task, task.containers[0], None)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     with pytest.raises(CannotCreateContainerError, match="that of the task has ended"):
         await bench.runtime.restart(task, task.containers[0], None)
 

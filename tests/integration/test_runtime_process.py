@@ -78,7 +78,7 @@ async def test_kernel_parameter_that_is_refused_is_named(
 ) -> None:
     control = {"namespace": name, "value": value}
     task = bench.plan({"command": ["true"], "systemControls": [control]})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     with pytest.raises(CannotCreateContainerError) as error:
         await bench.create(task)
@@ -167,7 +167,7 @@ async def test_a_program_that_is_not_there_is_named(
     bench: Bench, argv: list[str], reason: str, init: dict[str, Any]
 ) -> None:
     task = bench.plan({"command": argv, **init})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     with pytest.raises(CannotStartContainerError) as error:
         await bench.create(task)
@@ -355,7 +355,7 @@ def noexec_tasks(bench: Bench) -> Iterator[None]:
 @pytest.mark.usefixtures("noexec_tasks")
 async def test_interactive_container_that_can_not_be_is_told_why(bench: Bench) -> None:
     task = bench.plan({"interactive": True})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     with pytest.raises(CannotCreateContainerError) as error:
         await bench.create(task)

@@ -118,17 +118,17 @@ async def test_a_successor_learns_how_a_container_ended_meanwhile(
     assert (await successor.wait(task.containers[0])).code == 5
 
 
-@pytest.mark.parametrize("made", ["snapshot", "record", "process"])
+@pytest.mark.parametrize("made", ["view", "record", "process"])
 async def test_create_goes_on_where_a_predecessor_was_killed(
     bench: Bench, successor: RuncRuntime, made: str
 ) -> None:
     task = bench.plan({"command": ["sh", "-c", "exit 6"]})
     container = task.containers[0]
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     await bench.create(task)
     if made != "process":
         await bench.containerd.processes.force_delete(container.id)
-    if made == "snapshot":
+    if made == "view":
         await bench.containerd.containers.delete(container.id)
 
     await successor.create(task, container, bench.image(), bench.log_uri(container))
@@ -142,7 +142,7 @@ async def test_create_goes_on_after_one_that_was_cut_off_by_its_logger(
 ) -> None:
     task = bench.plan({"command": ["sh", "-c", "exit 6"]})
     container = task.containers[0]
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     logger = await interrupt_create(bench, task, hanging_logger)
 
     await successor.create(task, container, bench.image(), bench.log_uri(container))
@@ -156,11 +156,11 @@ async def test_stop_ends_what_a_creation_that_was_cut_off_left(
     bench: Bench, hanging_logger: Path
 ) -> None:
     task = bench.plan({})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     logger = await interrupt_create(bench, task, hanging_logger)
 
     status = await bench.runtime.stop(task.containers[0])
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert status is None
     assert not runs(logger)
@@ -192,7 +192,7 @@ async def test_a_logger_that_never_gets_ready_is_given_up(
 async def test_a_logger_that_is_missing_is_reported_without_its_path(bench: Bench) -> None:
     task = bench.plan({})
     container = task.containers[0]
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     logger = bench.directory / "no-such-logger"
 
     with pytest.raises(CannotCreateContainerError) as caught:
@@ -204,11 +204,11 @@ async def test_a_logger_that_is_missing_is_reported_without_its_path(bench: Benc
 
 async def test_stop_of_a_container_that_never_started_gives_no_exit(bench: Bench) -> None:
     task = bench.plan({})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     container = await bench.create(task)
 
     assert await bench.runtime.stop(container) is None
-    await bench.runtime.release(task)
+    await bench.release(task)
     assert await bench.traces(task) == []
 
 
@@ -220,7 +220,7 @@ async def test_stop_does_without_a_shim_that_was_killed(bench: Bench) -> None:
     wait_for(lambda: not shims_of(container), "the shim to end", 5)
 
     await bench.runtime.stop(container)
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert await bench.traces(task) == []
 
@@ -244,7 +244,7 @@ async def test_what_a_container_wrote_to_its_hosts_file_outlives_the_agent(
 
     await successor.prepare(task)
 
-    assert "own" in (task.directory / "etc" / "hosts").read_text()
+    assert "own" in (task.storage / "etc" / "hosts").read_text()
 
 
 async def test_a_task_without_a_plan_is_found_and_removed(
@@ -262,7 +262,7 @@ async def test_a_task_without_a_plan_is_found_and_removed(
 async def test_containers_of_a_task_stop_side_by_side(bench: Bench) -> None:
     deaf = {"command": ["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"], "stopTimeout": 4}
     task = bench.plan(*({"name": f"c{number}", **deaf} for number in range(3)))
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     for container in task.containers:
         await bench.runtime.start(task, await bench.create(task, container))
     began = time.monotonic()
@@ -270,7 +270,7 @@ async def test_containers_of_a_task_stop_side_by_side(bench: Bench) -> None:
     async with asyncio.TaskGroup() as group:
         for container in task.containers:
             group.create_task(bench.runtime.stop(container))
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert time.monotonic() - began < 3 * 4
     assert await bench.traces(task) == []
@@ -278,7 +278,7 @@ async def test_containers_of_a_task_stop_side_by_side(bench: Bench) -> None:
 
 async def test_no_snapshot_is_left_when_a_record_was_never_made(bench: Bench) -> None:
     task = bench.plan({"user": "nosuch"})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     with pytest.raises(CannotCreateContainerError):
         await bench.create(task)
 

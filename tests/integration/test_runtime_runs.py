@@ -93,7 +93,7 @@ async def test_restart_leaves_alone_what_runs(bench: Bench) -> None:
 
 async def test_restart_of_what_was_never_created_is_refused(bench: Bench) -> None:
     task = bench.plan({})
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     with pytest.raises(CannotCreateContainerError):
         await restart(bench, task)
@@ -133,7 +133,7 @@ async def test_stop_tells_no_end_where_a_restart_was_clearing_away_the_run_befor
 
     assert await bench.runtime.stop(container) is None
 
-    await bench.runtime.release(task)
+    await bench.release(task)
     assert await bench.traces(task) == []
 
 
@@ -160,7 +160,7 @@ async def test_the_logger_of_a_run_ends_before_the_next_begins(
     logger.chmod(0o755)
     task = bench.plan({"command": ["sh", "-c", "echo output"], "pseudoTerminal": terminal})
     container = task.containers[0]
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     await bench.runtime.create(task, container, bench.image(), bench.log_uri(container, logger))
     await bench.runtime.start(task, container)
     await bench.runtime.wait(container)

@@ -137,7 +137,7 @@ async def test_file_lies_in_a_tmpfs_and_beside_what_the_image_has(bench: Bench) 
 
 async def test_path_that_is_a_directory_of_the_image_is_named(bench: Bench) -> None:
     task = plan(bench, "true", FilePlan(destination="/etc", text="x"))
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
 
     with pytest.raises(CannotCreateContainerError, match="/etc"):
         await bench.create(task)
@@ -153,7 +153,7 @@ async def test_root_alone_gets_to_them_on_the_host_and_nothing_is_on_the_disk(
     assert (tmpfs.stat().st_mode & 0o777, tmpfs.stat().st_uid) == (0o700, 0)
     below = {entry.name for entry in tmpfs.iterdir()}
     await bench.runtime.stop(task.containers[0])
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert below == {"web"}
     assert await bench.traces(task) == []
@@ -211,7 +211,7 @@ async def test_sweep_takes_back_what_an_agent_left_that_was_killed(
     bench: Bench, successor: RuncRuntime, got_to: str
 ) -> None:
     task = plan(bench, "sleep 60", DB, stopTimeout=0)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     if got_to != "prepare":
         container = await bench.create(task)
         if got_to == "start":
@@ -228,7 +228,7 @@ async def test_next_agent_makes_the_container_of_which_the_files_are_there(
 ) -> None:
     task = plan(bench, "cat /run/secrets/db", DB)
     (container,) = task.containers
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     directory = tmpfs_of(task) / container.name
     directory.mkdir()
     (directory / "0").write_text("old, half")
@@ -243,13 +243,13 @@ async def test_next_agent_makes_the_container_of_which_the_files_are_there(
 
 async def test_what_is_lost_with_a_reboot_is_released_all_the_same(bench: Bench) -> None:
     task = plan(bench, "true", DB)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     remove_tmpfs(task.directory)
 
     with pytest.raises(CannotCreateContainerError, match="tmpfs for them is not mounted"):
         await bench.create(task)
     await bench.runtime.stop(task.containers[0])
-    await bench.runtime.release(task)
+    await bench.release(task)
 
     assert await bench.traces(task) == []
 
@@ -261,7 +261,7 @@ async def test_tmpfs_that_another_program_keeps_holds_nothing_any_more(bench: Be
     assert (kept / "web" / "0").read_text() == SECRET
     try:
         await bench.runtime.stop(task.containers[0])
-        await bench.runtime.release(task)
+        await bench.release(task)
 
         assert os.listdir(kept) == []  # noqa: PTH208 - the link leads nowhere that has a name
     finally:
@@ -285,7 +285,7 @@ async def test_task_is_refused_where_no_tmpfs_can_be_mounted(
     monkeypatch.setattr(secret_files, "SIZE_MIB", "none")
 
     with pytest.raises(ResourceInitializationError) as refused:
-        await bench.runtime.prepare(task)
+        await bench.prepare(task)
 
     assert refused.value.detail == (
         "unable to mount a tmpfs for the files that labels of a container ask for: Invalid argument"
@@ -294,7 +294,7 @@ async def test_task_is_refused_where_no_tmpfs_can_be_mounted(
 
 async def test_kernel_that_can_keep_pages_from_swap_does(bench: Bench) -> None:
     task = plan(bench, "true", DB)
-    await bench.runtime.prepare(task)
+    await bench.prepare(task)
     line = next(
         line
         for line in Path("/proc/self/mountinfo").read_text().splitlines()

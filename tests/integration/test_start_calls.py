@@ -1,7 +1,6 @@
 """What is asked of containerd for the start of a task."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -11,8 +10,8 @@ import pytest
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.drivers import Drivers
-from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.image.store import PullBehavior
+from fargate_agent.runtime.views import render_key
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.lives import Agent, plan_agent
 from tests.fixtures.pulls import Puller
@@ -24,7 +23,7 @@ START = [
     "Containers.Create",
     "Images.Get",
     "Leases.Create",
-    "Snapshots.Prepare",
+    "Snapshots.Mounts",
     "Tasks.Create",
     "Tasks.Start",
     "Tasks.Wait",
@@ -43,8 +42,6 @@ class Calls(grpc.aio.UnaryUnaryClientInterceptor):
         self.names: list[str] = []
         self.while_it_ran: list[str] = []
         """Those that were made until a process ended."""
-        self.snapshot_is_there: Callable[[], Awaitable[object]] | None = None
-        """Holds up the answer to who has asked for a snapshot."""
 
     async def intercept_unary_unary(
         self, continuation: Callable[..., Any], client_call_details: Any, request: Any
@@ -54,9 +51,6 @@ class Calls(grpc.aio.UnaryUnaryClientInterceptor):
         name = text.rpartition(".")[2].replace("/", ".")
         self.names.append(name)
         call = await continuation(client_call_details, request)
-        if name == "Snapshots.Prepare" and self.snapshot_is_there:
-            await call
-            await self.snapshot_is_there()
         if name == "Tasks.Wait" and not self.while_it_ran:
             await call
             self.while_it_ran = [*self.names]
@@ -106,47 +100,25 @@ async def test_task_of_one_container_is_seven_calls(
     assert sorted(calls.while_it_ran) == START
 
 
-async def test_record_is_made_while_the_snapshot_is(
+async def test_layers_are_asked_for_when_the_record_keeps_them(
     bench: Bench, drivers: Drivers, calls: Calls
 ) -> None:
     await run_to_end(bench, drivers)
     calls.names.clear()
 
-    async def wait_for_record() -> None:
-        async with asyncio.timeout(DEADLINE_S):
-            while "Containers.Create" not in calls.names:
-                await asyncio.sleep(0.001)
-
-    calls.snapshot_is_there = wait_for_record
-
-    assert (await run_to_end(bench, drivers)).first.exit_code == 7
-
-
-async def test_record_that_fails_waits_for_the_snapshot_that_is_to_be_removed(
-    bench: Bench, drivers: Drivers, calls: Calls
-) -> None:
     await run_to_end(bench, drivers)
-    answer = asyncio.Event()
-    calls.snapshot_is_there = answer.wait
-    task = bench.plan({"user": "nosuch"})
-    await drivers.runtime.prepare(task)
 
-    creating = asyncio.create_task(
-        drivers.runtime.create(task, task.containers[0], bench.image(), None)
-    )
-    done_before = (await asyncio.wait({creating}, timeout=0.3))[0]
-    answer.set()
-    with pytest.raises(CannotCreateContainerError, match="nosuch"):
-        await creating
-
-    assert not done_before
+    order = ["Containers.Create", "Snapshots.Mounts", "Tasks.Create"]
+    assert [name for name in calls.names if name in order] == order
 
 
 async def test_image_that_has_gone_since_it_was_known_is_unpacked_again(
     bench: Bench, drivers: Drivers
 ) -> None:
     await run_to_end(bench, drivers)
-    await bench.containerd.snapshots(SNAPSHOTTER).remove(bench.chain_id)
+    snapshots = bench.containerd.snapshots(SNAPSHOTTER)
+    await snapshots.remove(render_key(bench.chain_id))
+    await snapshots.remove(bench.chain_id)
 
     agent = await run_to_end(bench, drivers)
 

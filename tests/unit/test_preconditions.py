@@ -152,6 +152,20 @@ def test_everything_that_is_wrong_is_named_at_once_without_a_key_too(
     }
 
 
+@pytest.mark.parametrize("separator", [",", ":", "\\"])
+def test_state_directory_that_no_overlay_can_name_is_refused(
+    file: Path, tmp_path: Path, separator: str
+) -> None:
+    state = f"state_dir = '{tmp_path}/a{separator}b'\n"
+    add(file, KEY + state)
+
+    (said,) = refusal(file)
+
+    assert f"state_dir: must not contain {separator}, which separates the options" in said
+    add(file, 'snapshotter = "native"\n')
+    check_settings(file)
+
+
 def test_paths_that_only_tasks_need_keep_no_agent_from_starting(file: Path) -> None:
     add(file, KEY + 'registry_auth_file = "/nope"\naws_credentials_file = "/nope"\n')
 

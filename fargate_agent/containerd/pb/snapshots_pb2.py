@@ -26,7 +26,7 @@ from fargate_agent.containerd.pb import types_pb2 as fargate__agent_dot_containe
 from google.protobuf import empty_pb2 as google_dot_protobuf_dot_empty__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+fargate_agent/containerd/pb/snapshots.proto\x12 containerd.services.snapshots.v1\x1a\'fargate_agent/containerd/pb/types.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xcf\x01\n\x16PrepareSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12T\n\x06labels\x18\x04 \x03(\x0b\x32\x44.containerd.services.snapshots.v1.PrepareSnapshotRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x17PrepareSnapshotResponse\x12\'\n\x06mounts\x18\x01 \x03(\x0b\x32\x17.containerd.types.Mount\"1\n\rMountsRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"9\n\x0eMountsResponse\x12\'\n\x06mounts\x18\x01 \x03(\x0b\x32\x17.containerd.types.Mount\"\xcb\x01\n\x15\x43ommitSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12S\n\x06labels\x18\x04 \x03(\x0b\x32\x43.containerd.services.snapshots.v1.CommitSnapshotRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"9\n\x15RemoveSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"7\n\x13StatSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\xcd\x01\n\x04Info\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32&.containerd.services.snapshots.v1.Kind\x12\x42\n\x06labels\x18\x06 \x03(\x0b\x32\x32.containerd.services.snapshots.v1.Info.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x14StatSnapshotResponse\x12\x34\n\x04info\x18\x01 \x01(\x0b\x32&.containerd.services.snapshots.v1.Info\"<\n\x14ListSnapshotsRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x02 \x03(\t\"M\n\x15ListSnapshotsResponse\x12\x34\n\x04info\x18\x01 \x03(\x0b\x32&.containerd.services.snapshots.v1.Info\"0\n\x0cUsageRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\x1d\n\rUsageResponse\x12\x0c\n\x04size\x18\x01 \x01(\x03*8\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x08\n\x04VIEW\x10\x01\x12\n\n\x06\x41\x43TIVE\x10\x02\x12\r\n\tCOMMITTED\x10\x03\x32\x8a\x06\n\tSnapshots\x12~\n\x07Prepare\x12\x38.containerd.services.snapshots.v1.PrepareSnapshotRequest\x1a\x39.containerd.services.snapshots.v1.PrepareSnapshotResponse\x12k\n\x06Mounts\x12/.containerd.services.snapshots.v1.MountsRequest\x1a\x30.containerd.services.snapshots.v1.MountsResponse\x12Y\n\x06\x43ommit\x12\x37.containerd.services.snapshots.v1.CommitSnapshotRequest\x1a\x16.google.protobuf.Empty\x12Y\n\x06Remove\x12\x37.containerd.services.snapshots.v1.RemoveSnapshotRequest\x1a\x16.google.protobuf.Empty\x12u\n\x04Stat\x12\x35.containerd.services.snapshots.v1.StatSnapshotRequest\x1a\x36.containerd.services.snapshots.v1.StatSnapshotResponse\x12y\n\x04List\x12\x36.containerd.services.snapshots.v1.ListSnapshotsRequest\x1a\x37.containerd.services.snapshots.v1.ListSnapshotsResponse0\x01\x12h\n\x05Usage\x12..containerd.services.snapshots.v1.UsageRequest\x1a/.containerd.services.snapshots.v1.UsageResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n+fargate_agent/containerd/pb/snapshots.proto\x12 containerd.services.snapshots.v1\x1a\'fargate_agent/containerd/pb/types.proto\x1a\x1bgoogle/protobuf/empty.proto\"\xcf\x01\n\x16PrepareSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12T\n\x06labels\x18\x04 \x03(\x0b\x32\x44.containerd.services.snapshots.v1.PrepareSnapshotRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"B\n\x17PrepareSnapshotResponse\x12\'\n\x06mounts\x18\x01 \x03(\x0b\x32\x17.containerd.types.Mount\"\xc9\x01\n\x13ViewSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0e\n\x06parent\x18\x03 \x01(\t\x12Q\n\x06labels\x18\x04 \x03(\x0b\x32\x41.containerd.services.snapshots.v1.ViewSnapshotRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"?\n\x14ViewSnapshotResponse\x12\'\n\x06mounts\x18\x01 \x03(\x0b\x32\x17.containerd.types.Mount\"1\n\rMountsRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"9\n\x0eMountsResponse\x12\'\n\x06mounts\x18\x01 \x03(\x0b\x32\x17.containerd.types.Mount\"\xcb\x01\n\x15\x43ommitSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0b\n\x03key\x18\x03 \x01(\t\x12S\n\x06labels\x18\x04 \x03(\x0b\x32\x43.containerd.services.snapshots.v1.CommitSnapshotRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"9\n\x15RemoveSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"7\n\x13StatSnapshotRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\xcd\x01\n\x04Info\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06parent\x18\x02 \x01(\t\x12\x34\n\x04kind\x18\x03 \x01(\x0e\x32&.containerd.services.snapshots.v1.Kind\x12\x42\n\x06labels\x18\x06 \x03(\x0b\x32\x32.containerd.services.snapshots.v1.Info.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"L\n\x14StatSnapshotResponse\x12\x34\n\x04info\x18\x01 \x01(\x0b\x32&.containerd.services.snapshots.v1.Info\"<\n\x14ListSnapshotsRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0f\n\x07\x66ilters\x18\x02 \x03(\t\"M\n\x15ListSnapshotsResponse\x12\x34\n\x04info\x18\x01 \x03(\x0b\x32&.containerd.services.snapshots.v1.Info\"0\n\x0cUsageRequest\x12\x13\n\x0bsnapshotter\x18\x01 \x01(\t\x12\x0b\n\x03key\x18\x02 \x01(\t\"\x1d\n\rUsageResponse\x12\x0c\n\x04size\x18\x01 \x01(\x03*8\n\x04Kind\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x08\n\x04VIEW\x10\x01\x12\n\n\x06\x41\x43TIVE\x10\x02\x12\r\n\tCOMMITTED\x10\x03\x32\x81\x07\n\tSnapshots\x12~\n\x07Prepare\x12\x38.containerd.services.snapshots.v1.PrepareSnapshotRequest\x1a\x39.containerd.services.snapshots.v1.PrepareSnapshotResponse\x12u\n\x04View\x12\x35.containerd.services.snapshots.v1.ViewSnapshotRequest\x1a\x36.containerd.services.snapshots.v1.ViewSnapshotResponse\x12k\n\x06Mounts\x12/.containerd.services.snapshots.v1.MountsRequest\x1a\x30.containerd.services.snapshots.v1.MountsResponse\x12Y\n\x06\x43ommit\x12\x37.containerd.services.snapshots.v1.CommitSnapshotRequest\x1a\x16.google.protobuf.Empty\x12Y\n\x06Remove\x12\x37.containerd.services.snapshots.v1.RemoveSnapshotRequest\x1a\x16.google.protobuf.Empty\x12u\n\x04Stat\x12\x35.containerd.services.snapshots.v1.StatSnapshotRequest\x1a\x36.containerd.services.snapshots.v1.StatSnapshotResponse\x12y\n\x04List\x12\x36.containerd.services.snapshots.v1.ListSnapshotsRequest\x1a\x37.containerd.services.snapshots.v1.ListSnapshotsResponse0\x01\x12h\n\x05Usage\x12..containerd.services.snapshots.v1.UsageRequest\x1a/.containerd.services.snapshots.v1.UsageResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,44 +35,52 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_VIEWSNAPSHOTREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_VIEWSNAPSHOTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_COMMITSNAPSHOTREQUEST_LABELSENTRY']._loaded_options = None
   _globals['_COMMITSNAPSHOTREQUEST_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_INFO_LABELSENTRY']._loaded_options = None
   _globals['_INFO_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_KIND']._serialized_start=1369
-  _globals['_KIND']._serialized_end=1425
+  _globals['_KIND']._serialized_start=1638
+  _globals['_KIND']._serialized_end=1694
   _globals['_PREPARESNAPSHOTREQUEST']._serialized_start=152
   _globals['_PREPARESNAPSHOTREQUEST']._serialized_end=359
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._serialized_start=314
   _globals['_PREPARESNAPSHOTREQUEST_LABELSENTRY']._serialized_end=359
   _globals['_PREPARESNAPSHOTRESPONSE']._serialized_start=361
   _globals['_PREPARESNAPSHOTRESPONSE']._serialized_end=427
-  _globals['_MOUNTSREQUEST']._serialized_start=429
-  _globals['_MOUNTSREQUEST']._serialized_end=478
-  _globals['_MOUNTSRESPONSE']._serialized_start=480
-  _globals['_MOUNTSRESPONSE']._serialized_end=537
-  _globals['_COMMITSNAPSHOTREQUEST']._serialized_start=540
-  _globals['_COMMITSNAPSHOTREQUEST']._serialized_end=743
+  _globals['_VIEWSNAPSHOTREQUEST']._serialized_start=430
+  _globals['_VIEWSNAPSHOTREQUEST']._serialized_end=631
+  _globals['_VIEWSNAPSHOTREQUEST_LABELSENTRY']._serialized_start=314
+  _globals['_VIEWSNAPSHOTREQUEST_LABELSENTRY']._serialized_end=359
+  _globals['_VIEWSNAPSHOTRESPONSE']._serialized_start=633
+  _globals['_VIEWSNAPSHOTRESPONSE']._serialized_end=696
+  _globals['_MOUNTSREQUEST']._serialized_start=698
+  _globals['_MOUNTSREQUEST']._serialized_end=747
+  _globals['_MOUNTSRESPONSE']._serialized_start=749
+  _globals['_MOUNTSRESPONSE']._serialized_end=806
+  _globals['_COMMITSNAPSHOTREQUEST']._serialized_start=809
+  _globals['_COMMITSNAPSHOTREQUEST']._serialized_end=1012
   _globals['_COMMITSNAPSHOTREQUEST_LABELSENTRY']._serialized_start=314
   _globals['_COMMITSNAPSHOTREQUEST_LABELSENTRY']._serialized_end=359
-  _globals['_REMOVESNAPSHOTREQUEST']._serialized_start=745
-  _globals['_REMOVESNAPSHOTREQUEST']._serialized_end=802
-  _globals['_STATSNAPSHOTREQUEST']._serialized_start=804
-  _globals['_STATSNAPSHOTREQUEST']._serialized_end=859
-  _globals['_INFO']._serialized_start=862
-  _globals['_INFO']._serialized_end=1067
+  _globals['_REMOVESNAPSHOTREQUEST']._serialized_start=1014
+  _globals['_REMOVESNAPSHOTREQUEST']._serialized_end=1071
+  _globals['_STATSNAPSHOTREQUEST']._serialized_start=1073
+  _globals['_STATSNAPSHOTREQUEST']._serialized_end=1128
+  _globals['_INFO']._serialized_start=1131
+  _globals['_INFO']._serialized_end=1336
   _globals['_INFO_LABELSENTRY']._serialized_start=314
   _globals['_INFO_LABELSENTRY']._serialized_end=359
-  _globals['_STATSNAPSHOTRESPONSE']._serialized_start=1069
-  _globals['_STATSNAPSHOTRESPONSE']._serialized_end=1145
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=1147
-  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=1207
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=1209
-  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=1286
-  _globals['_USAGEREQUEST']._serialized_start=1288
-  _globals['_USAGEREQUEST']._serialized_end=1336
-  _globals['_USAGERESPONSE']._serialized_start=1338
-  _globals['_USAGERESPONSE']._serialized_end=1367
-  _globals['_SNAPSHOTS']._serialized_start=1428
-  _globals['_SNAPSHOTS']._serialized_end=2206
+  _globals['_STATSNAPSHOTRESPONSE']._serialized_start=1338
+  _globals['_STATSNAPSHOTRESPONSE']._serialized_end=1414
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_start=1416
+  _globals['_LISTSNAPSHOTSREQUEST']._serialized_end=1476
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_start=1478
+  _globals['_LISTSNAPSHOTSRESPONSE']._serialized_end=1555
+  _globals['_USAGEREQUEST']._serialized_start=1557
+  _globals['_USAGEREQUEST']._serialized_end=1605
+  _globals['_USAGERESPONSE']._serialized_start=1607
+  _globals['_USAGERESPONSE']._serialized_end=1636
+  _globals['_SNAPSHOTS']._serialized_start=1697
+  _globals['_SNAPSHOTS']._serialized_end=2594
 # @@protoc_insertion_point(module_scope)

@@ -40,6 +40,11 @@ class SnapshotsStub:
                 request_serializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.PrepareSnapshotRequest.SerializeToString,
                 response_deserializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.PrepareSnapshotResponse.FromString,
                 _registered_method=True)
+        self.View = channel.unary_unary(
+                '/containerd.services.snapshots.v1.Snapshots/View',
+                request_serializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.ViewSnapshotRequest.SerializeToString,
+                response_deserializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.ViewSnapshotResponse.FromString,
+                _registered_method=True)
         self.Mounts = channel.unary_unary(
                 '/containerd.services.snapshots.v1.Snapshots/Mounts',
                 request_serializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.MountsRequest.SerializeToString,
@@ -76,6 +81,12 @@ class SnapshotsServicer:
     """Missing associated documentation comment in .proto file."""
 
     def Prepare(self, request, context):
+        """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def View(self, request, context):
         """Missing associated documentation comment in .proto file."""
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -124,6 +135,11 @@ def add_SnapshotsServicer_to_server(servicer, server):
                     servicer.Prepare,
                     request_deserializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.PrepareSnapshotRequest.FromString,
                     response_serializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.PrepareSnapshotResponse.SerializeToString,
+            ),
+            'View': grpc.unary_unary_rpc_method_handler(
+                    servicer.View,
+                    request_deserializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.ViewSnapshotRequest.FromString,
+                    response_serializer=fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.ViewSnapshotResponse.SerializeToString,
             ),
             'Mounts': grpc.unary_unary_rpc_method_handler(
                     servicer.Mounts,
@@ -183,6 +199,33 @@ class Snapshots:
             '/containerd.services.snapshots.v1.Snapshots/Prepare',
             fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.PrepareSnapshotRequest.SerializeToString,
             fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.PrepareSnapshotResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def View(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/containerd.services.snapshots.v1.Snapshots/View',
+            fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.ViewSnapshotRequest.SerializeToString,
+            fargate__agent_dot_containerd_dot_pb_dot_snapshots__pb2.ViewSnapshotResponse.FromString,
             options,
             channel_credentials,
             insecure,
