@@ -55,8 +55,10 @@ from fargate_agent.tmds.nameservers import read_nameservers
 from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
 from fargate_agent.tmds.storage import StorageMeter
-from fargate_agent.volumes.ephemeral import EphemeralVolumes
+from fargate_agent.volumes.ephemeral import EphemeralSettings, EphemeralVolumes
+from fargate_agent.volumes.guard import DiskGuard
 from fargate_agent.volumes.persistent import PersistentVolumes
+from fargate_agent.volumes.room import Room
 from fargate_agent.volumes.scratch import ScratchVolumes
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.volume_kinds import VolumeKind
@@ -127,6 +129,24 @@ def make_volumes() -> Mapping[VolumeKind, VolumeDriver]:
     return {VolumeKind.SCRATCH: ScratchVolumes(), VolumeKind.PERSISTENT: PersistentVolumes()}
 
 
+def make_room(settings: AgentSettings, site: Site) -> Room:
+    """Make what knows how much room there is for ephemeral volumes. Touches nothing."""
+    return Room(site.tasks_dir, settings.ephemeral_storage, settings.ephemeral_storage_margin_mib)
+
+
+def make_disk_guard(shared: Shared, supervisor: Supervisor) -> DiskGuard:
+    """Make what ends a task before the disk of this machine is full."""
+
+    def find_running() -> frozenset[str]:
+        return frozenset(run.plan.id for run in supervisor.runs() if not run.ended.is_set())
+
+    return DiskGuard(
+        make_room(shared.settings, shared.site),
+        f"the disk of {shared.settings.state_dir}",
+        find_running,
+    )
+
+
 def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     """Make the drivers of an agent; `supervisor` knows the tasks that they serve.
 
@@ -160,7 +180,14 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     secrets = TaskSecrets(fetch, roles, runtime.exists, fetch_files)
     return Drivers(
         runtime=runtime,
-        storage=EphemeralVolumes(),
+        storage=EphemeralVolumes(
+            shared.site.tasks_dir,
+            EphemeralSettings(
+                room=make_room(settings, shared.site),
+                require_limit=settings.require_ephemeral_storage_limit,
+            ),
+            shared.findings.note,
+        ),
         netns=netns,
         enis=make_enis(name_instance(settings.state_dir), shared.findings),
         metadata=TaskMetadata(

@@ -23,7 +23,14 @@ from fargate_agent.acs.for_tasks import CallsForTasks
 from fargate_agent.acs.reporter import Reporter
 from fargate_agent.acs.responder import Responder
 from fargate_agent.acs.session import ARN_FILE, Registration, Session
-from fargate_agent.composition import Shared, make_desk, make_drivers, open_drivers
+from fargate_agent.composition import (
+    Shared,
+    make_desk,
+    make_disk_guard,
+    make_drivers,
+    make_room,
+    open_drivers,
+)
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.credentials.audit import Audit
@@ -197,7 +204,7 @@ async def _run_services(
         session = Session(
             http,
             control_plane,
-            _describe_machine(settings, drivers),
+            _describe_machine(shared, drivers),
             Responder(supervisor, reporter.send, shared.roles),
             outbox,
         )
@@ -222,6 +229,7 @@ async def _run_services(
                     reporter.serve(supervisor.note_acknowledged),
                     session.serve(),
                     watch_oom_kills(containerd),
+                    make_disk_guard(shared, supervisor).serve(supervisor.fail),
                     *(driver.serve() for driver in drivers if isinstance(driver, Service)),
                     shared.findings.keep(settings.state_dir, boot_id),
                     _prune_logs(shared, supervisor),
@@ -333,12 +341,14 @@ def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -
     return ControlPlane(http, urls, credentials, settings.region)
 
 
-def _describe_machine(settings: AgentSettings, drivers: Drivers) -> Registration:
+def _describe_machine(shared: Shared, drivers: Drivers) -> Registration:
+    settings = shared.settings
     memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Registration(
         clusters=settings.clusters,
         cpu_units=1024 * (os.cpu_count() or 1),
         memory_mib=memory_bytes // (1024 * 1024),
+        read_storage_gib=make_room(settings, shared.site).capacity_gib,
         read_attributes=partial(
             read_attributes, drivers.enis.values(), drivers.logs, drivers.volumes.values()
         ),

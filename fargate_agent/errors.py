@@ -79,5 +79,9 @@ class OutOfMemoryError(TaskError):
     """The kernel killed the container because it used more memory than its limit."""
 
 
+class OutOfDiskError(TaskError):
+    """The disk of the machine was almost full, and the task had filled it most."""
+
+
 class InternalError(TaskError):
     """The agent is at fault; its log has the traceback."""

@@ -117,6 +117,17 @@ class AgentSettings(FileSettings):
     on a host that systemd runs, with cgroup v2 alone and a system bus; else `cgroupfs`."""
     state_dir: AbsolutePath = Path("/var/lib/fargate-agent")
     """What outlives a reboot: records, files and volumes of tasks, local copies of logs."""
+    ephemeral_storage: Literal["sparse", "counted", "reserved"] = "sparse"
+    """What a new task is measured by that asks for ephemeral storage. `sparse`: the space that is
+    free now. `counted`: the space that is free if every task fills its volume. `reserved`: as
+    `counted`, and the space is taken from the disk when the task starts. See `docs/storage.md`."""
+    ephemeral_storage_margin_mib: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
+    """Space that is kept free on the disk of `state_dir`, in MiB: a task that would need it isn't
+    started. Below half of it, the task whose volume grew most is ended. Without it: 1024, or a
+    fiftieth of the disk if that is less."""
+    require_ephemeral_storage_limit: bool = False
+    """Whether tasks are refused where this machine can't keep them to their ephemeral storage. Else
+    they run without a limit, and `fargate doctor` says so."""
     netns_dir: AbsolutePath = Path("/run/netns")
     """Where network namespaces are mounted; `ip netns` looks into `/run/netns`."""
     shim_loggers_dir: AbsolutePath = _find_shim_loggers()

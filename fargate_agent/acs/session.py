@@ -50,6 +50,8 @@ ADVICE: Final = (
 """What the log says when its key isn't allowed that."""
 BACKOFF: Final = Backoff(first_s=0.25, longest_s=15, factor=1.5)
 """Between attempts to connect. ACS has 2 min at most; a control plane near by returns sooner."""
+_STORAGE: Final = "STORAGE"
+"""Resource of a container instance, in GiB, by which the control plane places tasks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +67,9 @@ class Registration:
     """Says what the machine can do now; blocks."""
     arn_file: Path
     """Keeps the container instance's ARN over restarts."""
+    read_storage_gib: Callable[[], int | None] = lambda: None
+    """Says how much can be promised to the ephemeral volumes of all tasks; None: that isn't
+    counted. Blocks."""
 
 
 class Session:
@@ -198,10 +203,12 @@ class Session:
         registration = self._registration
         known = await asyncio.to_thread(_read_text, registration.arn_file)
         attributes = await asyncio.to_thread(registration.read_attributes)
+        storage_gib = await asyncio.to_thread(_read_storage, registration)
         request: dict[str, Any] = {
             "totalResources": [
                 {"name": "CPU", "type": "INTEGER", "integerValue": registration.cpu_units},
                 {"name": "MEMORY", "type": "INTEGER", "integerValue": registration.memory_mib},
+                *_render_storage(storage_gib),
                 {
                     "name": CLUSTERS,
                     "type": "STRINGSET",
@@ -242,6 +249,20 @@ def _parse(text: str) -> Frame | None:
     if frame is None:
         log.warning("a frame of an unknown type is ignored")
     return frame
+
+
+def _read_storage(registration: Registration) -> int | None:
+    try:
+        return registration.read_storage_gib()
+    except OSError as error:  # the next connection asks again
+        log.warning("the disk can't be asked for its room: %s", error.strerror)
+        return None
+
+
+def _render_storage(storage_gib: int | None) -> list[dict[str, Any]]:
+    if storage_gib is None:
+        return []
+    return [{"name": _STORAGE, "type": "INTEGER", "integerValue": storage_gib}]
 
 
 def _read_text(path: Path) -> str:

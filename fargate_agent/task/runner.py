@@ -136,7 +136,7 @@ async def run_task(
     if not run.facts.status.is_after(TaskStatus.RUNNING):
         end = await _live(run, task, containers, ground, network)
         if run.stop.done():
-            end = run.stop.result(), StopCode.USER_INITIATED
+            end = run.stop.result(), run.facts.stop_code or StopCode.USER_INITIATED
         run.facts.reason, run.facts.stop_code = end
         await advance(TaskStatus.STOPPING)
     await drivers.runtime.ready()

@@ -162,12 +162,19 @@ class Supervisor:
                     await run.moved.wait()
         await self._store.sync(task_id)
 
-    async def stop(self, task_id: str, reason: str) -> None:
+    async def fail(self, task_id: str, reason: str) -> None:
+        """Have a task end because of an error of this machine; as `stop` otherwise."""
+        await self.stop(task_id, reason, StopCode.TASK_FAILED_TO_START)
+
+    async def stop(
+        self, task_id: str, reason: str, code: StopCode = StopCode.USER_INITIATED
+    ) -> None:
         """Ask a task to end; the first reason counts. Unknown or ending tasks are left alone."""
         entry = self._entries.get(task_id)
         if entry is None or entry.run is None or entry.run.stop.done():
             return
         entry.record.stop_reason = reason
+        entry.record.facts.stop_code = code
         await self._write(task_id, entry)
         if not entry.run.stop.done():
             entry.run.stop.set_result(reason)

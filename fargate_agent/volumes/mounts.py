@@ -65,6 +65,11 @@ class DetachedMount:
         )
         self.close()
 
+    def change_mode(self, mode: int) -> None:
+        """Change the mode of its root directory."""
+        if self._descriptor is not None:
+            os.chmod(".", mode, dir_fd=self._descriptor)
+
     def close(self) -> None:
         """Let go of it; without a place it is gone then."""
         descriptor, self._descriptor = self._descriptor, None
@@ -142,6 +147,7 @@ def list_mounts(directory: Path) -> list[MountedOn]:
     """
     text = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     found = map(parse_mountinfo, text.splitlines())
+    directory = directory.resolve()
     # a later line is mounted on or after an earlier one
     return [one for one in found if directory in one.mountpoint.parents][::-1]
 

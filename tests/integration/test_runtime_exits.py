@@ -68,7 +68,7 @@ async def test_a_program_that_cannot_be_run_is_reported_in_runcs_words(
     assert "/run/" not in caught.value.reason
     assert caught.value.container == "web"
     await bench.runtime.stop(bench.tasks[0].containers[0])
-    await bench.runtime.release(bench.tasks[0])
+    await bench.release(bench.tasks[0])
     assert await bench.traces(bench.tasks[0]) == []
 
 

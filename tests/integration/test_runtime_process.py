@@ -335,6 +335,7 @@ async def test_interactive_container_is_swept_after_the_directory_of_its_task_ha
     await bench.wait_for_output(task, "up")
     states = RUNC_ROOT / bench.containerd.namespace
     assert [state.name for state in states.iterdir()] == [task.containers[0].id]
+    await bench.storage.release(task)
     remove_tree(task.directory)
 
     await bench.runtime.sweep([])

@@ -16,6 +16,7 @@ from fargate_agent.runtime import secret_files
 from fargate_agent.runtime.runc import RuncRuntime
 from fargate_agent.runtime.secret_files import DIRECTORY, SIZE_MIB, remove_tmpfs
 from fargate_agent.sweeping import sweep
+from fargate_agent.volumes.bounded import IMAGE
 from tests.fakes import fake_drivers
 from tests.fixtures.machine import mountpoints
 from tests.fixtures.runtime import Bench, Finished, make_runtime
@@ -168,7 +169,7 @@ async def test_value_is_in_no_record_of_containerd_and_no_file_of_the_bench(benc
     written = [
         path
         for path in task.directory.rglob("*")
-        if path.is_file() and not path.is_relative_to(tmpfs_of(task))
+        if path.is_file() and not path.is_relative_to(tmpfs_of(task)) and path.name != IMAGE
     ]
 
     assert written

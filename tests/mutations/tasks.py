@@ -101,7 +101,7 @@ OF_TASKS: Final = (
     Mutation(
         "a stop is taken for a failure",
         RUNNER,
-        "end = run.stop.result(), StopCode.USER_INITIATED",
+        "end = run.stop.result(), run.facts.stop_code or StopCode.USER_INITIATED",
         "pass",
         (LIFE,),
     ),

@@ -1,0 +1,168 @@
+"""How much room the disk of the state directory has for volumes of tasks, and who is refused.
+
+A volume is a file without content that grows as its task writes. So tasks can be promised more
+than the disk has. The modes differ in what a new task is measured by:
+
+* `sparse`: the space that is free now;
+* `counted`: the space that is free if every volume grows to its size;
+* `reserved`: as `counted`, and the space of each volume is taken from the disk when it is made.
+
+Nothing is remembered: the files of the volumes are the account. All functions block.
+"""
+
+import ctypes
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from fargate_agent.volumes.bounded import GIB, IMAGE
+
+Mode = Literal["sparse", "counted", "reserved"]
+
+MIB: Final = 1 << 20
+MARGIN_BYTES: Final = 1 * GIB
+MARGIN_PART: Final = 50
+"""The margin is a fiftieth of the disk, where that is less."""
+_BLOCK_BYTES: Final = 512
+"""Source: stat(2), `st_blocks`."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeFile:
+    """What the file of a volume says."""
+
+    size_bytes: int
+    """What was promised."""
+    allocated_bytes: int
+    """What it takes of the disk now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The disk of the state directory."""
+
+    free_bytes: int
+    size_bytes: int
+    margin_bytes: int
+    """What is kept free."""
+
+
+class NoRoomError(Exception):
+    """A volume is refused; the text has the numbers."""
+
+
+class Room:
+    """Decides whether a volume may be made."""
+
+    def __init__(self, tasks_dir: Path, mode: Mode, margin_mib: int | None) -> None:
+        """`margin_mib` is what is kept free of the disk; None: as `MARGIN_BYTES` says."""
+        self.mode: Final = mode
+        self._tasks_dir = tasks_dir
+        self._margin_mib = margin_mib
+
+    def look(self) -> Disk:
+        """Return how the disk is.
+
+        Raises:
+            OSError: it can't be asked.
+        """
+        found = os.statvfs(self._tasks_dir)
+        size_bytes = found.f_blocks * found.f_frsize
+        margin = min(MARGIN_BYTES, size_bytes // MARGIN_PART)
+        if self._margin_mib is not None:
+            margin = self._margin_mib * MIB
+        return Disk(
+            free_bytes=found.f_bavail * found.f_frsize,
+            size_bytes=size_bytes,
+            margin_bytes=margin,
+        )
+
+    def list_volumes(self) -> dict[str, VolumeFile]:
+        """Return the files of all volumes by the ids of their tasks.
+
+        Raises:
+            OSError: the directory can't be read.
+        """
+        found = {}
+        for image in self._tasks_dir.glob(f"*/{IMAGE}"):
+            try:
+                about = image.lstat()
+            except FileNotFoundError:  # gone meanwhile
+                continue
+            found[image.parent.name] = VolumeFile(
+                size_bytes=about.st_size, allocated_bytes=about.st_blocks * _BLOCK_BYTES
+            )
+        return found
+
+    def admit(self, size_bytes: int) -> None:
+        """Return if there is room for one more volume.
+
+        Raises:
+            NoRoomError: there isn't.
+            OSError: the disk can't be asked.
+        """
+        disk = self.look()
+        if self.mode == "sparse":
+            if disk.free_bytes < disk.margin_bytes:
+                raise NoRoomError(
+                    f"the disk of {self._tasks_dir.parent} has {_mib(disk.free_bytes)} free, less "
+                    f"than the {_mib(disk.margin_bytes)} that are kept free"
+                )
+            return
+        promised = find_promised(self.list_volumes())
+        if promised + size_bytes > disk.free_bytes - disk.margin_bytes:
+            raise NoRoomError(
+                f"the disk of {self._tasks_dir.parent} has {_mib(disk.free_bytes)} free; "
+                f"{_mib(disk.margin_bytes)} of it are kept free and {_mib(promised)} promised to "
+                f"other tasks, so there is no room for {_mib(size_bytes)}"
+            )
+
+    def reserve(self, file: int, size_bytes: int) -> None:
+        """Take the space of a volume from the disk now, if the mode asks for it.
+
+        Raises:
+            NoRoomError: the disk is too full, or can't do that. What was taken goes with the file.
+            OSError: the kernel refused it.
+        """
+        if self.mode != "reserved":
+            return
+        # not posix_fallocate, which writes zeroes where the file system can't do it
+        length = ctypes.c_int64(size_bytes)
+        if _libc.fallocate(file, 0, ctypes.c_int64(0), length) == 0:
+            return
+        code = ctypes.get_errno()
+        where = self._tasks_dir.parent
+        if code in {errno.ENOSPC, errno.EDQUOT}:
+            raise NoRoomError(f"the disk of {where} has no room for {_mib(size_bytes)}")
+        if code == errno.EOPNOTSUPP:
+            raise NoRoomError(
+                f"the file system of {where} can't reserve space; set ephemeral_storage to "
+                "counted or sparse"
+            )
+        raise OSError(code, os.strerror(code), str(where))
+
+    def capacity_gib(self) -> int | None:
+        """Return how much can be promised to tasks in all; None: that is not counted.
+
+        Raises:
+            OSError: the disk can't be asked.
+        """
+        if self.mode == "sparse":
+            return None
+        disk = self.look()
+        taken = sum(volume.allocated_bytes for volume in self.list_volumes().values())
+        return max(0, disk.free_bytes - disk.margin_bytes + taken) // GIB
+
+
+def find_promised(volumes: Mapping[str, VolumeFile]) -> int:
+    """Return by how many bytes volumes can still grow."""
+    return sum(max(0, one.size_bytes - one.allocated_bytes) for one in volumes.values())
+
+
+def _mib(count: int) -> str:
+    return f"{count // MIB} MiB"
