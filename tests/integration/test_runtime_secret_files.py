@@ -20,6 +20,7 @@ from fargate_agent.volumes.bounded import IMAGE
 from tests.fakes import fake_drivers
 from tests.fixtures.machine import mountpoints
 from tests.fixtures.runtime import Bench, Finished, make_runtime
+from tests.fixtures.storage import make_storage
 from tests.messages import site
 
 pytestmark = pytest.mark.root
@@ -218,7 +219,8 @@ async def test_sweep_takes_back_what_an_agent_left_that_was_killed(
         if got_to == "start":
             await bench.runtime.start(task, container)
 
-    await sweep(replace(fake_drivers().all, runtime=successor), site(bench.directory), set())
+    drivers = replace(fake_drivers().all, runtime=successor, storage=make_storage(bench.directory))
+    await sweep(drivers, site(bench.directory), set())
 
     assert await bench.traces(task) == []
     assert not any(str(task.directory) in point for point in mountpoints())
