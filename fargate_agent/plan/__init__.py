@@ -32,6 +32,7 @@ from fargate_agent.plan.model import (
     TmpfsPlan,
     UlimitPlan,
     VolumePlan,
+    VolumesFromPlan,
 )
 from fargate_agent.plan.replacements import plan_replacements
 from fargate_agent.plan.roles import plan_role, read_keys
@@ -63,6 +64,7 @@ __all__ = [
     "TmpfsPlan",
     "UlimitPlan",
     "VolumePlan",
+    "VolumesFromPlan",
     "plan_task",
     "read_keys",
     "render_runtime_id",

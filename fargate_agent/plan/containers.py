@@ -18,10 +18,12 @@ from fargate_agent.plan.model import (
     TmpfsPlan,
     UlimitPlan,
     VolumePlan,
+    VolumesFromPlan,
 )
 from fargate_agent.plan.order import StartOrder, has_check, plan_order
 from fargate_agent.plan.volumes import plan_mounts
 from fargate_agent.wire.arns import parse_task_arn
+from fargate_agent.wire.container_paths import normalize_path
 from fargate_agent.wire.containers import ContainerMessage
 from fargate_agent.wire.log_options import DRIVER_OPTIONS
 from fargate_agent.wire.messages import TaskMessage
@@ -132,7 +134,11 @@ def _plan_container(
         memory_reservation_mib=container.memory_reservation,
         mounts=mounts,
         tmpfs=tuple(
-            TmpfsPlan(destination=t.container_path, size_mib=t.size, options=t.mount_options)
+            TmpfsPlan(
+                destination=normalize_path(t.container_path),
+                size_mib=t.size,
+                options=t.mount_options,
+            )
             for t in parameters.tmpfs
         ),
         ulimits=tuple(
@@ -174,6 +180,11 @@ def _plan_container(
         sysctls={control.namespace: control.value for control in container.system_controls},
         secret_objects=plan_secret_objects(container),
         files=plan_files(container),
+        volumes_from=tuple(
+            VolumesFromPlan(container=other.source_container, read_only=other.read_only)
+            for other in container.volumes_from
+        ),
+        shm_size_mib=parameters.shared_memory_size or None,
     )
 
 

@@ -148,6 +148,16 @@ class MountPlan:
     read_only: bool
     volume: str = ""
     """Name of the volume that it is of; empty: of none."""
+    taken_from: str = ""
+    """Name of the container whose mount it is, by `volumesFrom`; empty: it is the container's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumesFromPlan:
+    """A container whose mounts another one takes over."""
+
+    container: str
+    read_only: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -333,6 +343,10 @@ class ContainerPlan:
     init: bool = False
     """Whether an init is the first process, which reaps and forwards signals."""
     sysctls: Mapping[str, str] = field(default_factory=dict)
+    volumes_from: tuple[VolumesFromPlan, ...] = ()
+    """Of whom it has mounts; those that the definition says are in `mounts` already."""
+    shm_size_mib: int | None = None
+    """Size of /dev/shm; None is Docker's."""
 
     @property
     def refers(self) -> bool:

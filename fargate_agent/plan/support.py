@@ -87,7 +87,7 @@ def _volume(volume: Volume) -> Iterator[str]:
             yield f"dockerVolumeConfiguration.{member}"
         if docker.driver != "local":
             yield f"dockerVolumeConfiguration.driver {docker.driver}"
-    if (volume.host or {}).get("sourcePath"):
+    if volume.host is not None and volume.host.source_path:
         yield "host.sourcePath"
 
 

@@ -1,11 +1,13 @@
 """The volumes of a task, and where containers see them; pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan.model import EbsPlan, MountPlan, PersistentPlan, VolumePlan
+from fargate_agent.wire.container_paths import find_path_fault, normalize_path
 from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.messages import TaskMessage
 from fargate_agent.wire.volume_kinds import VolumeKind
@@ -58,35 +60,57 @@ def plan_mounts(
 ) -> dict[str, tuple[MountPlan, ...]]:
     """Return the mounts of each container by its name; each comes after those it takes some from.
 
+    A container's own mounts and tmpfs win over those that it takes over, and of several containers
+    the last one wins. Source: moby, daemon/volumes.go, `registerMountPoints`.
+
     Raises:
-        ResourceInitializationError: a volume is unknown.
+        ResourceInitializationError: a volume is unknown, a path can't be one of a mount, or two
+            mounts have the same path.
     """
     mounts: dict[str, tuple[MountPlan, ...]] = {}
     for container in ordered:
-        own: list[MountPlan] = []
-        for point in container.mount_points:
-            if point.source_volume not in volumes:
-                raise ResourceInitializationError(
-                    f"container '{container.name}': unknown volume '{point.source_volume}'",
-                    container=container.name,
-                )
-            own.append(
-                MountPlan(
-                    source=volumes[point.source_volume].source,
-                    destination=point.container_path,
-                    read_only=point.read_only,
-                    volume=point.source_volume,
-                )
-            )
+        own = {mount.destination: mount for mount in _plan_own(container, volumes)}
+        tmpfs = {normalize_path(one.container_path) for one in container.linux_parameters.tmpfs}
+        taken: dict[str, MountPlan] = {}
         for other in container.volumes_from:
-            own += [
-                MountPlan(
-                    source=mount.source,
-                    destination=mount.destination,
+            for mount in mounts[other.source_container]:
+                taken[mount.destination] = replace(
+                    mount,
                     read_only=mount.read_only or other.read_only,
-                    volume=mount.volume,
+                    taken_from=other.source_container,
                 )
-                for mount in mounts[other.source_container]
-            ]
-        mounts[container.name] = tuple(own)
+        mounts[container.name] = (
+            *own.values(),
+            *(mount for path, mount in taken.items() if path not in tmpfs and path not in own),
+        )
     return mounts
+
+
+def _plan_own(
+    container: ContainerMessage, volumes: Mapping[str, VolumePlan]
+) -> Iterator[MountPlan]:
+    used: set[str] = set()
+    paths = [
+        *(one.container_path for one in container.linux_parameters.tmpfs),
+        *(point.container_path for point in container.mount_points),
+    ]
+    for path in paths:
+        if fault := find_path_fault(path):
+            raise _refuse(container, f"containerPath '{path}' {fault}")
+        if normalize_path(path) in used:
+            raise _refuse(container, f"two mounts at {normalize_path(path)}")
+        used.add(normalize_path(path))
+    for point in container.mount_points:
+        if point.source_volume not in volumes:
+            raise _refuse(container, f"unknown volume '{point.source_volume}'")
+        yield MountPlan(
+            source=volumes[point.source_volume].source,
+            destination=normalize_path(point.container_path),
+            read_only=point.read_only,
+            volume=point.source_volume,
+        )
+
+
+def _refuse(container: ContainerMessage, fault: str) -> ResourceInitializationError:
+    text = f"container '{container.name}': {fault}"
+    return ResourceInitializationError(text, container=container.name)

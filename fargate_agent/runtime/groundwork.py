@@ -17,6 +17,7 @@ from fargate_agent.drivers import Image
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.host import HostLimits, read_host_limits
+from fargate_agent.runtime.image_volumes import ImageVolumes
 from fargate_agent.runtime.known_users import KnownUsers
 from fargate_agent.runtime.pidns import PidNamespaces
 from fargate_agent.runtime.program import check_program
@@ -61,6 +62,7 @@ class Groundwork:
         self._pids_limit = pids_limit
         self._note = note
         self._users = KnownUsers()
+        self._volumes = ImageVolumes()
 
     async def lay(
         self, client: Containerd, task: TaskPlan, container: ContainerPlan, image: Image
@@ -86,6 +88,12 @@ class Groundwork:
             had_record = True
         return Ground(cgroups=cgroups, record=record, had_record=had_record)
 
+    async def fill_volumes(
+        self, task: TaskPlan, container: ContainerPlan, image: Image, rootfs: tuple[Mount, ...]
+    ) -> None:
+        """Fill volumes with what the image has; see `ImageVolumes.fill`."""
+        await self._volumes.fill(task, container, image, rootfs)
+
     async def _render_spec(
         self,
         task: TaskPlan,
@@ -103,6 +111,8 @@ class Groundwork:
             await asyncio.to_thread(write_files, task, container, user)
         if container.init:
             await check_program(task, container, image.config, await look())
+        mounted = await self._volumes.find_mounts(task, container, image)
+        container = replace(container, mounts=(*container.mounts, *mounted))
         container = replace(container, cgroup=cgroups.render_path(container.cgroup))
         pid_namespace = await self._pidns.find(task)
         return render_spec(task, container, image.config, user, host, pid_namespace)

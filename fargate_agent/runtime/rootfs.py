@@ -21,6 +21,9 @@ from fargate_agent.errors import CannotCreateContainerError
 MAX_FILE_BYTES: Final = 1 << 20
 """Largest user database that is read; an image must not fill the agent's memory."""
 
+GIVE_UP_S: Final = 10.0
+"""How long a look that is given up is waited for."""
+
 _MOUNTED: Final = frozenset({"dev", "proc", "sys"})
 """Directories of an image that are hidden in every container by a mount; see `runtime/spec.py`."""
 
@@ -62,19 +65,32 @@ async def read_files(
     return await look_into(mounts, mountpoint, lambda: {name: _read(name) for name in wanted})
 
 
-async def look_into(mounts: Sequence[Mount], mountpoint: Path, look: Callable[[], T]) -> T:
+async def look_into(
+    mounts: Sequence[Mount],
+    mountpoint: Path,
+    look: Callable[[], T],
+    give_up: Callable[[], None] = lambda: None,
+) -> T:
     """Call a function whose root directory is that of a fresh root file system.
 
-    `mountpoint` is any directory of the host; nothing happens to it.
+    `mountpoint` is any directory of the host; nothing happens to it. When this is cancelled it
+    calls `give_up`, and waits for a moment for the function to end.
 
     Raises:
         OSError: it can't be mounted.
     """
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rootfs")
+    looking = asyncio.get_running_loop().run_in_executor(
+        executor, lambda: _look_in_this_thread(mounts, mountpoint, look)
+    )
     try:
-        return await asyncio.get_running_loop().run_in_executor(
-            executor, lambda: _look_in_this_thread(mounts, mountpoint, look)
-        )
+        return await asyncio.shield(looking)
+    except asyncio.CancelledError:
+        give_up()
+        done, _ = await asyncio.wait({looking}, timeout=GIVE_UP_S)
+        if done:
+            looking.exception()  # nobody wants to know
+        raise
     finally:
         executor.shutdown(wait=False)
 

@@ -221,6 +221,7 @@ class RuncRuntime(Runtime, Sweeper):
                 await client.containers.create(ground.record)
                 create = create_process_anew
             root = await self._roots.make(client, task, container, image)
+            await self._groundwork.fill_volumes(task, container, image, root.image)
             creation = self._plan_creation(root.mounts, log_uri, ground.cgroups)
             await create(client, container, replace(creation, begun=begun))
             self._own.note_made(container, log_uri)

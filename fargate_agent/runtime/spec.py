@@ -79,6 +79,9 @@ Source: Linux, Documentation/admin-guide/devices.txt."""
 
 _MIB: Final = 1 << 20
 
+DEFAULT_SHM_SIZE_MIB: Final = 64
+"""Size of /dev/shm. Source: moby, daemon/config, `DefaultShmSize`."""
+
 _TMPFS_DEFAULTS: Final = ("noexec", "nosuid", "nodev")
 _OPPOSITES: Final[Mapping[str, str]] = {
     "exec": "noexec",
@@ -133,7 +136,7 @@ def render_spec(
             "noNewPrivileges": False,
             **({"apparmorProfile": host.apparmor_profile} if host.apparmor_profile else {}),
         },
-        "mounts": [*_default_mounts(), *_own_mounts(task, container), *map(_bind, init)],
+        "mounts": [*_default_mounts(container), *_own_mounts(task, container), *map(_bind, init)],
         "linux": {
             "cgroupsPath": container.cgroup,
             "namespaces": [
@@ -221,7 +224,8 @@ def _render_resources(container: ContainerPlan, host: HostLimits) -> JsonObject:
     }
 
 
-def _default_mounts() -> Iterator[JsonObject]:
+def _default_mounts(container: ContainerPlan) -> Iterator[JsonObject]:
+    shm_size_mib = container.shm_size_mib or DEFAULT_SHM_SIZE_MIB
     closed = ["nosuid", "noexec", "nodev"]
     yield _mount("/proc", "proc", "proc", closed)
     yield _mount("/dev", "tmpfs", "tmpfs", ["nosuid", "strictatime", "mode=755", "size=65536k"])
@@ -234,7 +238,12 @@ def _default_mounts() -> Iterator[JsonObject]:
     yield _mount("/sys", "sysfs", "sysfs", [*closed, "ro"])
     yield _mount("/sys/fs/cgroup", "cgroup", "cgroup", [*closed, "ro"])
     yield _mount("/dev/mqueue", "mqueue", "mqueue", closed)
-    yield _mount("/dev/shm", "tmpfs", "shm", [*closed, "mode=1777", "size=65536k"])  # noqa: S108 - a path in the container
+    yield _mount(
+        "/dev/shm",  # noqa: S108 - a path in the container
+        "tmpfs",
+        "shm",
+        [*closed, "mode=1777", f"size={shm_size_mib}m"],
+    )
 
 
 def _own_mounts(task: TaskPlan, container: ContainerPlan) -> list[JsonObject]:

@@ -109,6 +109,8 @@ class LinuxParameters(UnsupportedByLinux):
     init_process_enabled: bool | None = None
     capabilities: CapabilitiesMessage = CapabilitiesMessage()
     tmpfs: tuple[TmpfsMessage, ...] = ()
+    shared_memory_size: Annotated[int | None, Field(ge=0)] = None
+    """MiB of /dev/shm; 0 and None are Docker's 64."""
 
 
 class SecretMessage(Message):
@@ -201,6 +203,12 @@ class ContainerMessage(UnsupportedByContainers):
     files: tuple[FileMessage, ...] = ()
 
 
+class HostPathMessage(Message):
+    """Where on the machine a volume lies. Source: ECS API, HostVolumeProperties."""
+
+    source_path: str | None = None
+
+
 class Volume(UnsupportedByVolumes):
     """A volume of a task. Without a configuration it is scratch space that ends with the task."""
 
@@ -209,4 +217,4 @@ class Volume(UnsupportedByVolumes):
     docker_volume_configuration: DockerVolumeMessage | None = None
     ebs: EbsMessage | None = None
     """Of a volume that is configured at launch. Ours."""
-    host: dict[str, Any] | None = None
+    host: HostPathMessage | None = None

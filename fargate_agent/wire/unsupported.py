@@ -50,7 +50,6 @@ class UnsupportedByLinux(Message):
 
     devices: Any = None
     max_swap: Any = None
-    shared_memory_size: Any = None
     swappiness: Any = None
 
 

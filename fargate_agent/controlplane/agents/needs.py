@@ -15,6 +15,7 @@ from fargate_agent.wire.attributes import (
     CONTAINER_HEALTH,
     CONTAINER_INIT,
     CONTAINER_RESTARTS,
+    CONTAINER_SHM,
     CONTAINER_STDIN,
     CONTAINER_SYSCTLS,
     DOCKER_PLUGIN,
@@ -108,14 +109,20 @@ def _find_life(containers: Iterable[Json]) -> Iterator[Need]:
             yield _need("container health checks", CONTAINER_HEALTH)
         if may_restart(container):
             yield _need("container restart policies", CONTAINER_RESTARTS)
-        if container.get("linuxParameters", {}).get("initProcessEnabled"):
-            yield _need("inits of containers", CONTAINER_INIT)
+        yield from _find_linux(container.get("linuxParameters", {}))
         if container.get("interactive"):
             yield _need("interactive containers", CONTAINER_STDIN)
         if container.get("systemControls"):
             yield _need("systemControls", CONTAINER_SYSCTLS)
         if asks_for_files(container):
             yield _need("files in the place of variables", CONTAINER_FILES)
+
+
+def _find_linux(parameters: Json) -> Iterator[Need]:
+    if parameters.get("initProcessEnabled"):
+        yield _need("inits of containers", CONTAINER_INIT)
+    if parameters.get("sharedMemorySize"):
+        yield _need("sharedMemorySize", CONTAINER_SHM)
 
 
 def _need(what: str, attribute: str) -> Need:

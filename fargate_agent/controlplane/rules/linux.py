@@ -5,6 +5,7 @@ from typing import Final
 from fargate_agent.controlplane.errors import client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.container_paths import find_path_fault
 from fargate_agent.wire.system_controls import is_system_control
 
 MAX_SWAPPINESS: Final = 100
@@ -55,8 +56,8 @@ def _check_parameters(container: Json) -> None:
     parameters = container.get("linuxParameters", {})
     for tmpfs in parameters.get("tmpfs", []):
         named = {option.partition("=")[0] for option in tmpfs.get("mountOptions", [])}
-        is_path = tmpfs["containerPath"].startswith("/")
-        if tmpfs["size"] <= 0 or not is_path or not named <= TMPFS_OPTIONS:  # unverified
+        is_wrong = find_path_fault(tmpfs["containerPath"]) is not None
+        if tmpfs["size"] <= 0 or is_wrong or not named <= TMPFS_OPTIONS:  # unverified
             raise client_error(f"Invalid 'tmpfs' setting for container '{container['name']}'.")
     for member, high in (
         ("maxSwap", None),

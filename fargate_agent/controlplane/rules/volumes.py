@@ -2,10 +2,11 @@
 
 from typing import Final
 
-from fargate_agent.controlplane.errors import client_error
+from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.rules.draft import Draft
 from fargate_agent.controlplane.rules.task import NAME
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.wire.container_paths import find_path_fault, normalize_path
 
 _KINDS: Final = (
     "host",
@@ -35,17 +36,39 @@ def check_volumes(draft: Draft) -> None:
 def check_mounts(draft: Draft) -> None:
     """Raise if a container mounts what isn't there, or if a volume is mounted nowhere."""
     known, used = [volume["name"] for volume in draft.request.get("volumes", [])], set[str]()
-    for _, point in draft.members("mountPoints"):
+    for container, point in draft.members("mountPoints"):
         name = point.get("sourceVolume", "")
         if name not in known:
             raise client_error(f"Unknown volume '{name}'.")
-        if not point.get("containerPath"):  # unverified
+        path = point.get("containerPath")
+        if not path:  # unverified
             raise client_error("MountPoint.containerPath should not be null or empty.")
+        if fault := find_path_fault(path):  # unverified
+            raise _invalid(container, f"containerPath '{path}' {fault}")
         used.add(name)
+    for container in draft.containers:
+        _check_paths(container)
     if unused := [name for name in known if name not in used]:
         raise client_error(
             f"Volumes [{', '.join(unused)}] are not referenced by any of the containers"
         )
+
+
+def _check_paths(container: Json) -> None:
+    """Raise if two mounts of a container have the same path, as Docker does."""
+    used: set[str] = set()
+    tmpfs = container.get("linuxParameters", {}).get("tmpfs", [])
+    for one in (*tmpfs, *container.get("mountPoints", [])):
+        path = normalize_path(one["containerPath"])
+        if path in used:  # unverified
+            raise _invalid(container, f"two mounts at {path}")
+        used.add(path)
+
+
+def _invalid(container: Json, fault: str) -> ApiError:
+    return client_error(
+        f"Invalid 'mountPoints' setting for container '{container['name']}': {fault}."
+    )
 
 
 def _check_volume(volume: Json) -> None:
@@ -53,6 +76,9 @@ def _check_volume(volume: Json) -> None:
         raise client_error("Volume name should be 1 to 255 letters, digits, hyphens, underscores.")
     if sum(bool(volume.get(kind)) for kind in _KINDS) > 1:  # unverified
         raise client_error(f"Volume '{volume['name']}' has more than one configuration.")
+    source_path = volume.get("host", {}).get("sourcePath") or "/x"
+    if (fault := find_path_fault(source_path)) and source_path != "/":  # unverified
+        raise client_error(f"Volume '{volume['name']}': sourcePath '{source_path}' {fault}.")
     if "efsVolumeConfiguration" in volume:
         _check_efs(volume["efsVolumeConfiguration"])
     docker = volume.get("dockerVolumeConfiguration", {})
