@@ -16,14 +16,11 @@ from fargate_agent.plan.model import (
     ContainerPlan,
     DependencyPlan,
     DnsPlan,
-    EbsPlan,
     EniPlan,
     FilePlan,
     FirelensPlan,
     HealthCheckPlan,
     LogPlan,
-    MountPlan,
-    PersistentPlan,
     Replacement,
     RestartPlan,
     RolePlan,
@@ -31,12 +28,17 @@ from fargate_agent.plan.model import (
     TaskPlan,
     TmpfsPlan,
     UlimitPlan,
-    VolumePlan,
-    VolumesFromPlan,
 )
 from fargate_agent.plan.replacements import plan_replacements
 from fargate_agent.plan.roles import plan_role, read_keys
 from fargate_agent.plan.support import refuse_unsupported
+from fargate_agent.plan.volume_plans import (
+    EbsPlan,
+    MountPlan,
+    PersistentPlan,
+    VolumePlan,
+    VolumesFromPlan,
+)
 from fargate_agent.plan.volumes import STORAGE_DIRECTORY, plan_volumes
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import TaskMessage

@@ -12,15 +12,13 @@ from fargate_agent.plan.model import (
     ContainerPlan,
     HealthCheckPlan,
     LogPlan,
-    MountPlan,
     RestartPlan,
     Site,
     TmpfsPlan,
     UlimitPlan,
-    VolumePlan,
-    VolumesFromPlan,
 )
 from fargate_agent.plan.order import StartOrder, has_check, plan_order
+from fargate_agent.plan.volume_plans import MountPlan, VolumePlan, VolumesFromPlan
 from fargate_agent.plan.volumes import plan_mounts
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.container_paths import normalize_path

@@ -11,7 +11,8 @@ from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan.fluent import HOST, KINDS, PORT, SOCKET_PATH, RouterInput, RouterKind
-from fargate_agent.plan.model import ContainerPlan, FirelensPlan, MountPlan
+from fargate_agent.plan.model import ContainerPlan, FirelensPlan
+from fargate_agent.plan.volume_plans import MountPlan
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.containers import ContainerMessage, Dependency
 from fargate_agent.wire.log_options import COMMON_NAMES, ROUTER_BUFFER

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.plan.model import EbsPlan, MountPlan, PersistentPlan, VolumePlan
+from fargate_agent.plan.volume_plans import EbsPlan, MountPlan, PersistentPlan, VolumePlan
 from fargate_agent.wire.container_paths import find_path_fault, normalize_path
 from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.messages import TaskMessage

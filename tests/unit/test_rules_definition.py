@@ -224,46 +224,6 @@ def check(**changes: Any) -> None:
             "MountPoint.containerPath",
             id="mounted nowhere",
         ),
-        *(
-            pytest.param(
-                app(mountPoints=[{"sourceVolume": "v", "containerPath": path}])
-                | {"volumes": [{"name": "v"}]},
-                f"setting for container 'app': containerPath '{path}' {fault}",
-                id=f"mounted at {path}",
-            )
-            for path, fault in {
-                "data": "is not absolute",
-                "/data/../etc": "has a part '..'",
-                "/": "is the root directory",
-                "/./": "is the root directory",
-            }.items()
-        ),
-        pytest.param(
-            app(
-                mountPoints=[
-                    {"sourceVolume": "v", "containerPath": "/data"},
-                    {"sourceVolume": "v", "containerPath": "/data/"},
-                ]
-            )
-            | {"volumes": [{"name": "v"}]},
-            "two mounts at /data.",
-            id="two mounts at one path",
-        ),
-        pytest.param(
-            app(
-                mountPoints=[{"sourceVolume": "v", "containerPath": "/data"}],
-                linuxParameters={"tmpfs": [{"containerPath": "//data", "size": 1}]},
-            )
-            | {"volumes": [{"name": "v"}]},
-            "two mounts at /data.",
-            id="tmpfs over a volume",
-        ),
-        pytest.param(
-            linux(tmpfs=[{"containerPath": "/t/..", "size": 1}]), "Invalid 'tmpfs'", id="tmpfs at /"
-        ),
-        pytest.param(
-            {"volumes": [{"name": "../v"}]}, "Volume name should be", id="volume that leads up"
-        ),
         pytest.param(
             volume(host={"x": "y"}, configuredAtLaunch=True),
             "more than one configuration",
