@@ -55,6 +55,7 @@ from fargate_agent.tmds.nameservers import read_nameservers
 from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
 from fargate_agent.tmds.storage import StorageMeter
+from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.ephemeral import EphemeralSettings, EphemeralVolumes
 from fargate_agent.volumes.guard import DiskGuard
 from fargate_agent.volumes.persistent import PersistentVolumes
@@ -124,9 +125,13 @@ def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
     }
 
 
-def make_volumes() -> Mapping[VolumeKind, VolumeDriver]:
+def make_volumes(site: Site, egress: Egress) -> Mapping[VolumeKind, VolumeDriver]:
     """Make the drivers of volumes, by kind. Touches nothing."""
-    return {VolumeKind.SCRATCH: ScratchVolumes(), VolumeKind.PERSISTENT: PersistentVolumes()}
+    return {
+        VolumeKind.SCRATCH: ScratchVolumes(),
+        VolumeKind.EFS: EfsVolumes(site.tasks_dir, egress.resolve, socket_in_netns),
+        VolumeKind.PERSISTENT: PersistentVolumes(),
+    }
 
 
 def make_room(settings: AgentSettings, site: Site) -> Room:
@@ -221,7 +226,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,
-        volumes=make_volumes(),
+        volumes=make_volumes(shared.site, egress),
     )
 
 

@@ -27,6 +27,7 @@ from fargate_agent.setting_values import (
     matching,
     split_commas,
 )
+from fargate_agent.settings_efs import EfsFileSystem, FileSystemId
 from fargate_agent.settings_file import FileSettings, Reading, read_document, read_settings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
@@ -190,6 +191,9 @@ class AgentSettings(FileSettings):
     """A table of directories by the names of the buckets that they stand for, where this machine
     does without AWS: the key of an environment file is its path below. Symbolic links below a
     directory are not followed. JSON in the environment."""
+    efs: dict[FileSystemId, EfsFileSystem] = {}
+    """A table of what stands for file systems of EFS, by their ids, each with `server` or
+    `directory`; see [storage](storage.md#efs). JSON in the environment."""
     aws_endpoint_url: Url | None = None
     """URL of every AWS service that the agent calls. Without it: those of AWS in `region`."""
     task_metadata_rps_limit: Annotated[

@@ -12,6 +12,7 @@ def make_site(settings: AgentSettings) -> Site:
         logs_dir=settings.state_dir / "logs",
         eni_ifname=settings.eni_ifname,
         region=settings.region,
+        efs=settings.efs,
         is_local=settings.is_local,
         logs_are_local=settings.logs_are_local,
         default_log_driver="json-file" if settings.log_copy else "none",

@@ -232,10 +232,10 @@ class Drivers:
     def __iter__(self) -> Iterator[Driver]:
         """Yield every driver, in the order in which they are opened and swept."""
         yield self.runtime
+        yield from self.volumes.values()  # in the storage or beside it, and through the network
         yield self.storage
         yield self.netns
         yield from self.enis.values()
-        yield from self.volumes.values()
         yield self.metadata
         yield self.images
         yield from self.logs.values()

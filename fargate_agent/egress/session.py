@@ -43,20 +43,32 @@ class Egress:
         A server may send nothing for `inactivity_s`. `trusted` None believes the certificates of
         the system.
         """
+        open_socket = partial(self._open_socket, task.netns)
+        resolver = await self._make_resolver(task)
+        async with open_session(open_socket, resolver, inactivity_s, trusted) as session:
+            yield session
+
+    async def resolve(self, task: TaskPlan, host: str) -> list[str]:
+        """Return the addresses of a host, in the order in which they're worth a try.
+
+        Raises:
+            OSError: there are none, or no server said so in time.
+        """
+        resolver = await self._make_resolver(task)
+        return [found["host"] for found in await resolver.resolve(host)]
+
+    async def _make_resolver(self, task: TaskPlan) -> AbstractResolver:
         # An agent that pulls nothing and reads no secret does without 3 MB of DNS.
         from fargate_agent.egress.resolver import Nameservers, TaskResolver
 
         servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)
         has_ipv6 = any(eni.ipv6_address for eni in task.enis)
-        open_socket = partial(self._open_socket, task.netns)
         nameservers = Nameservers(
             servers=servers,
             search=task.dns.search,
             families=(socket.AF_INET, socket.AF_INET6) if has_ipv6 else (socket.AF_INET,),
         )
-        resolver = TaskResolver(open_socket, nameservers)
-        async with open_session(open_socket, resolver, inactivity_s, trusted) as session:
-            yield session
+        return TaskResolver(partial(self._open_socket, task.netns), nameservers)
 
 
 def open_session(

@@ -1,13 +1,14 @@
 """Features of the kernel that tasks need, and its control groups."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.findings import Finding
 from fargate_agent.runtime.cgroup import Cgroups
+from fargate_agent.settings_efs import EfsFileSystem
 
 NAMESPACES: Final = ("net", "mnt", "pid", "ipc", "uts", "cgroup")
 """Kinds of namespaces that containers have. Source: namespaces(7)."""
@@ -34,6 +35,16 @@ def find_kernel_faults(root: Path, snapshotter: str) -> Iterator[Finding]:
         yield Finding(
             what="the kernel has no overlayfs",
             effect="no container is made with the snapshotter overlayfs",
+        )
+
+
+def find_nfs_faults(root: Path, efs: Mapping[str, EfsFileSystem]) -> Iterator[Finding]:
+    """Yield that the kernel has no NFS client if the setting `efs` names a server; blocks."""
+    names = [name for name, mapped in efs.items() if mapped.server is not None]
+    if names and _lacks_file_system(root, "nfs4", module="nfsv4"):
+        yield Finding(
+            what="the kernel has no NFS client",
+            effect=f"tasks with volumes of {', '.join(names)} don't start",
         )
 
 
@@ -76,10 +87,10 @@ def _has_swap(root: Path) -> bool:
     return False
 
 
-def _lacks_file_system(root: Path, name: str) -> bool:
+def _lacks_file_system(root: Path, name: str, module: str = "") -> bool:
     with suppress(OSError):
         known = (line.split()[-1] for line in (root / "proc/filesystems").read_text().splitlines())
-        return name not in known and _lacks_module(root, name)
+        return name not in known and _lacks_module(root, module or name)
     return False
 
 

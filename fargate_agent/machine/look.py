@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fargate_agent.findings import Finding
-from fargate_agent.machine.kernel import find_cgroup_faults, find_kernel_faults
+from fargate_agent.machine.kernel import find_cgroup_faults, find_kernel_faults, find_nfs_faults
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.network import find_name_faults, find_network_faults
 from fargate_agent.machine.programs import find_program_faults
@@ -24,6 +24,7 @@ def look(settings: AgentSettings) -> tuple[Finding, ...]:
 def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
     yield from find_right_faults(settings.containerd_address)
     yield from find_kernel_faults(root, settings.snapshotter)
+    yield from find_nfs_faults(root, settings.efs)
     cgroups = read_cgroups()
     yield from find_cgroup_faults(root, cgroups)
     yield from find_process_faults(root, cgroups)

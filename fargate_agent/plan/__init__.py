@@ -34,6 +34,8 @@ from fargate_agent.plan.roles import plan_role, read_keys
 from fargate_agent.plan.support import refuse_unsupported
 from fargate_agent.plan.volume_plans import (
     EbsPlan,
+    EfsPlan,
+    EfsRoot,
     MountPlan,
     PersistentPlan,
     VolumePlan,
@@ -51,6 +53,8 @@ __all__ = [
     "DependencyPlan",
     "DnsPlan",
     "EbsPlan",
+    "EfsPlan",
+    "EfsRoot",
     "EniPlan",
     "FilePlan",
     "FirelensPlan",
@@ -87,7 +91,7 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
     message = route_output(message)
     enis = plan_enis(message.elastic_network_interfaces, site.eni_ifname)
     directory = site.tasks_dir / arn.task_id
-    volumes = plan_volumes(message, directory, site.volumes_dir)
+    volumes = plan_volumes(message, directory, site)
     firelens = plan_firelens(message, directory)
     primary = min(message.elastic_network_interfaces, key=lambda eni: eni.index)
     return TaskPlan(

@@ -10,6 +10,7 @@ from typing import Final
 
 from fargate_agent.plan.volume_plans import MountPlan, VolumePlan, VolumesFromPlan
 from fargate_agent.role_keys import RoleKeys
+from fargate_agent.settings_efs import EfsFileSystem
 from fargate_agent.wire.eni_kinds import EniKind
 
 TMDS_ADDRESS: Final = IPv4Address("169.254.170.2")
@@ -50,6 +51,8 @@ class Site:
     (`aws = "local"`)."""
     logs_are_local: bool = False
     """Whether the copy of the output here stands for CloudWatch Logs."""
+    efs: Mapping[str, EfsFileSystem] = field(default_factory=dict)
+    """What stands for file systems of EFS, by their ids."""
     secrets_key: str = field(default_factory=secrets.token_hex, repr=False)
     """What ids that containers must not guess are made from. An agent that starts anew has another
     one: what they stand for is kept in memory only."""
@@ -58,6 +61,11 @@ class Site:
     def volumes_dir(self) -> Path:
         """Return where the named volumes are that outlive tasks."""
         return self.tasks_dir.parent / "volumes"
+
+    @property
+    def efs_dir(self) -> Path:
+        """Where file systems of EFS have directories that stand for them."""
+        return self.tasks_dir.parent / "efs"
 
     def netns(self, task_id: str) -> Path:
         """Return where the network namespace of a task is mounted."""
@@ -69,7 +77,7 @@ class Replacement:
     """What a task definition names, and what stands for it on this machine."""
 
     kind: str
-    """`secret`, `environment-file`, `logs`, `role` or `image`."""
+    """`secret`, `environment-file`, `logs`, `role`, `image` or `efs`."""
     what: str
     """As the task definition names it."""
     by: str

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Final
 
+from fargate_agent.plan.efs import find_efs_replacements
 from fargate_agent.plan.model import Replacement, Site
 from fargate_agent.wire.messages import TaskMessage
 
@@ -13,7 +14,11 @@ LOCAL_LOGS: Final = "the copy of the output kept on this machine, shown by farga
 
 def plan_replacements(message: TaskMessage, site: Site) -> tuple[Replacement, ...]:
     """Return all that is known before the start, each once."""
-    found = [*_find_roles(message), *_find_logs(message, site)]
+    found = [
+        *_find_roles(message),
+        *_find_logs(message, site),
+        *find_efs_replacements(message, site),
+    ]
     if site.is_local:
         found += [*_find_secrets(message), *_find_files(message)]
     return tuple(dict.fromkeys(found))

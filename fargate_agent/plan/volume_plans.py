@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fargate_agent.settings_efs import NFS_PORT
 from fargate_agent.wire.volume_kinds import VolumeKind
 
 
@@ -54,6 +55,38 @@ class PersistentPlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class EfsRoot:
+    """How the directory that a task sees as the root of a volume is made, if it isn't there."""
+
+    uid: int
+    gid: int
+    mode: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EfsPlan:
+    """Where the files of an EFS volume are: in `directory`, or on `server`."""
+
+    file_system_id: str
+    path: str
+    """Of the directory that the task sees, in the file system; `/` is its root."""
+    directory: Path | None = None
+    """Stands for the file system."""
+    is_made: bool = False
+    """Whether `directory` is made when it isn't there."""
+    server: str = ""
+    """Name or address, without the port."""
+    port: int = NFS_PORT
+    export: str = "/"
+    """The path on the server that is the root of the file system."""
+    root: EfsRoot | None = None
+    """None: `path` has to be there."""
+    fault: str = ""
+    """Why the volume can't be mounted here. A task that has mounted it before the settings changed
+    goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumePlan:
     """A volume of a task; its driver is that of its kind."""
 
@@ -64,3 +97,4 @@ class VolumePlan:
     """The directory of the host that containers mount, once the driver has made it."""
     ebs: EbsPlan | None = None
     persistent: PersistentPlan | None = None
+    efs: EfsPlan | None = None

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.plan.efs import plan_efs
+from fargate_agent.plan.model import Site
 from fargate_agent.plan.volume_plans import EbsPlan, MountPlan, PersistentPlan, VolumePlan
 from fargate_agent.wire.container_paths import find_path_fault, normalize_path
 from fargate_agent.wire.containers import ContainerMessage, Volume
@@ -18,19 +20,15 @@ EBS_DIRECTORY: Final = "ebs"
 """Where EBS volumes are mounted, below the directory of the task."""
 
 
-def plan_volumes(message: TaskMessage, directory: Path, volumes_dir: Path) -> dict[str, VolumePlan]:
-    """Return the volumes of a task by name.
-
-    Args:
-        message: the task.
-        directory: that of the task.
-        volumes_dir: holds the named volumes that outlive tasks.
-    """
-    return {volume.name: _plan_volume(volume, directory, volumes_dir) for volume in message.volumes}
+def plan_volumes(message: TaskMessage, directory: Path, site: Site) -> dict[str, VolumePlan]:
+    """Return the volumes of a task by name; `directory` is that of the task."""
+    return {volume.name: _plan_volume(volume, directory, site) for volume in message.volumes}
 
 
-def _plan_volume(volume: Volume, directory: Path, volumes_dir: Path) -> VolumePlan:
+def _plan_volume(volume: Volume, directory: Path, site: Site) -> VolumePlan:
     name, docker = volume.name, volume.docker_volume_configuration
+    if volume.efs_volume_configuration is not None:
+        return plan_efs(volume, volume.efs_volume_configuration, directory, site)
     if volume.ebs is not None:
         return VolumePlan(
             kind=VolumeKind.EBS,
@@ -48,7 +46,7 @@ def _plan_volume(volume: Volume, directory: Path, volumes_dir: Path) -> VolumePl
         return VolumePlan(
             kind=VolumeKind.PERSISTENT,
             name=name,
-            source=volumes_dir / name,
+            source=site.volumes_dir / name,
             persistent=PersistentPlan(autoprovision=docker.autoprovision, labels=docker.labels),
         )
     scratch = directory / STORAGE_DIRECTORY / "volumes"

@@ -30,6 +30,8 @@ MOUNT_ATTR_RDONLY: Final = 1
 MOUNT_ATTR_NOSUID: Final = 2
 MOUNT_ATTR_NODEV: Final = 4
 """Source: Linux, include/uapi/linux/mount.h, fcntl.h."""
+_MS_BIND: Final = 4096
+"""Source: mount(2)."""
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 """Source: umount(2)."""
@@ -70,6 +72,12 @@ class DetachedMount:
         if self._descriptor is not None:
             os.chmod(".", mode, dir_fd=self._descriptor)
 
+    def reach(self, path: str) -> Path:
+        """Return where something on it can be found as long as it is held and has no place."""
+        if self._descriptor is None:
+            raise OSError(errno.EBADF, "the mount is closed", path)
+        return Path(f"/proc/self/fd/{self._descriptor}") / path
+
     def close(self) -> None:
         """Let go of it; without a place it is gone then."""
         descriptor, self._descriptor = self._descriptor, None
@@ -90,7 +98,7 @@ class MountedOn:
 
 def make_mount(
     filesystem: str,
-    source: Path,
+    source: Path | str,
     *,
     flags: Iterable[str] = (),
     values: Mapping[str, str] | None = None,
@@ -111,6 +119,27 @@ def make_mount(
         return DetachedMount(_call(_FSMOUNT, context, _FSMOUNT_CLOEXEC, attributes, path=source))
     finally:
         os.close(context)
+
+
+def load_filesystem(filesystem: str) -> None:
+    """Have the kernel load the module of a file system, if it isn't loaded yet.
+
+    Raises:
+        OSError: ENODEV, the kernel has none.
+    """
+    os.close(_call(_FSOPEN, filesystem.encode(), _FSOPEN_CLOEXEC, path=filesystem))
+
+
+def bind(descriptor: int, mountpoint: Path) -> None:
+    """Show an open directory at another path as well, without what is mounted below it.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    source = f"/proc/self/fd/{descriptor}".encode()
+    if _libc.mount(source, os.fsencode(mountpoint), b"none", _MS_BIND, None) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code), str(mountpoint))
 
 
 def unmount(mountpoint: Path) -> None:
@@ -161,7 +190,9 @@ def parse_mountinfo(line: str) -> MountedOn:
     )
 
 
-def _configure(context: int, command: int, path: Path, name: str = "", value: str = "") -> None:
+def _configure(
+    context: int, command: int, path: Path | str, name: str = "", value: str = ""
+) -> None:
     key = name.encode() or None
     text = value.encode() if command == _FSCONFIG_SET_STRING else None
     try:
@@ -194,7 +225,7 @@ def _umount2(mountpoint: Path, flags: int) -> int:
     return code
 
 
-def _call(number: int, *arguments: int | bytes | None, path: Path) -> int:
+def _call(number: int, *arguments: int | bytes | None, path: Path | str) -> int:
     """Make a system call; an integer is as wide as a register."""
     wide = [ctypes.c_long(one) if isinstance(one, int) else one for one in arguments]
     result = int(_libc.syscall(ctypes.c_long(number), *wide))

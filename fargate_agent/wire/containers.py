@@ -16,7 +16,7 @@ from fargate_agent.wire.unsupported import (
     UnsupportedByLinux,
     UnsupportedByVolumes,
 )
-from fargate_agent.wire.volumes import DockerVolumeMessage, EbsMessage
+from fargate_agent.wire.volumes import DockerVolumeMessage, EbsMessage, EfsMessage
 
 
 class Dependency(Message):
@@ -218,3 +218,4 @@ class Volume(UnsupportedByVolumes):
     ebs: EbsMessage | None = None
     """Of a volume that is configured at launch. Ours."""
     host: HostPathMessage | None = None
+    efs_volume_configuration: EfsMessage | None = None

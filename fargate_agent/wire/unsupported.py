@@ -56,7 +56,6 @@ class UnsupportedByLinux(Message):
 class UnsupportedByVolumes(Message):
     """Members of a volume."""
 
-    efs_volume_configuration: Any = None
     fsx_windows_file_server_volume_configuration: Any = None
     s3files_volume_configuration: Any = Field(None, alias="s3filesVolumeConfiguration")
 

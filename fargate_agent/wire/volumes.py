@@ -2,8 +2,9 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
+from fargate_agent.settings_efs import AccessPointId, FileSystemId, check_export
 from fargate_agent.wire.message import Message
 from fargate_agent.wire.unsupported import UnsupportedByDockerVolumes
 
@@ -37,3 +38,27 @@ class EbsMessage(Message):
     delete_on_termination: bool = True
     """Whether the volume goes with the task."""
     encrypted: bool = False
+
+
+def _take_relative(value: object) -> object:
+    """`data` is `/data`, and the empty path `/`. Source: amazon-efs-utils, mount by path."""
+    return f"/{value}" if isinstance(value, str) and not value.startswith("/") else value
+
+
+class EfsAuthorizationMessage(Message):
+    """As what a task comes to a file system of EFS."""
+
+    access_point_id: AccessPointId | None = None
+    iam: Literal["ENABLED", "DISABLED"] | None = None
+
+
+class EfsMessage(Message):
+    """A file system of EFS. Source: ECS API, `EFSVolumeConfiguration`."""
+
+    file_system_id: FileSystemId
+    root_directory: Annotated[
+        str, BeforeValidator(_take_relative), AfterValidator(check_export)
+    ] = "/"
+    transit_encryption: Literal["ENABLED", "DISABLED"] | None = None
+    transit_encryption_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    authorization_config: EfsAuthorizationMessage = EfsAuthorizationMessage()

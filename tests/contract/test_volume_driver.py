@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.drivers import VolumeDriver
-from fargate_agent.plan import TaskPlan, VolumePlan, plan_task
+from fargate_agent.network.namespaces import socket_in_netns
+from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan, plan_task
+from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.scratch import ScratchVolumes
 from fargate_agent.wire.volume_kinds import VolumeKind
 from tests.messages import container_json, site, task_arn, task_message
@@ -30,8 +32,29 @@ class Kind:
     """What is in it is there for the next task."""
 
 
+def _make_efs(directory: Path) -> VolumeDriver:
+    async def resolve(_task: TaskPlan, host: str) -> list[str]:
+        raise OSError(f"lookup {host}: no such host")
+
+    return EfsVolumes(directory / "tasks", resolve, socket_in_netns)
+
+
+def _on_efs(volume: VolumePlan, directory: Path) -> VolumePlan:
+    """Let a directory stand for the file system, as without AWS."""
+    efs = EfsPlan(
+        file_system_id="fs-01234567", path="/", directory=directory / "efs/fs", is_made=True
+    )
+    source = directory / "mounted" / volume.source.parent.parent.parent.name / volume.name
+    return replace(volume, source=source, efs=efs)
+
+
 KINDS = [
     pytest.param(Kind(make=lambda _: ScratchVolumes(), kind=VolumeKind.SCRATCH), id="scratch"),
+    pytest.param(
+        Kind(make=_make_efs, kind=VolumeKind.EFS, change=_on_efs, outlives=True),
+        id="efs",
+        marks=pytest.mark.root,
+    ),
 ]
 
 

@@ -8,7 +8,12 @@ import pytest
 
 from fargate_agent.findings import Finding
 from fargate_agent.machine import storage
-from fargate_agent.machine.kernel import NAMESPACES, find_cgroup_faults, find_kernel_faults
+from fargate_agent.machine.kernel import (
+    NAMESPACES,
+    find_cgroup_faults,
+    find_kernel_faults,
+    find_nfs_faults,
+)
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.look import look
 from fargate_agent.machine.network import find_name_faults, find_setting_fault
@@ -18,6 +23,7 @@ from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
 from fargate_agent.runtime.cgroup import Cgroups
 from fargate_agent.runtime.host import HostLimits
 from fargate_agent.settings import AgentSettings
+from fargate_agent.settings_efs import EfsFileSystem
 
 PLENTY = {
     "proc/sys/kernel/pid_max": "4194304\n",
@@ -90,6 +96,14 @@ def test_feature_that_the_kernel_lacks_is_found(
         (root / name).write_text(text)
 
     assert whats(find_kernel_faults(root, "overlayfs")) == [what]
+
+
+def test_missing_nfs_client_is_found_if_a_setting_names_a_server(root: Path) -> None:
+    server, directory = EfsFileSystem(server="nas"), EfsFileSystem(directory=Path("/srv"))
+    assert list(find_nfs_faults(root, {"fs-01234567": directory})) == []
+    assert whats(find_nfs_faults(root, {"fs-01234567": server})) == ["the kernel has no NFS client"]
+    (root / "proc/filesystems").write_text("nodev\tnfs4\nnodev\toverlay\n")
+    assert list(find_nfs_faults(root, {"fs-01234567": server})) == []
 
 
 def test_kernel_whose_modules_are_not_listed_is_not_complained_about(root: Path) -> None:

@@ -30,7 +30,7 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
         pidMode="host",
         ephemeralStorage={"sizeInGiB": 21},
         proxyConfiguration={"containerName": "app"},
-        volumes=[{"name": "data", "efsVolumeConfiguration": {"fileSystemId": "fs-1"}}],
+        volumes=[{"name": "data", "s3filesVolumeConfiguration": {"fileSystemArn": "arn"}}],
     )
 
     assert refusal(message) == (
@@ -38,7 +38,7 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
         "pidMode host; "
         "container 'app': extraHosts, links; "
         "container 'side': linuxParameters.maxSwap, linuxParameters.swappiness; "
-        "volume 'data': efsVolumeConfiguration"
+        "volume 'data': s3filesVolumeConfiguration"
     )
 
 

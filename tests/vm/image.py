@@ -20,7 +20,7 @@ PACKAGES: Final = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2", "iputils-ping",
     "nftables", "make", "git", "apparmor", "containerd", "runc", "catatonit", "python3",
     "python3-venv", "ca-certificates", "busybox-static", "linux-image-cloud-amd64",
-    "initramfs-tools",
+    "initramfs-tools", "nfs-kernel-server",
 )  # fmt: skip
 
 DISK_SIZE: Final = "3G"
@@ -51,7 +51,12 @@ _ENABLED: Final = {
     "multi-user.target.wants": ("vm-shell.service", "systemd-networkd.service"),
     "network-online.target.wants": ("systemd-networkd-wait-online.service",),
 }
-_MASKED: Final = ("e2scrub_reap.service", "apt-daily.timer", "apt-daily-upgrade.timer")
+_MASKED: Final = (
+    "e2scrub_reap.service", "apt-daily.timer", "apt-daily-upgrade.timer",
+    "nfs-server.service", "nfs-blkmap.service", "rpcbind.service", "rpcbind.socket",
+    "rpc-statd-notify.service", "nfs-client.target",
+)  # fmt: skip
+"""The last are of the NFS server, which tests start themselves."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from tests.vm import boots, life, lifecycle, services, tasks
+from tests.vm import boots, efs, life, lifecycle, services, tasks
 from tests.vm.lab import Lab, Progress
 from tests.vm.machine import OUTSIDE_ADDRESS
 from tests.vm.walkthrough import Walkthrough
@@ -70,6 +70,7 @@ def go_through_faults(lab: Lab, progress: Progress) -> None:
     services.check_settings(lab, progress)
     services.check_restarts(lab, progress)
     life.check_killed_logger(lab, progress)
+    efs.check_efs(lab, progress)
     services.check_journal(lab, progress, container="eater")
     services.check_full_disks(lab, progress)
     services.check_log(lab, progress)
@@ -97,6 +98,14 @@ def go_the_short_way(lab: Lab, progress: Progress) -> None:
     lifecycle.check_uninstalled(lab, progress, before)
 
 
+def go_to_the_file_server(lab: Lab, progress: Progress) -> None:
+    """Install, and run tasks on an NFS server alone."""
+    _begin(lab, progress)
+    lifecycle.install(lab, progress)
+    lab.sh(f"{_KNOW_THE_REGISTRY} && systemctl reload fargate-agent")
+    efs.check_efs(lab, progress)
+
+
 def _begin(lab: Lab, progress: Progress) -> dict[str, set[str]]:
     """Boot, and return what the machine holds before the product comes."""
     boots.boot(lab.machine, progress)
@@ -108,6 +117,7 @@ JOURNEYS: Final[dict[str, Callable[[Lab, Progress], None]]] = {
     "short": go_the_short_way,
     "operator": go_by_the_document,
     "faults": go_through_faults,
+    "efs": go_to_the_file_server,
 }
 WHOLE: Final = ("operator", "faults")
-"""These together go every way of the short one."""
+"""These together go every way of the other ones."""

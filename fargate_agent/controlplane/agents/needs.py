@@ -19,6 +19,8 @@ from fargate_agent.wire.attributes import (
     CONTAINER_STDIN,
     CONTAINER_SYSCTLS,
     DOCKER_PLUGIN,
+    EFS,
+    EFS_AUTHORIZATION,
     EMULATES,
     FIRELENS,
     IPV6,
@@ -90,6 +92,10 @@ def _find_machine(definition: Json) -> Iterator[Need]:
 
 def _find_volumes(definition: Json) -> Iterator[Need]:
     for volume in definition.get("volumes", []):
+        if "efsVolumeConfiguration" in volume:
+            yield _need("EFS volumes", EFS)
+            if volume["efsVolumeConfiguration"].get("authorizationConfig"):
+                yield _need("authorization of EFS volumes", EFS_AUTHORIZATION)
         if "dockerVolumeConfiguration" in volume:
             driver = volume["dockerVolumeConfiguration"].get("driver", "local")
             yield _need(f"volume driver {driver}", DOCKER_PLUGIN + driver)

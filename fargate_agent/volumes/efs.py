@@ -1,0 +1,244 @@
+"""Volumes of EFS: mounts of NFS 4.1 through the network of the task, or of directories here."""
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from contextlib import suppress
+from functools import partial
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.drivers import Sweeper, VolumeDriver
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan
+from fargate_agent.plan.efs import EFS_DIRECTORY, join_export
+from fargate_agent.volumes.efs_roots import open_root
+from fargate_agent.volumes.mounts import DetachedMount, MountedOn, bind, detach, list_mounts
+from fargate_agent.volumes.nfs import (
+    NFS,
+    make_nfs,
+    render_addresses,
+    render_source,
+    unmount_nfs,
+    with_deadline,
+)
+from fargate_agent.wire.attributes import EFS, EFS_AUTHORIZATION, Attribute
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S: Final = 15.0
+"""A server that doesn't take a connection for so long isn't there."""
+MOUNT_TIMEOUT_S: Final = 60.0
+"""A server that takes connections and doesn't answer."""
+PROBE_TIMEOUT_S: Final = 3.0
+"""In the end of a task: whether the server is there to be told."""
+
+Resolve = Callable[[TaskPlan, str], Awaitable[list[str]]]
+OpenSocket = Callable[[Path, int, int], socket.socket]
+
+
+class EfsVolumes(VolumeDriver, Sweeper):
+    """Mounts them, each on a directory of the task."""
+
+    needs_network = True
+
+    def __init__(self, tasks_dir: Path, resolve: Resolve, open_socket: OpenSocket) -> None:
+        """Ask `resolve` for addresses and `open_socket` for sockets, both in the task's network."""
+        self._tasks_dir = tasks_dir
+        self._resolve = resolve
+        self._open_socket = open_socket
+
+    async def ensure(self, task: TaskPlan, volume: VolumePlan) -> None:
+        plan = _efs(volume)
+        if await _find_mounts(volume.source):
+            return
+        if plan.fault:
+            raise ResourceInitializationError(f"volume '{volume.name}': {plan.fault}")
+        try:
+            await asyncio.to_thread(_make_directory, volume.source)
+            if plan.directory is not None:
+                await asyncio.to_thread(_bind, plan, plan.directory, volume.source)
+            else:
+                await self._mount(task, plan, volume.source)
+        except TimeoutError as error:
+            raise _explain(plan, OSError(errno.ETIMEDOUT, "")) from error
+        except OSError as error:
+            raise _explain(plan, error) from error
+
+    async def release(self, task: TaskPlan, volume: VolumePlan) -> None:
+        try:
+            for mount in await _find_mounts(volume.source):
+                await self._unmount(task, _efs(volume), mount)
+            await asyncio.to_thread(_remove_directory, volume.source)
+        except (OSError, TimeoutError) as error:
+            raise ResourceInitializationError(
+                f"unable to unmount the volume '{volume.name}': {error}"
+            ) from error
+
+    async def sweep(self, kept: Collection[str]) -> list[str]:
+        """Unmount by force: who has mounted it is gone, and maybe the network as well."""
+        swept = []
+        tasks_dir = await asyncio.to_thread(self._tasks_dir.resolve)
+        for mount in await asyncio.to_thread(list_mounts, tasks_dir):
+            task_id, *rest = mount.mountpoint.relative_to(tasks_dir).parts
+            if task_id in kept or rest[:1] != [EFS_DIRECTORY]:
+                continue
+            try:
+                await _detach(mount)
+            except (OSError, TimeoutError) as error:
+                log.warning("could not sweep the volume %s: %s", mount.mountpoint, error)
+            else:
+                log.info("swept the volume %s", mount.mountpoint)
+                swept.append(f"{task_id}/{mount.mountpoint.name}")
+        return swept
+
+    def read_attributes(self, _root: Path) -> Iterable[Attribute]:
+        return (Attribute(EFS), Attribute(EFS_AUTHORIZATION))
+
+    async def _mount(self, task: TaskPlan, plan: EfsPlan, mountpoint: Path) -> None:
+        address = await self._find(task, plan, CONNECT_TIMEOUT_S)
+        client = next(str(eni.address.ip) for eni in task.enis if eni.primary)
+        values = render_addresses(address, plan.port, client)
+
+        def make(path: str) -> DetachedMount:
+            return make_nfs(task.netns, task.id, render_source(plan.server, path), values)
+
+        mount = await with_deadline(
+            partial(_make_mount, plan, make), MOUNT_TIMEOUT_S, DetachedMount.close
+        )
+        try:
+            await asyncio.to_thread(mount.place, mountpoint)
+        finally:
+            mount.close()
+
+    async def _find(self, task: TaskPlan, plan: EfsPlan, timeout_s: float) -> str:
+        """Return an address at which the server takes connections, each in its time.
+
+        Raises:
+            OSError: there is none, or it refuses.
+            TimeoutError: it doesn't answer.
+        """
+        failure: OSError | None = None
+        for address in await self._look_up(task, plan.server):
+            try:
+                await self._connect(task, address, plan.port, timeout_s)
+            except OSError as error:  # of which TimeoutError is one
+                failure = error
+            else:
+                return address
+        raise failure or OSError(errno.EHOSTUNREACH, "")
+
+    async def _look_up(self, task: TaskPlan, server: str) -> list[str]:
+        with suppress(ValueError):
+            return [str(ip_address(server))]
+        return await self._resolve(task, server)
+
+    async def _connect(self, task: TaskPlan, address: str, port: int, timeout_s: float) -> None:
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with self._open_socket(task.netns, family, socket.SOCK_STREAM) as connection:
+            connection.settimeout(0)
+            async with asyncio.timeout(timeout_s):
+                await asyncio.get_running_loop().sock_connect(connection, (address, port))
+
+    async def _unmount(self, task: TaskPlan, plan: EfsPlan, mount: MountedOn) -> None:
+        """Unmount it in order if the server is there to be told, else by force."""
+        if mount.filesystem == NFS and await self._is_there(task, plan):
+            try:
+                await unmount_nfs(mount.mountpoint, by_force=False)
+            except (OSError, TimeoutError) as error:
+                log.warning("%s is unmounted by force: %s", mount.mountpoint, error)
+        if mount in await _find_mounts(mount.mountpoint):
+            await _detach(mount)
+
+    async def _is_there(self, task: TaskPlan, plan: EfsPlan) -> bool:
+        with suppress(OSError):
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                await self._find(task, plan, PROBE_TIMEOUT_S)
+                return True
+        return False
+
+
+async def _find_mounts(mountpoint: Path) -> list[MountedOn]:
+    """Return what is mounted on a directory, the last first; nothing is looked up on it."""
+
+    def find() -> list[MountedOn]:
+        place = mountpoint.parent.resolve() / mountpoint.name
+        return [one for one in list_mounts(place.parent) if one.mountpoint == place]
+
+    return await asyncio.to_thread(find)
+
+
+async def _detach(mount: MountedOn) -> None:
+    if mount.filesystem == NFS:
+        await unmount_nfs(mount.mountpoint, by_force=True)
+    else:
+        await asyncio.to_thread(detach, mount.mountpoint)
+
+
+def _efs(volume: VolumePlan) -> EfsPlan:
+    if volume.efs is None:
+        raise TypeError(f"volume {volume.name} is not one of EFS")
+    return volume.efs
+
+
+def _make_directory(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def _remove_directory(path: Path) -> None:
+    """Remove a mount point; what is in it would be in the way, and isn't ours."""
+    with suppress(FileNotFoundError):
+        path.rmdir()
+
+
+def _bind(plan: EfsPlan, directory: Path, mountpoint: Path) -> None:
+    if plan.is_made:
+        directory.parent.mkdir(mode=0o700, exist_ok=True)
+        with suppress(FileExistsError):
+            directory.mkdir()
+            directory.chmod(0o755)
+    opened = open_root(directory, plan.path, plan.root)
+    try:
+        bind(opened, mountpoint)
+    finally:
+        os.close(opened)
+
+
+def _make_mount(plan: EfsPlan, make: Callable[[str], DetachedMount]) -> DetachedMount:
+    """Mount the directory that the task sees; make it before, if the plan says so."""
+    if plan.root is not None:
+        whole = make(plan.export)
+        try:
+            os.close(open_root(whole.reach(""), plan.path, plan.root))
+        finally:
+            whole.close()
+    return make(join_export(plan.export, plan.path))
+
+
+def _explain(plan: EfsPlan, error: OSError) -> ResourceInitializationError:
+    """Say it as Fargate does.
+
+    Source: ECS developer guide, stopped task error messages; nfs-utils, utils/mount/error.c.
+    """
+    place = render_source(plan.server or plan.file_system_id, join_export(plan.export, plan.path))
+    match error.errno:
+        case errno.ENOENT | errno.ENOTDIR | errno.ELOOP:
+            said = os.strerror(error.errno)
+            why = f"mount.nfs4: mounting {place} failed, reason given by server: {said}"
+        case errno.EACCES | errno.EPERM:
+            why = f"mount.nfs4: access denied by server while mounting {place}"
+        case errno.ENODEV:
+            why = "mount.nfs4: the kernel of this machine has no NFS client"
+        case None:
+            why = f'Failed to resolve "{plan.server}" - check that your file system ID is correct'
+        case code:
+            why = f"mount.nfs4: {os.strerror(code)} for {place}"
+    return ResourceInitializationError(
+        "failed to invoke EFS utils commands to set up EFS volumes: stderr: "
+        f"{why} : unsuccessful EFS utils command execution; code: 32"
+    )
