@@ -8,7 +8,7 @@ is garbage: labels that keep other content alive have to be on the commit.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -31,6 +31,7 @@ from fargate_agent.containerd.pb.content_pb2 import (
     ListContentRequest,
     ListStatusesRequest,
     ReadContentRequest,
+    ReadContentResponse,
     StatusRequest,
     UpdateRequest,
     WriteContentRequest,
@@ -207,6 +208,27 @@ class Content:
                     answers.cancel()
                     raise ContainerdError(f"{what}: it is larger than {max_bytes} bytes")
         return bytes(data)
+
+    async def read_pieces(self, digest: str) -> AsyncGenerator[bytes, None]:
+        """Read a blob of any size, piece by piece, each of a megabyte or so.
+
+        Raises:
+            NotFoundError: it isn't there.
+            ContainerdError: no piece has come for a while.
+        """
+        with containerd_call(f"read content {digest}"):
+            answers = self._stub.Read(
+                ReadContentRequest(digest=digest), metadata=self._connection.headers
+            )
+            try:
+                while True:
+                    async with asyncio.timeout(CHUNK_DEADLINE_S):
+                        answer = await answers.read()
+                    if not isinstance(answer, ReadContentResponse):
+                        return
+                    yield answer.data
+            finally:
+                answers.cancel()
 
     @asynccontextmanager
     async def open_writer(

@@ -57,6 +57,9 @@ ReadDocument = Callable[[Descriptor], Awaitable[bytes]]
 Note = Callable[[int], None]
 """Hears how many bytes of a layer are there."""
 
+Feed = Callable[[int, bytes], Awaitable[None]]
+"""Gets each piece of a layer as it comes, and where in the layer it begins."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlatformImage:
@@ -172,7 +175,9 @@ async def keep_document(
     )
 
 
-async def fetch_layer(layer: Descriptor, registry: Registry, content: Content, note: Note) -> None:
+async def fetch_layer(
+    layer: Descriptor, registry: Registry, content: Content, note: Note, feed: Feed
+) -> None:
     """Return when the blob is in the content store and the lease of `content` keeps it.
 
     Raises:
@@ -182,7 +187,10 @@ async def fetch_layer(layer: Descriptor, registry: Registry, content: Content, n
     """
     ref = render_ref(layer.digest)
     try:
-        await _fetch(ref, layer, registry, content, note)
+        if layer.size > READ_BUFFER_BYTES and not await content.unfinished_bytes(ref):
+            await content.keep_unfinished(ref, layer.digest, layer.size)
+        async with content.open_writer(ref, layer.digest, layer.size) as writer:
+            await _fetch(ref, layer, _Copy(registry, writer, note, feed))
     except AlreadyExistsError:
         note(layer.size)
     except (TransferError, GaveUpError) as error:
@@ -222,28 +230,35 @@ class _SpoiltError(Exception):
     """What was written is not the blob, so it is no use to go on behind it."""
 
 
-async def _fetch(
-    ref: str, layer: Descriptor, registry: Registry, content: Content, note: Note
-) -> None:
-    if layer.size > READ_BUFFER_BYTES and not await content.unfinished_bytes(ref):
-        await content.keep_unfinished(ref, layer.digest, layer.size)
-    async with content.open_writer(ref, layer.digest, layer.size) as writer:
-        try:
-            await _copy(layer, registry, writer, note)
-        except RangeError as error:
-            raise _SpoiltError(f"failed to copy: {error}") from error
-        await _commit(ref, layer, writer)
+@dataclass(frozen=True, slots=True)
+class _Copy:
+    """Where a layer comes from, and who gets it."""
+
+    registry: Registry
+    writer: ContentWriter
+    note: Note
+    feed: Feed
 
 
-async def _copy(layer: Descriptor, registry: Registry, writer: ContentWriter, note: Note) -> None:
-    note(writer.offset)
+async def _fetch(ref: str, layer: Descriptor, way: _Copy) -> None:
+    try:
+        await _copy(layer, way)
+    except RangeError as error:
+        raise _SpoiltError(f"failed to copy: {error}") from error
+    await _commit(ref, layer, way.writer)
+
+
+async def _copy(layer: Descriptor, way: _Copy) -> None:
+    writer = way.writer
+    way.note(writer.offset)
     if writer.offset < layer.size:
-        async with registry.open_blob(layer, writer.offset) as pieces:
+        async with way.registry.open_blob(layer, writer.offset) as pieces:
             async for piece in pieces:
                 if writer.offset + len(piece) > layer.size:
                     raise _SpoiltError("failed to copy: the registry sent too many bytes")
+                await way.feed(writer.offset, piece)
                 await writer.write(piece)
-                note(writer.offset)
+                way.note(writer.offset)
     if writer.offset > layer.size:
         raise _SpoiltError("failed to copy: the content store had too many bytes")
     if writer.offset < layer.size:

@@ -156,21 +156,25 @@ class Pull:
         # Waiters are let in in the order in which they came: the lowest layers first.
         transfers = asyncio.Semaphore(MAX_TRANSFERS)
 
-        async def fetch(layer: Descriptor, arrival: asyncio.Event) -> None:
+        async def fetch(position: int, layer: Descriptor) -> None:
             async with transfers, self.locks.lock(layer.digest):
+                await unpacker.begin(position, layer)
                 note = partial(self.progress.note_fetched, layer.digest)
+                feed = partial(unpacker.feed, position)
                 await self._try(
-                    partial(fetch_layer, layer, registry, content, note),
+                    partial(fetch_layer, layer, registry, content, note, feed),
                     partial(self.progress.fetched_bytes, layer.digest),
                 )
-            arrival.set()
+            await self._try(partial(unpacker.complete, position, layer))
+            arrived[position].set()
 
-        await together(
-            [
-                *(fetch(layer, arrival) for layer, arrival in zip(layers, arrived, strict=True)),
-                self._unpack(image, arrived),
-            ]
-        )
+        async with self._unpacker(image) as unpacker:
+            await together(
+                [
+                    *(fetch(position, layer) for position, layer in enumerate(layers)),
+                    self._unpack(image, unpacker, arrived),
+                ]
+            )
 
     async def is_unpacked(self, image: PlatformImage) -> bool:
         """Whether a container can be made of the image as it is."""
@@ -183,8 +187,21 @@ class Pull:
             CannotPullContainerError: a layer can't be unpacked.
         """
         if not await self._unpacker(image).is_done():
-            self.progress.begin((), len(image.manifest.layers))
-            await self._unpack(image, ())
+            layers = image.manifest.layers
+            self.progress.begin((), len(layers))
+            arrived = [asyncio.Event() for _ in layers]
+
+            async def read(position: int, layer: Descriptor) -> None:
+                await self._try(partial(unpacker.complete, position, layer))
+                arrived[position].set()
+
+            async with self._unpacker(image) as unpacker:
+                await together(
+                    [
+                        *(read(position, layer) for position, layer in enumerate(layers)),
+                        self._unpack(image, unpacker, arrived),
+                    ]
+                )
 
     async def _resolve(self, registry: Registry) -> PlatformImage:
         """Return the image. The registry's requests have had their own tries."""
@@ -210,11 +227,11 @@ class Pull:
         except ContainerdError as error:
             raise copy_error(error) from error
 
-    async def _unpack(self, image: PlatformImage, arrived: Sequence[asyncio.Event]) -> None:
-        unpacker = self._unpacker(image)
+    async def _unpack(
+        self, image: PlatformImage, unpacker: Unpacker, arrived: Sequence[asyncio.Event]
+    ) -> None:
         for position, layer in enumerate(image.manifest.layers):
-            if arrived:
-                await arrived[position].wait()
+            await arrived[position].wait()
             await self._try(partial(unpacker.unpack, position, layer))
             self.progress.note_unpacked(position + 1)
 

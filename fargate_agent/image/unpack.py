@@ -1,27 +1,35 @@
-"""Layers, from containerd's content store into snapshots, each upon the one below it.
+"""Layers, into snapshots, each upon the one below it: by processes of the agent, or by containerd.
 
 The snapshot of a layer is named by its chain id, so that images share what they have in common.
 """
 
+import logging
 import secrets
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import AlreadyExistsError, ContainerdError, UnavailableError
 from fargate_agent.containerd.host_paths import hide_host_paths
-from fargate_agent.containerd.types import Descriptor
+from fargate_agent.containerd.types import Descriptor, Mount
 from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.image.content import NO_SPACE
+from fargate_agent.image.extraction import LayerSpaceError
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import chain_ids
+from fargate_agent.image.staging import Staged, Staging, find_directory
+
+log = logging.getLogger(__name__)
 
 _DOCKER_ZSTD: Final = "application/vnd.docker.image.rootfs.diff.tar.zstd"
 _OCI_ZSTD: Final = "application/vnd.oci.image.layer.v1.tar+zstd"
 
 
 class Unpacker:
-    """Unpacks the layers of one image under one lease."""
+    """Unpacks the layers of one image under one lease; use it as a context."""
 
     def __init__(
         self, containerd: Containerd, snapshotter: str, diff_ids: tuple[str, ...], locks: KeyedLocks
@@ -31,6 +39,19 @@ class Unpacker:
         self._diff_ids = diff_ids
         self._chain = chain_ids(diff_ids)
         self._locks = locks
+        self._staging = Staging(containerd, snapshotter, self._chain, locks)
+
+    async def __aenter__(self) -> Self:
+        await self._staging.__aenter__()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self._staging.__aexit__(kind, error, trace)
 
     @property
     def chain_id(self) -> str:
@@ -41,6 +62,30 @@ class Unpacker:
         """Whether the whole image is unpacked."""
         return await self._snapshots.exists(self.chain_id)
 
+    async def begin(self, position: int, layer: Descriptor) -> None:
+        """Make ready to unpack a layer as it comes.
+
+        Raises:
+            TransferError: containerd went away.
+            RefusedError: containerd refuses a snapshot.
+        """
+        with self._explained():
+            await self._staging.begin(position, layer)
+
+    async def feed(self, position: int, offset: int, piece: bytes) -> None:
+        """Unpack a piece of a layer, which begins at `offset`; not verified yet."""
+        await self._staging.feed(position, offset, piece)
+
+    async def complete(self, position: int, layer: Descriptor) -> None:
+        """Unpack what of a layer has not been fed; it is in the content store.
+
+        Raises:
+            TransferError: containerd went away.
+            RefusedError: containerd refuses a snapshot.
+        """
+        with self._explained():
+            await self._staging.complete(position, layer)
+
     async def unpack(self, position: int, layer: Descriptor) -> None:
         """Return when this layer is unpacked. It is in the content store; those below are done.
 
@@ -50,40 +95,89 @@ class Unpacker:
                 full.
         """
         name = self._chain[position]
-        try:
+        staged = self._staging.take(position)
+        with self._explained():
+            if staged is not None:
+                async with staged.stack:
+                    if not await self._place(position, staged):
+                        await self._apply(position, layer)
+                return
             async with self._locks.lock(name):
                 if not await self._snapshots.exists(name):
                     await self._apply(position, layer)
-        except UnavailableError as error:
-            raise TransferError(self._explain(error)) from error
-        except ContainerdError as error:
-            raise RefusedError(self._explain(error)) from error
+
+    async def _place(self, position: int, staged: Staged) -> bool:
+        """Make a snapshot of what has been unpacked; return whether that is the layer.
+
+        Raises:
+            RefusedError: the disk is full.
+        """
+        try:
+            extracted = await staged.finish()
+        except LayerSpaceError as error:
+            raise RefusedError(f"{self._failed}: {NO_SPACE}") from error
+        if extracted is None or extracted.diff_id != self._diff_ids[position]:
+            return False
+        try:
+            if position == 0:
+                await self._staging.put(staged, extracted, staged.directory)
+                await self._commit(self._chain[0], staged.key)
+                return True
+            async with self._prepare(position) as (key, mounts):
+                directory = find_directory(mounts)
+                if directory is None:
+                    return False
+                await self._staging.put(staged, extracted, directory)
+                await self._commit(self._chain[position], key)
+        except (OSError, TimeoutError) as error:
+            log.warning("layer %s is unpacked by containerd: %s", staged.layer.digest, error)
+            return False
+        return True
 
     async def _apply(self, position: int, layer: Descriptor) -> None:
-        """Unpack under a name of its own, so that what a crash leaves is in nobody's way.
-
-        The task's lease ends with the task, and with it such a left-over.
-        """
-        name = self._chain[position]
-        parent = self._chain[position - 1] if position else ""
-        key = f"fargate-unpack-{secrets.token_hex(8)} {name}"
-        mounts = await self._snapshots.prepare(key, parent, {})
+        """Let containerd unpack a layer."""
         if layer.media_type == _DOCKER_ZSTD:
             # The same bytes under a name that containerd 1.6 knows.
             layer = replace(layer, media_type=_OCI_ZSTD)
-        try:
+        async with self._prepare(position) as (key, mounts):
             applied = await self._diff.apply(layer, mounts)
             if applied.digest != self._diff_ids[position]:
                 raise RefusedError(
                     f"{self._failed}: wrong diff id calculated on extraction "
                     f'"{applied.digest}", expected "{self._diff_ids[position]}"'
                 )
+            await self._commit(self._chain[position], key)
+
+    @asynccontextmanager
+    async def _prepare(self, position: int) -> AsyncIterator[tuple[str, tuple[Mount, ...]]]:
+        """Give a snapshot upon the layer below; if the body fails it goes.
+
+        It has a name of its own, so that what a crash leaves is in nobody's way: the task's lease
+        ends with the task, and with it such a left-over.
+        """
+        parent = self._chain[position - 1] if position else ""
+        key = f"fargate-unpack-{secrets.token_hex(8)} {self._chain[position]}"
+        mounts = await self._snapshots.prepare(key, parent, {})
+        try:
+            yield key, mounts
+        except (ContainerdError, RefusedError, OSError):
+            await self._snapshots.remove(key)
+            raise
+
+    async def _commit(self, name: str, key: str) -> None:
+        try:
             await self._snapshots.commit(name, key, {})
         except AlreadyExistsError:
             await self._snapshots.remove(key)
-        except (ContainerdError, RefusedError):
-            await self._snapshots.remove(key)
-            raise
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except UnavailableError as error:
+            raise TransferError(self._explain(error)) from error
+        except ContainerdError as error:
+            raise RefusedError(self._explain(error)) from error
 
     @property
     def _failed(self) -> str:

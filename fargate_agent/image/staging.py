@@ -1,0 +1,254 @@
+"""Layers that are unpacked as they arrive, each into a snapshot upon nothing, several at once.
+
+When those below a layer are done, its directory takes the place of that of a snapshot upon them.
+The snapshots belong to the lease of the task, so that what a crash leaves goes with the lease. Only
+for containerd's overlayfs snapshotter, and where its directories can be reached.
+"""
+
+import asyncio
+import ctypes
+import logging
+import os
+import secrets
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.containerd.types import Descriptor, Mount
+from fargate_agent.image.extraction import Extracted, Extraction, open_extraction
+from fargate_agent.image.locks import KeyedLocks
+
+log = logging.getLogger(__name__)
+
+SNAPSHOTTER: Final = "overlayfs"
+
+MAX_EXTRACTIONS: Final = 3
+"""Layers of one image, read from the content store, that are unpacked at once."""
+
+SYNC_DEADLINE_S: Final = 300.0
+"""As for the commit of a blob."""
+
+OPAQUE_XATTR: Final = "trusted.overlay.opaque"
+"""Source: Linux, Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"."""
+
+_CLOCK_TOLERANCE_S: Final = 2.0
+"""Between the clock and the times of files."""
+
+_UPPER: Final = "upperdir="
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass(kw_only=True)
+class Staged:
+    """A layer that is being unpacked, or is."""
+
+    layer: Descriptor
+    key: str
+    """Of the snapshot upon nothing."""
+    directory: Path
+    """Of that snapshot, where the files of the layer are."""
+    extraction: Extraction
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    """Holds the lock of the layer's chain ID, the snapshot and the process."""
+    is_synced: bool = False
+
+    async def finish(self) -> Extracted | None:
+        """Return what became of it; None if containerd has to unpack the layer.
+
+        Raises:
+            LayerSpaceError: the disk is full.
+        """
+        if self.extraction.fed_bytes != self.layer.size:
+            return None
+        return await self.extraction.finish(self.layer.digest)
+
+
+class Staging:
+    """The layers of one image; use it as a context."""
+
+    def __init__(
+        self, containerd: Containerd, snapshotter: str, chain: Sequence[str], locks: KeyedLocks
+    ) -> None:
+        self._content = containerd.content
+        self._snapshots = containerd.snapshots(snapshotter)
+        self._is_possible = snapshotter == SNAPSHOTTER
+        self._chain = chain
+        self._locks = locks
+        self._staged: dict[int, Staged] = {}
+        self._turns = asyncio.Semaphore(MAX_EXTRACTIONS)
+        self._is_cancelled = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._is_cancelled = isinstance(error, asyncio.CancelledError)
+        for staged in self._staged.values():
+            staged.extraction.kill()
+        for position in list(self._staged):
+            await self._staged.pop(position).stack.aclose()
+
+    async def begin(self, position: int, layer: Descriptor) -> None:
+        """Begin to unpack a layer that is about to come.
+
+        Not if that has been done, or another task is at it, or it can't be done here.
+        """
+        name = self._chain[position]
+        lock = self._locks.lock(name)
+        if not self._is_possible or position in self._staged or lock.locked():
+            return
+        stack = AsyncExitStack()
+        await stack.enter_async_context(lock)
+        try:
+            if not await self._snapshots.exists(name):
+                await self._begin(position, layer, stack)
+        finally:
+            if position not in self._staged:
+                await stack.aclose()
+
+    async def feed(self, position: int, offset: int, piece: bytes) -> None:
+        """Hand a piece of a layer on to the process that unpacks it, if there is one."""
+        if (staged := self._staged.get(position)) is not None:
+            await staged.extraction.feed(offset, piece)
+
+    async def complete(self, position: int, layer: Descriptor) -> None:
+        """Feed from the content store what of a layer has not been fed as it came.
+
+        Raises:
+            ContainerdError: it can't be read.
+        """
+        staged = self._staged.get(position)
+        if staged is not None and not staged.extraction.is_usable:
+            await self._staged.pop(position).stack.aclose()
+            staged = None
+        if staged is not None and staged.extraction.fed_bytes == layer.size:
+            return
+        async with self._turns:
+            if staged is None:
+                await self.begin(position, layer)
+            if (staged := self._staged.get(position)) is not None:
+                await self._feed_from_store(staged)
+
+    def take(self, position: int) -> Staged | None:
+        """Return the layer, whose stack the caller then closes; None if there is none."""
+        return self._staged.pop(position, None)
+
+    async def put(self, staged: Staged, extracted: Extracted, directory: Path) -> None:
+        """Mark what is opaque, make the files durable, and let them take the directory's place.
+
+        Raises:
+            OSError: the disk or a directory doesn't allow it.
+            TimeoutError: the disk is stuck.
+        """
+        others = [one for one in self._staged.values() if one.extraction.has_ended]
+        was_synced = staged.is_synced
+        async with asyncio.timeout(SYNC_DEADLINE_S):
+            await asyncio.to_thread(_mark, staged.directory, extracted.opaque)
+            if not was_synced:
+                await asyncio.to_thread(_sync, staged.directory)
+                for one in others:
+                    one.is_synced = True
+            if directory != staged.directory:
+                await asyncio.to_thread(staged.directory.rename, directory)
+
+    async def _begin(self, position: int, layer: Descriptor, stack: AsyncExitStack) -> None:
+        key = f"fargate-unpack-{secrets.token_hex(8)} {self._chain[position]}"
+        began_at = time.time()
+        stack.push_async_callback(self._remove, key)
+        directory = find_directory(await self._snapshots.prepare(key, "", {}))
+        try:
+            if directory is None or not await asyncio.to_thread(_is_fresh, directory, began_at):
+                raise OSError("the directories of containerd can't be reached")
+            extraction = await stack.enter_async_context(
+                open_extraction(
+                    directory, find_compression(layer.media_type), is_lowest=position == 0
+                )
+            )
+        except OSError as error:
+            log.info("layer %s is unpacked by containerd: %s", layer.digest, error)
+            return
+        self._staged[position] = Staged(
+            layer=layer, key=key, directory=directory, extraction=extraction, stack=stack
+        )
+
+    async def _remove(self, key: str) -> None:
+        """Give the room back, unless the lease is about to go anyway."""
+        if not self._is_cancelled:
+            with suppress(ContainerdError):
+                await self._snapshots.remove(key)
+
+    async def _feed_from_store(self, staged: Staged) -> None:
+        offset = 0
+        async with aclosing(self._content.read_pieces(staged.layer.digest)) as pieces:
+            async for piece in pieces:
+                rest = piece[max(0, staged.extraction.fed_bytes - offset) :]
+                offset += len(piece)
+                if rest:
+                    await staged.extraction.feed(offset - len(rest), rest)
+
+
+def find_directory(mounts: Sequence[Mount]) -> Path | None:
+    """Return where the files of an active snapshot are written; None if that isn't one directory.
+
+    Source: containerd, snapshots/overlay/overlay.go, `mounts`.
+    """
+    if len(mounts) != 1:
+        return None
+    (mount,) = mounts
+    if mount.type == "bind":
+        return Path(mount.source)
+    uppers = [one.removeprefix(_UPPER) for one in mount.options if one.startswith(_UPPER)]
+    return Path(uppers[0]) if mount.type == "overlay" and len(uppers) == 1 else None
+
+
+def find_compression(media_type: str) -> str:
+    """Return how a layer of that type is packed, as `image.layers.stream` names it."""
+    if media_type.endswith(("+zstd", ".zstd")):
+        return "zstd"
+    return "gzip" if media_type.endswith(("gzip", ".gzip")) else "plain"
+
+
+def _is_fresh(directory: Path, since: float) -> bool:
+    """Whether it is the directory that containerd has just made, and not one of another machine."""
+    try:
+        status = directory.lstat()
+        return status.st_ctime >= since - _CLOCK_TOLERANCE_S and not any(directory.iterdir())
+    except OSError:
+        return False
+
+
+def _mark(directory: Path, opaque: Sequence[str]) -> None:
+    """Mark directories as opaque, and follow no link."""
+    for name in opaque:
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            for part in filter(None, name.split("/")):
+                below = os.open(
+                    part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=descriptor
+                )
+                os.close(descriptor)
+                descriptor = below
+            os.setxattr(descriptor, OPAQUE_XATTR, b"y")
+        finally:
+            os.close(descriptor)
+
+
+def _sync(directory: Path) -> None:
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
+    finally:
+        os.close(descriptor)
