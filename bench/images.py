@@ -4,9 +4,16 @@ import gzip
 import importlib.util
 import io
 import json
+import sysconfig
 import tarfile
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from random import Random
 from types import ModuleType
+
+IMAGE_BYTES = 300_000_000
+MATERIAL_BYTES = 100_000_000
 
 
 def _load_demo() -> ModuleType:
@@ -47,13 +54,14 @@ def write_archive(path: Path, name: str) -> None:
             tar.addfile(entry, io.BytesIO(data))
 
 
-def push_layers(registry: str, repository: str, layers: int, layer_bytes: int) -> None:
-    """Push an image of layers that compress to about four fifths, as programs do."""
+def push_layers(registry: str, repository: str, layers: int, files: int) -> None:
+    """Push an image of so many layers, with so many files in all and 300 MB unpacked.
+
+    The content is that of this machine's programs and Python files, so that it compresses as images
+    do; each layer has it changed, so that none is like another.
+    """
     base = f"http://{registry}/v2/{repository}"
-    tars = [demo.root_layer()] + [
-        demo.file_layer(f"data/{index}", _data(index, layer_bytes)) for index in range(layers)
-    ]
-    tars = tars[1:]
+    tars = [_layer(index, files // layers, IMAGE_BYTES // layers) for index in range(layers)]
     config = json.dumps(
         {
             "architecture": "amd64",
@@ -62,7 +70,7 @@ def push_layers(registry: str, repository: str, layers: int, layer_bytes: int) -
             "rootfs": {"type": "layers", "diff_ids": [demo.digest(tar) for tar in tars]},
         }
     ).encode()
-    packed = [gzip.compress(tar, 1, mtime=0) for tar in tars]
+    packed = [gzip.compress(tar, 6, mtime=0) for tar in tars]
     for blob in (*packed, config):
         demo.push_blob(base, blob)
     kind = "application/vnd.oci.image"
@@ -75,20 +83,51 @@ def push_layers(registry: str, repository: str, layers: int, layer_bytes: int) -
         }
     ).encode()
     demo.send("PUT", f"{base}/manifests/1", manifest, f"{kind}.manifest.v1+json")
-    total = sum(len(layer) for layer in packed)
-    print(f"image: {layers} layers, {total / 1e6:.0f} MB compressed")
+    total, plain = sum(map(len, packed)), sum(map(len, tars))
+    print(
+        f"image {repository}: {layers} layers, {files} files, {plain / 1e6:.0f} MB, "
+        f"{total / 1e6:.0f} MB compressed"
+    )
 
 
-def _data(seed: int, size_bytes: int) -> bytes:
-    """Return bytes of which a fifth repeats; the same each time."""
-    block = demo.ballast()[seed * 4096 :]
-    out = io.BytesIO()
-    filler = b"\0" * (len(block) // 4)
-    while out.tell() < size_bytes:
-        out.write(bytes(byte ^ (seed + 1) for byte in block[:4096]))
-        out.write(block)
-        out.write(filler)
-    return out.getvalue()[:size_bytes]
+def _layer(index: int, files: int, size_bytes: int) -> bytes:
+    """Return a layer of files of many sizes, ten to a directory."""
+    material, packed = _material(), io.BytesIO()
+    random = Random(index)
+    shares = [random.expovariate(1) for _ in range(files)]
+    at = random.randrange(len(material))
+    table = bytes(byte ^ (index + 1) for byte in range(256))
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for number, share in enumerate(shares):
+            length = int(share / sum(shares) * size_bytes)
+            data = b"".join(_pieces(material, at, length)).translate(table)
+            at = (at + length) % len(material)
+            if number % 10 == 0:
+                entry = tarfile.TarInfo(f"d{index}-{number // 10}")
+                entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+                tar.addfile(entry)
+            entry = tarfile.TarInfo(f"d{index}-{number // 10}/{number}")
+            entry.size, entry.mode, entry.mtime = length, 0o644, 1_600_000_000
+            tar.addfile(entry, io.BytesIO(data))
+    return packed.getvalue()
+
+
+def _pieces(material: bytes, at: int, length: int) -> Iterator[bytes]:
+    while length:
+        piece = material[at : at + length]
+        length -= len(piece)
+        at = 0
+        yield piece
+
+
+@cache
+def _material() -> bytes:
+    """Return what programs are made of: machine code, and Python's source and byte code."""
+    library = Path(sysconfig.get_path("stdlib"))
+    files = sorted(
+        [*library.rglob("*.so"), *library.rglob("*.py*"), *Path("/usr/bin").glob("[a-m]*")]
+    )
+    return b"".join(file.read_bytes() for file in files if file.is_file())[:MATERIAL_BYTES]
 
 
 if __name__ == "__main__":  # run inside the registry's network namespace
