@@ -55,6 +55,7 @@ from fargate_agent.tmds.nameservers import read_nameservers
 from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
 from fargate_agent.tmds.storage import StorageMeter
+from fargate_agent.volumes.ebs import EbsVolumes
 from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.ephemeral import EphemeralSettings, EphemeralVolumes
 from fargate_agent.volumes.guard import DiskGuard
@@ -125,11 +126,14 @@ def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
     }
 
 
-def make_volumes(site: Site, egress: Egress) -> Mapping[VolumeKind, VolumeDriver]:
+def make_volumes(
+    settings: AgentSettings, site: Site, egress: Egress
+) -> Mapping[VolumeKind, VolumeDriver]:
     """Make the drivers of volumes, by kind. Touches nothing."""
     return {
         VolumeKind.SCRATCH: ScratchVolumes(),
         VolumeKind.EFS: EfsVolumes(site.tasks_dir, egress.resolve, socket_in_netns),
+        VolumeKind.EBS: EbsVolumes(settings.state_dir / "ebs", settings.ebs_snapshots),
         VolumeKind.PERSISTENT: PersistentVolumes(),
     }
 
@@ -226,7 +230,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,
-        volumes=make_volumes(shared.site, egress),
+        volumes=make_volumes(settings, shared.site, egress),
     )
 
 

@@ -41,6 +41,10 @@ BucketName = Annotated[
 ]
 """Source: Amazon S3 user guide, general purpose bucket naming rules."""
 
+SnapshotId = Annotated[
+    str, matching(r"snap-([0-9a-f]{8}|[0-9a-f]{17})", "must be the id of a snapshot")
+]
+
 _LOGGER_USER: Final = r"[^:\s]+|[1-9][0-9]{0,8}:[1-9][0-9]{0,8}"
 _LOGGER_USER_RULE: Final = "must be the name of a user, or uid:gid, each above 0"
 
@@ -191,6 +195,10 @@ class AgentSettings(FileSettings):
     """A table of directories by the names of the buckets that they stand for, where this machine
     does without AWS: the key of an environment file is its path below. Symbolic links below a
     directory are not followed. JSON in the environment."""
+    ebs_snapshots: dict[SnapshotId, AbsolutePath] = {}
+    """A table of files by the ids of the snapshots that they stand for, each with a file system: an
+    EBS volume that is made from a snapshot begins as its copy. JSON in the environment. See
+    `docs/storage.md`."""
     efs: dict[FileSystemId, EfsFileSystem] = {}
     """A table of what stands for file systems of EFS, by their ids, each with `server` or
     `directory`; see [storage](storage.md#efs). JSON in the environment."""

@@ -12,6 +12,7 @@ from fargate_agent.controlplane.services.launches import render_request
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import Service, TaskDefinition
 from fargate_agent.controlplane.tasks.launch import Launch, plan_launch
+from fargate_agent.controlplane.tasks.managed_volumes import configure_volumes, mint_volumes
 from fargate_agent.controlplane.tasks.overrides import override_task
 from fargate_agent.controlplane.tasks.payload import render_task
 from fargate_agent.controlplane.vpc import Vpc
@@ -72,10 +73,12 @@ def launch_service(
 
 def tell(launch: Launch) -> TaskMessage:
     """Return what an agent is told of a task of a launch."""
+    definition = override_task(launch.definition.document, launch.document["overrides"])
+    attachments = mint_volumes(launch.volumes)
     message = render_task(
         arn=TASK_ARN,
         cluster_arn=CLUSTER_ARN,
-        definition=override_task(launch.definition.document, launch.document["overrides"]),
+        definition=configure_volumes(definition, launch.volumes, attachments),
         containers=[{**container, "containerArn": None} for container in launch.containers],
         size=launch.size,
         group=launch.group,

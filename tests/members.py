@@ -15,6 +15,7 @@ _SAMPLES: Final[dict[str, Any]] = {
     "ephemeralStorage": {"sizeInGiB": 21},
     "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::bucket/key.env"}],
     "healthCheck": {"command": ["CMD", "true"]},
+    "iops": 3000,
     "pidMode": "task",
     "proxyConfiguration": {
         "containerName": "app",
@@ -24,6 +25,9 @@ _SAMPLES: Final[dict[str, Any]] = {
         ],
     },
     "systemControls": [{"namespace": "net.core.somaxconn", "value": "1"}],
+    "throughput": 125,
+    "volumeInitializationRate": 100,
+    "volumeType": "gp3",
     "portMappings[].hostPort": 80,
     "portMappings[].containerPortRange": "80-90",
 }

@@ -121,6 +121,11 @@ def new_eni_id() -> str:
     return f"eni-{secrets.token_hex(9)[:17]}"
 
 
+def new_volume_id() -> str:
+    """Make the id of an EBS volume: 17 hex digits."""
+    return f"vol-{secrets.token_hex(9)[:17]}"
+
+
 def new_mac() -> str:
     """Make a MAC address: locally administered, for one station."""
     return "02:" + ":".join(f"{byte:02x}" for byte in secrets.token_bytes(5))

@@ -10,7 +10,7 @@ from fargate_agent.findings import Finding
 from fargate_agent.machine.kernel import find_cgroup_faults, find_kernel_faults, find_nfs_faults
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.network import find_name_faults, find_network_faults
-from fargate_agent.machine.programs import find_program_faults
+from fargate_agent.machine.programs import find_mkfs_faults, find_program_faults
 from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
 from fargate_agent.runtime.cgroup import read_cgroups
 from fargate_agent.settings import AgentSettings
@@ -29,6 +29,7 @@ def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
     yield from find_cgroup_faults(root, cgroups)
     yield from find_process_faults(root, cgroups)
     yield from find_program_faults(cgroups, settings.oci_runtime)
+    yield from find_mkfs_faults()
     yield from find_network_faults(root)
     yield from find_name_faults()
     yield from find_loop_faults(root)

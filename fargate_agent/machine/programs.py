@@ -6,6 +6,7 @@ from fargate_agent.findings import Finding
 from fargate_agent.runtime.cgroup import Cgroups
 from fargate_agent.runtime.init import NO_INIT, find_init
 from fargate_agent.runtime.oci_runtime import CRUN, RUNC, OciRuntimeError, find_oci_runtime
+from fargate_agent.volumes.disks import find_mkfs
 
 
 def find_program_faults(cgroups: Cgroups, oci_runtime: str) -> Iterator[Finding]:
@@ -20,4 +21,13 @@ def find_program_faults(cgroups: Cgroups, oci_runtime: str) -> Iterator[Finding]
         yield Finding(
             what="the setting oci_runtime is runc",
             effect=f"{CRUN}, a package of Debian, takes half the time that runC takes",
+        )
+
+
+def find_mkfs_faults() -> Iterator[Finding]:
+    """Yield whether EBS volumes can't have the file system that they have by default; blocks."""
+    if find_mkfs("xfs") is None:
+        yield Finding(
+            what="mkfs.xfs is not installed; Debian's package xfsprogs has it",
+            effect="tasks with EBS volumes that have the file system xfs, the default, don't start",
         )

@@ -77,7 +77,7 @@ class Replacement:
     """What a task definition names, and what stands for it on this machine."""
 
     kind: str
-    """`secret`, `environment-file`, `logs`, `role`, `image` or `efs`."""
+    """`secret`, `environment-file`, `logs`, `role`, `image`, `efs` or `ebs-volume`."""
     what: str
     """As the task definition names it."""
     by: str

@@ -9,6 +9,7 @@ from fargate_agent.wire.messages import TaskMessage
 
 KEPT_HERE: Final = "the value of fargate secrets"
 LOCAL_FILE: Final = "a file of the agent's setting local_buckets"
+LOCAL_DISK: Final = "a file on this machine's disk, as fast and as encrypted as that"
 LOCAL_LOGS: Final = "the copy of the output kept on this machine, shown by fargate logs"
 
 
@@ -17,6 +18,7 @@ def plan_replacements(message: TaskMessage, site: Site) -> tuple[Replacement, ..
     found = [
         *_find_roles(message),
         *_find_logs(message, site),
+        *_find_volumes(message),
         *find_efs_replacements(message, site),
     ]
     if site.is_local:
@@ -37,6 +39,13 @@ def _find_logs(message: TaskMessage, site: Site) -> Iterator[Replacement]:
         if log is not None and log.log_driver == "awslogs":
             group = log.options.get("awslogs-group", "awslogs")
             yield Replacement(kind="logs", what=group, by=LOCAL_LOGS)
+
+
+def _find_volumes(message: TaskMessage) -> Iterator[Replacement]:
+    for volume in message.volumes:
+        if volume.ebs is not None:
+            what = f"{volume.ebs.volume_id} ({volume.name})"
+            yield Replacement(kind="ebs-volume", what=what, by=LOCAL_DISK)
 
 
 def _find_secrets(message: TaskMessage) -> Iterator[Replacement]:

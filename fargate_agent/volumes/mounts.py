@@ -151,11 +151,17 @@ def unmount(mountpoint: Path) -> None:
         OSError: the kernel refused it.
     """
     for _ in range(_MAX_STACKED):
-        if not os.path.ismount(mountpoint):
+        if not is_listed(mountpoint):
             return
         if _umount2(mountpoint, _UMOUNT_NOFOLLOW) == errno.EBUSY:
             _umount2(mountpoint, _UMOUNT_NOFOLLOW | _MNT_DETACH)
     raise OSError(errno.EBUSY, "too many mounts are stacked on it", str(mountpoint))
+
+
+def is_listed(mountpoint: Path) -> bool:
+    """Whether something is mounted there; a file system that is shut down answers no stat."""
+    place = mountpoint.parent.resolve() / mountpoint.name
+    return any(one.mountpoint == place for one in list_mounts(place.parent))
 
 
 def detach(mountpoint: Path) -> None:

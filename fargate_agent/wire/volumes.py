@@ -37,7 +37,6 @@ class EbsMessage(Message):
     filesystem_type: Literal["ext3", "ext4", "xfs"] = "xfs"
     delete_on_termination: bool = True
     """Whether the volume goes with the task."""
-    encrypted: bool = False
 
 
 def _take_relative(value: object) -> object:

@@ -13,8 +13,10 @@ import pytest
 
 from fargate_agent.drivers import VolumeDriver
 from fargate_agent.network.namespaces import socket_in_netns
-from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan, plan_task
+from fargate_agent.plan import EbsPlan, EfsPlan, PersistentPlan, TaskPlan, VolumePlan, plan_task
+from fargate_agent.volumes.ebs import EbsVolumes
 from fargate_agent.volumes.efs import EfsVolumes
+from fargate_agent.volumes.persistent import PersistentVolumes
 from fargate_agent.volumes.scratch import ScratchVolumes
 from fargate_agent.wire.volume_kinds import VolumeKind
 from tests.messages import container_json, site, task_arn, task_message
@@ -48,7 +50,42 @@ def _on_efs(volume: VolumePlan, directory: Path) -> VolumePlan:
     return replace(volume, source=source, efs=efs)
 
 
+def _configure_ebs(volume: VolumePlan, directory: Path) -> VolumePlan:
+    ebs = EbsPlan(
+        volume_id="vol-0123456789abcdef0",
+        size_gib=1,
+        snapshot_id=None,
+        filesystem_type="ext4",
+        delete_on_termination=True,
+    )
+    task = directory / "tasks" / uuid.uuid4().hex  # of any task: nothing else is in it
+    task.mkdir(parents=True)
+    return replace(volume, source=task / "ebs" / "v", ebs=ebs)
+
+
 KINDS = [
+    pytest.param(
+        Kind(
+            make=lambda directory: EbsVolumes(directory / "ebs", {}),
+            kind=VolumeKind.EBS,
+            change=_configure_ebs,
+        ),
+        id="ebs",
+        marks=pytest.mark.root,
+    ),
+    pytest.param(
+        Kind(
+            make=lambda _: PersistentVolumes(),
+            kind=VolumeKind.PERSISTENT,
+            change=lambda volume, directory: replace(
+                volume,
+                source=directory / "volumes" / "v",
+                persistent=PersistentPlan(autoprovision=True),
+            ),
+            outlives=True,
+        ),
+        id="persistent",
+    ),
     pytest.param(Kind(make=lambda _: ScratchVolumes(), kind=VolumeKind.SCRATCH), id="scratch"),
     pytest.param(
         Kind(make=_make_efs, kind=VolumeKind.EFS, change=_on_efs, outlives=True),

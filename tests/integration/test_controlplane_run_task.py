@@ -191,8 +191,8 @@ def refusal(ecs: Any, **request: Any) -> tuple[str, str]:
         ),
         pytest.param(
             {"taskDefinition": "volumes", "volumeConfigurations": [{"name": "data"}]},
-            "UnsupportedFeatureException",
-            "volumeConfigurations is not supported.",
+            PARAMETER,
+            "managedEBSVolume must be specified for the volume 'data'.",
             id="volume",
         ),
         pytest.param(

@@ -17,7 +17,7 @@ from fargate_agent.machine.kernel import (
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.look import look
 from fargate_agent.machine.network import find_name_faults, find_setting_fault
-from fargate_agent.machine.programs import find_program_faults
+from fargate_agent.machine.programs import find_mkfs_faults, find_program_faults
 from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
 from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
 from fargate_agent.runtime.cgroup import Cgroups
@@ -163,6 +163,15 @@ def test_oci_runtime_that_does_not_work_or_could_be_quicker_is_found(
     cgroups = replace(cgroups, unified=unified, trees=(*cgroups.trees, root / "unified"))
 
     assert whats(find_program_faults(cgroups, oci_runtime)) == found
+
+
+@pytest.mark.parametrize(("path", "found"), [("/usr/sbin/mkfs.xfs", 0), (None, 1)])
+def test_machine_without_the_default_file_system_of_ebs_volumes_is_found(
+    monkeypatch: pytest.MonkeyPatch, path: str | None, found: int
+) -> None:
+    monkeypatch.setattr("fargate_agent.machine.programs.find_mkfs", {"xfs": path}.get)
+
+    assert len(list(find_mkfs_faults())) == found
 
 
 def test_machine_without_loop_devices_is_found(root: Path) -> None:

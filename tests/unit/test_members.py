@@ -42,6 +42,14 @@ SERVICE: dict[str, Any] = {
     "desiredCount": 1,
     "networkConfiguration": NETWORK,
 }
+CONFIGURED = {
+    "name": "v",
+    "managedEBSVolume": {
+        "roleArn": ROLE,
+        "sizeInGiB": 1,
+        "snapshotId": "snap-0123456789abcdef0",
+    },
+}
 BASES = {"RegisterTaskDefinition": DEFINITION, "RunTask": RUN_TASK, "CreateService": SERVICE}
 
 
@@ -56,7 +64,6 @@ def follow(operation: str, request: dict[str, Any], cluster: str = "default") ->
         definition, request = request, RUN_TASK
     elif "volumeConfigurations" in request:
         definition = AT_LAUNCH
-        request = put(request, "volumeConfigurations[].name", "v")
     if operation == "CreateService":
         launch = launch_service(plane, register(definition), request, cluster)
     else:
@@ -79,7 +86,14 @@ def asking(row: Row, base: dict[str, Any]) -> dict[str, Any]:
 
 def without_ids(message: TaskMessage) -> TaskMessage:
     """Leave out what is drawn by lot."""
-    return message.model_copy(update={"role_credentials": None, "execution_role_credentials": None})
+    volumes = tuple(
+        volume.model_copy(
+            update={"ebs": volume.ebs and volume.ebs.model_copy(update={"volume_id": ""})}
+        )
+        for volume in message.volumes
+    )
+    roles = {"role_credentials": None, "execution_role_credentials": None}
+    return message.model_copy(update={**roles, "volumes": volumes})
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -146,6 +160,8 @@ def test_member_without_effect_is_taken_and_changes_nothing(row: Row) -> None:
     base = BASES[row.operation]
     if "portMappings" in row.path and "Range" not in row.path:
         base = put(base, "containerDefinitions[].portMappings[].containerPort", 80)
+    if "volumeConfigurations" in row.path:
+        base = {**base, "volumeConfigurations": [CONFIGURED]}
 
     changed, unchanged = follow(row.operation, asking(row, base)), follow(row.operation, base)
 

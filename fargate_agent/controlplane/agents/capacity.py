@@ -97,7 +97,7 @@ def reserve(instance: ContainerInstance, size: TaskSize) -> None:
     instance.reserved_tasks += 1
     instance.reserved_cpu_units += size.cpu_units
     instance.reserved_memory_mib += size.memory_mib
-    instance.reserved_storage_gib += size.ephemeral_storage_gib
+    instance.reserved_storage_gib += size.storage_gib
 
 
 def release(settings: ControlPlaneSettings, instance: ContainerInstance, task: Task) -> None:
@@ -173,6 +173,6 @@ def _rests(instance: ContainerInstance, size: TaskSize) -> list[int | None]:
         for total, reserved, wanted in (
             (instance.cpu_units, instance.reserved_cpu_units, size.cpu_units),
             (instance.memory_mib, instance.reserved_memory_mib, size.memory_mib),
-            (instance.storage_gib, instance.reserved_storage_gib, size.ephemeral_storage_gib),
+            (instance.storage_gib, instance.reserved_storage_gib, size.storage_gib),
         )
     ]

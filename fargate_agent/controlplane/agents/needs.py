@@ -19,6 +19,8 @@ from fargate_agent.wire.attributes import (
     CONTAINER_STDIN,
     CONTAINER_SYSCTLS,
     DOCKER_PLUGIN,
+    EBS_FILE_SYSTEM,
+    EBS_VOLUMES,
     EFS,
     EFS_AUTHORIZATION,
     EMULATES,
@@ -54,6 +56,18 @@ def find_needs(definition: Json, containers: Sequence[Json]) -> tuple[Need, ...]
                 *_find_logging(containers),
                 *_find_life(containers),
             )
+        )
+    )
+
+
+def find_volume_needs(filesystems: Iterable[str]) -> tuple[Need, ...]:
+    """Return what tasks with EBS volumes need, by the types of their file systems."""
+    return tuple(
+        need
+        for kind in filesystems
+        for need in (
+            _need("EBS volumes", EBS_VOLUMES),
+            _need(f"EBS volumes with {kind}", EBS_FILE_SYSTEM + kind),
         )
     )
 

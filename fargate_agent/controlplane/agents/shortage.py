@@ -26,7 +26,7 @@ async def explain_shortage(vpc: Vpc, session: Session, launch: Launch) -> str:
     serving = [instance for instance in found if serves(instance, cluster)]
     asked = (
         f"Cluster {cluster}, {size.cpu_units} CPU units, {size.memory_mib} MiB of memory, "
-        f"{size.ephemeral_storage_gib} GiB of storage"
+        f"{size.storage_gib} GiB of storage"
     )
     if serving:
         return f"{asked}: {_list(_describe(vpc, instance, launch) for instance in serving)}."

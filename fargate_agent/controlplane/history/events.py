@@ -20,8 +20,8 @@ PLACEMENT_FAILURE: Final = "Fargate Task Placement Failure"
 TASK_REPLACEMENTS: Final = "Fargate Task Replacements"
 """Ours: what stands for something of a task's definition on the machine of the task."""
 
-_ENI_ATTACHMENT: Final = "eni"
-"""What ENI attachments are called in events; DescribeTasks says ElasticNetworkInterface."""
+_TYPES: Final = {"ElasticNetworkInterface": "eni"}
+"""What attachments are called in events, by what DescribeTasks says."""
 
 
 def render_task_event(arns: Arns, vpc: Vpc, task: Task, now: float) -> Event:
@@ -32,7 +32,8 @@ def render_task_event(arns: Arns, vpc: Vpc, task: Task, now: float) -> Event:
     detail: Json = {
         **_render_times(shown),
         "attachments": [
-            {**attachment, "type": _ENI_ATTACHMENT} for attachment in shown["attachments"]
+            {**attachment, "type": _TYPES.get(attachment["type"], attachment["type"])}
+            for attachment in shown["attachments"]
         ],
         "updatedAt": render_time(now),
     }

@@ -13,7 +13,7 @@ from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.names import Arns, new_id
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.roles.passing import check_pass_role
+from fargate_agent.controlplane.roles.passing import check_pass_role, check_pass_volume_roles
 from fargate_agent.controlplane.services import deploying
 from fargate_agent.controlplane.services.launches import render_request
 from fargate_agent.controlplane.services.names import parse_service
@@ -44,6 +44,7 @@ async def create_service(plane: Plane, call: Call) -> Json:
             await find_definition(plane.arns, session, request["taskDefinition"])
         )
         check_pass_role(plane, call, definition.document)
+        check_pass_volume_roles(plane, call, request.get("volumeConfigurations", []))
         check_served(request, definition.document, "created")
         service = Service(
             id=new_id(),
@@ -87,6 +88,7 @@ async def update_service(plane: Plane, call: Call) -> Json:
         definition = await _find_definition(plane.arns, session, request, primary)
         if "taskDefinition" in request:
             check_pass_role(plane, call, definition.document)
+        check_pass_volume_roles(plane, call, request.get("volumeConfigurations", []))
         check_served(request, definition.document, "updated")
         service.document = complete(
             request, service.document, definition.document["taskDefinitionArn"]

@@ -18,7 +18,21 @@ def render_request(service: Service, template: Json) -> Json:
         request["propagateTags"] = propagated
     if propagated == "SERVICE":
         request["tags"] = service.tags
+    if "volumeConfigurations" in request:
+        request["volumeConfigurations"] = list(map(_as_of_task, request["volumeConfigurations"]))
     return request
+
+
+def _as_of_task(configuration: Json) -> Json:
+    """Return the configuration of a volume as RunTask takes it: only services propagate tags."""
+    ebs = configuration.get("managedEBSVolume", {})
+    if "tagSpecifications" not in ebs:
+        return configuration
+    specifications = [
+        {**one, "propagateTags": "NONE"} if one.get("propagateTags") == "SERVICE" else one
+        for one in ebs["tagSpecifications"]
+    ]
+    return {**configuration, "managedEBSVolume": {**ebs, "tagSpecifications": specifications}}
 
 
 def plan_tasks(

@@ -29,7 +29,12 @@ MAX_ARNS: Final = 20
 """Source: ECS API, DescribeServiceDeployments and DescribeServiceRevisions."""
 
 _LATEST_MS: Final = 10**15 - 1
-_OF_REVISION: Final = ("launchType", "capacityProviderStrategy", "networkConfiguration")
+_OF_REVISION: Final = (
+    "launchType",
+    "capacityProviderStrategy",
+    "networkConfiguration",
+    "volumeConfigurations",
+)
 
 
 async def list_service_deployments(plane: Plane, call: Call) -> Json:

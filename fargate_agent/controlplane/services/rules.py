@@ -39,7 +39,6 @@ _NOT_SERVED: Final = (
     "serviceRegistries",
     "serviceConnectConfiguration",
     "enableExecuteCommand",
-    "volumeConfigurations",
     "vpcLatticeConfigurations",
     "gatewayConnectors",
     "monitoring",
@@ -59,6 +58,7 @@ _ROLLED_OUT: Final = (
     "launchType",
     "capacityProviderStrategy",
     "platformVersion",
+    "volumeConfigurations",
 )
 """Members whose change replaces the tasks; the others concern new ones only. Source: ECS API,
 UpdateService."""
@@ -76,6 +76,7 @@ _SHOWN: Final = (
     "healthCheckGracePeriodSeconds",
     "networkConfiguration",
     "platformVersion",
+    "volumeConfigurations",
     "enableExecuteCommand",
     "enableECSManagedTags",
     "propagateTags",
@@ -193,6 +194,8 @@ def complete(request: Json, known: Json, definition_arn: str) -> Json:
         given["networkConfiguration"] = {"awsvpcConfiguration": {**_NETWORK, **network}}
     document: Json = {**_DEFAULTS, **kept, **given, **_plan_capacity(request, known)}
     document["taskDefinition"] = definition_arn
+    if not document.get("volumeConfigurations"):  # an empty list takes them away
+        document.pop("volumeConfigurations", None)
     document["deploymentConfiguration"] = _plan_deployments(
         request.get("deploymentConfiguration", {}),
         known.get("deploymentConfiguration", _DEFAULT_DEPLOYMENTS),

@@ -20,7 +20,12 @@ from fargate_agent.controlplane.tasks.launch import PLATFORM_VERSION
 from fargate_agent.controlplane.validate import Json
 
 _PENDING: Final = ("PROVISIONING", "PENDING", "ACTIVATING")
-_OF_TEMPLATE: Final = ("launchType", "capacityProviderStrategy", "networkConfiguration")
+_OF_TEMPLATE: Final = (
+    "launchType",
+    "capacityProviderStrategy",
+    "networkConfiguration",
+    "volumeConfigurations",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,7 @@ async def render_service(arns: Arns, session: Session, service: Service, *, tags
         shown["currentServiceRevisions"] = [
             render_revision_counts(arns, service, deployment, counts) for deployment in deployments
         ]
+    shown.pop("volumeConfigurations", None)  # of deployments alone
     return shown
 
 

@@ -4,10 +4,15 @@ Source: error texts as measured on the ECS API.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
-from fargate_agent.controlplane.agents.needs import ARCHITECTURES, Need, find_needs
+from fargate_agent.controlplane.agents.needs import (
+    ARCHITECTURES,
+    Need,
+    find_needs,
+    find_volume_needs,
+)
 from fargate_agent.controlplane.clusters.strategies import share
 from fargate_agent.controlplane.errors import (
     ApiError,
@@ -20,6 +25,7 @@ from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.sizes import is_pair
 from fargate_agent.controlplane.state.model import TaskDefinition
 from fargate_agent.controlplane.tags import check_tags
+from fargate_agent.controlplane.tasks.managed_volumes import ManagedVolume, plan_volumes
 from fargate_agent.controlplane.tasks.overrides import (
     TaskSize,
     check_overridden,
@@ -70,6 +76,8 @@ class Launch:
     size: TaskSize
     needs: tuple[Need, ...]
     """Beside room, of an agent; the subnets have some of their own."""
+    volumes: tuple[ManagedVolume, ...]
+    """Each task has its own."""
     subnets: tuple[str, ...]
     security_groups: tuple[str, ...]
     """Empty: the default one."""
@@ -119,6 +127,8 @@ def plan_launch(
     size = plan_size(document, overrides, relaxed=is_relaxed, has_32_vcpus=has_32_vcpus)
     if overrides:
         check_overridden(document, overrides, containers, size, plane.settings.account)
+    volumes = plan_volumes(request.get("volumeConfigurations", []), document)
+    size = replace(size, volumes_gib=sum(volume.size_gib or 0 for volume in volumes))
     _check_rest(request, document)
     count = request.get("count", 1)
     return Launch(
@@ -127,7 +137,11 @@ def plan_launch(
         count=count,
         containers=containers,
         size=size,
-        needs=find_needs(document, containers),
+        needs=(
+            *find_needs(document, containers),
+            *find_volume_needs(v.filesystem_type for v in volumes),
+        ),
+        volumes=volumes,
         subnets=tuple(network["subnets"]),
         security_groups=tuple(network.get("securityGroups", [])),
         group=_plan_group(request, definition, service),
@@ -223,7 +237,6 @@ def _check_rest(request: Json, document: Json) -> None:
         raise invalid_parameter("propagateTags SERVICE is only for tasks of a service.")
     if request.get("enableExecuteCommand") and not _task_role(request, document):
         raise invalid_parameter(NO_ROLE_FOR_EXEC)
-    _check_volumes(request.get("volumeConfigurations", []), document)
     check_length(request.get("startedBy", ""), "startedBy", MAX_STARTED_BY_CHARS)
     check_length(request.get("group", ""), "group")
     if request.get("group", "").startswith("service:"):
@@ -237,29 +250,12 @@ def _check_rest(request: Json, document: Json) -> None:
 def _unsupported(request: Json) -> Iterator[str]:
     """Give the members of a request that ask for what isn't done here."""
     overrides = request.get("overrides", {})
-    for member in ("enableExecuteCommand", "volumeConfigurations"):
-        if request.get(member):
-            yield member
+    if request.get("enableExecuteCommand"):
+        yield "enableExecuteCommand"
     if overrides.get("inferenceAcceleratorOverrides"):
         yield "overrides.inferenceAcceleratorOverrides"
     if any(o.get("resourceRequirements") for o in overrides.get("containerOverrides", [])):
         yield "overrides.containerOverrides.resourceRequirements"
-
-
-def _check_volumes(configurations: list[Json], document: Json) -> None:
-    """Refuse volumes that the definition doesn't leave to be configured at launch."""
-    known = {v["name"] for v in document["volumes"] if v.get("configuredAtLaunch")}
-    if configurations and not known:
-        raise invalid_parameter(
-            "Volume configuration provided but no matching configuredAtLaunch volume found in "
-            "task definition."
-        )
-    for configuration in configurations:
-        if configuration["name"] not in known:
-            raise invalid_parameter(
-                f"The volume name '{configuration['name']}' in your request does not have a "
-                "matching volume in your Task Definition that is configurable at launch."
-            )
 
 
 def _check_client_token(token: str) -> None:

@@ -48,6 +48,13 @@ class TaskSize:
     cpu_units: int
     memory_mib: int
     ephemeral_storage_gib: int
+    volumes_gib: int = 0
+    """Of EBS volumes in all."""
+
+    @property
+    def storage_gib(self) -> int:
+        """What all of it takes of an agent's disk."""
+        return self.ephemeral_storage_gib + self.volumes_gib
 
 
 def override_task(definition: Json, overrides: Json) -> Json:

@@ -5,6 +5,7 @@ from typing import Final
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.state.model import Task
 from fargate_agent.controlplane.tasks.health import STARTING, UNKNOWN
+from fargate_agent.controlplane.tasks.managed_volumes import render_attachments
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import Vpc
 
@@ -30,7 +31,7 @@ def render_task(task: Task, arns: Arns, vpc: Vpc) -> Json:
         "taskArn": arns.task(task.cluster, task.id),
         "clusterArn": arns.cluster(task.cluster),
         "availabilityZone": vpc.zone(task.eni.subnet_id),
-        "attachments": [_render_attachment(task)],
+        "attachments": [_render_attachment(task), *render_attachments(task)],
         "containers": [_render_container(container, task) for container in task.containers],
         "cpu": str(task.cpu_units),
         "memory": str(task.memory_mib),

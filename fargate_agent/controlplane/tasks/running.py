@@ -23,7 +23,7 @@ from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsup
 from fargate_agent.controlplane.history.events import render_placement_failure
 from fargate_agent.controlplane.names import Arns, new_id, new_uuid
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.roles.passing import check_pass_role
+from fargate_agent.controlplane.roles.passing import check_pass_role, check_pass_volume_roles
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import instance_topic
 from fargate_agent.controlplane.state.model import ClientToken, ContainerInstance, Eni, Event, Task
@@ -33,6 +33,7 @@ from fargate_agent.controlplane.tasks.changes import changing, note_task, task_n
 from fargate_agent.controlplane.tasks.health import UNKNOWN, has_check, judge, may_restart
 from fargate_agent.controlplane.tasks.launch import Launch, check_runnable, plan_launch
 from fargate_agent.controlplane.tasks.lifecycle import STOPPED_BY_USER, request_stop
+from fargate_agent.controlplane.tasks.managed_volumes import configure_volumes, mint_volumes
 from fargate_agent.controlplane.tasks.overrides import override_task
 from fargate_agent.controlplane.tasks.payload import render_task as render_task_message
 from fargate_agent.controlplane.tasks.render import render_task
@@ -75,6 +76,7 @@ async def run_task(plane: Plane, call: Call) -> Json:
         planned = await plan_capacity(session, cluster, request)
     definition = check_runnable(found)
     check_pass_role(plane, call, override_task(definition.document, request.get("overrides", {})))
+    check_pass_volume_roles(plane, call, request.get("volumeConfigurations", []))
     launch = plan_launch(plane, cluster, definition, planned)
     await wait_for_room(plane, launch)
     async with plane.store.write() as session:
@@ -276,6 +278,7 @@ def _render_row(
         for container in launch.containers
     ]
     rows = [_render_new_container(container, arn) for container in containers]
+    volumes = mint_volumes(launch.volumes)
     essential = [c["name"] for c in containers if c["essential"]]
     return Task(
         id=task_id,
@@ -289,30 +292,39 @@ def _render_row(
         version=1,
         cpu_units=launch.size.cpu_units,
         memory_mib=launch.size.memory_mib,
-        storage_gib=launch.size.ephemeral_storage_gib,
+        storage_gib=launch.size.storage_gib,
         group=launch.group,
         started_by=launch.started_by,
         deployment_id=None if launch.service is None else launch.service.deployment_id,
         settled=False,
-        document=launch.document | ({"capacityProviderName": provider} if provider else {}),
+        document=launch.document
+        | ({"capacityProviderName": provider} if provider else {})
+        | ({"attachments": volumes} if volumes else {}),
         tags=launch.tags,
         health_status=judge(rows, essential),
         connected=True,
         containers=rows,
         essential=essential,
-        message=_render_message(arns, vpc, launch, arn, containers, eni),
+        message=_render_message(arns, vpc, launch, arn, containers, volumes, eni),
         created_at=round(time.time(), 3),
         eni=eni,
     )
 
 
-def _render_message(
-    arns: Arns, vpc: Vpc, launch: Launch, arn: str, containers: list[Json], eni: Eni
+def _render_message(  # noqa: PLR0913 - what is one task's own, beside its launch
+    arns: Arns,
+    vpc: Vpc,
+    launch: Launch,
+    arn: str,
+    containers: list[Json],
+    volumes: list[Json],
+    eni: Eni,
 ) -> Json:
+    definition = override_task(launch.definition.document, launch.document["overrides"])
     message = render_task_message(
         arn=arn,
         cluster_arn=arns.cluster(launch.cluster),
-        definition=override_task(launch.definition.document, launch.document["overrides"]),
+        definition=configure_volumes(definition, launch.volumes, volumes),
         containers=containers,
         size=launch.size,
         group=launch.group,
