@@ -18,11 +18,13 @@ from fargate_agent.controlplane.vpc_settings import (
     SubnetSettings,
 )
 from fargate_agent.settings import AgentSettings
+from fargate_agent.settings_images import ImageSignatureSettings
 
 PAGE: Final = Path(__file__).with_name("settings.md")
 
 TABLES: Final[dict[str, type[BaseModel]]] = {
     "fargate-agent": AgentSettings,
+    "image_signatures": ImageSignatureSettings,
     "fargate-control-plane": ControlPlaneSettings,
     "subnets": SubnetSettings,
     "security_groups": SecurityGroupSettings,

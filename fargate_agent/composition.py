@@ -16,6 +16,7 @@ from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import Driver, Drivers, EniDriver, VolumeDriver
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
+from fargate_agent.image.admission import Policy, Requirement
 from fargate_agent.image.collector import CleanupSettings, ImageCollector
 from fargate_agent.image.disk import ImageDisk
 from fargate_agent.image.locks import KeyedLocks
@@ -221,6 +222,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
                 insecure_registries=settings.insecure_registries,
                 auth_file=settings.registry_auth_file,
                 mirrors=settings.registry_mirrors,
+                policies=_make_policies(settings),
                 snapshotter=settings.snapshotter,
             ),
             egress,
@@ -231,6 +233,18 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,
         volumes=make_volumes(settings, shared.site, egress),
+    )
+
+
+def _make_policies(settings: AgentSettings) -> tuple[Policy, ...]:
+    return tuple(
+        Policy(
+            prefix=prefix,
+            require=Requirement(policy.require),
+            key_file=policy.key,
+            loaded=policy.loaded,
+        )
+        for prefix, policy in settings.image_signatures.items()
     )
 
 

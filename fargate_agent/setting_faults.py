@@ -18,6 +18,7 @@ from fargate_agent.aws.machine_keys import read_machine_keys
 from fargate_agent.files import find_obstacle
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.registry.auth import check_credentials
+from fargate_agent.image.signatures import InvalidKeyError, read_keys
 from fargate_agent.settings import AgentSettings
 
 LOGGERS: Final = ("json-file", "logger")
@@ -67,10 +68,21 @@ def find_faults(settings: AgentSettings) -> Iterator[Fault]:
             read_machine_keys(settings.aws_credentials_file, datetime.now(UTC))
         except RoleError as error:
             yield "aws_credentials_file", str(error).removeprefix("aws_credentials_file ")
+    yield from _find_key_faults(settings)
     yield from find_otlp_fault(settings)
     known = _read_snapshotters(settings) or SNAPSHOTTERS
     if settings.snapshotter not in known:
         yield "snapshotter", f"must be one of {', '.join(sorted(known))}"
+
+
+def _find_key_faults(settings: AgentSettings) -> Iterator[Fault]:
+    for prefix, policy in settings.image_signatures.items():
+        if policy.key is None:
+            continue
+        try:
+            read_keys(policy.key)
+        except InvalidKeyError as error:
+            yield "image_signatures", f'"{prefix}": {policy.key}: {error}'
 
 
 def find_otlp_fault(settings: AgentSettings) -> Iterator[Fault]:

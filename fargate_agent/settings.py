@@ -29,6 +29,7 @@ from fargate_agent.setting_values import (
 )
 from fargate_agent.settings_efs import EfsFileSystem, FileSystemId
 from fargate_agent.settings_file import FileSettings, Reading, read_document, read_settings
+from fargate_agent.settings_images import ImagePrefix, ImageSignatureSettings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
 """Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`."""
@@ -170,6 +171,10 @@ class AgentSettings(FileSettings):
     those used longest ago first; 100: that isn't done."""
     image_disk_low_percent: Annotated[int, Field(ge=0, le=100)] = 80
     """How far such a removal goes on."""
+    image_signatures: dict[ImagePrefix, ImageSignatureSettings] = {}
+    """A table of prefixes of image names, `""` for all, with what is asked of these images; the
+    longest prefix counts. Images of no prefix need nothing. JSON in the environment. The members of
+    each are below; see [images.md](images.md)."""
     insecure_registries: Annotated[tuple[Registry, ...], NoDecode, split_commas] = ()
     """Hosts, with the port if it isn't 80, that are spoken to without TLS."""
     registry_auth_file: AbsolutePath | None = None

@@ -1,6 +1,6 @@
 """Which registries are asked for an image: those that stand for its own, and its own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -59,6 +59,14 @@ class Mirrors:
             if mirror != NO_ORIGINAL:
                 name = parse_reference("/".join((mirror, *rest)) + selector)
                 yield Candidate(reference=name, is_mirror=name != reference)
+
+
+def find_prefix(reference: Reference, prefixes: Iterable[str]) -> str | None:
+    """Return the longest prefix that an image has, at a boundary of its path; "" is one of all."""
+    table = {_split(prefix) if prefix else (): prefix for prefix in prefixes}
+    parts = _parts(reference)
+    lengths = range(len(parts), -1, -1)
+    return next((table[parts[:length]] for length in lengths if parts[:length] in table), None)
 
 
 def _parts(reference: Reference) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from fargate_agent.drivers import PullProgress
 from fargate_agent.egress.retry import GaveUpError, Tries
 from fargate_agent.egress.transport import RefusedError
 from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.image.admission import Ticket
 from fargate_agent.image.content import (
     ImageKeeper,
     PlatformImage,
@@ -111,6 +112,8 @@ class Pull:
     tries: Tries
     locks: KeyedLocks
     progress: Progress
+    ticket: Ticket
+    """Whether the image may run, by the name that the task definition gives it."""
 
     async def resolve(self, registry: Registry) -> PlatformImage:
         """Return what the name stands for at the registry, all but the layers kept.

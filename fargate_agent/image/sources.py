@@ -121,6 +121,7 @@ class Sources:
                 raise CannotPullContainerError(str(error)) from error
             asked = Registry(session, candidate.reference, purse, self.insecure, pull.tries, known)
             image = await pull.resolve(asked)
+            await pull.ticket.verify(asked, image)
             await pull.get_layers(image, asked)
         return replace(image, source=pull.reference.name if candidate.is_mirror else None)
 

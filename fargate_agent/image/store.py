@@ -19,6 +19,7 @@ from fargate_agent.drivers import FindLogin, Image, ImageStore, PullProgress, Se
 from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
 from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.image.admission import Admission, Policy
 from fargate_agent.image.collector import ImageCollector
 from fargate_agent.image.content import PlatformImage
 from fargate_agent.image.document import InvalidDocumentError
@@ -68,6 +69,8 @@ class PullSettings:
     """A Docker `config.json`."""
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Prefixes of names, and what stands for each; see `image.mirrors`."""
+    policies: Sequence[Policy] = ()
+    """Which images may run; see `image.admission`."""
     snapshotter: str = "overlayfs"
     retry: Retry = field(default_factory=Retry)
     deadline_s: float = 2 * 3600
@@ -99,6 +102,7 @@ class ContainerdImageStore(ImageStore, Service):
         self._settings = settings
         # Source: amazon-ecs-agent, agent/engine/docker_task_engine.go, `pullContainer`.
         self.failed_pull_ends_task = settings.behavior in (PullBehavior.ALWAYS, PullBehavior.ONCE)
+        self._admission = Admission(settings.policies)
         self._locks = locks
         self._collector = collector
         self._uses = collector.uses if collector is not None else Uses()
@@ -139,6 +143,7 @@ class ContainerdImageStore(ImageStore, Service):
             tries=self._tries(name, shown),
             locks=self._locks,
             progress=shown,
+            ticket=self._admission.open(name),
         )
         if not pull.variants:
             raise await self._refuse_architecture(pull)
@@ -252,6 +257,9 @@ class ContainerdImageStore(ImageStore, Service):
         """Return what the name stands for here; None if that doesn't count.
 
         The record keeps it from the garbage collector, and all that it refers to.
+
+        Raises:
+            NotAdmittedError: a policy doesn't let it run.
         """
         try:
             record = await pull.containerd.images.get(pull.reference.name)
@@ -259,6 +267,7 @@ class ContainerdImageStore(ImageStore, Service):
             return None
         if self._settings.behavior is PullBehavior.ONCE and PULLED_LABEL not in record.labels:
             return None
+        await pull.ticket.check_copy(record)
         return record
 
     async def _refuse_architecture(self, pull: Pull) -> CannotPullContainerError:
@@ -278,6 +287,7 @@ class ContainerdImageStore(ImageStore, Service):
         return CannotPullContainerError(text)
 
     async def _pull(self, pull: Pull, way: Way) -> PlatformImage:
+        pull.ticket.check_name()
         await way.network.wait()
         deadline = asyncio.timeout(self._settings.deadline_s)
         try:
@@ -290,7 +300,7 @@ class ContainerdImageStore(ImageStore, Service):
                 "context deadline exceeded"
             ) from error
         now = render_moment(datetime.now(UTC))
-        labels = {PULLED_LABEL: now, USED_LABEL: now}
+        labels = {PULLED_LABEL: now, USED_LABEL: now, **pull.ticket.labels}
         if image.source is not None:
             labels[SOURCE_LABEL] = image.source
         await pull.containerd.images.ensure(

@@ -6,7 +6,8 @@ Source: OCI distribution specification, "Pulling"; Docker registry, token authen
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Protocol
 
@@ -95,6 +96,12 @@ class Registry:
         self._logins = Logins(self._requests, tries, self._find_credentials)
         if known is not None:
             self._logins.show(self._base, known)
+
+    def beside(self, tag: str) -> "Registry":
+        """Return the same repository for another tag, with the logins that this one has."""
+        other = copy(self)
+        other._reference = replace(self._reference, tag=tag, digest=None)
+        return other
 
     async def resolve(self) -> Resolved:
         """Ask what the name stands for.
