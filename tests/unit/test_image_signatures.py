@@ -183,7 +183,7 @@ def test_policies_are_a_table(file: Path) -> None:
             '"r.lan" = { require = "digest", key = "/k" }', 'key is for require = "key"', id="key"
         ),
         pytest.param('"r.lan" = { require = "sign" }', "'none', 'digest' or 'key'", id="require"),
-        pytest.param('"https://r.lan" = { require = "none" }', "must be HOST", id="prefix"),
+        pytest.param('"nginx" = { require = "none" }', "must be HOST", id="prefix"),
         pytest.param('"r.lan" = { require = "none", x = 1 }', "unknown setting", id="member"),
     ],
 )
