@@ -8,6 +8,7 @@ from typing import Final
 
 from fargate_agent.findings import Finding
 from fargate_agent.runtime.cgroup import Cgroups
+from fargate_agent.runtime.roots import OVERLAYFS
 from fargate_agent.settings_efs import EfsFileSystem
 
 NAMESPACES: Final = ("net", "mnt", "pid", "ipc", "uts", "cgroup")
@@ -31,7 +32,12 @@ def find_kernel_faults(root: Path, snapshotter: str) -> Iterator[Finding]:
     for name, effect in MODULES.items():
         if _lacks_module(root, name):
             yield Finding(what=f"the kernel has no module {name}", effect=effect)
-    if snapshotter == "overlayfs" and _lacks_file_system(root, "overlay"):
+    if snapshotter != OVERLAYFS:
+        yield Finding(
+            what=f"the snapshotter is {snapshotter}, which keeps what containers write itself",
+            effect="a task isn't kept to its ephemeral storage but for its volumes",
+        )
+    elif _lacks_file_system(root, "overlay"):
         yield Finding(
             what="the kernel has no overlayfs",
             effect="no container is made with the snapshotter overlayfs",

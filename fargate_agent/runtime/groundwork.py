@@ -22,7 +22,7 @@ from fargate_agent.runtime.known_users import KnownUsers
 from fargate_agent.runtime.pidns import PidNamespaces
 from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.records import render_record
-from fargate_agent.runtime.roots import UNBOUNDED_EFFECT, Roots
+from fargate_agent.runtime.roots import Roots
 from fargate_agent.runtime.secret_files import write_files
 from fargate_agent.runtime.spec import render_spec
 from fargate_agent.runtime.users import resolve_user
@@ -75,8 +75,6 @@ class Groundwork:
             ContainerdError: containerd refused.
             OSError: the kernel or systemd did.
         """
-        if not self._roots.are_bounded:
-            self._note(f"the snapshotter is {self._roots.snapshotter}", UNBOUNDED_EFFECT)
         cgroups, host = await asyncio.to_thread(self._prepare_host, task, container)
         look = partial(self._roots.look, client, container, image)
         spec = await self._render_spec(task, container, image, look, cgroups, host)

@@ -26,10 +26,6 @@ from fargate_agent.runtime.views import REFERENCE_LABEL, ensure_view
 OVERLAYFS: Final = "overlayfs"
 """The snapshotter whose layers are directories that an overlay can be made of."""
 
-UNBOUNDED_EFFECT: Final = (
-    "what containers write outside of volumes isn't kept to the ephemeral storage of their task"
-)
-
 _ROOT_MODE: Final = 0o755
 _WORK_MODE: Final = 0o711
 """Source: containerd, snapshots/overlay, `prepareDirectory`."""

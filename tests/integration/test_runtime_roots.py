@@ -1,6 +1,8 @@
 """Root file systems of containers: where what they write lies, and what keeps the layers below."""
 
 import os
+import stat
+import struct
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,8 +12,8 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.processes import RuncOptions
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.errors import CannotCreateContainerError
+from fargate_agent.image.manifest import MAX_LAYERS
 from fargate_agent.plan import ContainerPlan, TaskPlan
-from fargate_agent.runtime.roots import UNBOUNDED_EFFECT
 from fargate_agent.runtime.views import render_key
 from tests.fixtures.busybox import LAYER_TYPE, SNAPSHOTTER, busybox_layer
 from tests.fixtures.runtime import LAYERS_LEASE, Bench, make_runtime
@@ -19,6 +21,22 @@ from tests.fixtures.runtime import LAYERS_LEASE, Bench, make_runtime
 pytestmark = pytest.mark.root
 
 IMAGE = "test.example/busybox:latest"
+
+EXIT_WITH_EUID = bytes.fromhex(
+    "7f454c4602010100000000000000000002003e0001000000"  # ELF, x86-64, one program header
+    "7800400000000000400000000000000000000000000000000000000040003800"
+    "0100000000000000"
+    "010000000500000000000000000000000000400000000000"  # all of the file, to be executed
+    "000040000000000088000000000000008800000000000000"
+    "0010000000000000"
+    "b86b0000000f05"  # mov eax, geteuid; syscall
+    "89c7b83c0000000f05"  # mov edi, eax; mov eax, exit; syscall
+)
+"""A program whose exit code is its effective user. Source: elf(5), geteuid(2), _exit(2)."""
+
+CAP_NET_RAW = 13
+NET_RAW = struct.pack("<5I", 0x02000001, 1 << CAP_NET_RAW, 0, 0, 0)
+"""`cap_net_raw=ep`. Source: linux/capability.h, `vfs_cap_data`, version 2."""
 
 AT_SIGNAL = "trap '{script}; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
 
@@ -217,10 +235,8 @@ async def test_container_that_an_older_agent_began_to_make_is_made(bench: Bench)
     assert await bench.traces(task) == []
 
 
-async def test_other_snapshotters_keep_what_containers_write_and_that_is_said(
-    bench: Bench,
-) -> None:
-    client, notes = bench.containerd, list[tuple[str, str]]()
+async def test_other_snapshotters_keep_what_containers_write(bench: Bench) -> None:
+    client = bench.containerd
     layer, diff_id = busybox_layer()
     await client.leases.ensure("native", {})
     snapshots = client.with_lease("native").snapshots("native")
@@ -230,7 +246,7 @@ async def test_other_snapshotters_keep_what_containers_write_and_that_is_said(
         Descriptor(media_type=LAYER_TYPE, digest=blob.digest, size=blob.size), mounts
     )
     await snapshots.commit(diff_id, "unpack", {})
-    bench.runtime = make_runtime(client, notes, snapshotter="native")
+    bench.runtime = make_runtime(client, [], snapshotter="native")
 
     task = await bench.begin("echo >>/count; busybox wc -l </count")
     (container,) = task.containers
@@ -240,7 +256,47 @@ async def test_other_snapshotters_keep_what_containers_write_and_that_is_said(
     await bench.runtime.start(task, container)
     finished = await bench.finish(task)
 
-    assert ("the snapshotter is native", UNBOUNDED_EFFECT) in notes
     assert finished.output.split() == ["1", "2"]
     assert {one.key for one in await snapshots.list()} == {diff_id}
     await client.leases.delete("native")
+
+
+def fill_with_special_files(upper: Path, layer: int) -> None:
+    """Fill the lowest of the layers."""
+    if layer == 0:
+        (upper / "suid").write_bytes(EXIT_WITH_EUID)
+        (upper / "suid").chmod(0o4755)
+        (upper / "capable").mkdir()
+        (upper / "capable" / "cat").write_bytes(Path("/bin/busybox").read_bytes())
+        (upper / "capable" / "cat").chmod(0o755)
+        os.setxattr(upper / "capable" / "cat", "security.capability", NET_RAW)
+        os.setxattr(upper / "suid", "user.note", b"kept")
+        os.mknod(upper / "null", 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        (upper / "null").chmod(0o666)
+
+
+@pytest.mark.parametrize(("layers", "read_only"), [(1, False), (MAX_LAYERS - 1, True)])
+async def test_special_files_of_an_image_work(bench: Bench, layers: int, read_only: bool) -> None:
+    await bench.stack(layers, fill_with_special_files)
+    look = "/suid && echo >/null && cat /null && /capable/cat /proc/self/status"
+    script = f"{look} | busybox grep CapEff; echo ready; sleep 60"
+    task = await bench.begin(script, user="web", stopTimeout=0, readonlyRootFilesystem=read_only)
+    (container,) = task.containers
+    await bench.wait_for_output(task, "ready")
+
+    (pid, *_) = await bench.containerd.processes.pids(container.id)
+    assert os.getxattr(f"/proc/{pid}/root/suid", "user.note") == b"kept"
+    capabilities, ready = bench.output_file(container).read_text().splitlines()
+    assert (int(capabilities.split()[1], 16), ready) == (1 << CAP_NET_RAW, "ready")
+
+
+async def test_special_files_that_a_container_makes_work(bench: Bench) -> None:
+    await bench.stack(1, fill_with_special_files)
+    script = (
+        "busybox mknod /own c 1 3 && echo >/own && cat /own && busybox cp /suid /mine"
+        " && busybox chmod 4755 /mine && busybox su -s /bin/sh web -c 'id -u; /mine'"
+    )
+
+    finished = await bench.run(script)
+
+    assert (finished.status.code, finished.output) == (0, "1000\n")

@@ -68,6 +68,13 @@ def test_machine_that_has_everything_has_no_findings(root: Path) -> None:
     assert list(find_loop_faults(root)) == []
 
 
+def test_snapshotter_that_keeps_what_containers_write_is_found(root: Path) -> None:
+    (finding,) = find_kernel_faults(root, "native")
+
+    assert finding.what.startswith("the snapshotter is native")
+    assert "isn't kept to its ephemeral storage" in finding.effect
+
+
 @pytest.mark.parametrize(
     ("name", "text", "what"),
     [
