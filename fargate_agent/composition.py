@@ -60,6 +60,7 @@ from fargate_agent.volumes.ebs import EbsVolumes
 from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.ephemeral import EphemeralSettings, EphemeralVolumes
 from fargate_agent.volumes.guard import DiskGuard
+from fargate_agent.volumes.host import HostVolumes
 from fargate_agent.volumes.persistent import PersistentVolumes
 from fargate_agent.volumes.room import Room
 from fargate_agent.volumes.scratch import ScratchVolumes
@@ -136,6 +137,7 @@ def make_volumes(
         VolumeKind.EFS: EfsVolumes(site.tasks_dir, egress.resolve, socket_in_netns),
         VolumeKind.EBS: EbsVolumes(settings.state_dir / "ebs", settings.ebs_snapshots),
         VolumeKind.PERSISTENT: PersistentVolumes(),
+        VolumeKind.HOST: HostVolumes(site.host_paths),
     }
 
 

@@ -155,7 +155,23 @@ one_or_several: Final = BeforeValidator(lambda value: (value,) if isinstance(val
 
 
 LONGEST_WAIT_S: Final = 7 * 24 * 3600
+MAX_HOST_VOLUME_CHARS: Final = 96
+"""Source: ECS API, Attribute.name: 128 characters, with what stands before the path."""
 LONGEST_RETENTION_S: Final = 100 * 365 * 24 * 3600
+
+
+def check_host_volume(path: Path) -> Path:
+    """Return a path that attributes of a container instance can name.
+
+    Raises:
+        ValueError: it is too long, or leads up.
+    """
+    if ".." in path.parts or len(str(path)) > MAX_HOST_VOLUME_CHARS:
+        raise ValueError(
+            f"must be a path without '..' and of at most {MAX_HOST_VOLUME_CHARS} characters"
+        )
+    return path
+
 
 AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
 SocketPath = Annotated[Path, AfterValidator(_check_socket)]

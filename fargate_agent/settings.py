@@ -8,7 +8,15 @@ import sys
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from fargate_agent.setting_values import (
@@ -24,6 +32,7 @@ from fargate_agent.setting_values import (
     SocketPath,
     Url,
     Urls,
+    check_host_volume,
     matching,
     split_commas,
 )
@@ -46,6 +55,10 @@ SnapshotId = Annotated[
     str, matching(r"snap-([0-9a-f]{8}|[0-9a-f]{17})", "must be the id of a snapshot")
 ]
 
+HostVolumePath = Annotated[
+    AbsolutePath,
+    AfterValidator(check_host_volume),
+]
 _LOGGER_USER: Final = r"[^:\s]+|[1-9][0-9]{0,8}:[1-9][0-9]{0,8}"
 _LOGGER_USER_RULE: Final = "must be the name of a user, or uid:gid, each above 0"
 
@@ -235,6 +248,11 @@ class AgentSettings(FileSettings):
     logger_user: Annotated[str, matching(_LOGGER_USER, _LOGGER_USER_RULE)] | None = None
     """Whom the programs that send output run as: a name, or `uid:gid`. The local copies of output
     belong to it. Those of `json-file` and `awsfirelens` stay root. Without it: root."""
+    host_volume_paths: Annotated[tuple[HostVolumePath, ...], NoDecode, split_commas] = ()
+    """Directories of this machine that tasks in relaxed clusters may have as volumes
+    (`host.sourcePath`), they and what is below them; what a definition names below one and isn't
+    there is made. `/dev`, `/proc`, `/run`, `/sys` and the agent's own directories are only had
+    where they, or what is below them, are named here. See `docs/storage.md`."""
     log_host_paths: Annotated[tuple[AbsolutePath, ...], NoDecode, split_commas] = (
         Path("/dev/log"),
     )

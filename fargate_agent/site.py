@@ -1,6 +1,7 @@
 """From the settings of an agent to what its plans have to know of the machine."""
 
-from fargate_agent.plan import Site
+from fargate_agent.plan import HostPaths, Site
+from fargate_agent.plan.host_paths import ALWAYS_GUARDED
 from fargate_agent.settings import AgentSettings
 
 
@@ -15,5 +16,9 @@ def make_site(settings: AgentSettings) -> Site:
         efs=settings.efs,
         is_local=settings.is_local,
         logs_are_local=settings.logs_are_local,
+        host_paths=HostPaths(
+            allowed=settings.host_volume_paths,
+            guarded=(*ALWAYS_GUARDED, settings.state_dir, settings.netns_dir),
+        ),
         default_log_driver="json-file" if settings.log_copy else "none",
     )

@@ -9,6 +9,7 @@ a random key as well, which the record of the task keeps.
 from fargate_agent.plan.containers import plan_containers, render_runtime_id
 from fargate_agent.plan.enis import plan_enis
 from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
+from fargate_agent.plan.host_paths import HostPaths
 from fargate_agent.plan.model import (
     METADATA_IFNAME,
     TMDS_ADDRESS,
@@ -59,6 +60,7 @@ __all__ = [
     "FilePlan",
     "FirelensPlan",
     "HealthCheckPlan",
+    "HostPaths",
     "LogPlan",
     "MountPlan",
     "PersistentPlan",

@@ -8,6 +8,7 @@ from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.plan.host_paths import HostPaths
 from fargate_agent.plan.volume_plans import MountPlan, VolumePlan, VolumesFromPlan
 from fargate_agent.role_keys import RoleKeys
 from fargate_agent.settings_efs import EfsFileSystem
@@ -53,6 +54,7 @@ class Site:
     """Whether the copy of the output here stands for CloudWatch Logs."""
     efs: Mapping[str, EfsFileSystem] = field(default_factory=dict)
     """What stands for file systems of EFS, by their ids."""
+    host_paths: HostPaths = HostPaths()
     secrets_key: str = field(default_factory=secrets.token_hex, repr=False)
     """What ids that containers must not guess are made from. An agent that starts anew has another
     one: what they stand for is kept in memory only."""

@@ -87,8 +87,6 @@ def _volume(volume: Volume) -> Iterator[str]:
             yield f"dockerVolumeConfiguration.{member}"
         if docker.driver != "local":
             yield f"dockerVolumeConfiguration.driver {docker.driver}"
-    if volume.host is not None and volume.host.source_path:
-        yield "host.sourcePath"
 
 
 def _asked_for(message: Message, unsupported: type[Message]) -> Iterable[str]:

@@ -98,3 +98,5 @@ class VolumePlan:
     ebs: EbsPlan | None = None
     persistent: PersistentPlan | None = None
     efs: EfsPlan | None = None
+    host_path: Path | None = None
+    """Of a volume of this machine: `host.sourcePath`."""

@@ -19,6 +19,9 @@ STORAGE_DIRECTORY: Final = "storage"
 EBS_DIRECTORY: Final = "ebs"
 """Where EBS volumes are mounted, below the directory of the task."""
 
+HOST_DIRECTORY: Final = "host"
+"""Where directories of the machine are bound, below the directory of the task."""
+
 
 def plan_volumes(message: TaskMessage, directory: Path, site: Site) -> dict[str, VolumePlan]:
     """Return the volumes of a task by name; `directory` is that of the task."""
@@ -48,6 +51,13 @@ def _plan_volume(volume: Volume, directory: Path, site: Site) -> VolumePlan:
             name=name,
             source=site.volumes_dir / name,
             persistent=PersistentPlan(autoprovision=docker.autoprovision, labels=docker.labels),
+        )
+    if volume.host is not None and volume.host.source_path:
+        return VolumePlan(
+            kind=VolumeKind.HOST,
+            name=name,
+            source=directory / HOST_DIRECTORY / name,
+            host_path=_plan_host_path(name, volume.host.source_path),
         )
     scratch = directory / STORAGE_DIRECTORY / "volumes"
     return VolumePlan(kind=VolumeKind.SCRATCH, name=name, source=scratch / name)
@@ -82,6 +92,12 @@ def plan_mounts(
             *(mount for path, mount in taken.items() if path not in tmpfs and path not in own),
         )
     return mounts
+
+
+def _plan_host_path(name: str, path: str) -> Path:
+    if path != "/" and (fault := find_path_fault(path)):
+        raise ResourceInitializationError(f"volume '{name}': host.sourcePath '{path}' {fault}")
+    return Path(normalize_path(path))
 
 
 def _plan_own(

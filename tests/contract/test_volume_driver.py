@@ -13,9 +13,18 @@ import pytest
 
 from fargate_agent.drivers import VolumeDriver
 from fargate_agent.network.namespaces import socket_in_netns
-from fargate_agent.plan import EbsPlan, EfsPlan, PersistentPlan, TaskPlan, VolumePlan, plan_task
+from fargate_agent.plan import (
+    EbsPlan,
+    EfsPlan,
+    HostPaths,
+    PersistentPlan,
+    TaskPlan,
+    VolumePlan,
+    plan_task,
+)
 from fargate_agent.volumes.ebs import EbsVolumes
 from fargate_agent.volumes.efs import EfsVolumes
+from fargate_agent.volumes.host import HostVolumes
 from fargate_agent.volumes.persistent import PersistentVolumes
 from fargate_agent.volumes.scratch import ScratchVolumes
 from fargate_agent.wire.volume_kinds import VolumeKind
@@ -63,6 +72,17 @@ def _configure_ebs(volume: VolumePlan, directory: Path) -> VolumePlan:
     return replace(volume, source=task / "ebs" / "v", ebs=ebs)
 
 
+def _on_the_host(volume: VolumePlan, directory: Path) -> VolumePlan:
+    source = directory / "bound" / volume.source.parent.parent.parent.name / volume.name
+    return replace(volume, source=source, host_path=directory / "host")
+
+
+def _make_host(directory: Path) -> VolumeDriver:
+    (directory / "host").mkdir(mode=0o755)
+    (directory / "host").chmod(0o755)
+    return HostVolumes(HostPaths(allowed=(directory / "host",)))
+
+
 KINDS = [
     pytest.param(
         Kind(
@@ -90,6 +110,11 @@ KINDS = [
     pytest.param(
         Kind(make=_make_efs, kind=VolumeKind.EFS, change=_on_efs, outlives=True),
         id="efs",
+        marks=pytest.mark.root,
+    ),
+    pytest.param(
+        Kind(make=_make_host, kind=VolumeKind.HOST, change=_on_the_host, outlives=True),
+        id="host",
         marks=pytest.mark.root,
     ),
 ]

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Final
 
 from fargate_agent.controlplane.file_labels import asks_for_files
@@ -25,12 +26,14 @@ from fargate_agent.wire.attributes import (
     EFS_AUTHORIZATION,
     EMULATES,
     FIRELENS,
+    HOST_VOLUMES,
     IPV6,
     LOG_DRIVER,
     MACVLAN_PARENT,
     PID_SHARING,
     TASK_ENI,
 )
+from fargate_agent.wire.container_paths import normalize_path
 
 ARCHITECTURES: Final = {"X86_64": "x86_64", "ARM64": "arm64"}
 """Values of the attribute by those of a task definition."""
@@ -102,6 +105,11 @@ def _find_machine(definition: Json) -> Iterator[Need]:
     yield Need(f"architecture {architecture}", ((ARCHITECTURE, name), (EMULATES + name, "")))
     if definition.get("pidMode") == "task":
         yield _need("PID namespaces of tasks", PID_SHARING)
+    for volume in definition.get("volumes", []):
+        if path := volume.get("host", {}).get("sourcePath"):
+            named = PurePosixPath(normalize_path(path))
+            attributes = tuple((f"{HOST_VOLUMES}{one}", "") for one in (named, *named.parents))
+            yield Need(f"host.sourcePath {path} (its setting host_volume_paths)", attributes)
 
 
 def _find_volumes(definition: Json) -> Iterator[Need]:
