@@ -19,12 +19,14 @@ from fargate_agent.controlplane.vpc_settings import (
 )
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_images import ImageSignatureSettings
+from fargate_agent.settings_registries import RegistrySettings
 
 PAGE: Final = Path(__file__).with_name("settings.md")
 
 TABLES: Final[dict[str, type[BaseModel]]] = {
     "fargate-agent": AgentSettings,
     "image_signatures": ImageSignatureSettings,
+    "registries": RegistrySettings,
     "fargate-control-plane": ControlPlaneSettings,
     "subnets": SubnetSettings,
     "security_groups": SecurityGroupSettings,

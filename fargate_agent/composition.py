@@ -21,6 +21,8 @@ from fargate_agent.image.collector import CleanupSettings, ImageCollector
 from fargate_agent.image.disk import ImageDisk
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.registry.ecr import EcrPasswords
+from fargate_agent.image.registry.hosts import OwnSettings
+from fargate_agent.image.registry.kept_logins import KeptLogins
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.desk import LoggerDesk
@@ -219,14 +221,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         ),
         images=ContainerdImageStore(
             containerd,
-            PullSettings(
-                behavior=PullBehavior(settings.image_pull_behavior),
-                insecure_registries=settings.insecure_registries,
-                auth_file=settings.registry_auth_file,
-                mirrors=settings.registry_mirrors,
-                policies=_make_policies(settings),
-                snapshotter=settings.snapshotter,
-            ),
+            make_pull_settings(settings),
             egress,
             shared.image_locks,
             ecr=None if settings.is_local else EcrPasswords(aws, roles.keys),
@@ -267,6 +262,25 @@ def _make_collector(shared: Shared, supervisor: Supervisor) -> ImageCollector:
         shared.image_locks,
         lambda: find_image_users(supervisor.runs()),
         ImageDisk(containerd, settings.snapshotter).measure,
+    )
+
+
+def make_pull_settings(settings: AgentSettings) -> PullSettings:
+    """Return what the settings say of pulls."""
+    return PullSettings(
+        behavior=PullBehavior(settings.image_pull_behavior),
+        insecure_registries=settings.insecure_registries,
+        registries={
+            name: OwnSettings(ca_file=one.ca_file, proxy=one.proxy)
+            for name, one in settings.registries.items()
+        },
+        proxy=settings.registry_proxy,
+        no_proxy=settings.registry_no_proxy,
+        auth_file=settings.registry_auth_file,
+        logins=KeptLogins(settings.state_dir),
+        mirrors=settings.registry_mirrors,
+        policies=_make_policies(settings),
+        snapshotter=settings.snapshotter,
     )
 
 

@@ -28,6 +28,7 @@ from fargate_agent.composition import (
     make_desk,
     make_disk_guard,
     make_drivers,
+    make_pull_settings,
     make_room,
     open_drivers,
 )
@@ -39,7 +40,10 @@ from fargate_agent.drivers import Drivers, Service
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.locks import KeyedLocks
+from fargate_agent.image.registry.checking import LoginCheck
+from fargate_agent.image.registry.kept_logins import KeptLogins
 from fargate_agent.local.logs import prune_logs
+from fargate_agent.local.registries import RegistryRoutes
 from fargate_agent.local.secrets import SecretRoutes
 from fargate_agent.local.server import LocalServer
 from fargate_agent.logdriver.desk import LoggerDesk
@@ -279,6 +283,11 @@ def _make_local_server(
             settings.snapshotter,
         ),
         secrets=SecretRoutes(store=LocalSecrets(settings.state_dir), are_used=settings.is_local),
+        registries=RegistryRoutes(
+            logins=KeptLogins(settings.state_dir),
+            auth_file=settings.registry_auth_file,
+            check=LoginCheck(hosts=make_pull_settings(settings).hosts()),
+        ),
         findings=shared.findings,
         look=partial(look, settings),
         logs_dir=shared.site.logs_dir,

@@ -15,6 +15,7 @@ from typing import Final
 
 from fargate_agent.aws.errors import RoleError
 from fargate_agent.aws.machine_keys import read_machine_keys
+from fargate_agent.egress.authorities import AuthoritiesError, read_authorities
 from fargate_agent.files import find_obstacle
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.registry.auth import check_credentials
@@ -58,11 +59,7 @@ Fault = tuple[str, str]
 def find_faults(settings: AgentSettings) -> Iterator[Fault]:
     """Yield every setting that can't work here; blocks."""
     yield from _find_directory_faults(settings)
-    if settings.registry_auth_file is not None:
-        try:
-            check_credentials(settings.registry_auth_file)
-        except InvalidDocumentError as error:
-            yield "registry_auth_file", f"{settings.registry_auth_file}: {error}"
+    yield from _find_registry_faults(settings)
     if settings.aws_credentials_file is not None:
         try:
             read_machine_keys(settings.aws_credentials_file, datetime.now(UTC))
@@ -83,6 +80,20 @@ def _find_key_faults(settings: AgentSettings) -> Iterator[Fault]:
             read_keys(policy.key)
         except InvalidKeyError as error:
             yield "image_signatures", f'"{prefix}": {policy.key}: {error}'
+
+
+def _find_registry_faults(settings: AgentSettings) -> Iterator[Fault]:
+    if settings.registry_auth_file is not None:
+        try:
+            check_credentials(settings.registry_auth_file)
+        except InvalidDocumentError as error:
+            yield "registry_auth_file", f"{settings.registry_auth_file}: {error}"
+    for registry, own in settings.registries.items():
+        if own.ca_file is not None:
+            try:
+                read_authorities(own.ca_file)
+            except AuthoritiesError as error:
+                yield "registries", f'"{registry}".ca_file: {own.ca_file}: {error}'
 
 
 def find_otlp_fault(settings: AgentSettings) -> Iterator[Fault]:

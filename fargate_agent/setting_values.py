@@ -4,6 +4,7 @@ A text says what a value must be and never repeats it, since it may hold a secre
 """
 
 import re
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import urlsplit
@@ -56,6 +57,56 @@ def check_url(text: str) -> str:
     if not is_good:
         raise ValueError("must be http://HOST[:PORT] or https://HOST[:PORT]")
     return text
+
+
+def check_proxy(text: str) -> str:
+    """Return the URL of an HTTP proxy, or an empty text for none.
+
+    Raises:
+        ValueError: it is neither. The text has no part of the URL, which may hold a password.
+    """
+    try:
+        parts = urlsplit(text)
+        is_good = not text or (
+            parts.scheme == "http"
+            and _HOST.fullmatch(parts.hostname or "") is not None
+            and bool(parts.port)
+            and parts.path in {"", "/"}
+            and re.search(r"[\s?#]", text) is None
+        )
+    except ValueError:
+        is_good = False
+    if not is_good:
+        raise ValueError(
+            "must be http://HOST:PORT or http://USER:PASSWORD@HOST:PORT, with other characters than"
+            " letters and digits of USER and PASSWORD percent-encoded"
+        )
+    return text
+
+
+def check_without_proxy(text: str) -> str:
+    """Return what stands for hosts that are asked without a proxy.
+
+    Raises:
+        ValueError: it is no host, no suffix of hosts and no range of addresses.
+    """
+    rule = "must be *, HOST, HOST:PORT, .SUFFIX or a range of addresses such as 10.0.0.0/8"
+    try:
+        if "/" in text:
+            ip_network(text, strict=False)
+        elif text != "*" and not _is_address(text):
+            check_registry(text.removeprefix(".").removeprefix("*."))
+    except ValueError:
+        raise ValueError(rule) from None
+    return text
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def check_listen(text: str) -> str:
@@ -176,6 +227,10 @@ def check_host_volume(path: Path) -> Path:
 AbsolutePath = Annotated[Path, AfterValidator(check_absolute)]
 SocketPath = Annotated[Path, AfterValidator(_check_socket)]
 Url = Annotated[str, AfterValidator(check_url)]
+ProxyUrl = Annotated[str, AfterValidator(check_proxy)]
+"""Of an HTTP proxy; empty for none. May hold a password."""
+WithoutProxy = Annotated[str, AfterValidator(check_without_proxy)]
+"""Hosts that are asked without a proxy."""
 ListenUrl = Annotated[str, AfterValidator(check_listen)]
 """Where something listens."""
 Urls = Annotated[str, AfterValidator(_check_urls)]

@@ -25,6 +25,7 @@ from fargate_agent.setting_values import (
     ListenUrl,
     Mirrors,
     Prefix,
+    ProxyUrl,
     Region,
     Registry,
     Retention,
@@ -32,6 +33,7 @@ from fargate_agent.setting_values import (
     SocketPath,
     Url,
     Urls,
+    WithoutProxy,
     check_host_volume,
     matching,
     split_commas,
@@ -39,6 +41,7 @@ from fargate_agent.setting_values import (
 from fargate_agent.settings_efs import EfsFileSystem, FileSystemId
 from fargate_agent.settings_file import FileSettings, Reading, read_document, read_settings
 from fargate_agent.settings_images import ImagePrefix, ImageSignatureSettings
+from fargate_agent.settings_registries import RegistrySettings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
 """Source: amazon-ecs-agent README, `ECS_IMAGE_PULL_BEHAVIOR`."""
@@ -193,6 +196,17 @@ class AgentSettings(FileSettings):
     registry_auth_file: AbsolutePath | None = None
     """A Docker `config.json` with credentials of registries. The programs that it names
     (`credHelpers`, `credsStore`) are looked for in the agent's PATH and run as the file's owner."""
+    registry_proxy: Annotated[ProxyUrl, Field(repr=False)] = ""
+    """URL of the HTTP proxy that registries are asked through, `http://[USER:PASSWORD@]HOST:PORT`.
+    It is reached through the network of the task whose image is pulled, and resolves the names of
+    registries. The variables `HTTPS_PROXY` and `HTTP_PROXY` are not read."""
+    registry_no_proxy: Annotated[tuple[WithoutProxy, ...], NoDecode, split_commas] = ()
+    """Hosts that are asked without `registry_proxy`: `HOST` and all below it, `.SUFFIX`,
+    `HOST:PORT`, an address, or a range such as `10.0.0.0/8`; `*`: all."""
+    registries: dict[Registry, RegistrySettings] = {}
+    """A table for each registry that has a certificate authority or a proxy of its own, by its name
+    as image names begin with it, e.g. `[registries."registry.example:5000"]`; Docker Hub is
+    `docker.io`. See below. JSON in the environment."""
     registry_mirrors: dict[Prefix, Mirrors] = {}
     """A table of prefixes of image names with what is asked in their place: another prefix, or a
     list that is tried in order. The longest prefix counts. The registry that the image names comes

@@ -13,6 +13,7 @@ from fargate_agent.cli.connection import DEFAULT_STATE_DIR, Connection
 from fargate_agent.cli.images.commands import images
 from fargate_agent.cli.keys.commands import keys
 from fargate_agent.cli.options import cluster_option, connection_option, output_option
+from fargate_agent.cli.registries.commands import login, logout
 from fargate_agent.cli.secrets.commands import secrets
 
 DEFAULT_STOP_WAIT_S: Final = 180
@@ -283,4 +284,6 @@ def doctor(context: click.Context, state_dir: Path | None, output: str) -> None:
 
 fargate.add_command(images)
 fargate.add_command(keys)
+fargate.add_command(login)
+fargate.add_command(logout)
 fargate.add_command(secrets)

@@ -11,6 +11,7 @@ from typing import Final
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
+from fargate_agent.egress.proxies import Proxy
 from fargate_agent.egress.sockets import OpenSocket, OpenTaskSocket
 from fargate_agent.plan import TaskPlan
 
@@ -36,16 +37,21 @@ class Egress:
 
     @asynccontextmanager
     async def session(
-        self, task: TaskPlan, inactivity_s: float, trusted: ssl.SSLContext | None = None
+        self,
+        task: TaskPlan,
+        inactivity_s: float,
+        trusted: ssl.SSLContext | None = None,
+        proxy: Proxy | None = None,
     ) -> AsyncIterator[aiohttp.ClientSession]:
         """Yield a session of which every socket is opened, and every name resolved, in the task.
 
         A server may send nothing for `inactivity_s`. `trusted` None believes the certificates of
-        the system.
+        the system. Requests go through `proxy` if there is one.
         """
         open_socket = partial(self._open_socket, task.netns)
         resolver = await self._make_resolver(task)
-        async with open_session(open_socket, resolver, inactivity_s, trusted) as session:
+        opened = open_session(open_socket, resolver, inactivity_s, trusted, proxy)
+        async with opened as session:
             yield session
 
     async def resolve(self, task: TaskPlan, host: str) -> list[str]:
@@ -76,6 +82,7 @@ def open_session(
     resolver: AbstractResolver,
     inactivity_s: float,
     trusted: ssl.SSLContext | None,
+    proxy: Proxy | None = None,
 ) -> aiohttp.ClientSession:
     """Make a session all of whose sockets are opened by `open_socket`.
 
@@ -99,4 +106,5 @@ def open_session(
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         read_bufsize=READ_BUFFER_BYTES,
+        proxy=None if proxy is None else proxy.full_url,
     )

@@ -7,6 +7,7 @@ are never shown: registries sign URLs in them.
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http import HTTPStatus
 from typing import Final, Self
 
 import aiohttp
@@ -25,7 +26,7 @@ class TransferError(Exception):
     def within(self, what: str) -> Self:
         """Return the same error with a text that begins with `what`."""
         error = type(self)(f"{what}: {self}")
-        error.retry_after_s = self.retry_after_s
+        error.__dict__.update(self.__dict__)
         return error
 
 
@@ -43,6 +44,13 @@ class UntrustedError(RefusedError):
 
 class NoTlsError(RefusedError):
     """The server doesn't speak TLS."""
+
+
+class ProxyRefusedError(RefusedError):
+    """A proxy refused to connect to the server."""
+
+    status: int = 0
+    """What the proxy answered."""
 
 
 _KINDS: Final[Mapping[type[Exception], TransferError]] = {
@@ -106,6 +114,16 @@ def _explain(error: Exception) -> TransferError:
     return _explain_answer(error)
 
 
+def explain_proxy(status: int, reason: str) -> TransferError:
+    """Return what an answer of a proxy means that isn't the server's."""
+    said = f"the proxy answered {status} {shown(reason)[:100]}".rstrip()
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR or status == HTTPStatus.TOO_MANY_REQUESTS:
+        return TransferError(said)
+    error = ProxyRefusedError(said)
+    error.status = status
+    return error
+
+
 def _explain_connection(error: aiohttp.ClientConnectorError) -> str:
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return f"dial tcp: {error.os_error}"
@@ -113,6 +131,8 @@ def _explain_connection(error: aiohttp.ClientConnectorError) -> str:
 
 
 def _explain_answer(error: Exception) -> TransferError:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return explain_proxy(error.status, error.message)
     text = "malformed HTTP response"
     if isinstance(error, aiohttp.ClientResponseError) and _TLS_RECORD in error.message:
         return RefusedError(f"{text}: the server speaks TLS")

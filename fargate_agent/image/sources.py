@@ -6,13 +6,11 @@ Each is asked with its own credentials, through the network of the task.
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from pathlib import Path
 from typing import Final
 
-import aiohttp
+from yarl import URL
 
 from fargate_agent.drivers import FindLogin
 from fargate_agent.egress.retry import Retry, Tries
@@ -23,8 +21,9 @@ from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.mirrors import Candidate, Mirrors
 from fargate_agent.image.pull import Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference
-from fargate_agent.image.registry.auth import AuthFile, Credentials, read_auth_file
+from fargate_agent.image.registry.auth import Auths, Credentials
 from fargate_agent.image.registry.ecr import EcrPasswords, parse_ecr_host
+from fargate_agent.image.registry.hosts import Hosts
 from fargate_agent.image.registry.protocol import Registry
 from fargate_agent.image.registry.purse import AskEcr, PullPurse
 from fargate_agent.plan import TaskPlan
@@ -42,8 +41,8 @@ MAX_MIRROR_CHARS: Final = 400
 
 WITHOUT_AWS: Final = (
     "no password is asked for of ECR, since this machine does without AWS: give one for {host} in "
-    "the agent's setting registry_auth_file, name another registry in registry_mirrors, or load "
-    "the image with 'fargate images load'"
+    "the agent's setting registry_auth_file or by 'fargate login', name another registry in "
+    "registry_mirrors, or load the image with 'fargate images load'"
 )
 
 PullError = CannotPullContainerError | ResourceInitializationError
@@ -67,10 +66,10 @@ class Sources:
 
     egress: Egress
     mirrors: Mirrors
-    insecure: frozenset[str]
-    """Hosts that are spoken to without TLS, in small letters and without `:80`."""
+    hosts: Hosts
     inactivity_s: float
-    auth_file: Path | None = None
+    find_auths: Callable[[], Auths]
+    """Returns the operator's credentials; blocks, and raises `InvalidDocumentError`."""
     ecr: EcrPasswords | None = None
     """None: ECR is asked for no passwords."""
     trusted: ssl.SSLContext | None = None
@@ -83,7 +82,7 @@ class Sources:
             ResourceInitializationError: the same, and there is no password for its own registry.
         """
         try:
-            auths = await asyncio.to_thread(read_auth_file, self.auth_file)
+            auths = await asyncio.to_thread(self.find_auths)
             candidates = self.mirrors.candidates(pull.reference)
         except (InvalidDocumentError, InvalidReferenceError) as error:
             raise CannotPullContainerError(str(error)) from error
@@ -101,10 +100,11 @@ class Sources:
         raise _gather(pull.reference, failures)
 
     async def _pull_from(
-        self, pull: Pull, candidate: Candidate, way: Way, auths: AuthFile
+        self, pull: Pull, candidate: Candidate, way: Way, auths: Auths
     ) -> PlatformImage:
         """Return the image, pulled by one name, through the network of the task."""
         registry, given = candidate.reference.registry, None
+        hosts = self.hosts.for_registry(registry)
         if not candidate.is_mirror:
             given = await _find_given(way, pull.tries.retry)
         async with self.egress.session(way.task, self.inactivity_s, self.trusted) as session:
@@ -112,33 +112,33 @@ class Sources:
                 registry=registry,
                 auths=auths,
                 given=given,
-                ask_ecr=self._ask_ecr(registry, session, way.task, pull.tries),
+                ask_ecr=self._ask_ecr(registry, hosts, way.task, pull.tries),
             )
             try:
-                auths.find_entry(registry)
+                auths.check(registry)
                 known = await purse.prepare()
             except InvalidDocumentError as error:
                 raise CannotPullContainerError(str(error)) from error
-            asked = Registry(session, candidate.reference, purse, self.insecure, pull.tries, known)
+            asked = Registry(session, candidate.reference, purse, hosts, pull.tries, known)
             image = await pull.resolve(asked)
             await pull.ticket.verify(asked, image)
             await pull.get_layers(image, asked)
         return replace(image, source=pull.reference.name if candidate.is_mirror else None)
 
-    def _ask_ecr(
-        self, registry: str, session: aiohttp.ClientSession, task: TaskPlan, tries: Tries
-    ) -> AskEcr | None:
+    def _ask_ecr(self, registry: str, hosts: Hosts, task: TaskPlan, tries: Tries) -> AskEcr | None:
         host = parse_ecr_host(registry)
         if host is None:
             return None
-        if self.ecr is not None:
-            return partial(self.ecr.get, session, host, task, tries)
+        ecr = self.ecr
 
-        async def refuse(used: str | None) -> Credentials:  # noqa: RUF029 - in the place of one
-            del used
-            raise CannotPullContainerError(WITHOUT_AWS.format(host=registry))
+        async def ask(used: str | None) -> Credentials:
+            if ecr is None:
+                raise CannotPullContainerError(WITHOUT_AWS.format(host=registry))
+            proxy = hosts.find_proxy(URL(ecr.url(host)))
+            async with self.egress.session(task, self.inactivity_s, self.trusted, proxy) as session:
+                return await ecr.get(session, host, task, tries, used)
 
-        return refuse
+        return ask
 
 
 async def _find_given(way: Way, retry: Retry) -> Credentials | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ from fargate_agent.image.platform import OS, Machine, read_machine
 from fargate_agent.image.pull import Progress, Pull
 from fargate_agent.image.reference import InvalidReferenceError, Reference, parse_reference
 from fargate_agent.image.registry.ecr import EcrPasswords
+from fargate_agent.image.registry.hosts import Hosts, OwnSettings, name_of
+from fargate_agent.image.registry.kept_logins import KeptLogins, read_auths
 from fargate_agent.image.sources import PULL_ERRORS, PullError, Sources, Way
 from fargate_agent.image.uses import PULLED_LABEL, USED_LABEL, Uses, render_moment, turn_of
 from fargate_agent.plan import TaskPlan
@@ -65,8 +68,16 @@ class PullSettings:
     behavior: PullBehavior = PullBehavior.DEFAULT
     insecure_registries: tuple[str, ...] = ()
     """Hosts, with the port if it isn't 80, that are spoken to without TLS."""
+    registries: Mapping[str, OwnSettings] = field(default_factory=dict)
+    """What single registries have for themselves, by name."""
+    proxy: str = field(default="", repr=False)
+    """URL of the proxy that registries are asked through; empty: none."""
+    no_proxy: tuple[str, ...] = ()
+    """Hosts that are asked without it."""
     auth_file: Path | None = None
     """A Docker `config.json`."""
+    logins: KeptLogins | None = None
+    """What `fargate login` has kept."""
     mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Prefixes of names, and what stands for each; see `image.mirrors`."""
     policies: Sequence[Policy] = ()
@@ -83,6 +94,17 @@ class PullSettings:
     machine: Machine = field(default_factory=read_machine)
     trusted: ssl.SSLContext | None = None
     """Who is believed to be a registry; None believes the certificates of the system."""
+
+    def hosts(self) -> Hosts:
+        """Return how hosts are spoken to."""
+        return Hosts(
+            insecure=frozenset(
+                host.removesuffix(":80").lower() for host in self.insecure_registries
+            ),
+            own={name_of(registry): own for registry, own in self.registries.items()},
+            proxy=self.proxy,
+            no_proxy=self.no_proxy,
+        )
 
 
 class ContainerdImageStore(ImageStore, Service):
@@ -110,10 +132,8 @@ class ContainerdImageStore(ImageStore, Service):
             egress=egress,
             ecr=ecr,
             mirrors=Mirrors(settings.mirrors),
-            auth_file=settings.auth_file,
-            insecure=frozenset(
-                host.removesuffix(":80").lower() for host in settings.insecure_registries
-            ),
+            find_auths=partial(read_auths, settings.logins, settings.auth_file),
+            hosts=settings.hosts(),
             inactivity_s=settings.inactivity_s,
             trusted=settings.trusted,
         )

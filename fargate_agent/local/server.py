@@ -27,6 +27,7 @@ from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive.tar import ImageArchiveError
 from fargate_agent.local.images import render_image
 from fargate_agent.local.logs import read_logs
+from fargate_agent.local.registries import RegistryRoutes
 from fargate_agent.local.secrets import SecretRoutes
 from fargate_agent.local.tasks import render_task
 from fargate_agent.measures.listener import Render, answer
@@ -50,6 +51,7 @@ class LocalServer:
     supervisor: Supervisor
     images: ImageAdmin
     secrets: SecretRoutes
+    registries: RegistryRoutes
     findings: Findings
     """What tasks have met."""
     look: Callable[[], Sequence[Finding]]
@@ -91,6 +93,7 @@ class LocalServer:
                 web.post("/v1/drain", self._drain),
                 web.get("/metrics", self._metrics),
                 *self.secrets.routes(),
+                *self.registries.routes(),
             ]
         )
         runner = web.AppRunner(app, access_log=None, logger=log, shutdown_timeout=1)

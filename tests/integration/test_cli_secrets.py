@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import pytest
 
+from fargate_agent.local.registries import RegistryRoutes
 from fargate_agent.local.secrets import SecretRoutes
 from fargate_agent.local.server import LocalServer
 from fargate_agent.secrets.local_store import LocalSecrets
@@ -41,6 +42,7 @@ def make_server(store: LocalSecrets, *, are_used: bool = True) -> LocalServer:
         supervisor=nobody,
         images=nobody,
         secrets=SecretRoutes(store=store, are_used=are_used),
+        registries=RegistryRoutes(logins=nobody, auth_file=None, check=nobody),
         findings=nobody,
         look=nobody,
         logs_dir=Path("/nowhere"),

@@ -193,7 +193,8 @@ async def test_certificate_of_an_unknown_authority_is_tried_once(tmp_path: Path)
     assert error.tries == 1
     assert (
         'manifests/1": tls: failed to verify certificate: x509: certificate signed by unknown'
-        " authority; if the authority is your own, add its certificate to those" in str(error)
+        " authority; if the authority is your own, name a file with its certificate in the agent's"
+        f' setting registries."{registry.host}".ca_file' in str(error)
     )
 
 

@@ -1,6 +1,7 @@
 """Traces of starts: what is sent, and what becomes of them when nobody takes them."""
 
 import asyncio
+import re
 import time
 from pathlib import Path
 
@@ -129,3 +130,15 @@ def test_phases_are_taken_once_when_the_start_is_over() -> None:
 )
 def test_header_of_a_trace(header: str, is_one: bool) -> None:
     assert find_trace(header) == (header if is_one else None)
+
+
+def test_every_part_of_a_start_that_is_timed_is_counted() -> None:
+    sources = (Path(setting_faults.__file__).parent / "task").glob("*.py")
+    timed = {
+        name
+        for source in sources
+        for name in re.findall(r'(?:phase=|timing\()"(\w+)"', source.read_text())
+    }
+
+    assert "volumes" in timed
+    assert timed | {"total"} <= AgentFigures().starts.keys()

@@ -128,7 +128,7 @@ def _build(suite: str, scratch: Path) -> None:
         ' "$1/usr/share/initramfs-tools/modules.d"',
         '--essential-hook=echo MODULES=list >"$1/etc/initramfs-tools/conf.d/vm"',
         f"--essential-hook=printf '{modules}' >\"$1/usr/share/initramfs-tools/modules.d/vm\"",
-        suite, str(root), _find_mirror(),
+        suite, str(root), find_mirror(),
     )  # fmt: skip
     _configure(root)
     for name in ("vmlinuz", "initrd.img"):
@@ -159,7 +159,7 @@ def _configure(root: Path) -> None:
     (root / "var/log/journal").mkdir(exist_ok=True)
 
 
-def _find_mirror() -> str:
+def find_mirror() -> str:
     """The first of Debian's own package archives that this host uses."""
     targets = run_on_host(
         "apt-get", "indextargets", "--format", "$(ORIGIN)\t$(LABEL)\t$(REPO_URI)",
@@ -182,5 +182,7 @@ def run_on_host(*argv: str) -> str:
         argv, capture_output=True, text=True, timeout=BUILD_TIMEOUT_S, stdin=subprocess.DEVNULL
     )
     if done.returncode:
-        raise RuntimeError(f"{argv[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
+        raise RuntimeError(
+            f"{argv[0]} ended with {done.returncode}: {(done.stdout + done.stderr).strip()[-3000:]}"
+        )
     return done.stdout

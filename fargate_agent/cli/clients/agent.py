@@ -152,6 +152,26 @@ class Agent:
         """Forget a value."""
         await self._call("DELETE", "/v1/secrets", params={"name": name})
 
+    async def logins(self) -> list[dict[str, str]]:
+        """Registry, user name and place of every login that pulls may use."""
+        return list((await self._call("GET", "/v1/registries"))["logins"])
+
+    async def log_in(
+        self, registry: str, username: str, password: str, *, verify: bool
+    ) -> dict[str, Any]:
+        """Keep a login, if the registry takes it; return what is known of it then."""
+        return await self._call(
+            "PUT",
+            "/v1/registries",
+            params={"name": registry, "verify": "1" if verify else "0"},
+            body={"username": username, "password": password},
+        )
+
+    async def log_out(self, registry: str) -> str:
+        """Forget a login; return the registry's name."""
+        answer = await self._call("DELETE", "/v1/registries", params={"name": registry})
+        return str(answer["registry"])
+
     async def drain(self, timeout_s: int) -> list[str]:
         """Stop every task and take back what the agent made on the host."""
         answer = await self._call(

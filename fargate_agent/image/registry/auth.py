@@ -6,6 +6,7 @@ Source: Docker CLI, "docker login", `config.json`, and cli/config/configfile/fil
 import base64
 import binascii
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -80,6 +81,18 @@ class AuthFile:
         key = _find_key(self._auths, registry)
         return None if key is None else _parse_entry(self._auths.child(key))
 
+    def names(self) -> Iterator[tuple[str, str]]:
+        """Yield each registry that is named, and its user; a program's user isn't known: empty.
+
+        Raises:
+            InvalidDocumentError: an entry isn't as it should be.
+        """
+        for key in self._programs.keys:
+            yield name_registry(key), ""
+        for key in self._auths.keys:
+            if (entry := _parse_entry(self._auths.child(key))) is not None:
+                yield name_registry(key), entry.username
+
     def has(self, registry: str) -> bool:
         """Whether there is an entry for a registry, or a program that may keep one."""
         return bool(self._find_program(registry)) or self.find_entry(registry) is not None
@@ -104,6 +117,33 @@ class AuthFile:
     def _find_program(self, registry: str) -> str:
         key = _find_key(self._programs, registry)
         return self._program_of_others if key is None else self._programs.text(key)
+
+
+@dataclass(frozen=True, slots=True)
+class Auths:
+    """What the operator gave in several places; the first that has a registry counts."""
+
+    places: tuple[AuthFile, ...] = ()
+
+    async def find(self, registry: str) -> Credentials | None:
+        """As `AuthFile.find` does."""
+        for place in self.places:
+            if (found := await place.find(registry)) is not None:
+                return found
+        return None
+
+    def check(self, registry: str) -> None:
+        """Return if the entries for a registry can be used.
+
+        Raises:
+            InvalidDocumentError: one can't.
+        """
+        for place in self.places:
+            place.find_entry(registry)
+
+    def has(self, registry: str) -> bool:
+        """Whether some place has an entry for a registry, or a program that may keep one."""
+        return any(place.has(registry) for place in self.places)
 
 
 def read_auth_file(file: Path | None) -> AuthFile:
@@ -143,14 +183,15 @@ def _read(file: Path) -> AuthFile | None:
 
 def _find_key(entries: Document, registry: str) -> str | None:
     for key in entries.keys:
-        host = _host(key)
-        if host == registry or (registry == DOCKER_HUB and host in _HUB_KEYS):
+        if name_registry(key) == registry:
             return key
     return None
 
 
-def _host(key: str) -> str:
-    return key.removeprefix("https://").removeprefix("http://").partition("/")[0]
+def name_registry(text: str) -> str:
+    """Return a registry as names of images begin with it, of what people and files call it."""
+    host = text.removeprefix("https://").removeprefix("http://").partition("/")[0]
+    return DOCKER_HUB if host in _HUB_KEYS else host
 
 
 def _parse_entry(entry: Document) -> Credentials | None:

@@ -100,6 +100,10 @@ class EcrPasswords:
         """By account, region and ARN of the role."""
         self._turns = KeyedLocks()
 
+    def url(self, host: EcrHost) -> str:
+        """Return the URL of the service that gives the passwords of a registry."""
+        return self._site.url("ecr", host.region)
+
     async def get(
         self,
         http: aiohttp.ClientSession,

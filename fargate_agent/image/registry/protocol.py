@@ -28,6 +28,7 @@ from fargate_agent.image.document import MAX_DOCUMENT_BYTES
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference, digest_of, is_digest
 from fargate_agent.image.registry.auth import Credentials
+from fargate_agent.image.registry.hosts import Hosts
 from fargate_agent.image.registry.login import Logins, parse_challenges
 from fargate_agent.image.registry.requests import (
     MAX_HOPS,
@@ -78,21 +79,19 @@ class Registry:
         session: aiohttp.ClientSession,
         reference: Reference,
         purse: Purse,
-        insecure: frozenset[str],
+        hosts: Hosts,
         tries: Tries,
         known: Credentials | None = None,
     ) -> None:
-        """Talk without TLS to the hosts in `insecure`, and to no other.
+        """Speak to each host as `hosts` says.
 
         `known` is shown to the registry before it demands anything.
         """
-        host = reference.api_host
-        scheme = "http" if host.removesuffix(":80").lower() in insecure else "https"
         self._reference = reference
         self._purse = purse
         self._tries = tries
-        self._base = URL(f"{scheme}://{host}/v2/{reference.repository}/")
-        self._requests = Requests(session, insecure)
+        self._base = hosts.base(reference.api_host) / f"{reference.repository}/"
+        self._requests = Requests(session, hosts)
         self._logins = Logins(self._requests, tries, self._find_credentials)
         if known is not None:
             self._logins.show(self._base, known)

@@ -7,7 +7,7 @@ execution role. None of it is shown to a mirror, which is another registry and h
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fargate_agent.image.registry.auth import AuthFile, Credentials
+from fargate_agent.image.registry.auth import Auths, Credentials
 
 AskEcr = Callable[[str | None], Awaitable[Credentials]]
 """Returns the password of an execution role, other than the header that was refused; raises
@@ -20,7 +20,7 @@ class PullPurse:
 
     registry: str
     """Of that name."""
-    auths: AuthFile
+    auths: Auths
     given: Credentials | None = None
     """Those of `repositoryCredentials`."""
     ask_ecr: AskEcr | None = None

@@ -1,7 +1,8 @@
 """Requests to registries, token services and blob stores, one at a time, and where they lead.
 
-Which hosts may be asked without TLS is decided here, for redirects too. So is what a refusal means:
-whether another try may succeed, when, and what the server says.
+Which hosts may be asked without TLS is decided here, for redirects too, and through which proxy
+they are asked. So is what a refusal means: whether another try may succeed, when, and what the
+server says.
 
 Source: RFC 9110, 10.2.3 and 15; OCI distribution specification, "Error Codes"; containerd,
 remotes/docker/errcode.go, for how an error of a registry is shown.
@@ -21,13 +22,16 @@ from yarl import URL
 
 from fargate_agent.egress.transport import (
     NoTlsError,
+    ProxyRefusedError,
     RefusedError,
     TransferError,
     UntrustedError,
+    explain_proxy,
     transfer,
 )
 from fargate_agent.egress.urls import host_of, resolve_url, shown
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
+from fargate_agent.image.registry.hosts import Hosts
 
 MAX_HOPS: Final = 10
 """Redirects and demands to log in that one request may meet. Source: Go, net/http, `Client`."""
@@ -58,10 +62,10 @@ _MAY_PASS: Final = frozenset(
 class Requests:
     """Sends the requests of one pull."""
 
-    def __init__(self, session: aiohttp.ClientSession, insecure: frozenset[str]) -> None:
-        """Talk without TLS to the hosts in `insecure`, and to no other."""
+    def __init__(self, session: aiohttp.ClientSession, hosts: Hosts) -> None:
+        """Speak to each host as `hosts` says."""
         self._session = session
-        self._insecure = insecure
+        self._hosts = hosts
 
     async def send(
         self,
@@ -80,15 +84,49 @@ class Requests:
             RefusedError: the server may not be asked so, or can't be.
         """
         host = host_of(url)
-        if url.scheme != "https" and host not in self._insecure:
+        if url.scheme != "https" and host not in self._hosts.insecure:
             raise RefusedError(
                 f"{what}: {shown(url)}: {host} is not listed as an insecure registry; "
                 f"{_list_it(host)}"
             )
-        with _advise(host), transfer(f'{what}: {method.title()} "{shown(url)}"'):
-            return await self._session.request(
-                method, url, headers=headers, data=form, allow_redirects=False
+        proxy = self._hosts.find_proxy(url)
+        what = f'{what}: {method.title()} "{shown(url)}"'
+        if proxy is None:
+            with self._advise(url), transfer(what):
+                return await self._session.request(
+                    method,
+                    url,
+                    headers=headers,
+                    data=form,
+                    allow_redirects=False,
+                    ssl=await self._hosts.find_trusted(url) or True,
+                )
+        what = f"{what}: through {proxy.name}"
+        with self._advise(url), _advise_on_proxy(host), transfer(what):
+            response = await self._session.request(
+                method,
+                url,
+                headers={**headers, **(proxy.headers if url.scheme == "http" else {})},
+                data=form,
+                allow_redirects=False,
+                ssl=await self._hosts.find_trusted(url) or True,
+                proxy=proxy.url,
+                proxy_headers=proxy.headers,
             )
+            if response.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+                response.release()
+                raise explain_proxy(response.status, response.reason or "").within(what)
+        return response
+
+    @contextmanager
+    def _advise(self, url: URL) -> Iterator[None]:
+        """Add to an error about TLS what the operator can do about it."""
+        try:
+            yield
+        except NoTlsError as error:
+            raise NoTlsError(f"{error}; {_list_it(host_of(url))}") from error
+        except UntrustedError as error:
+            raise UntrustedError(f"{error}; {self._hosts.advise_on_trust(url)}") from error
 
 
 def redirect_target(response: aiohttp.ClientResponse) -> URL | None:
@@ -109,17 +147,16 @@ def redirect_target(response: aiohttp.ClientResponse) -> URL | None:
 
 
 @contextmanager
-def _advise(host: str) -> Iterator[None]:
-    """Add to an error about TLS what the operator can do about it."""
+def _advise_on_proxy(host: str) -> Iterator[None]:
+    """Add to the refusal of a proxy what the operator can do about it."""
     try:
         yield
-    except NoTlsError as error:
-        raise NoTlsError(f"{error}; {_list_it(host)}") from error
-    except UntrustedError as error:
-        raise UntrustedError(
-            f"{error}; if the authority is your own, add its certificate to those that this machine"
-            " trusts, and restart the agent"
-        ) from error
+    except ProxyRefusedError as error:
+        if error.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            advice = "give the user and the password that it takes: http://USER:PASSWORD@HOST:PORT"
+        else:
+            advice = f"let it connect to {host}, or list {host} in registry_no_proxy"
+        raise RefusedError(f"{error}; {advice}") from error
 
 
 def _list_it(host: str) -> str:

@@ -1,0 +1,1 @@
+"""`fargate login` and `fargate logout`."""
