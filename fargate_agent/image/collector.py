@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 LOOK_EVERY_S: Final = 60.0
 """How often uses are written down and the disk is measured."""
 
-LOOK_PAUSE_S: Final = 5.0
+LOOK_PAUSE_S: Final = 2.0
 """Between two looks, however many tasks start."""
 
 REFRESH: Final = timedelta(hours=1)

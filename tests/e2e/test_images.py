@@ -28,9 +28,13 @@ async def local(stack: Stack) -> AsyncIterator[aiohttp.ClientSession]:
         yield http
 
 
-async def names(http: aiohttp.ClientSession) -> list[str]:
+async def images(http: aiohttp.ClientSession) -> list[dict[str, Any]]:
     async with http.get("/v1/images") as answer:
-        return [image["name"] for image in (await answer.json())["images"]]
+        return list((await answer.json())["images"])
+
+
+async def names(http: aiohttp.ClientSession) -> list[str]:
+    return [image["name"] for image in await images(http)]
 
 
 async def test_loaded_image_runs_without_a_registry_and_is_kept_while_it_is_used(
@@ -66,6 +70,45 @@ async def test_loaded_image_runs_without_a_registry_and_is_kept_while_it_is_used
             assert answer.status == 200, await answer.text()
         assert await names(http) == []
         assert stack.leftovers(arn) == []
+
+
+async def test_pulled_images_are_removed_when_their_tasks_are_over_and_not_before(
+    tmp_path: Path, private_containerd: PrivateContainerd, outside: Any, registry: FakeRegistry
+) -> None:
+    """With the last go the layers, and the view that containers were made of."""
+    long, short = f"{REGISTRY}/tool:long", f"{REGISTRY}/tool:short"
+    for tag in ("long", "short"):
+        registry.add("tool", tag, build_tool())
+    settings = {
+        "FARGATE_AGENT_IMAGE_CLEANUP_INTERVAL_S": "0.1",
+        "FARGATE_AGENT_IMAGE_MINIMUM_CLEANUP_AGE_S": "0",
+    }
+    async with (
+        make_stack(tmp_path, private_containerd, outside, **settings) as stack,
+        local(stack) as http,
+    ):
+        command = ["/bin/sh", "-c", "echo ran; exec sleep 1000"]
+        arn = stack.run({"name": "main", "image": long, "command": command, "stopTimeout": 2})
+        await stack.wait_for_log(arn, "ran")
+        (image,) = await images(http)
+        assert [user["taskArn"] for user in image["usedBy"]] == [arn]
+        assert image["unpackedBytes"] > 0
+
+        over = stack.run({"name": "main", "image": short, "command": ["/bin/sh", "-c", "exit 0"]})
+        await stack.wait_for(over, "STOPPED")
+        await wait_until_gone(http, short)
+        assert await names(http) == [long]
+
+        stack.stop(arn)
+        await stack.wait_for(arn, "STOPPED")
+        await wait_until_gone(http, long)
+        assert stack.ctr("snapshots", "ls").splitlines()[1:] == []
+
+
+async def wait_until_gone(http: aiohttp.ClientSession, name: str) -> None:
+    async with asyncio.timeout(40):
+        while name in await names(http):
+            await asyncio.sleep(0.05)
 
 
 async def test_what_is_no_archive_is_refused_and_the_agent_goes_on(stack: Stack) -> None:
