@@ -87,7 +87,8 @@ class ContentWriter:
         """
         view = memoryview(data)
         for start in range(0, len(view), CHUNK_BYTES):
-            chunk = bytes(view[start : start + CHUNK_BYTES])
+            whole = len(view) <= CHUNK_BYTES
+            chunk = data if whole else bytes(view[start : start + CHUNK_BYTES])
             await self._exchange(
                 WriteContentRequest(
                     action=content_pb2.WRITE, ref=self._ref, offset=self.offset, data=chunk

@@ -65,6 +65,7 @@ class Staged:
             LayerSpaceError: the disk is full.
         """
         if self.extraction.fed_bytes != self.layer.size:
+            log.info("layer %s is unpacked by containerd: its process has ended", self.layer.digest)
             return None
         return await self.extraction.finish(self.layer.digest)
 

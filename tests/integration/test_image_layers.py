@@ -1,12 +1,29 @@
 """Layers that processes of the agent unpack: the same files as containerd makes, and no others."""
 
+import asyncio
 import logging
+import os
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fargate_agent.containerd.client import Containerd
-from tests.fixtures.layers import Peer, make_odd_layers
+from fargate_agent.drivers import PullProgress
+from fargate_agent.image.content import NO_SPACE
+from fargate_agent.image.manifest import chain_ids
+from tests.fixtures.busybox import SNAPSHOTTER
+from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.images import build_image, digest_of, random_layer
+from tests.fixtures.layers import Peer, Tar, make_odd_layers
+from tests.fixtures.pulls import Puller, eventually
+from tests.fixtures.registry import FakeRegistry, Fault
 
 pytestmark = pytest.mark.root
 
@@ -42,3 +59,190 @@ async def test_odd_layers_become_the_files_that_containerd_makes(
         elif bool(left) != odd.by_containerd:
             wrong[name] = left or "the agent"
     assert wrong == {}
+
+
+async def test_pulled_layers_are_unpacked_as_they_come(
+    puller: Puller, fake_registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    layers = [
+        Tar().dir("a").add("a/old").add("f", data=b"1" * 3_000_000).end(),
+        Tar().dir("a").add("a/.wh.old").add("g", data=b"2" * 3_000_000).end(),
+        Tar().dir("a").add("a/.wh..wh..opq").add("a/new").end(),
+    ]
+    name = fake_registry.add("whole", "latest", build_image(layers, packing="plain"))
+    progress: list[PullProgress] = []
+
+    image = await puller.pull(name, progress=progress.append)
+
+    assert await puller.read_file(image, "g") == b"2" * 3_000_000
+    assert LEFT not in caplog.text
+    steps = [one.unpacked_layers for one in progress]
+    assert steps == sorted(steps)
+    assert steps[-1] == 3
+    snapshots = await puller.containerd.snapshots(SNAPSHOTTER).list()
+    assert {one.key for one in snapshots} == set(chain_ids(map(digest_of, layers)))
+
+
+async def test_layer_whose_transfer_breaks_off_is_unpacked_without_containerd(
+    puller: Puller, fake_registry: FakeRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    image = build_image([random_layer(3_000_000)])
+    name = fake_registry.add("broken", "latest", image)
+    fake_registry.faults[image.layers[0]] = deque([Fault(cut_after=2_000_000)])
+
+    await puller.pull(name)
+
+    assert fake_registry.count(f"blobs/{image.layers[0]}") == 2
+    assert LEFT not in caplog.text
+
+
+async def test_nothing_is_written_outside_the_layer(peer: Peer, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    before = outside.stat().st_mtime_ns
+    up = "../" * 20
+    layer = (
+        Tar()
+        .symlink("out", str(outside))
+        .symlink("up", f"{up}{outside}")
+        .dir(str(outside)[1:])
+        .add("out/a", data=b"1")
+        .add("up/b", data=b"1")
+        .add(f"{up}{outside}/c", data=b"1")
+        .link("out/d", f"{up}{outside}/a")
+        .end()
+    )
+
+    tree = await peer.unpack([layer])
+
+    assert {"a", "b", "c", "d"} <= {one[0] for one in tree}
+    assert list(outside.iterdir()) == []
+    assert outside.stat().st_mtime_ns == before
+
+
+@pytest.fixture
+def tiny_containerd(tmp_path: Path) -> Iterator[PrivateContainerd]:
+    """A containerd with 32 MiB and 1,000 files for all that it keeps."""
+    directory = tmp_path / "tiny"
+    directory.mkdir()
+    options = "size=32m,nr_inodes=1000"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], check=True)
+    daemon = PrivateContainerd(directory)
+    try:
+        daemon.start()
+        yield daemon
+    finally:
+        daemon.stop()
+        subprocess.run(["umount", str(directory)], check=True)
+
+
+async def test_layer_that_does_not_fit_is_refused_and_leaves_nothing(
+    tiny_containerd: PrivateContainerd,
+) -> None:
+    many = Tar()
+    for number in range(1500):
+        many.add(str(number))
+    layers = {"bytes": Tar().add("bomb", data=bytes(48 << 20)).end(), "files": many.end()}
+    async with Containerd(tiny_containerd.socket, "test-full") as client:
+        await client.ensure_namespace()
+        peer = Peer(containerd=client.with_lease("test"))
+        free = os.statvfs(tiny_containerd.directory)
+
+        def is_given_back() -> bool:  # by containerd's garbage collector
+            left = os.statvfs(tiny_containerd.directory)
+            lost_bytes = (free.f_bfree - left.f_bfree) * free.f_frsize
+            return lost_bytes < 1 << 20 and free.f_ffree - left.f_ffree < 100
+
+        reasons = {}
+        for name, layer in layers.items():
+            await client.leases.ensure("test", {})
+            reasons[name] = await peer.unpack([layer])
+            await client.leases.delete("test", sync=True)  # as at the end of the task
+            await eventually(is_given_back)
+        assert await client.snapshots(SNAPSHOTTER).list() == ()
+    assert reasons == dict.fromkeys(
+        layers, f"failed to unpack image on snapshotter overlayfs: {NO_SPACE}"
+    )
+
+
+async def test_layer_whose_process_is_killed_is_unpacked_by_containerd(
+    peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    layer = random_layer(100_000)
+    descriptor = await peer.store(layer)
+    async with peer.unpacker([layer]) as unpacker:
+        await unpacker.begin(0, descriptor)
+        (pid,) = find_processes()
+        os.kill(pid, signal.SIGKILL)
+
+        await unpacker.complete(0, descriptor)
+        await unpacker.unpack(0, descriptor)
+
+    assert LEFT in caplog.text
+    assert find_processes() == []
+    assert len(await peer.containerd.snapshots(SNAPSHOTTER).list()) == 1
+
+
+async def test_pull_that_is_given_up_ends_its_processes(
+    puller: Puller, fake_registry: FakeRegistry
+) -> None:
+    image = build_image([random_layer(1_000_000)])
+    name = fake_registry.add("slow", "latest", image)
+    fake_registry.gates[image.layers[0]] = asyncio.Event()
+    task = await puller.task()
+    pull = asyncio.create_task(puller.pull(name, task))
+    await eventually(lambda: bool(find_processes()))
+
+    pull.cancel()
+    await asyncio.wait([pull])
+
+    assert find_processes() == []
+    await puller.end(task)
+    assert await puller.containerd.snapshots(SNAPSHOTTER).list() == ()
+
+
+def test_process_can_make_files_and_do_nothing_else(tmp_path: Path) -> None:
+    code = f"""
+import ctypes, errno, os, socket, sys
+sys.path.append({str(Path.cwd())!r})
+from fargate_agent.image.layers.confine import confine
+libc = ctypes.CDLL(None, use_errno=True)
+outside = os.open("/", os.O_RDONLY)
+os.close(outside)
+confine({str(tmp_path)!r})
+def attempt(call, *arguments):
+    try:
+        call(*arguments)
+    except OSError as error:
+        return errno.errorcode[error.errno]
+    return "done"
+def foreign(name, *arguments):
+    return "done" if getattr(libc, name)(*arguments) >= 0 else errno.errorcode[ctypes.get_errno()]
+print(
+    attempt(socket.socket), attempt(os.fork), attempt(os.execv, "/bin/true", ["true"]),
+    attempt(os.chroot, "/"), attempt(os.kill, 1, 0), attempt(os.open, "/etc/passwd", 0),
+    foreign("mount", b"a", b"/", b"tmpfs", 0, None), foreign("unshare", 0x10000000),
+    foreign("ptrace", 16, 1, 0, 0), attempt(os.mkdir, "/made"), attempt(os.pipe),
+)
+"""
+    done = subprocess.run(
+        [sys.executable, "-ISE", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout.split() == ["EPERM"] * 5 + ["ENOENT"] + ["EPERM"] * 3 + ["done", "EPERM"]
+    assert (tmp_path / "made").is_dir()
+
+
+def find_processes() -> list[int]:
+    """Return the processes that unpack layers, of this test's process."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            status = (directory / "stat").read_text().rpartition(")")[2].split()
+            is_ours = int(status[1]) == os.getpid()
+            if is_ours and b"image.layers" in (directory / "cmdline").read_bytes():
+                found.append(int(directory.name))
+    return found
