@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from fargate_agent.image.manifest import chain_ids
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import build_image, digest_of, random_layer
-from tests.fixtures.layers import Peer, Tar, make_odd_layers
+from tests.fixtures.layers import Peer, Tar, make_odd_layers, spoil
 from tests.fixtures.pulls import Puller, eventually
 from tests.fixtures.registry import FakeRegistry, Fault
 
@@ -59,6 +60,17 @@ async def test_odd_layers_become_the_files_that_containerd_makes(
         elif bool(left) != odd.by_containerd:
             wrong[name] = left or "the agent"
     assert wrong == {}
+
+
+@pytest.mark.timeout(3600)  # with FUZZ_LAYERS for a longer run by hand
+async def test_spoilt_layers_become_what_containerd_makes_of_them(peer: Peer) -> None:
+    random = Random(int(os.environ.get("FUZZ_SEED", "1")))
+    odd = [one for one in make_odd_layers().values() if len(one.layer) < 100_000]
+    for _ in range(int(os.environ.get("FUZZ_LAYERS", "8"))):
+        chosen = random.choice(odd)
+        layers = (*chosen.below, spoil(chosen.layer, random))
+
+        assert await peer.unpack(layers) == await peer.apply(layers), layers[-1]
 
 
 async def test_pulled_layers_are_unpacked_as_they_come(
