@@ -127,6 +127,19 @@ async def test_server_that_takes_no_connection_is_told(bench: Bench) -> None:
     assert "mount.nfs4: Connection refused for 127.0.0.1:/ :" in error.value.detail
 
 
+@pytest.mark.skipif(
+    "nfs4" in Path("/proc/filesystems").read_text(), reason="this kernel has an NFS client"
+)
+async def test_kernel_without_an_nfs_client_is_told(bench: Bench) -> None:
+    driver = EfsVolumes(bench.directory / "tasks", _resolve, lambda _, *kind: socket.socket(*kind))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        task = plan(bench, None, "true", server="127.0.0.1", port=port)
+        with pytest.raises(ResourceInitializationError, match="kernel .* has no NFS client"):
+            await driver.ensure(task, task.volumes[0])
+    await driver.release(task, task.volumes[0])
+
+
 async def test_server_without_a_name_is_told(bench: Bench) -> None:
     task = plan(bench, None, "true", server="nas.example")
     driver = EfsVolumes(bench.directory / "tasks", _resolve, lambda _, *kind: socket.socket(*kind))

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from fargate_agent.controlplane.agents.needs import find_needs
+from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.plan import EfsPlan, EfsRoot, Replacement, Site, TaskPlan, plan_task
 from fargate_agent.settings import read_agent_settings
 from fargate_agent.settings_efs import EfsFileSystem
+from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.efs_roots import open_root
 from fargate_agent.volumes.nfs import render_addresses, render_source, with_deadline
 from fargate_agent.wire.volumes import EfsMessage
@@ -29,6 +32,10 @@ SERVER = EfsFileSystem.model_validate(
         },
     }
 )
+
+
+async def _nobody(task: TaskPlan, host: str) -> list[str]:
+    raise OSError(f"{task.id}: lookup {host}: no such host")
 
 
 def plan(here: Site, **asked: object) -> TaskPlan:
@@ -294,3 +301,16 @@ def test_addresses_are_written_as_the_kernel_reads_them() -> None:
         "addr": "fd00::1",
         "clientaddr": "10.0.0.9",
     }
+
+
+def test_task_with_efs_needs_an_agent_that_has_it() -> None:
+    volume: dict[str, Any] = {"name": "v", "efsVolumeConfiguration": {"fileSystemId": FS}}
+    names = [need.attributes for need in find_needs({"volumes": [volume]}, [])]
+    assert (("ecs.capability.efs", ""),) in names
+    assert (("ecs.capability.efsAuth", ""),) not in names
+    volume["efsVolumeConfiguration"]["authorizationConfig"] = {"iam": "ENABLED"}
+    names = [need.attributes for need in find_needs({"volumes": [volume]}, [])]
+    assert (("ecs.capability.efsAuth", ""),) in names
+    driver = EfsVolumes(Path("/"), _nobody, socket_in_netns)
+    told = {(one.name, one.value) for one in driver.read_attributes(Path("/"))}
+    assert told == {("ecs.capability.efs", ""), ("ecs.capability.efsAuth", "")}
