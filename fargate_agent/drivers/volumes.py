@@ -33,6 +33,13 @@ class VolumeDriver(Driver, Protocol):
         """Take away what `ensure` made, but for what outlives the task; the containers are gone."""
         ...
 
+    async def interrupt(self, task: TaskPlan, volume: VolumePlan) -> None:
+        """Let nobody wait any longer for a server that has the files, so that they can be ended.
+
+        A container of the task was killed, and still runs. What isn't written yet may be lost.
+        """
+        del task, volume
+
     def read_attributes(self, _root: Path) -> Iterable[Attribute]:
         """Return what the machine has that volumes of this kind may ask for; blocks."""
         return ()

@@ -109,7 +109,7 @@ class ContainerLife:
         current_container.set(self.plan.name)
         try:
             async with asyncio.timeout(self.plan.stop_timeout_s + STOP_MARGIN_S):
-                await self._end()
+                await first_of(self._end(), self._task.interrupt_volumes(self.plan))
         except Exception as error:  # the others must still end
             text = "could not undo container %s; the sweep at the next start will"
             log.exception(text, self.plan.name)

@@ -1,7 +1,9 @@
 """What the containers of one task have in common."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ResourceInitializationError
@@ -9,6 +11,9 @@ from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.task.network import TaskNetwork
 from fargate_agent.task.pulls import Pulls
 from fargate_agent.task.status import TaskFacts, TaskStatus
+
+INTERRUPT_AFTER_S: Final = 3.0
+"""A process that has been killed is gone by then, unless it waits for a disk or a file server."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -54,6 +59,26 @@ class Surroundings:
         return self.drivers.logs[container.log.driver].needs_network or any(
             driver.needs_network for driver in drivers
         )
+
+    async def interrupt_volumes(self, container: ContainerPlan) -> None:
+        """Interrupt again and again who waits for a volume, from a while after the kill on.
+
+        Never returns. A process that waits for a file server doesn't end when it is killed.
+        """
+        mounted = {mount.volume for mount in container.mounts}
+        drivers = self.drivers.volumes
+        remote = [
+            volume
+            for volume in self.plan.volumes
+            if volume.name in mounted and drivers[volume.kind].needs_network
+        ]
+        if not remote:
+            await asyncio.Event().wait()
+        await asyncio.sleep(container.stop_timeout_s)
+        while True:
+            await asyncio.sleep(INTERRUPT_AFTER_S)
+            for volume in remote:
+                await drivers[volume.kind].interrupt(self.plan, volume)
 
     async def confirm_addresses(self) -> None:
         """Return if nobody else was heard to have an address of the task.

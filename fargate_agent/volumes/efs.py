@@ -17,7 +17,14 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan
 from fargate_agent.plan.efs import EFS_DIRECTORY, join_export
 from fargate_agent.volumes.efs_roots import open_root
-from fargate_agent.volumes.mounts import DetachedMount, MountedOn, bind, detach, list_mounts
+from fargate_agent.volumes.mounts import (
+    DetachedMount,
+    MountedOn,
+    abort_requests,
+    bind,
+    detach,
+    list_mounts,
+)
 from fargate_agent.volumes.nfs import (
     NFS,
     make_nfs,
@@ -51,10 +58,17 @@ class EfsVolumes(VolumeDriver, Sweeper):
         self._tasks_dir = tasks_dir
         self._resolve = resolve
         self._open_socket = open_socket
+        self._held: dict[Path, int] = {}
+        """Keeps each mount of NFS open, so that requests can be aborted without unmounting it."""
+
+    async def __aexit__(self, *_: object) -> None:
+        while self._held:
+            os.close(self._held.popitem()[1])
 
     async def ensure(self, task: TaskPlan, volume: VolumePlan) -> None:
         plan = _efs(volume)
-        if await _find_mounts(volume.source):
+        if found := await _find_mounts(volume.source):
+            await self._hold(found[0])
             return
         if plan.fault:
             raise ResourceInitializationError(f"volume '{volume.name}': {plan.fault}")
@@ -70,6 +84,8 @@ class EfsVolumes(VolumeDriver, Sweeper):
             raise _explain(plan, error) from error
 
     async def release(self, task: TaskPlan, volume: VolumePlan) -> None:
+        if (held := self._held.pop(volume.source, None)) is not None:
+            os.close(held)
         try:
             for mount in await _find_mounts(volume.source):
                 await self._unmount(task, _efs(volume), mount)
@@ -78,6 +94,19 @@ class EfsVolumes(VolumeDriver, Sweeper):
             raise ResourceInitializationError(
                 f"unable to unmount the volume '{volume.name}': {error}"
             ) from error
+
+    async def interrupt(self, task: TaskPlan, volume: VolumePlan) -> None:
+        try:
+            for mount in await _find_mounts(volume.source):
+                if mount.filesystem != NFS:
+                    continue
+                log.warning("what waits for the volume %s is interrupted", volume.name)
+                if volume.source in self._held:
+                    await asyncio.to_thread(abort_requests, mount.mountpoint)
+                else:
+                    await unmount_nfs(mount.mountpoint, by_force=True)
+        except (OSError, TimeoutError) as error:
+            log.warning("the volume %s of task %s: %s", volume.name, task.id, error)
 
     async def sweep(self, kept: Collection[str]) -> list[str]:
         """Unmount by force: who has mounted it is gone, and maybe the network as well."""
@@ -111,9 +140,20 @@ class EfsVolumes(VolumeDriver, Sweeper):
             partial(_make_mount, plan, make), MOUNT_TIMEOUT_S, DetachedMount.close
         )
         try:
+            held = await asyncio.to_thread(_open_mount, mount.reach(""))
+            self._held[mountpoint] = held
             await asyncio.to_thread(mount.place, mountpoint)
         finally:
             mount.close()
+
+    async def _hold(self, mount: MountedOn) -> None:
+        """Hold what an agent before has mounted, if its server is there."""
+        if mount.filesystem != NFS or mount.mountpoint in self._held:
+            return
+        opening = partial(_open_mount, mount.mountpoint)
+        with suppress(OSError):  # of which TimeoutError is one
+            held = await with_deadline(opening, PROBE_TIMEOUT_S, os.close)
+            self._held[mount.mountpoint] = held
 
     async def _find(self, task: TaskPlan, plan: EfsPlan, timeout_s: float) -> str:
         """Return an address at which the server takes connections, each in its time.
@@ -183,6 +223,10 @@ def _efs(volume: VolumePlan) -> EfsPlan:
     if volume.efs is None:
         raise TypeError(f"volume {volume.name} is not one of EFS")
     return volume.efs
+
+
+def _open_mount(path: Path) -> int:
+    return os.open(path, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
 
 
 def _make_directory(path: Path) -> None:

@@ -32,6 +32,7 @@ MOUNT_ATTR_NODEV: Final = 4
 """Source: Linux, include/uapi/linux/mount.h, fcntl.h."""
 _MS_BIND: Final = 4096
 """Source: mount(2)."""
+_MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
 """Source: umount(2)."""
@@ -172,6 +173,17 @@ def detach(mountpoint: Path) -> None:
     """
     if _umount2(mountpoint, _UMOUNT_NOFOLLOW | _MNT_DETACH) == errno.EBUSY:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(mountpoint))
+
+
+def abort_requests(mountpoint: Path) -> None:
+    """Have those fail who wait for the server of a network file system, which is gone.
+
+    Somebody has to have the mount open, so that it stays.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    _umount2(mountpoint, _UMOUNT_NOFOLLOW | _MNT_FORCE)
 
 
 def list_mounts(directory: Path) -> list[MountedOn]:
