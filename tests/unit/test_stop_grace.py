@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.drivers import Drivers, ExitStatus
-from fargate_agent.plan import ContainerPlan, plan_task
+from fargate_agent.plan import ContainerPlan, TaskPlan, VolumePlan, plan_task
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import TaskFacts, TaskStatus
-from tests.fakes import MOMENT, Diary, FakeRuntime, fake_drivers
+from fargate_agent.task.surroundings import INTERRUPT_AFTER_S
+from fargate_agent.wire.volume_kinds import VolumeKind
+from tests.fakes import MOMENT, Diary, FakeRuntime, FakeVolumes, fake_drivers
 from tests.fixtures.clock import jumping
 from tests.messages import container_json, site, task_message
 
@@ -105,3 +107,53 @@ async def test_stop_goes_on_when_it_can_not_be_written_down(
 
     assert [name for name, _ in runtime.told_s] == ["app", "init"]
     assert "No space left on device" in caplog.text
+
+
+@dataclass
+class Gone(FakeVolumes):
+    """Volumes on a server that is gone: whoever waits for it ends when it is interrupted."""
+
+    let_go: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def interrupt(self, task: TaskPlan, volume: VolumePlan) -> None:
+        await self.diary.write(f"interrupt volume {volume.name}")
+        self.let_go.set()
+
+
+@dataclass
+class Waiting(FakeRuntime):
+    """Its containers wait for a file server, and are not to be killed before they are let go."""
+
+    volumes: Gone | None = None
+
+    async def stop(self, container: ContainerPlan) -> ExitStatus | None:
+        assert self.volumes is not None
+        await self.diary.write(f"stop {container.name}")
+        await self.volumes.let_go.wait()
+        return ExitStatus(code=137, at=MOMENT)
+
+
+@jumping
+async def test_container_that_waits_for_a_file_server_is_let_go_after_its_stop_timeout() -> None:
+    mount = [{"sourceVolume": "v", "containerPath": "/v"}]
+    volume = {"name": "v", "efsVolumeConfiguration": {"fileSystemId": "fs-01234567"}}
+    message = task_message(
+        container_json("app", stopTimeout=20, mountPoints=mount),
+        volumes=[volume, {**volume, "name": "unused"}],
+    )
+    made = fake_drivers(Diary())
+    volumes = Gone(made.diary, needs_network=True)
+    runtime = Waiting(made.diary, volumes=volumes)
+    kinds = {**made.all.volumes, VolumeKind.EFS: volumes}
+    run = replace(stopping(), plan=plan_task(message, site(Path("/nowhere"))))
+    clock = asyncio.get_running_loop()
+    begun_s = clock.time()
+
+    drivers = replace(made.all, runtime=runtime, volumes=kinds)
+    await run_task(run, drivers, Notebook().report)
+
+    calls = made.diary.calls
+    assert calls[calls.index("stop app") + 1] == "interrupt volume v"
+    assert "interrupt volume unused" not in calls
+    assert clock.time() - begun_s == pytest.approx(20 + INTERRUPT_AFTER_S)
+    assert calls.index("release volume v") > calls.index("interrupt volume v")
