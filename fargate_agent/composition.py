@@ -137,7 +137,9 @@ def make_volumes(
     return {
         VolumeKind.SCRATCH: ScratchVolumes(),
         VolumeKind.EFS: EfsVolumes(site.tasks_dir, egress.resolve, socket_in_netns),
-        VolumeKind.EBS: EbsVolumes(settings.state_dir / "ebs", settings.ebs_snapshots),
+        VolumeKind.EBS: EbsVolumes(
+            settings.state_dir / "ebs", settings.ebs_snapshots, make_room(settings, site)
+        ),
         VolumeKind.PERSISTENT: PersistentVolumes(),
         VolumeKind.HOST: HostVolumes(site.host_paths),
     }

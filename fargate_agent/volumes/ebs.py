@@ -1,8 +1,8 @@
 """EBS volumes: files with a file system of their own, each mounted for one task.
 
-The file of a volume that goes with its task lies in the task's directory, whose removal takes it
-along. That of a volume that stays lies in a directory of the agent from the beginning. So the place
-alone says what becomes of it, also when the task's record is gone.
+The file of a volume lies in the directory of its task, whose removal takes it along. That of a
+volume that outlives its task has a second name, in a directory of the agent, from the beginning. So
+names alone say what becomes of a file, also when the task's record is gone.
 """
 
 import errno
@@ -23,6 +23,7 @@ from fargate_agent.volumes.disks import find_mkfs, make_file_system, mount_disk,
 from fargate_agent.volumes.growing import grow_file, grow_mounted
 from fargate_agent.volumes.loop import NoLoopDevicesError, check_loop_devices
 from fargate_agent.volumes.mounts import is_listed
+from fargate_agent.volumes.room import NoRoomError, Room
 from fargate_agent.volumes.snapshots import copy_snapshot
 from fargate_agent.wire.attributes import EBS_FILE_SYSTEM, EBS_VOLUMES, Attribute
 
@@ -30,9 +31,12 @@ GIB: Final = 1 << 30
 _EXT: Final = ("-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
 _MKFS: Final = {"ext3": _EXT, "ext4": _EXT, "xfs": ("-q", "-f", "-K")}
 """Arguments of mkfs by the file system: nothing is written that a new file needn't have."""
-_MOUNT_FLAGS: Final = {"ext3": (), "ext4": ("discard",), "xfs": ("discard", "nouuid")}
-"""What is deleted in a volume is free on the machine's disk again. Copies of one snapshot have the
-same UUID, which xfs refuses else. ext3 of a snapshot may be too old to be discarded."""
+_MOUNT_FLAGS: Final = {"ext3": (), "ext4": (), "xfs": ("nouuid",)}
+"""Copies of one snapshot have the same UUID, which xfs refuses else."""
+_DISCARD: Final = {"ext3": (), "ext4": ("discard",), "xfs": ("discard",)}
+"""What is deleted in a volume is free on the machine's disk again."""
+_BLOCK_BYTES: Final = 512
+"""Source: stat(2), `st_blocks`."""
 
 _SHUTDOWN: Final = 0x8004587D
 _NO_LOG_FLUSH: Final = 2
@@ -42,23 +46,29 @@ _NO_LOG_FLUSH: Final = 2
 class EbsVolumes(VolumeDriver):
     """Makes them of the size and with the file system asked for, as a snapshot or empty."""
 
-    def __init__(self, directory: Path, snapshots: Mapping[str, Path]) -> None:
+    def __init__(self, directory: Path, snapshots: Mapping[str, Path], room: Room) -> None:
         """Touch nothing.
 
         Args:
             directory: holds the files of volumes that outlive their tasks.
             snapshots: files with file systems by the ids of the snapshots that they stand for.
+            room: whether the disk has any for one more volume.
         """
         self._directory = directory
         self._snapshots = snapshots
+        self._room = room
 
     async def ensure(self, task: TaskPlan, volume: VolumePlan) -> None:
-        ebs = _read_plan(volume)
+        ebs, image = _read_plan(volume), _image_of(volume)
         try:
-            image = await in_thread(self._prepare, volume, ebs)
-            if not await in_thread(image.exists):
+            await in_thread(_make_directories, volume)
+            if not await in_thread(self._find, image, ebs):
                 await self._make(image, volume, ebs)
-            await in_thread(_mount, image, volume, ebs)
+            await in_thread(self._mount, image, volume, ebs)
+        except NoRoomError as error:
+            raise ResourceInitializationError(
+                f"unable to make the volume '{volume.name}': {error}"
+            ) from error
         except NoLoopDevicesError as error:
             raise ResourceInitializationError(
                 f"unable to make the volume '{volume.name}': no loop device is to be had on this "
@@ -87,35 +97,62 @@ class EbsVolumes(VolumeDriver):
             if find_mkfs(filesystem) is not None:
                 yield Attribute(f"{EBS_FILE_SYSTEM}{filesystem}")
 
-    def _prepare(self, volume: VolumePlan, ebs: EbsPlan) -> Path:
-        """Make the directories of a volume, and return where its file is, or is to be."""
-        for directory in (volume.source.parent, volume.source, self._directory):
-            if directory == self._directory and ebs.delete_on_termination:
-                continue
-            with suppress(FileExistsError):
-                directory.mkdir(mode=0o700)
-            if not stat.S_ISDIR(directory.lstat().st_mode):
-                raise OSError(
-                    errno.ENOTDIR, f"a link or a file is in the place of {directory.name}"
-                )
-        if ebs.delete_on_termination:
-            return _image_of_task(volume)
-        return self._directory / f"{ebs.volume_id}.img"
+    def _find(self, image: Path, ebs: EbsPlan) -> bool:
+        """Whether the file is there; one with nothing but its kept name gets the other."""
+        if not ebs.delete_on_termination:
+            with suppress(FileNotFoundError, FileExistsError):
+                os.link(self._directory / _name_kept(ebs), image, follow_symlinks=False)
+        return image.exists()
 
     async def _make(self, image: Path, volume: VolumePlan, ebs: EbsPlan) -> None:
         """Make the file, which has no name before all of it is there."""
-        file = os.open(image.parent, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        file = await in_thread(_open_nameless, image.parent)
         try:
             if ebs.snapshot_id is None:
-                os.ftruncate(file, (ebs.size_gib or 0) * GIB)
+                size_bytes = (ebs.size_gib or 0) * GIB
+                await in_thread(self._room.admit, size_bytes)
+                os.ftruncate(file, size_bytes)
                 arguments = _MKFS[ebs.filesystem_type]
                 await in_thread(make_file_system, file, ebs.filesystem_type, arguments)
             else:
-                await copy_snapshot(self._find_snapshot(volume, ebs.snapshot_id), file, volume)
+                snapshot = self._find_snapshot(volume, ebs.snapshot_id)
+                await in_thread(self._admit_copy, snapshot, ebs)
+                await copy_snapshot(snapshot, file, volume)
                 await in_thread(grow_file, file, ebs)
-            await in_thread(_give_name, file, image)
+            await in_thread(self._keep, file, image, ebs)
         finally:
             os.close(file)
+
+    def _admit_copy(self, snapshot: Path, ebs: EbsPlan) -> None:
+        """Return if there is room for what is in a snapshot, and for what the volume may become."""
+        with suppress(FileNotFoundError):  # that is said when it is opened
+            about, disk = snapshot.stat(), self._room.look()
+            self._room.admit(max(about.st_size, (ebs.size_gib or 0) * GIB))
+            data_bytes = about.st_blocks * _BLOCK_BYTES
+            if data_bytes > disk.free_bytes - disk.margin_bytes:
+                raise NoRoomError(
+                    f"its snapshot takes {data_bytes >> 20} MiB, and the disk has "
+                    f"{disk.free_bytes >> 20} MiB free, of which {disk.margin_bytes >> 20} MiB are "
+                    "kept free"
+                )
+
+    def _keep(self, file: int, image: Path, ebs: EbsPlan) -> None:
+        """Have the space that was promised, and give the file its names."""
+        self._room.reserve(file, os.fstat(file).st_size)
+        os.fsync(file)
+        if not ebs.delete_on_termination:
+            with suppress(FileExistsError):
+                self._directory.mkdir(mode=0o700)
+            _give_name(file, self._directory / _name_kept(ebs))
+        _give_name(file, image)
+
+    def _mount(self, image: Path, volume: VolumePlan, ebs: EbsPlan) -> None:
+        kind = ebs.filesystem_type
+        flags = [*_MOUNT_FLAGS[kind], *(_DISCARD[kind] if self._room.mode != "reserved" else ())]
+        if not is_listed(volume.source):
+            mount_disk(image, kind, volume.source, flags=flags)
+        if ebs.snapshot_id is not None:
+            grow_mounted(volume.source, ebs)
 
     def _find_snapshot(self, volume: VolumePlan, snapshot_id: str) -> Path:
         found = self._snapshots.get(snapshot_id)
@@ -133,35 +170,44 @@ def _read_plan(volume: VolumePlan) -> EbsPlan:
     return volume.ebs
 
 
-def _image_of_task(volume: VolumePlan) -> Path:
-    """Return where the file of a volume is that goes with its task; no volume has such a name."""
+def _image_of(volume: VolumePlan) -> Path:
+    """Return where the file of a volume is while its task is there; no volume has such a name."""
     return volume.source.with_name(f"{volume.name}.img")
+
+
+def _name_kept(ebs: EbsPlan) -> str:
+    """Return the name of the file of a volume that outlives its task."""
+    return f"{ebs.volume_id}.img"
+
+
+def _make_directories(volume: VolumePlan) -> None:
+    for directory in (volume.source.parent, volume.source):
+        with suppress(FileExistsError):
+            directory.mkdir(mode=0o700)
+        if is_listed(directory):
+            continue  # it need not answer
+        if not stat.S_ISDIR(directory.lstat().st_mode):
+            raise OSError(errno.ENOTDIR, f"a link or a file is in the place of {directory.name}")
+
+
+def _open_nameless(directory: Path) -> int:
+    return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
 
 
 def _give_name(file: int, image: Path) -> None:
     """Name a nameless file; by a directory's descriptor, since only then links are followed."""
-    parent = os.open(image.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    parent = os.open(image.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        os.fsync(file)
         os.link(f"/proc/self/fd/{file}", image.name, dst_dir_fd=parent, follow_symlinks=True)
     finally:
         os.close(parent)
-
-
-def _mount(image: Path, volume: VolumePlan, ebs: EbsPlan) -> None:
-    kind = ebs.filesystem_type
-    if not is_listed(volume.source):
-        mount_disk(image, kind, volume.source, flags=_MOUNT_FLAGS[kind])
-    if ebs.snapshot_id is not None:
-        grow_mounted(volume.source, ebs)
 
 
 def _release(volume: VolumePlan, ebs: EbsPlan) -> None:
     if ebs.delete_on_termination and is_listed(volume.source):
         _drop_unwritten(volume.source)
     unmount_disk(volume.source)
-    if ebs.delete_on_termination:
-        _image_of_task(volume).unlink(missing_ok=True)
+    _image_of(volume).unlink(missing_ok=True)
     for directory in (volume.source, volume.source.parent):
         try:
             directory.rmdir()

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from fargate_agent.plan.volumes import EBS_DIRECTORY
 from fargate_agent.volumes.bounded import GIB, IMAGE
 
 Mode = Literal["sparse", "counted", "reserved"]
@@ -34,7 +35,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeFile:
-    """What the file of a volume says."""
+    """What the file of a volume says, or those of several together."""
 
     size_bytes: int
     """What was promised."""
@@ -83,19 +84,23 @@ class Room:
         )
 
     def list_volumes(self) -> dict[str, VolumeFile]:
-        """Return the files of all volumes by the ids of their tasks.
+        """Return what the volumes of each task are together, by the id of the task.
 
         Raises:
             OSError: the directory can't be read.
         """
-        found = {}
-        for image in self._tasks_dir.glob(f"*/{IMAGE}"):
+        found: dict[str, VolumeFile] = {}
+        images = (IMAGE, f"{EBS_DIRECTORY}/*.img")
+        for image in (path for name in images for path in self._tasks_dir.glob(f"*/{name}")):
             try:
                 about = image.lstat()
             except FileNotFoundError:  # gone meanwhile
                 continue
-            found[image.parent.name] = VolumeFile(
-                size_bytes=about.st_size, allocated_bytes=about.st_blocks * _BLOCK_BYTES
+            task_id = image.relative_to(self._tasks_dir).parts[0]
+            before = found.get(task_id, VolumeFile(size_bytes=0, allocated_bytes=0))
+            found[task_id] = VolumeFile(
+                size_bytes=before.size_bytes + about.st_size,
+                allocated_bytes=before.allocated_bytes + about.st_blocks * _BLOCK_BYTES,
             )
         return found
 

@@ -26,6 +26,7 @@ from fargate_agent.volumes.ebs import EbsVolumes
 from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.host import HostVolumes
 from fargate_agent.volumes.persistent import PersistentVolumes
+from fargate_agent.volumes.room import Room
 from fargate_agent.volumes.scratch import ScratchVolumes
 from fargate_agent.wire.volume_kinds import VolumeKind
 from tests.messages import container_json, site, task_arn, task_message
@@ -86,7 +87,9 @@ def _make_host(directory: Path) -> VolumeDriver:
 KINDS = [
     pytest.param(
         Kind(
-            make=lambda directory: EbsVolumes(directory / "ebs", {}),
+            make=lambda directory: EbsVolumes(
+                directory / "ebs", {}, Room(directory / "tasks", "sparse", None)
+            ),
             kind=VolumeKind.EBS,
             change=_configure_ebs,
         ),

@@ -15,6 +15,7 @@ from fargate_agent.trees import remove_tree
 from fargate_agent.volumes.disks import make_file_system
 from fargate_agent.volumes.ebs import EbsVolumes
 from fargate_agent.volumes.mounts import list_mounts
+from fargate_agent.volumes.room import Mode, Room
 from fargate_agent.wire.volume_kinds import VolumeKind
 from tests.fixtures.storage import find_loop_devices_below
 from tests.messages import site, task_arn, task_message
@@ -33,11 +34,17 @@ class Place:
     directory: Path
     snapshots: dict[str, Path] = field(default_factory=dict)
     made: list[tuple[TaskPlan, VolumePlan]] = field(default_factory=list)
+    mode: Mode = "sparse"
+    margin_mib: int = 1
+
+    @property
+    def room(self) -> Room:
+        return Room(self.directory / "tasks", self.mode, self.margin_mib)
 
     @property
     def driver(self) -> EbsVolumes:
         """An agent's driver; each time another agent's."""
-        return EbsVolumes(self.directory / "ebs", self.snapshots)
+        return EbsVolumes(self.directory / "ebs", self.snapshots, self.room)
 
     async def ensure(self, number: int = 1, **changes: Any) -> tuple[TaskPlan, VolumePlan]:
         """Make the volume of a task; `changes` are those of its plan."""
@@ -226,3 +233,34 @@ async def test_link_in_the_place_of_a_volume_is_not_followed(place: Place, name:
 
     assert list(elsewhere.iterdir()) == []
     link.unlink()
+
+
+async def test_volume_is_refused_when_the_disk_has_no_room(place: Place) -> None:
+    place.mode = "counted"
+    with pytest.raises(ResourceInitializationError, match="there is no room for 16777216 MiB"):
+        await place.ensure(size_gib=16384)
+
+    place.mode, place.margin_mib = "sparse", 1 << 30
+    with pytest.raises(ResourceInitializationError, match="1073741824 MiB that are kept free"):
+        await place.ensure(size_gib=1)
+
+    assert place.kept == []
+
+
+async def test_space_of_a_volume_is_reserved_if_that_is_set(place: Place) -> None:
+    place.mode = "reserved"
+    _, volume = await place.ensure()
+
+    assert volume.source.with_name("data.img").stat().st_blocks * 512 >= GIB
+
+
+async def test_volumes_count_for_their_task(place: Place) -> None:
+    task, volume = await place.ensure(1, delete_on_termination=False)
+    (volume.source / "file").write_bytes(b"x" * (8 << 20))
+    subprocess.run(["sync", "-f", volume.source], check=True)
+
+    (counted,) = place.room.list_volumes().items()
+
+    assert counted[0] == task.id
+    assert counted[1].size_bytes == GIB
+    assert counted[1].allocated_bytes > 8 << 20
