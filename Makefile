@@ -7,6 +7,7 @@
 #   make docs         the tables of docs/settings.md and docs/logging.md, the flags of loggers
 #   sudo make bench   ratios against ctr, podman and docker where these start
 #
+#   sudo make images-test  databases, web servers and runtimes as people run them; minutes
 #   make kill-test    kill -9 of the control plane under load, 200 times
 #   make mutation-test  change a line of the life of a task: a test has to fail, each time
 #   sudo make vm-test the installed product in virtual machines, all of it; SUITE=trixie for Debian 13
@@ -73,7 +74,7 @@ endef
 build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
 setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
-.PHONY: demo test pytest third-party vm-short vm-test kill-test mutation-test lint docs bench wheels \
+.PHONY: demo test pytest images-test third-party vm-short vm-test kill-test mutation-test lint docs bench wheels \
 	install uninstall purge \
 	packages-demo packages-test packages-reported packages-vm packages-bench packages-install clean
 
@@ -99,6 +100,11 @@ vm-short: packages-vm $(VENV)/dev.stamp
 # The base image is kept in ~/.cache; a machine is made of a copy and thrown away.
 vm-test: packages-vm $(VENV)/dev.stamp
 	$(VENV)/bin/python -m tests.vm --suite $(SUITE)
+
+# Built from Debian's packages, as Dockerfiles would, and kept in ~/.cache.
+images-test: packages-test packages-vm $(VENV)/dev.stamp
+	$(VENV)/bin/python -m tests.images.build
+	CI=true FARGATE_TEST_IMAGES=1 $(VENV)/bin/python -m pytest -n 0 tests/images
 
 # The same test is a part of `make test`, with fewer kills.
 kill-test: packages-test $(VENV)/dev.stamp

@@ -9,6 +9,7 @@ from pathlib import Path
 from fargate_agent.findings import Finding
 from fargate_agent.machine.kernel import find_cgroup_faults, find_kernel_faults, find_nfs_faults
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
+from fargate_agent.machine.logins import find_login_faults
 from fargate_agent.machine.network import find_name_faults, find_network_faults
 from fargate_agent.machine.programs import find_mkfs_faults, find_program_faults
 from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
@@ -33,4 +34,5 @@ def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
     yield from find_network_faults(root)
     yield from find_name_faults()
     yield from find_loop_faults(root)
+    yield from find_login_faults(settings.registry_auth_file)
     yield from find_storage_faults(settings.state_dir)

@@ -27,8 +27,14 @@ from tests.unit.test_cli_why import NOW, failed_to_start, make_task, uncoloured
         pytest.param(
             'CannotPullContainerError: failed to do request: Head "https://r/v2/": tls: failed to'
             " verify certificate: x509: certificate signed by unknown authority",
-            "update-ca-certificates",
+            "as the ca_file of the registry",
             id="private CA",
+        ),
+        pytest.param(
+            'CannotPullContainerError: Head "https://r/v2/": through the proxy http://p:3128 of the'
+            " agent's setting registry_proxy: the proxy answered 403 Forbidden",
+            "Check the agent's settings registry_proxy and registry_no_proxy",
+            id="proxy",
         ),
         pytest.param(
             "CannotPullContainerError: tls: failed to verify certificate: x509: certificate has"

@@ -62,6 +62,14 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         ),
     ),
     (
+        r"CannotPull.*through the proxy",
+        Explanation(
+            "The registry is asked through a proxy, which refuses, or can't be reached from the"
+            " task's subnet. The reason says which proxy and why.",
+            "Check the agent's settings registry_proxy and registry_no_proxy; docs/registries.md.",
+        ),
+    ),
+    (
         r"CannotPull.*\b(401|403)\b|CannotPull.*(unauthorized|authorization failed|denied)",
         Explanation(
             "The registry doesn't let the task have the image, or there is no such image.",
@@ -88,8 +96,8 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         Explanation(
             "The certificate of the registry is signed by an authority that this machine doesn't"
             " trust.",
-            "If it is your own: put its certificate into /usr/local/share/ca-certificates, run"
-            " update-ca-certificates, and restart the agent.",
+            "If it is your own: name a file with its certificate in the agent's settings, as the"
+            " ca_file of the registry; docs/registries.md has an example.",
         ),
     ),
     (
@@ -103,7 +111,7 @@ _REASONS: Final[tuple[tuple[str, Explanation], ...]] = (
         r"CannotPull.*(\b429\b|toomanyrequests)",
         Explanation(
             "The registry limits how often it is asked.",
-            "Wait as long as it says, or log in: the agent's setting registry_auth_file.",
+            "Wait as long as it says, log in with fargate login REGISTRY, or use a mirror.",
         ),
     ),
     (
