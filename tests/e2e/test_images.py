@@ -43,7 +43,11 @@ async def test_loaded_image_runs_without_a_registry_and_is_kept_while_it_is_used
     archive = write_layout(tmp_path / "tool.tar", {NAME: build_tool()})
     unused = "docker.io/library/unused:1"
     other = write_layout(tmp_path / "unused.tar", {unused: build_image()})
-    settings = {"FARGATE_AGENT_IMAGE_PULL_BEHAVIOR": "prefer-cached"}
+    policies = {"": {"require": "digest"}, "docker.io": {"require": "digest", "loaded": True}}
+    settings = {
+        "FARGATE_AGENT_IMAGE_PULL_BEHAVIOR": "prefer-cached",
+        "FARGATE_AGENT_IMAGE_SIGNATURES": json.dumps(policies),
+    }
 
     async with (
         make_stack(tmp_path, private_containerd, outside, **settings) as stack,
@@ -63,6 +67,10 @@ async def test_loaded_image_runs_without_a_registry_and_is_kept_while_it_is_used
         async with http.post("/v1/images/prune") as answer:
             assert (await answer.json())["removed"] == [unused]
         assert await names(http) == [NAME]
+
+        refused = stack.run({"name": "main", "image": "r.invalid/tool:1", "command": ["/none"]})
+        reason = (await stack.wait_for(refused, "STOPPED"))["stoppedReason"]
+        assert "r.invalid/tool:1 is refused: the agent's policy image_signatures" in reason
 
         stack.stop(arn)
         await stack.wait_for(arn, "STOPPED")
