@@ -54,7 +54,10 @@ class ImageVolumes:
         Raises:
             CannotCreateContainerError: the image declares a path that can't be a volume.
         """
-        return await asyncio.to_thread(_find_mounts, task, container, _read_declared(image))
+        declared = _read_declared(image)
+        if not declared and not container.volumes_from:
+            return ()
+        return await asyncio.to_thread(_find_mounts, task, container, declared)
 
     async def fill(
         self, task: TaskPlan, container: ContainerPlan, image: Image, rootfs: Sequence[Mount]
@@ -68,7 +71,7 @@ class ImageVolumes:
                 copied, or not in time.
         """
         declared = _read_declared(image)
-        mounts = await asyncio.to_thread(_find_mounts, task, container, declared)
+        mounts = await self.find_mounts(task, container, image)
         fills = [
             *_plan_named(task, container, declared),
             *(_plan_own(task, mount) for mount in mounts if not mount.taken_from),
