@@ -40,6 +40,9 @@ def refuse_unsupported(message: TaskMessage) -> None:
     names = [container.name for container in message.containers]
     if len(set(names)) != len(names):
         raise ResourceInitializationError("two containers of the task have the same name")
+    volumes = [volume.name for volume in message.volumes]
+    if len(set(volumes)) != len(volumes):
+        raise ResourceInitializationError("two volumes of the task have the same name")
     found = {
         "": list(_task(message)),
         **{f"container '{c.name}': ": list(_container(c)) for c in message.containers},

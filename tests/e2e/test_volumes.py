@@ -1,5 +1,7 @@
 """Volumes of a task that aren't scratch space, from RunTask to what is left of them."""
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -7,8 +9,9 @@ import pytest
 
 from fargate_agent.volumes.mounts import list_mounts
 from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.images import build_image, busybox_files, make_layer
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.stack import Stack, make_stack, tool
+from tests.fixtures.stack import REGISTRY, Stack, make_stack, tool
 from tests.fixtures.storage import find_loop_devices_below
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
@@ -91,3 +94,50 @@ async def test_named_volume_comes_back_for_the_next_task_and_is_shared_meanwhile
         assert await stack.logs(reader) == ["app: first"]
         assert await stack.logs(later) == ["app: first", "app: file", "app: seen"]
         assert [stack.leftovers(arn) for arn in (writer, reader, later)] == [[], [], []]
+
+
+def build_database() -> Any:
+    """Build an image that keeps data of its user at a VOLUME, as databases do."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, kind, mode in (
+            ("data", tarfile.DIRTYPE, 0o700),
+            ("data/seed", tarfile.REGTYPE, 0o600),
+        ):
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.mode, entry.uid, entry.gid = kind, mode, 999, 998
+            tar.addfile(entry, io.BytesIO())
+    names = ("sh", "sleep", "cat", "stat", "ls", "touch")
+    busybox = busybox_files()["bin/busybox"]
+    return build_image(
+        [make_layer({f"bin/{name}": busybox for name in names}), packed.getvalue()],
+        run={"Env": ["PATH=/bin"], "User": "999:998", "Volumes": {"/data": {}}},
+    )
+
+
+async def test_image_finds_its_data_in_a_volume_and_without_one(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    registry.add("database", "1", build_database())
+    database = {
+        "image": f"{REGISTRY}/database:1",
+        "readonlyRootFilesystem": True,
+        "essential": False,
+    }
+    look = "stat -c '%a %u:%g' /data /data/seed; touch /data/mine && ls /data"
+    done = [{"containerName": name, "condition": "SUCCESS"} for name in ("mounted", "bare")]
+    heir = {"volumesFrom": [{"sourceContainer": "bare"}], "dependsOn": done}
+    arn = stack.run(
+        tool("mounted", look, **database, **MOUNT),
+        tool("bare", look, **database),
+        tool("heir", "echo /data/*", **heir),
+        volumes=[{"name": "data"}],
+    )
+    await stack.wait_for(arn, "STOPPED")
+
+    lines = await stack.logs(arn)
+    for name in ("mounted", "bare"):
+        own = [line.removeprefix(f"{name}: ") for line in lines if line.startswith(f"{name}: ")]
+        assert own == ["700 999:998", "600 999:998", "mine", "seed"]
+    assert "heir: /data/mine /data/seed" in lines
+    assert stack.leftovers(arn) == []

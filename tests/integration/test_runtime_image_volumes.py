@@ -66,6 +66,17 @@ async def test_fresh_volume_starts_with_what_the_image_has_there(image: Bench) -
     assert (await image.finish(task)).output == SEEN
 
 
+async def test_empty_named_volume_is_filled_once_for_all_tasks(image: Bench) -> None:
+    named = {"scope": "shared", "autoprovision": True, "driver": "local"}
+    volumes = {"volumes": [{"name": "v", "dockerVolumeConfiguration": named}]}
+
+    first = await image.run(f"{LOOK}; echo changed >/data/seed", volumes, **MOUNT)
+    second = await image.run(f"{LOOK}; ls -A /data", volumes, **MOUNT)
+
+    assert first.output == SEEN
+    assert second.output == "750 1000:1001\nchanged\nseed\nsub\n"
+
+
 @pytest.mark.parametrize(
     ("declared", "path"),
     [
