@@ -29,8 +29,8 @@ THIRD_PARTY := build/third-party
 PREFIX ?= /usr/local
 DESTDIR ?=
 
-INSTALL_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit xfsprogs
-RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit iproute2 xfsprogs
+INSTALL_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit e2fsprogs xfsprogs
+RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit e2fsprogs iproute2 xfsprogs
 DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
 TEST_PACKAGES := $(DEMO_PACKAGES) crun nftables rsyslog skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \

@@ -39,7 +39,6 @@ from fargate_agent.preconditions import find_logger_user, find_runtime
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
 from fargate_agent.runtime.logger_processes import find_logger
 from fargate_agent.runtime.runc import RuncRuntime, RuncSettings
-from fargate_agent.runtime.storage import StorageUse
 from fargate_agent.secrets.fetched import FetchFiles, FetchSecrets
 from fargate_agent.secrets.file_reader import EnvFileReader
 from fargate_agent.secrets.local_source import LocalSource
@@ -194,25 +193,24 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     roles = shared.roles
     fetch, fetch_files = _make_sources(settings, roles, aws, egress)
     secrets = TaskSecrets(fetch, roles, runtime.exists, fetch_files)
+    storage = EphemeralVolumes(
+        shared.site.tasks_dir,
+        EphemeralSettings(
+            room=make_room(settings, shared.site),
+            require_limit=settings.require_ephemeral_storage_limit,
+        ),
+        shared.findings.note,
+    )
     return Drivers(
         runtime=runtime,
-        storage=EphemeralVolumes(
-            shared.site.tasks_dir,
-            EphemeralSettings(
-                room=make_room(settings, shared.site),
-                require_limit=settings.require_ephemeral_storage_limit,
-            ),
-            shared.findings.note,
-        ),
+        storage=storage,
         netns=netns,
         enis=make_enis(name_instance(settings.state_dir), shared.findings),
         metadata=TaskMetadata(
             Sources(
                 find_task=supervisor.find,
                 sampler=Sampler(runtime.usage, read_link_stats),
-                storage=StorageMeter(
-                    StorageUse(containerd.snapshots(settings.snapshotter)).measure
-                ),
+                storage=StorageMeter(storage.usage),
                 confidential=Confidential(shared.roles, shared.audit),
                 calls=shared.calls,
                 snapshotter=settings.snapshotter,

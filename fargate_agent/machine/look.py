@@ -12,9 +12,14 @@ from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.logins import find_login_faults
 from fargate_agent.machine.network import find_name_faults, find_network_faults
 from fargate_agent.machine.programs import find_mkfs_faults, find_program_faults
-from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
+from fargate_agent.machine.storage import (
+    find_room_faults,
+    find_storage_faults,
+    find_volume_faults,
+)
 from fargate_agent.runtime.cgroup import read_cgroups
 from fargate_agent.settings import AgentSettings
+from fargate_agent.volumes.room import Room
 
 
 def look(settings: AgentSettings) -> tuple[Finding, ...]:
@@ -33,6 +38,13 @@ def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
     yield from find_mkfs_faults()
     yield from find_network_faults(root)
     yield from find_name_faults()
-    yield from find_loop_faults(root)
+    yield from find_volume_faults(root, required=settings.require_ephemeral_storage_limit)
     yield from find_login_faults(settings.registry_auth_file)
     yield from find_storage_faults(settings.state_dir)
+    yield from find_room_faults(
+        Room(
+            settings.state_dir / "tasks",
+            settings.ephemeral_storage,
+            settings.ephemeral_storage_margin_mib,
+        )
+    )

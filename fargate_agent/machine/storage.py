@@ -7,6 +7,11 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.findings import Finding
+from fargate_agent.volumes.bounded import GIB
+from fargate_agent.volumes.disks import find_mkfs
+from fargate_agent.volumes.ephemeral import DEFAULT_GIB, UNBOUNDED
+from fargate_agent.volumes.loop import CONTROL, NoLoopDevicesError, check_loop_devices
+from fargate_agent.volumes.room import NoRoomError, Room
 
 LITTLE_MIB: Final = 2048
 FEW_FILES: Final = 20_000
@@ -33,13 +38,29 @@ def find_storage_faults(state_dir: Path) -> Iterator[Finding]:
             yield from _find_faults(directory, what, least_mib)
 
 
-def find_loop_faults(root: Path) -> Iterator[Finding]:
-    """Yield whether there are no loop devices; blocks."""
-    if not (root / "dev/loop-control").exists():
-        yield Finding(
-            what="this machine has no loop devices (/dev/loop-control)",
-            effect="nothing bounds the disk space that the volumes of a task take",
-        )
+def find_volume_faults(root: Path, *, required: bool) -> Iterator[Finding]:
+    """Yield why the ephemeral storage of tasks can't be bounded; blocks.
+
+    `required`: tasks are refused then, see `require_ephemeral_storage_limit`.
+    """
+    effect = "no task starts" if required else UNBOUNDED
+    try:
+        check_loop_devices(root / CONTROL.relative_to("/"))
+    except NoLoopDevicesError as error:
+        what = f"this machine gives no loop devices ({CONTROL}: {error.strerror})"
+        yield Finding(what=what, effect=effect)
+    if find_mkfs("ext4") is None:
+        what = "mkfs.ext4 is not installed, the package e2fsprogs of Debian"
+        yield Finding(what=what, effect=effect)
+
+
+def find_room_faults(room: Room) -> Iterator[Finding]:
+    """Yield whether the disk has no room for another task; blocks."""
+    with suppress(OSError):
+        try:
+            room.admit(DEFAULT_GIB * GIB)
+        except NoRoomError as error:
+            yield Finding(what=str(error), effect=f"no task of {DEFAULT_GIB} GiB starts")
 
 
 def _find_faults(directory: Path, what: str, least_mib: int) -> Iterator[Finding]:

@@ -60,7 +60,7 @@ class Site:
     """Those that the containers have."""
     clock: ClockDrift | None = None
     storage_bytes: int | None = None
-    """Scratch space in use; None: not known."""
+    """In use on the ephemeral volume; None: not known."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""How much of its scratch space a task uses, measured now and then while somebody asks."""
+"""How much of its ephemeral volume a task uses, as the file system says, while somebody asks."""
 
 import asyncio
 import logging
@@ -6,16 +6,16 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from fargate_agent.drivers import StorageUse
 from fargate_agent.errors import TaskError
 from fargate_agent.plan import TaskPlan
 
 log = logging.getLogger(__name__)
 
-STALE_AFTER_S: Final = 60.0
-MEASURE_TIMEOUT_S: Final = 30.0
+STALE_AFTER_S: Final = 1.0
+MEASURE_TIMEOUT_S: Final = 10.0
 
-Measure = Callable[[TaskPlan], Awaitable[int]]
-"""Returns bytes."""
+Measure = Callable[[TaskPlan], Awaitable[StorageUse | None]]
 
 
 @dataclass(slots=True)
@@ -23,15 +23,16 @@ class _Measured:
     """What is known of a task."""
 
     size: int | None = None
-    """None: it couldn't be measured."""
+    """Bytes; None: nothing bounds the task, or it couldn't be asked."""
     stale_at_s: float = 0.0
     job: "asyncio.Task[None] | None" = None
 
 
 class StorageMeter:
-    """Knows the sizes of tasks, none older than a minute or two while somebody asks."""
+    """Knows what tasks use, from a moment ago while somebody asks."""
 
     def __init__(self, measure: Measure) -> None:
+        """`measure` asks a file system; None: the task has no volume of its own."""
         self._measure = measure
         self._measured: dict[str, _Measured] = {}
 
@@ -66,10 +67,11 @@ class StorageMeter:
     async def _renew(self, task: TaskPlan, entry: _Measured) -> None:
         try:
             async with asyncio.timeout(MEASURE_TIMEOUT_S):
-                entry.size = await self._measure(task)
-        except (TaskError, OSError) as error:  # TimeoutError is one
+                use = await self._measure(task)
+            entry.size = None if use is None else use.used_bytes
+        except (TaskError, TimeoutError) as error:
             entry.size = None
-            log.warning("task %s: its scratch space can't be measured: %r", task.id, error)
+            log.warning("task %s: its storage can't be measured: %r", task.id, error)
         finally:
             entry.stale_at_s = asyncio.get_running_loop().time() + STALE_AFTER_S
             entry.job = None

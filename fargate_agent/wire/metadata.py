@@ -156,10 +156,10 @@ class ClockDrift(Shape):
 
 
 class EphemeralStorageMetrics(Shape):
-    """Scratch space of the task, in MiB."""
+    """The ephemeral volume of the task, in MiB."""
 
     utilized: int | None = None
-    """None: it can't be measured now."""
+    """None: nothing bounds the task, or it can't be measured now."""
     reserved: int
 
 

@@ -23,7 +23,6 @@ class UnsupportedByTasks(Message):
     """Members of the definition itself."""
 
     enable_fault_injection: Any = None
-    ephemeral_storage: Any = None
     ipc_mode: Any = None
     placement_constraints: Any = None
     proxy_configuration: Any = None

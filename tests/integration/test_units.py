@@ -110,15 +110,29 @@ def test_each_capability_of_the_agent_has_its_reason() -> None:
 def test_agent_can_start_programs_as_other_users() -> None:
     """Credential programs by Python's subprocess, loggers by themselves."""
     calls = {"setgroups", "setregid", "setreuid", "setresgid", "setresuid"}
+    kept = " ".join(values("fargate-agent.service", "CapabilityBoundingSet")).split()
+
+    assert calls - find_allowed_calls("fargate-agent.service") == set()
+    assert {"CAP_SETUID", "CAP_SETGID"} <= set(kept)
+
+
+def test_agent_can_mount_files_and_no_other_device() -> None:
+    calls = {"fsopen", "fsconfig", "fsmount", "move_mount", "umount2", "ioctl", "linkat"}
+    calls |= {"fallocate", "copy_file_range", "statfs", "ftruncate"}
+
+    assert calls - find_allowed_calls("fargate-agent.service") == set()
+    assert values("fargate-agent.service", "DevicePolicy") == ["closed"]
+    allowed = ["/dev/loop-control rw", "block-loop rw"]
+    assert values("fargate-agent.service", "DeviceAllow") == allowed
+
+
+def find_allowed_calls(unit: str) -> set[str]:
     allowed: set[str] = set()
-    for entry in values("fargate-agent.service", "SystemCallFilter"):
+    for entry in values(unit, "SystemCallFilter"):
         names = entry.removeprefix("~").split()
         found = {call for name in names for call in expand(name)}
         allowed = allowed - found if entry.startswith("~") else allowed | found
-    kept = " ".join(values("fargate-agent.service", "CapabilityBoundingSet")).split()
-
-    assert calls - allowed == set()
-    assert {"CAP_SETUID", "CAP_SETGID"} <= set(kept)
+    return allowed
 
 
 def expand(name: str) -> set[str]:

@@ -8,6 +8,7 @@ import pytest
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.tasks.launch import plan_launch
 from fargate_agent.plan import plan_task
+from fargate_agent.wire.attributes import EPHEMERAL_STORAGE
 from tests.fixtures.ecs import APP, FARGATE, NETWORK
 from tests.launches import launch_service, make_plane, register, tell
 from tests.messages import site
@@ -71,6 +72,20 @@ def test_container_has_the_sizes_of_the_overrides() -> None:
     (container,) = tell(plan_launch(make_plane(), "default", register(FARGATE), request)).containers
 
     assert (container.cpu, container.memory, container.memory_reservation) == (128, 256, 64)
+
+
+def test_the_ephemeral_storage_of_the_overrides_counts() -> None:
+    definition = register({**FARGATE, "ephemeralStorage": {"sizeInGiB": 30}})
+    request = {"networkConfiguration": NETWORK}
+    other = {**request, "overrides": {"ephemeralStorage": {"sizeInGiB": 21}}}
+    default = plan_launch(make_plane(), "default", register(FARGATE), request)
+    own = plan_launch(make_plane(), "default", definition, request)
+    overridden = plan_launch(make_plane(), "default", register(FARGATE), other)
+
+    assert [tell(one).ephemeral_storage_gib for one in (default, own, overridden)] == [20, 30, 21]
+    names = [{name for need in one.needs for name, _ in need.attributes} for one in (own, default)]
+    assert names[0] - names[1] == {EPHEMERAL_STORAGE}
+    assert overridden.needs == own.needs
 
 
 def test_environment_files_of_the_overrides_replace_those_of_the_definition() -> None:

@@ -18,12 +18,18 @@ from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.look import look
 from fargate_agent.machine.network import find_name_faults, find_setting_fault
 from fargate_agent.machine.programs import find_mkfs_faults, find_program_faults
-from fargate_agent.machine.storage import find_loop_faults, find_storage_faults
+from fargate_agent.machine.storage import (
+    find_room_faults,
+    find_storage_faults,
+    find_volume_faults,
+)
 from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
 from fargate_agent.runtime.cgroup import Cgroups
 from fargate_agent.runtime.host import HostLimits
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_efs import EfsFileSystem
+from fargate_agent.volumes.ephemeral import UNBOUNDED
+from fargate_agent.volumes.room import Room
 
 PLENTY = {
     "proc/sys/kernel/pid_max": "4194304\n",
@@ -65,7 +71,7 @@ def whats(findings: object) -> list[str]:
 def test_machine_that_has_everything_has_no_findings(root: Path) -> None:
     assert list(find_kernel_faults(root, "overlayfs")) == []
     assert list(find_process_faults(root, make_cgroups(root))) == []
-    assert list(find_loop_faults(root)) == []
+    assert list(find_volume_faults(root, required=False)) == []
 
 
 def test_snapshotter_that_keeps_what_containers_write_is_found(root: Path) -> None:
@@ -181,10 +187,29 @@ def test_machine_without_the_default_file_system_of_ebs_volumes_is_found(
     assert len(list(find_mkfs_faults())) == found
 
 
-def test_machine_without_loop_devices_is_found(root: Path) -> None:
+def test_machine_that_can_not_bound_storage_is_found(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (root / "dev/loop-control").unlink()
+    monkeypatch.setattr(storage, "find_mkfs", lambda _: None)
 
-    assert whats(find_loop_faults(root)) == ["this machine has no loop devices (/dev/loop-control)"]
+    found = list(find_volume_faults(root, required=False))
+    assert [one.what for one in found] == [
+        "this machine gives no loop devices (/dev/loop-control: No such file or directory)",
+        "mkfs.ext4 is not installed, the package e2fsprogs of Debian",
+    ]
+    assert {one.effect for one in found} == {UNBOUNDED}
+    refused = find_volume_faults(root, required=True)
+    assert {one.effect for one in refused} == {"no task starts"}
+
+
+def test_disk_without_room_for_a_task_is_found(tmp_path: Path) -> None:
+    margin_mib = os.statvfs(tmp_path).f_blocks * os.statvfs(tmp_path).f_frsize >> 20
+    assert list(find_room_faults(Room(tmp_path, "sparse", 0))) == []
+    assert list(find_room_faults(Room(tmp_path / "not there", "sparse", 0))) == []
+    (found,) = find_room_faults(Room(tmp_path, "sparse", margin_mib))
+    assert "that are kept free" in found.what
+    assert found.effect == "no task of 20 GiB starts"
 
 
 @pytest.mark.parametrize(

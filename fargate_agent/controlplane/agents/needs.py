@@ -25,6 +25,7 @@ from fargate_agent.wire.attributes import (
     EFS,
     EFS_AUTHORIZATION,
     EMULATES,
+    EPHEMERAL_STORAGE,
     FIRELENS,
     HOST_VOLUMES,
     IPV6,
@@ -73,6 +74,13 @@ def find_volume_needs(filesystems: Iterable[str]) -> tuple[Need, ...]:
             _need(f"EBS volumes with {kind}", EBS_FILE_SYSTEM + kind),
         )
     )
+
+
+def find_storage_needs(document: Json, overrides: Json) -> tuple[Need, ...]:
+    """Return what a task needs that has another ephemeral volume than by default."""
+    if document.get("ephemeralStorage") or overrides.get("ephemeralStorage"):
+        return (_need("ephemeral storage of a size of its own", EPHEMERAL_STORAGE),)
+    return ()
 
 
 def find_subnet_needs(subnet: Subnet) -> tuple[Need, ...]:

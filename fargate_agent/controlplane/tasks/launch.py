@@ -11,6 +11,7 @@ from fargate_agent.controlplane.agents.needs import (
     ARCHITECTURES,
     Need,
     find_needs,
+    find_storage_needs,
     find_volume_needs,
 )
 from fargate_agent.controlplane.clusters.strategies import share
@@ -139,6 +140,7 @@ def plan_launch(
         size=size,
         needs=(
             *find_needs(document, containers),
+            *find_storage_needs(document, overrides),
             *find_volume_needs(v.filesystem_type for v in volumes),
         ),
         volumes=volumes,
