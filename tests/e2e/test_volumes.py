@@ -62,7 +62,9 @@ async def test_ebs_volume_has_its_size_and_goes_or_stays_as_the_request_says(
     volume_id = stopped[1][1]["volumeId"]
     assert [path.name for path in (stack.root / "agent" / "ebs").iterdir()] == [f"{volume_id}.img"]
     assert [stack.leftovers(arn) for arn in (gone, kept)] == [[], []]
-    assert find_loop_devices_below(stack.root / "agent") == []
+    for arn in (gone, kept):
+        directory = stack.root / "agent" / "tasks" / arn.rpartition("/")[2]
+        assert find_loop_devices_below(directory) == []
 
 
 async def test_named_volume_comes_back_for_the_next_task_and_is_shared_meanwhile(

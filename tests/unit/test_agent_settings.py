@@ -232,6 +232,7 @@ def test_all_faults_are_named_at_once_each_with_its_place(
         pytest.param(
             'registry_mirrors = { "r.lan" = "no-original" }', "at least one", id="nothing left"
         ),
+        pytest.param('ebs_snapshots = { "x" = "/x" }', "must be the id of a", id="snapshot"),
         pytest.param('logger_user = "0:5"', "must be the name of a user", id="root"),
         pytest.param('access_key_id = "AK IA"', "must be printable ASCII", id="key"),
         pytest.param("container_start_timeout_s = nan", "less than or equal", id="no number"),
@@ -259,6 +260,7 @@ def test_value_that_cannot_work_is_told_what_it_must_be(text: str, rule: str, fi
         'clusters = ["a", "b_c-1"]',
         'aws_endpoint_url = "http://localhost:4566/"',
         'snapshotter = "fuse-overlayfs"',
+        'ebs_snapshots = { "snap-0123456789abcdef0" = "/srv/data.img" }',
     ],
 )
 def test_value_that_can_work_is_taken(text: str, file: Path) -> None:
