@@ -6,18 +6,20 @@ import os
 import signal
 import subprocess
 import sys
+import tarfile
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.drivers import PullProgress
 from fargate_agent.image.content import NO_SPACE
+from fargate_agent.image.layers.program import EXIT_UNKNOWN
 from fargate_agent.image.manifest import chain_ids
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.containerd import PrivateContainerd
@@ -246,6 +248,53 @@ print(
 
     assert done.stdout.split() == ["EPERM"] * 5 + ["ENOENT"] + ["EPERM"] * 3 + ["done", "EPERM"]
     assert (tmp_path / "made").is_dir()
+
+
+UNIT: Final = Path(__file__).parents[2] / "systemd" / "fargate-agent.service"
+
+
+@pytest.mark.parametrize(
+    ("layer", "code"),
+    [
+        pytest.param(
+            Tar().dir("a", uid=7, mode=0o700).add("a/.wh.b").add("c", uid=8).end(), 0, id="usual"
+        ),
+        pytest.param(Tar().add("a", gid=42, mode=0o2755).end(), EXIT_UNKNOWN, id="set-gid"),
+        pytest.param(
+            Tar().add("null", tarfile.CHRTYPE, devmajor=1, devminor=3).end(),
+            EXIT_UNKNOWN,
+            id="device",
+        ),
+    ],
+)
+def test_with_the_rights_of_the_unit_what_it_forbids_is_left_to_containerd(
+    tmp_path: Path, layer: bytes, code: int
+) -> None:
+    lines = [line for line in UNIT.read_text().splitlines() if line.startswith("CapabilityBound")]
+    names = [name for line in lines for name in line.partition("=")[2].split()]
+    kept = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in names)
+    forbid = """
+import ctypes, errno, os, resource, sys
+sys.path += sys.argv[1].split(":")
+del sys.argv[1]
+def refuse(*_): raise PermissionError(errno.EPERM, "as @resources is filtered out")
+resource.setrlimit = refuse
+from fargate_agent.image.layers.program import main
+sys.exit(main())
+"""
+    done = subprocess.run(
+        [
+            *("setpriv", "--bounding-set", f"-all,{kept}", "--no-new-privs"),
+            *(sys.executable, "-ISE", "-c", forbid, str(UNIT.parents[1])),
+            *(str(tmp_path), "plain", "upper"),
+        ],
+        input=layer,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == code, done
 
 
 def find_processes() -> list[int]:

