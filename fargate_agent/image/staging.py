@@ -1,7 +1,7 @@
 """Layers that are unpacked as they arrive, each into a snapshot upon nothing, several at once.
 
 When those below a layer are done, its directory takes the place of that of a snapshot upon them.
-The snapshots belong to the lease of the task, so that what a crash leaves goes with the lease. Only
+The snapshots belong to the lease of the task, and what a crash leaves the next agent removes. Only
 for containerd's overlayfs snapshotter, and where its directories can be reached.
 """
 
@@ -20,6 +20,7 @@ from typing import Final, Self
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.containerd.snapshots import SnapshotKind, Snapshots
 from fargate_agent.containerd.types import Descriptor, Mount
 from fargate_agent.image.extraction import Extracted, Extraction, open_extraction
 from fargate_agent.image.locks import KeyedLocks
@@ -39,6 +40,10 @@ OPAQUE_XATTR: Final = "trusted.overlay.opaque"
 
 _CLOCK_TOLERANCE_S: Final = 2.0
 """Between the clock and the times of files."""
+
+_KEY: Final = "fargate-unpack-"
+_OWN_KEY: Final = f"{_KEY}{secrets.token_hex(4)}-"
+"""Begins the keys of this process, so that those of one that was killed are told from them."""
 
 _UPPER: Final = "upperdir="
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -164,7 +169,7 @@ class Staging:
                 await asyncio.to_thread(staged.directory.rename, directory)
 
     async def _begin(self, position: int, layer: Descriptor, stack: AsyncExitStack) -> None:
-        key = f"fargate-unpack-{secrets.token_hex(8)} {self._chain[position]}"
+        key = make_key(self._chain[position])
         began_at = time.time()
         stack.push_async_callback(self._remove, key)
         directory = find_directory(await self._snapshots.prepare(key, "", {}))
@@ -197,6 +202,30 @@ class Staging:
                 offset += len(piece)
                 if rest:
                     await staged.extraction.feed(offset - len(rest), rest)
+
+
+def make_key(name: str) -> str:
+    """Return the key of a snapshot in which the layer of that chain ID is unpacked."""
+    return f"{_OWN_KEY}{secrets.token_hex(8)} {name}"
+
+
+async def remove_leftovers(snapshots: Snapshots) -> list[str]:
+    """Remove the snapshots in which an agent that was killed unpacked layers; return their keys.
+
+    Raises:
+        ContainerdError: containerd doesn't say which there are, or doesn't remove one.
+    """
+    left = [
+        one.key
+        for one in await snapshots.list()
+        if one.kind is SnapshotKind.ACTIVE
+        and one.key.startswith(_KEY)
+        and not one.key.startswith(_OWN_KEY)
+    ]
+    for key in left:
+        log.info("removing %s, which an agent that was killed had begun to unpack", key)
+        await snapshots.remove(key)
+    return left
 
 
 def find_directory(mounts: Sequence[Mount]) -> Path | None:

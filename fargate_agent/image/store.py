@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -16,10 +16,18 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.images import ImageRecord
-from fargate_agent.drivers import FindLogin, Image, ImageStore, PullProgress, Service, no_login
+from fargate_agent.drivers import (
+    FindLogin,
+    Image,
+    ImageStore,
+    PullProgress,
+    Service,
+    Sweeper,
+    no_login,
+)
 from fargate_agent.egress.retry import Retry, Tries
 from fargate_agent.egress.session import Egress
-from fargate_agent.errors import CannotPullContainerError
+from fargate_agent.errors import CannotPullContainerError, ContainerRuntimeError
 from fargate_agent.image.admission import Admission, Policy
 from fargate_agent.image.collector import ImageCollector
 from fargate_agent.image.content import PlatformImage
@@ -34,6 +42,7 @@ from fargate_agent.image.registry.ecr import EcrPasswords
 from fargate_agent.image.registry.hosts import Hosts, OwnSettings, name_of
 from fargate_agent.image.registry.kept_logins import KeptLogins, read_auths
 from fargate_agent.image.sources import PULL_ERRORS, PullError, Sources, Way
+from fargate_agent.image.staging import remove_leftovers
 from fargate_agent.image.uses import PULLED_LABEL, USED_LABEL, Uses, render_moment, turn_of
 from fargate_agent.plan import TaskPlan
 
@@ -107,7 +116,7 @@ class PullSettings:
         )
 
 
-class ContainerdImageStore(ImageStore, Service):
+class ContainerdImageStore(ImageStore, Service, Sweeper):
     """Keeps images in containerd, and pulls them through the network of the task they're for."""
 
     def __init__(
@@ -181,6 +190,13 @@ class ContainerdImageStore(ImageStore, Service):
         """Collect unused images until cancelled."""
         if self._collector is not None:
             await self._collector.serve()
+
+    async def sweep(self, kept: Collection[str]) -> list[str]:
+        del kept  # no task goes on with what another process unpacked
+        try:
+            return await remove_leftovers(self._containerd.snapshots(self._settings.snapshotter))
+        except ContainerdError as error:
+            raise ContainerRuntimeError(hide_host_paths(str(error))) from error
 
     def forget(self, image: Image) -> None:
         self._known = {key: one for key, one in self._known.items() if one.digest != image.digest}

@@ -4,7 +4,6 @@ The snapshot of a layer is named by its chain id, so that images share what they
 """
 
 import logging
-import secrets
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -20,7 +19,7 @@ from fargate_agent.image.content import NO_SPACE
 from fargate_agent.image.extraction import LayerSpaceError
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import chain_ids
-from fargate_agent.image.staging import Staged, Staging, find_directory
+from fargate_agent.image.staging import Staged, Staging, find_directory, make_key
 
 log = logging.getLogger(__name__)
 
@@ -152,11 +151,11 @@ class Unpacker:
     async def _prepare(self, position: int) -> AsyncIterator[tuple[str, tuple[Mount, ...]]]:
         """Give a snapshot upon the layer below; if the body fails it goes.
 
-        It has a name of its own, so that what a crash leaves is in nobody's way: the task's lease
-        ends with the task, and with it such a left-over.
+        It has a name of its own, so that what a crash leaves is in nobody's way until the next
+        agent removes it.
         """
         parent = self._chain[position - 1] if position else ""
-        key = f"fargate-unpack-{secrets.token_hex(8)} {self._chain[position]}"
+        key = make_key(self._chain[position])
         mounts = await self._snapshots.prepare(key, parent, {})
         try:
             yield key, mounts

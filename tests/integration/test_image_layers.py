@@ -21,6 +21,7 @@ from fargate_agent.drivers import PullProgress
 from fargate_agent.image.content import NO_SPACE
 from fargate_agent.image.layers.program import EXIT_UNKNOWN
 from fargate_agent.image.manifest import chain_ids
+from fargate_agent.image.staging import make_key
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import build_image, digest_of, random_layer
@@ -216,6 +217,23 @@ async def test_pull_that_is_given_up_ends_its_processes(
     assert find_processes() == []
     await puller.end(task)
     assert await puller.containerd.snapshots(SNAPSHOTTER).list() == ()
+
+
+async def test_what_a_killed_agent_had_begun_to_unpack_is_removed_by_the_next(
+    puller: Puller, fake_registry: FakeRegistry
+) -> None:
+    image = await puller.pull(fake_registry.add("there", "latest", build_image()))
+    await puller.containerd.leases.ensure("test", {})
+    leased = puller.containerd.with_lease("test")
+    snapshots = leased.snapshots(SNAPSHOTTER)
+    other, own = f"fargate-unpack-1234 {image.chain_id}", make_key(image.chain_id)
+    for key in (other, own, "container"):
+        await snapshots.prepare(key, "", {})
+
+    assert await puller.store().sweep(()) == [other]
+
+    left = {one.key for one in await snapshots.list()}
+    assert left == {own, "container", image.chain_id}
 
 
 def test_process_can_make_files_and_do_nothing_else(tmp_path: Path) -> None:
