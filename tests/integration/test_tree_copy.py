@@ -3,6 +3,8 @@
 import os
 import stat
 import struct
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from fargate_agent.containerd.types import Mount
 from fargate_agent.runtime.rootfs import look_into
 from fargate_agent.runtime.tree_copy import MAX_DEPTH, GivenUpError, copy_tree
+from tests.integration.test_units import values
 
 pytestmark = pytest.mark.root
 
@@ -123,6 +126,31 @@ def test_everything_is_equal(source: Path, tmp_path: Path) -> None:
     assert (target / "same").samefile(target / "dir" / "same too")
     assert stat.S_IMODE((target / "suid").stat().st_mode) == 0o6755
     assert os.getxattr(target / "caps", "security.capability") == CAPABILITY
+
+
+def test_agent_that_has_what_its_unit_gives_copies_all_of_it(source: Path, tmp_path: Path) -> None:
+    fill(source)
+    before = tree(source)
+    target = tmp_path / "target"
+    target.mkdir(mode=0o700)
+    kept = " ".join(values("fargate-agent.service", "CapabilityBoundingSet")).lower().split()
+    bounding = ",".join(["-all", *(f"+{name.removeprefix('cap_')}" for name in kept)])
+    script = (
+        "import os, sys; from fargate_agent.runtime.tree_copy import copy_tree;"
+        "copy_tree(*(os.open(path, os.O_RDONLY) for path in sys.argv[1:]))"
+    )
+
+    done = subprocess.run(
+        ["setpriv", f"--bounding-set={bounding}", "--inh-caps=-all", "--no-new-privs"]
+        + [sys.executable, "-c", script, str(source), str(target)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert tree(target) == before
+    assert values("fargate-agent.service", "RestrictSUIDSGID") in ([], ["no"])
 
 
 async def test_layers_are_copied_as_they_are_seen_together(source: Path, tmp_path: Path) -> None:
