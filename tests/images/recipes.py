@@ -118,7 +118,7 @@ chmod 1777 /run/mysqld
             "Entrypoint": ["docker-entrypoint.sh"],
             "Cmd": ["mariadbd"],
             "ExposedPorts": {"3306/tcp": {}},
-            "Volumes": {"/var/lib/mysql": {}},
+            "Volumes": {"/var/lib/mysql": {}, "/tmp": {}},
         },
     ),
     Recipe(

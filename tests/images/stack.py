@@ -1,4 +1,4 @@
-"""`fargate up` with the images loaded, and its tasks as boto3 sees them."""
+"""`fargate up` with images, and its tasks as boto3 sees them."""
 
 import contextlib
 import json
@@ -108,7 +108,8 @@ class Stack:
         return done.stdout
 
     def start(self, name: str) -> Task:
-        """Register the definition of that name, and run a task of it."""
+        """Load the image, register the definition of that name, and run a task of it."""
+        self.run("images", "load", str(archive_of(RECIPES[name])))
         definition = json.loads((DEFINITIONS / f"{name}.json").read_text())
         self.ecs.register_task_definition(**definition)
         answer = self.ecs.run_task(
@@ -139,7 +140,7 @@ def get(url: str) -> str:
 
 @contextmanager
 def open_stack(state_dir: Path) -> Iterator[Stack]:
-    """Run `fargate up` with all images."""
+    """Run `fargate up` with what definitions refer to."""
     log = state_dir.with_suffix(".log")
     with log.open("wb") as written:
         process = subprocess.Popen(
@@ -162,8 +163,6 @@ def open_stack(state_dir: Path) -> Iterator[Stack]:
             aws_secret_access_key=variables["AWS_SECRET_ACCESS_KEY"],
         )
         stack = Stack(state_dir=state_dir, env=plain_env(**variables), ecs=ecs)
-        for recipe in RECIPES.values():
-            stack.run("images", "load", str(archive_of(recipe)))
         stack.run("secrets", "set", "prod/db", stdin="geheim\n")
         yield stack
     finally:
