@@ -43,11 +43,17 @@ async def connected(
     directory: Path,
     *clusters: str,
     read_attributes: Callable[[], tuple[Attribute, ...]] = lambda: (X86,),
+    storage_gib: int | None = None,
 ) -> AsyncIterator[None]:
     """Keep an agent without a machine connected."""
     key = Credentials(access_key=plane.keys["agent"][0], secret_key=plane.keys["agent"][1])
     async with serving(
-        plane, directory, *clusters, key=key, read_attributes=read_attributes
+        plane,
+        directory,
+        *clusters,
+        key=key,
+        read_attributes=read_attributes,
+        storage_gib=storage_gib,
     ) as session:
         await session.has_connected.wait()
         yield
@@ -60,6 +66,7 @@ async def serving(
     *clusters: str,
     key: Credentials,
     read_attributes: Callable[[], tuple[Attribute, ...]] = lambda: (X86,),
+    storage_gib: int | None = None,
 ) -> AsyncIterator[Session]:
     """Let an agent without a machine try to connect."""
     supervisor = Supervisor(
@@ -74,6 +81,7 @@ async def serving(
         memory_mib=2048,
         read_attributes=read_attributes,
         arn_file=directory / ARN_FILE,
+        read_storage_gib=lambda: storage_gib,
     )
     async with aiohttp.ClientSession() as http:
         responder = Responder(supervisor, lambda _: None, Roles())
@@ -118,6 +126,18 @@ async def test_agent_that_is_not_pinned_serves_every_cluster(
 
     assert served(found) == ["*"]
     assert found["attributes"] == [{"name": "ecs.cpu-architecture", "value": "x86_64"}]
+
+
+@pytest.mark.parametrize("storage_gib", [None, 100])
+async def test_agent_that_counts_storage_says_how_much_it_has(
+    control_plane: ControlPlane, ecs: Any, tmp_path: Path, storage_gib: int | None
+) -> None:
+    async with connected(control_plane, tmp_path, storage_gib=storage_gib), asyncio.timeout(15):
+        while not (found := await describe(ecs))["agentConnected"]:
+            await asyncio.sleep(0.02)
+
+    told = {one["name"]: one.get("integerValue") for one in found["registeredResources"]}
+    assert told.get("STORAGE") == storage_gib
 
 
 async def test_agent_that_is_pinned_registers_in_the_first_of_its_clusters(

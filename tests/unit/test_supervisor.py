@@ -92,6 +92,18 @@ async def test_desired_stopped_ends_a_running_task(tmp_path: Path) -> None:
     assert (change.reason, change.stop_code) == ("Task stopped by user", "UserInitiated")
 
 
+async def test_a_task_that_the_machine_fails_doesnt_end_by_its_user(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+        await supervisor.fail(TASK_ID, "OutOfDiskError: full")
+        change = await desk.wait_for(TaskStatus.STOPPED)
+
+    assert (change.reason, change.stop_code) == ("OutOfDiskError: full", "TaskFailedToStart")
+
+
 async def test_stop_is_in_the_record_when_it_was_taken(tmp_path: Path) -> None:
     desk = Desk(tmp_path, fake_drivers())
 
