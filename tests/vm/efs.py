@@ -34,7 +34,7 @@ systemctl reload fargate-agent
 """
 _WRITE_SCRIPT: Final = """
 trap 'exit 0' TERM
-n=0 file=/efs/$(hostname)
+n=0 file=/efs/$(hostname -i)
 while :; do n=$((n+1)); echo $n >$file.next && mv $file.next $file; sleep 0.2; done
 """
 
@@ -74,7 +74,8 @@ def _start_writers(lab: Lab, progress: Progress) -> tuple[str, str]:
     with progress.check("two tasks on one file system are two clients, each by its ENI") as note:
         ids = [lab.run_task(_task(name, _WRITE_SCRIPT)) for name in ("one", "other")]
         for task_id in ids:
-            lab.wait_for_status(task_id, "RUNNING")
+            status = lab.wait_for_status(task_id, "RUNNING", "STOPPED")
+            require(status == "RUNNING", lab.describe(task_id).get("stoppedReason", status))
             lab.wait_for(f"cat {_file(lab, task_id)}")
         clients = lab.sh("cat /proc/fs/nfsd/clients/*/info")
         for task_id in ids:
@@ -127,7 +128,7 @@ def _stop(lab: Lab, task_id: str) -> float:
 
 def _file(lab: Lab, task_id: str) -> str:
     """Where the server has what a task writes."""
-    return f"/srv/nas/ip-{lab.address(task_id).replace('.', '-')}.ec2.internal"
+    return f"/srv/nas/{lab.address(task_id)}"
 
 
 def _task(name: str, script: str) -> dict[str, Any]:
