@@ -20,7 +20,7 @@ PACKAGES: Final = (
     "systemd", "systemd-sysv", "dbus", "udev", "kmod", "procps", "iproute2", "iputils-ping",
     "nftables", "make", "git", "apparmor", "containerd", "runc", "catatonit", "python3",
     "python3-venv", "ca-certificates", "busybox-static", "linux-image-cloud-amd64",
-    "initramfs-tools", "nfs-kernel-server",
+    "initramfs-tools", "nfs-kernel-server", "xfsprogs",
 )  # fmt: skip
 
 DISK_SIZE: Final = "3G"
