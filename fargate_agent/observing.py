@@ -24,6 +24,7 @@ from fargate_agent.telemetry.outbox import Outbox
 from fargate_agent.telemetry.publisher import Publisher
 from fargate_agent.telemetry.sampler import Sampler
 from fargate_agent.telemetry.traces import Traces
+from fargate_agent.volumes.ephemeral import measure
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,10 @@ class Observing:
         self._observed = observed
         self._log_lines = LogLines()
         self._sampler = Sampler(
-            GroupReader(shared.cgroups), observed.supervisor.runs, os.cpu_count() or 1
+            GroupReader(shared.cgroups),
+            observed.supervisor.runs,
+            os.cpu_count() or 1,
+            measure=measure,
         )
         self._metrics = AgentMetrics(
             self._sampler, observed.figures, self._read_state, forgets=not shared.settings.telemetry

@@ -27,6 +27,8 @@ LABELS: Final = (
 """Of what a container uses. `id` is its control group, `name` its id in containerd."""
 NETWORK_LABELS: Final = ("id", "interface", *_TASK_LABELS)
 """Of what a task sends and receives."""
+STORAGE_LABELS: Final = ("id", *_TASK_LABELS)
+"""Of the ephemeral volume of a task."""
 
 _NETWORK: Final = {
     "container_network_receive_bytes": ("rx_bytes", "Bytes that a task has received."),
@@ -62,7 +64,13 @@ def container_families(
         name: Family(name=name, kind="counter", help=text, labels=NETWORK_LABELS)
         for name, (_, text) in _NETWORK.items()
     }
+    reserved = _storage_gauge("reserved", "Size of the ephemeral volume of a task.")
+    utilized = _storage_gauge("utilized", "What of the ephemeral volume of a task is in use.")
     for task in tasks:
+        if task.storage.use is not None:
+            labels = (task.run.plan.cgroup, *_label_task(task.run.plan))
+            reserved.values[labels] = task.run.plan.ephemeral_storage_gib << 30
+            utilized.values[labels] = task.storage.use.used_bytes
         for plan in task.run.plan.containers:
             meter = task.containers.get(plan.name)
             if meter is None or meter.reading is None:
@@ -76,7 +84,7 @@ def container_families(
             where = (task.run.plan.cgroup, interface, *_label_task(task.run.plan))
             for name, (counted, _) in _NETWORK.items():
                 network[name].values[where] = link.counters[counted].total
-    return [cpu, *families.values(), *network.values()]
+    return [cpu, *families.values(), *network.values(), reserved, utilized]
 
 
 def _read(
@@ -106,6 +114,11 @@ def _label_task(task: TaskPlan) -> tuple[str, ...]:
 
 def _gauge(name: str, text: str) -> Family:
     return Family(name=name, kind="gauge", help=text, labels=LABELS)
+
+
+def _storage_gauge(what: str, text: str) -> Family:
+    name = f"fargate_task_ephemeral_storage_{what}_bytes"
+    return Family(name=name, kind="gauge", help=text, labels=STORAGE_LABELS)
 
 
 def _counter(name: str, text: str, *more: str) -> Family:

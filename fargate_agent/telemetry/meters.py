@@ -7,11 +7,13 @@ agent/stats/{queue,container,utils_unix}.go.
 from dataclasses import dataclass, field, fields
 from typing import Final
 
+from fargate_agent.drivers import StorageUse
 from fargate_agent.network.netlink import LinkStats
 from fargate_agent.telemetry.groups import GroupReading
 from fargate_agent.wire.telemetry import (
     LONG_MAX,
     CounterSet,
+    EphemeralStorageMetrics,
     NetworkStatsSet,
     StatsSet,
     StorageStatsSet,
@@ -207,3 +209,24 @@ class NetworkMeter:
 
     def _total(self, name: str) -> int:
         return sum(link.counters[name].total for link in self.links.values())
+
+
+@dataclass(slots=True)
+class VolumeMeter:
+    """How full the ephemeral volume of one task is."""
+
+    use: StorageUse | None = None
+    """As it was seen last; None: nothing bounds the task, or it couldn't be looked at."""
+    _used: Samples = field(default_factory=Samples)
+
+    def take(self, use: StorageUse | None) -> None:
+        """Take what the file system says."""
+        self.use = use
+        if use is not None:
+            self._used.add(use.used_bytes)
+
+    def drain(self) -> EphemeralStorageMetrics | None:
+        """Return the bucket that ends; None if there is no sample."""
+        if not self._used:
+            return None
+        return EphemeralStorageMetrics(bytes_utilized=self._used.drain_counter())

@@ -99,6 +99,7 @@ class Publisher:
 def render_task(task: TaskMeter) -> TaskMetric | None:
     """Return the bucket of a task that ends; None if nothing was sampled."""
     network = task.network.drain()
+    storage = task.storage.drain()
     containers = tuple(_render_containers(task, network))
     if not containers:
         return None
@@ -109,6 +110,7 @@ def render_task(task: TaskMeter) -> TaskMetric | None:
         task_definition_family=plan.family,
         task_definition_version=plan.revision,
         container_metrics=containers,
+        ephemeral_storage_metrics=storage,
     )
 
 

@@ -5,15 +5,17 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
+from fargate_agent.drivers import StorageUse
 from fargate_agent.network.netlink import LinkStats
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.task.runner import TaskRun
 from fargate_agent.task.status import ContainerStatus
 from fargate_agent.telemetry.groups import GroupReader, GroupReading
 from fargate_agent.telemetry.links import read_links
-from fargate_agent.telemetry.meters import ContainerMeter, NetworkMeter
+from fargate_agent.telemetry.meters import ContainerMeter, NetworkMeter, VolumeMeter
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class TaskMeter:
 
     run: TaskRun
     network: NetworkMeter = field(default_factory=NetworkMeter)
+    storage: VolumeMeter = field(default_factory=VolumeMeter)
     containers: dict[str, ContainerMeter] = field(default_factory=dict)
     """By name; those that run, and those that have ended since the last bucket."""
 
@@ -36,10 +39,11 @@ class _Reading:
     at_s: float
     groups: dict[str, GroupReading]
     links: dict[str, LinkStats]
+    storage: StorageUse | None
 
 
 class Sampler:
-    """Keeps a meter for each container that runs, and for the network of each task."""
+    """Keeps a meter for each container that runs, and for network and volume of each task."""
 
     def __init__(
         self,
@@ -47,11 +51,18 @@ class Sampler:
         list_runs: Callable[[], Iterable[TaskRun]],
         cores: int,
         fresh_s: float = FRESH_S,
+        *,
+        measure: Callable[[Path], StorageUse | None] = lambda _: None,
     ) -> None:
+        """`measure` says how full the volume in a task's directory is; None: it has none. Blocks.
+
+        It may raise OSError.
+        """
         self._reader = reader
         self._list_runs = list_runs
         self._cores = cores
         self._fresh_s = fresh_s
+        self._measure = measure
         self._turn = asyncio.Lock()
         self._read_at_s = float("-inf")
         self.tasks: dict[str, TaskMeter] = {}
@@ -87,6 +98,7 @@ class Sampler:
             meter.take(group, reading.at_s, self._cores)
         if reading.links:
             task.network.take(reading.links, reading.at_s)
+        task.storage.take(reading.storage)
 
     def _read_all(self, wanted: list[tuple[TaskPlan, list[ContainerPlan]]]) -> dict[str, _Reading]:
         """Read the groups and the interfaces of tasks, by id. Blocks."""
@@ -94,15 +106,17 @@ class Sampler:
 
     def _read(self, task: TaskPlan, containers: list[ContainerPlan]) -> _Reading:
         at_s, groups, links = time.monotonic(), dict[str, GroupReading](), dict[str, LinkStats]()
+        storage: StorageUse | None = None
         try:
             for container in containers:
                 if reading := self._reader.read(container.cgroup):
                     groups[container.name] = reading
             if groups:
                 links = read_links(task.netns, {eni.ifname for eni in task.enis})
+                storage = self._measure(task.directory)
         except (OSError, ValueError) as error:  # it may be ending, or the kernel may lack a file
             log.debug("task %s: what it uses can't be read: %s", task.id, error)
-        return _Reading(at_s, groups, links)
+        return _Reading(at_s, groups, links, storage)
 
 
 def running_of(run: TaskRun) -> list[ContainerPlan]:

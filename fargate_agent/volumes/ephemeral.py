@@ -139,7 +139,7 @@ class EphemeralVolumes(EphemeralStorage, Service, Sweeper):
 
     async def usage(self, task: TaskPlan) -> StorageUse | None:
         try:
-            return await asyncio.to_thread(_measure, task.directory)
+            return await asyncio.to_thread(measure, task.directory)
         except OSError as error:
             raise ResourceInitializationError(
                 f"unable to look at the ephemeral volume: {error.strerror or error}"
@@ -244,7 +244,12 @@ def _begin(directory: Path) -> bool:
     return True
 
 
-def _measure(directory: Path) -> StorageUse | None:
+def measure(directory: Path) -> StorageUse | None:
+    """Return how full the volume of the task with a directory is; None: it has none. Blocks.
+
+    Raises:
+        OSError: it can't be asked.
+    """
     if not is_taken(directory):
         return None
     found = os.statvfs(directory / STORAGE_DIRECTORY)

@@ -93,6 +93,12 @@ class ContainerMetric(Message):
     """Of a container with a restart policy."""
 
 
+class EphemeralStorageMetrics(Message):
+    """How full the ephemeral volume of a task was in a bucket."""
+
+    bytes_utilized: CounterSet
+
+
 class TaskMetric(Message):
     """What a task has used in a bucket."""
 
@@ -101,6 +107,8 @@ class TaskMetric(Message):
     task_definition_family: str
     task_definition_version: str
     container_metrics: Annotated[tuple[ContainerMetric, ...], Field(max_length=MAX_CONTAINERS)]
+    ephemeral_storage_metrics: EphemeralStorageMetrics | None = None
+    """None: nothing bounds what the task writes."""
 
 
 class MetricsMetadata(Message):

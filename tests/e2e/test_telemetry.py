@@ -137,6 +137,7 @@ async def test_what_a_busy_container_uses_is_told(
     assert 1 <= busy["cpuPercent"]["sampleCount"] <= 5
     assert found[0]["network"]["rxBytes"] > 0
     assert {"readBytes", "writeBytes"} == set(busy["storage"])
+    assert 0 < found[0]["ephemeralStorage"]["utilizedBytes"]["max"] < 1 << 30
 
     stack.agent.end(signal.SIGKILL)
     stack.agent.start()
@@ -162,6 +163,10 @@ def check_metrics(stack: Stack, arn: str, metrics: Metrics) -> None:
     ((where, received), *_) = metrics["container_network_receive_bytes_total"]
     assert (where["id"], where["interface"]) == (f"/ecs/{task_id}", "eth1")
     assert received > 0
+    for what, amount in (("reserved", 20 << 30), ("utilized", 0)):
+        ((where, value),) = metrics[f"fargate_task_ephemeral_storage_{what}_bytes"]
+        assert where["id"] == f"/ecs/{task_id}"
+        assert amount <= value <= 20 << 30
     phases = {each["phase"]: n for each, n in metrics["fargate_agent_task_start_seconds_count"]}
     assert phases == {
         "total": 1, "netns": 1, "prepare": 1, "eni": 1, "metadata": 1,

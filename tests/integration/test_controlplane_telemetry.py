@@ -20,6 +20,7 @@ from fargate_agent.wire.telemetry import (
     AckPublishMetric,
     ContainerMetric,
     CounterSet,
+    EphemeralStorageMetrics,
     MetricsMetadata,
     NetworkStatsSet,
     PublishMetricsRequest,
@@ -44,6 +45,7 @@ def counter(value: int) -> CounterSet:
     return CounterSet(min=value, max=value, sum=2 * value, sample_count=2)
 
 
+UTILIZED = {"min": 4096, "max": 4096, "sum": 8192, "sampleCount": 2}
 COUNTERS = ("packets", "errors", "dropped")
 NETWORK = NetworkStatsSet(
     rx_bytes=counter(1000),
@@ -80,6 +82,7 @@ def bucket(*tasks: str, at: int, cpu: float = 7.5) -> PublishMetricsRequest:
                 task_definition_family="web",
                 task_definition_version="1",
                 container_metrics=(container(cpu=cpu), container("of another")),
+                ephemeral_storage_metrics=EphemeralStorageMetrics(bytes_utilized=counter(4096)),
             )
             for task in tasks
         ),
@@ -147,6 +150,7 @@ async def test_bucket_of_a_task_is_kept_once_and_read(
                             "rxBytesPerSecond": {"min": 1, "max": 3, "sum": 4, "sampleCount": 2},
                             "txBytesPerSecond": {"min": 2, "max": 4, "sum": 6, "sampleCount": 2},
                         },
+                        "ephemeralStorage": {"utilizedBytes": UTILIZED},
                     }
                 ],
             }

@@ -3,25 +3,35 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from fargate_agent.drivers import StorageUse
 from fargate_agent.network.netlink import LinkStats
 from fargate_agent.plan import plan_task
 from fargate_agent.task.runner import TaskRun
 from fargate_agent.task.status import ContainerFacts, ContainerStatus
 from fargate_agent.telemetry import outbox as outbox_module
-from fargate_agent.telemetry.groups import GroupReading, find_number, sum_io, sum_v1_io
+from fargate_agent.telemetry.container_families import container_families
+from fargate_agent.telemetry.groups import GroupReader, GroupReading, find_number, sum_io, sum_v1_io
 from fargate_agent.telemetry.links import parse_links
 from fargate_agent.telemetry.meters import ContainerMeter, Counter, NetworkMeter, Samples
 from fargate_agent.telemetry.outbox import MAX_FRAMES, Outbox
 from fargate_agent.telemetry.publisher import Periods, Publisher, render_task
 from fargate_agent.telemetry.sampler import Sampler, TaskMeter
 from fargate_agent.wire.messages import Frame, parse_frame, render_frame
-from fargate_agent.wire.telemetry import LONG_MAX, MetricsMetadata, PublishMetricsRequest
+from fargate_agent.wire.telemetry import (
+    LONG_MAX,
+    CounterSet,
+    EphemeralStorageMetrics,
+    MetricsMetadata,
+    PublishMetricsRequest,
+)
 from tests.messages import container_json, site, task_message
 
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 SECOND_NS = 1_000_000_000
 READING = GroupReading(
     group=1, cpu_ns=0, memory_bytes=6 * MIB, cache_bytes=2 * MIB, read_bytes=0, written_bytes=0
@@ -277,3 +287,73 @@ async def test_network_stands_in_one_container_and_restarts_where_there_is_a_pol
     assert restarts["web"].restart_count == 3
     sent = PublishMetricsRequest(metadata=frame("1").metadata, timestamp=0, task_metrics=(metric,))
     assert parse_frame(render_frame(sent)) == sent
+
+
+def running_task(root: Path) -> TaskRun:
+    plan = plan_task(task_message(container_json("web")), site(root), "key")
+    run = TaskRun(plan=plan, stop=asyncio.get_running_loop().create_future())
+    for one in plan.containers:
+        run.facts.containers[one.name] = ContainerFacts(
+            name=one.name, runtime_id=one.id, status=ContainerStatus.RUNNING
+        )
+    return run
+
+
+class EvenGroups(GroupReader):
+    """Any group has used as much."""
+
+    def __init__(self) -> None:
+        pass
+
+    def read(self, path: str) -> GroupReading | None:
+        del path
+        return READING
+
+
+async def test_use_of_the_ephemeral_volume_is_told(tmp_path: Path) -> None:
+    run, used = running_task(tmp_path), [3 * MIB, 5 * MIB]
+    run.plan = replace(run.plan, netns=Path("/proc/self/ns/net"))
+
+    def measure(directory: Path) -> StorageUse:
+        assert directory == run.plan.directory
+        return StorageUse(used_bytes=used.pop(0), size_bytes=GIB)
+
+    sampler = Sampler(EvenGroups(), lambda: [run], 1, 0, measure=measure)
+    await sampler.sample()
+    await sampler.sample()
+
+    families = {one.name: one for one in container_families(sampler.tasks.values(), 0, 0)}
+    metric = render_task(sampler.tasks[run.plan.id])
+    assert metric is not None
+    assert metric.ephemeral_storage_metrics == EphemeralStorageMetrics(
+        bytes_utilized=CounterSet(min=3 * MIB, max=5 * MIB, sum=8 * MIB, sample_count=2)
+    )
+    for what, value in (("reserved", 20 * GIB), ("utilized", 5 * MIB)):
+        family = families[f"fargate_task_ephemeral_storage_{what}_bytes"]
+        assert [(labels[0], one) for labels, one in family.values.items()] == [
+            (run.plan.cgroup, value)
+        ]
+
+
+@pytest.mark.parametrize("fault", [None, OSError(5, "it is shut down")], ids=["unbounded", "fault"])
+async def test_task_without_a_volume_has_no_figures_of_one(
+    tmp_path: Path, fault: OSError | None
+) -> None:
+    run = running_task(tmp_path)
+    run.plan = replace(run.plan, netns=Path("/proc/self/ns/net"))
+
+    def measure(directory: Path) -> None:
+        del directory
+        if fault is not None:
+            raise fault
+
+    sampler = Sampler(EvenGroups(), lambda: [run], 1, 0, measure=measure)
+    await sampler.sample()
+    await sampler.sample()
+
+    metric = render_task(sampler.tasks[run.plan.id])
+    families = {one.name: one for one in container_families(sampler.tasks.values(), 0, 0)}
+    assert metric is not None
+    assert metric.ephemeral_storage_metrics is None
+    assert not families["fargate_task_ephemeral_storage_utilized_bytes"].values
+    assert families["container_cpu_usage_seconds"].values

@@ -1,10 +1,11 @@
 """One bucket of a task as it is kept: short, for there are 4,320 a day of each task.
 
-    {"c": {"web": [cpu, memory, read, written, restarts]}, "n": [received, sent, rate, rate]}
+    {"c": {"web": [cpu, memory, read, written, restarts]}, "n": [received, sent, rate, rate],
+     "e": utilized}
 
-`cpu`, `memory` and the rates are `[min, max, sum, count]`; the others are counters at the end of
-the bucket. `n` is missing where nothing was said of the network, `restarts` is null without a
-restart policy. Pure.
+`cpu`, `memory`, `utilized` and the rates are `[min, max, sum, count]`; the others are counters at
+the end of the bucket. `n` is missing where nothing was said of the network, `e` where nothing was
+said of the ephemeral volume; `restarts` is null without a restart policy. Pure.
 """
 
 from collections.abc import Collection
@@ -33,6 +34,8 @@ def make_row(metric: TaskMetric, names: Collection[str]) -> dict[str, Any]:
     }
     if networks:
         row["n"] = _pack_network(networks[0])
+    if metric.ephemeral_storage_metrics is not None:
+        row["e"] = _pack_set(metric.ephemeral_storage_metrics.bytes_utilized)
     return row
 
 
@@ -49,6 +52,8 @@ def render_row(row: dict[str, Any]) -> dict[str, Any]:
             "rxBytesPerSecond": _render_set(receiving),
             "txBytesPerSecond": _render_set(sending),
         }
+    if "e" in row:
+        answer["ephemeralStorage"] = {"utilizedBytes": _render_set(row["e"])}
     return answer
 
 
@@ -83,7 +88,7 @@ def _pack_network(network: NetworkStatsSet) -> list[Any]:
     ]
 
 
-def _pack_set(found: StatsSet) -> list[float]:
+def _pack_set(found: StatsSet | CounterSet) -> list[float]:
     return [
         round(found.min, _DIGITS),
         round(found.max, _DIGITS),
