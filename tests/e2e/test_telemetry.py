@@ -170,7 +170,7 @@ def check_metrics(stack: Stack, arn: str, metrics: Metrics) -> None:
     phases = {each["phase"]: n for each, n in metrics["fargate_agent_task_start_seconds_count"]}
     assert phases == {
         "total": 1, "netns": 1, "prepare": 1, "eni": 1, "metadata": 1,
-        "pull": 1, "create": 2, "start": 2,
+        "volumes": 0, "pull": 1, "create": 2, "start": 2,
     }  # fmt: skip
     assert metrics["fargate_agent_tasks"] == [({"status": "RUNNING"}, 1)]
     assert metrics["fargate_agent_acs_connected"] == [({}, 1)]
