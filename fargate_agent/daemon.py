@@ -233,7 +233,7 @@ async def _run_services(
                     reporter.serve(supervisor.note_acknowledged),
                     session.serve(),
                     watch_oom_kills(containerd),
-                    make_disk_guard(shared, supervisor).serve(supervisor.fail),
+                    make_disk_guard(shared, supervisor).serve(supervisor.evict),
                     *(driver.serve() for driver in drivers if isinstance(driver, Service)),
                     shared.findings.keep(settings.state_dir, boot_id),
                     _prune_logs(shared, supervisor),

@@ -6,7 +6,6 @@ others wait for, and what the next agent goes on with, are its facts.
 
 import asyncio
 import logging
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -341,9 +340,7 @@ class ContainerLife:
             facts.stop_began_s = clock.time()
             await self._save_stop()
         passed_s = 0 if facts.stop_began_s is None else clock.time() - facts.stop_began_s
-        left_s = self.plan.stop_timeout_s - passed_s
-        shortened = replace(self.plan, stop_timeout_s=max(0, math.ceil(left_s)))
-        status = await self._runtime.stop(shortened)
+        status = await self._task.stop_within(self.plan.stop_timeout_s - passed_s, self.plan)
         if status is None:
             facts.drop_run()
         had_ended = facts.has_ended

@@ -41,11 +41,13 @@ Report = Callable[["TaskRun"], Awaitable[None]]
 
 @dataclass(slots=True, kw_only=True)
 class TaskRun:
-    """One task that an agent answers for. `run_task` alone changes it; `stop` is set by others."""
+    """A task that an agent answers for. Only `run_task` changes it; others set `stop`, `hurry`."""
 
     plan: TaskPlan
     stop: asyncio.Future[str]
     """Set to end the task; its value is the reason."""
+    hurry: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set to kill its containers at once when it ends, also if it is ending already."""
     facts: TaskFacts = field(default_factory=TaskFacts)
     is_new: bool = False
     """Whether it is certain that no agent has run it before."""
@@ -128,6 +130,7 @@ async def run_task(
         drivers=drivers,
         pulls=Pulls(run.plan, run.facts, drivers, run.images, run.show, task_network),
         network=task_network,
+        hurry=run.hurry,
         is_new=run.is_new,
         advance=advance,
         save=partial(save or report, run),

@@ -188,6 +188,8 @@ class TaskFacts:
     """By name."""
     replacements: list[Replacement] = field(default_factory=list)
     """What stands for something else on this machine, as it turned out."""
+    is_hurried: bool = False
+    """Whether its containers are killed at once, whatever their stop timeouts are."""
 
     def note_replacement(self, one: Replacement) -> None:
         """Note what stands for something, in the place of what was noted of it before."""

@@ -162,8 +162,14 @@ class Supervisor:
                     await run.moved.wait()
         await self._store.sync(task_id)
 
-    async def fail(self, task_id: str, reason: str) -> None:
-        """Have a task end because of an error of this machine; as `stop` otherwise."""
+    async def evict(self, task_id: str, reason: str) -> None:
+        """Kill a task because of an error of this machine, be it ending already."""
+        entry = self._entries.get(task_id)
+        if entry is None or entry.run is None:
+            return
+        entry.record.facts.is_hurried = True
+        entry.run.hurry.set()
+        await self._write(task_id, entry)
         await self.stop(task_id, reason, StopCode.TASK_FAILED_TO_START)
 
     async def stop(
@@ -237,6 +243,8 @@ class Supervisor:
         if record.stop_reason is not None:
             stop.set_result(record.stop_reason)
         run = TaskRun(plan=plan, stop=stop, facts=record.facts, is_new=is_new)
+        if record.facts.is_hurried:
+            run.hurry.set()
         return _Entry(record=record, run=run)
 
     async def _begin(self, entry: _Entry) -> None:

@@ -1,12 +1,15 @@
 """What the containers of one task have in common."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from fargate_agent.drivers import Drivers
+from fargate_agent.drivers import Drivers, ExitStatus
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.parallel import first_of
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.task.network import TaskNetwork
 from fargate_agent.task.pulls import Pulls
@@ -25,6 +28,8 @@ class Surroundings:
     drivers: Drivers
     pulls: Pulls
     network: TaskNetwork
+    hurry: asyncio.Event
+    """Set when the stop timeouts of containers count no more."""
     is_new: bool
     """Whether it is certain that no agent has run this task before."""
     advance: Callable[[TaskStatus], Awaitable[None]]
@@ -74,11 +79,34 @@ class Surroundings:
         ]
         if not remote:
             await asyncio.Event().wait()
-        await asyncio.sleep(container.stop_timeout_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(container.stop_timeout_s):
+                await self.hurry.wait()
         while True:
             await asyncio.sleep(INTERRUPT_AFTER_S)
             for volume in remote:
                 await drivers[volume.kind].interrupt(self.plan, volume)
+
+    async def stop_within(self, left_s: float, container: ContainerPlan) -> ExitStatus | None:
+        """Stop a container; what is left of its stop timeout counts until the task is hurried.
+
+        Raises:
+            CannotStopContainerError: it is still there.
+        """
+        found: list[ExitStatus | None] = []
+
+        async def stop(timeout_s: float) -> None:
+            shortened = replace(container, stop_timeout_s=max(0, math.ceil(timeout_s)))
+            found.append(await self.drivers.runtime.stop(shortened))
+
+        async def be_hurried() -> None:
+            await self.hurry.wait()
+
+        if not self.hurry.is_set():
+            await first_of(stop(left_s), be_hurried())
+        if not found:
+            await stop(0)
+        return found[0]
 
     async def confirm_addresses(self) -> None:
         """Return if nobody else was heard to have an address of the task.

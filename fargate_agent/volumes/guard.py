@@ -2,7 +2,8 @@
 
 The files of volumes are without content at first, so tasks are promised more than the disk has. A
 disk that is full takes writes of volumes and loses them, and the agent can't write its records. So
-one task is ended before that, as the kubelet evicts pods: the one whose volume has grown most.
+one task is ended before that, as the kubelet evicts pods: the one whose volume has grown most. It
+is killed: it would go on writing during the stop timeouts of its containers.
 """
 
 import asyncio
@@ -11,14 +12,18 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 from fargate_agent.errors import OutOfDiskError
+from fargate_agent.volumes.bounded import GIB
 from fargate_agent.volumes.room import MIB, Disk, Room
 
 log = logging.getLogger(__name__)
 
 PERIOD_S: Final = 1.0
-PATIENCE_S: Final = 150.0
-"""How long a task that was told to end may take before another one is: more than the longest
-stopTimeout. Source: ECS API, ContainerDefinition, `stopTimeout`."""
+CLOSE_PERIOD_S: Final = 0.1
+CLOSE_BYTES: Final = 2 * GIB
+"""How often, while not more than this is free beside the margin: a fast disk takes it in a second.
+"""
+PATIENCE_S: Final = 30.0
+"""How long a task that was killed may take to give its space back, before another one is ended."""
 
 End = Callable[[str, str], Awaitable[None]]
 """Ends the task with an id, for a reason."""
@@ -37,16 +42,19 @@ class DiskGuard:
         self._find_running = find_running
         self._calm: dict[str, int] = {}
         """How large the files were when the disk was last in order."""
-        self._ended: tuple[str, float] | None = None
-        """Who was ended, and until when others are spared."""
+        self._ended: set[str] = set()
+        """Who was ended, and is still there."""
+        self._spared_until_s = 0.0
+        """Until when others are spared while one of those is there."""
 
     async def serve(self, end: End) -> None:
-        """Look at the disk once a second, until cancelled."""
+        """Look at the disk, more often when it is almost full, until cancelled."""
         if self._room.mode == "reserved":
             return  # no volume grows
         clock = asyncio.get_running_loop().time
+        pause_s = PERIOD_S
         while True:
-            await asyncio.sleep(PERIOD_S)
+            await asyncio.sleep(pause_s)
             running = self._find_running()
             if not running:
                 continue
@@ -55,6 +63,8 @@ class DiskGuard:
             except OSError as error:
                 log.warning("%s can't be looked at: %s", self._disk, error.strerror)
                 continue
+            is_close = disk.free_bytes < disk.margin_bytes + CLOSE_BYTES
+            pause_s = CLOSE_PERIOD_S if is_close else PERIOD_S
             chosen = self.choose(disk, {one: sizes.get(one, 0) for one in running}, clock())
             if chosen is not None:
                 reason = self.explain(disk)
@@ -63,18 +73,20 @@ class DiskGuard:
 
     def choose(self, disk: Disk, sizes: Mapping[str, int], now_s: float) -> str | None:
         """Return which task is ended now; None: none. `sizes` are the bytes that files take."""
-        if self._ended is not None and (self._ended[0] not in sizes or now_s >= self._ended[1]):
-            self._ended = None
+        self._ended &= sizes.keys()
         self._calm = {one: self._calm.get(one, size) for one, size in sizes.items()}
         if disk.free_bytes >= disk.margin_bytes:
             self._calm = dict(sizes)
-        if disk.free_bytes >= disk.margin_bytes // 2 or self._ended is not None:
+        if disk.free_bytes >= disk.margin_bytes // 2:
             return None
-        filled = {one: size for one, size in sizes.items() if size}
+        if self._ended and now_s < self._spared_until_s:
+            return None
+        filled = {one: size for one, size in sizes.items() if size and one not in self._ended}
         if not filled:
             return None  # it isn't the volumes
         chosen = max(filled, key=lambda one: (filled[one] - self._calm[one], filled[one]))
-        self._ended = chosen, now_s + PATIENCE_S
+        self._ended.add(chosen)
+        self._spared_until_s = now_s + PATIENCE_S
         return chosen
 
     def explain(self, disk: Disk) -> str:

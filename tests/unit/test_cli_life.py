@@ -231,3 +231,14 @@ def test_what_the_agent_knows_is_added_to_the_containers_by_name() -> None:
         app(restartCount=2, runs=[run(5)], health=SICK),
         {"name": "other"},
     ]
+
+
+def test_task_that_was_killed_for_the_disk_is_not_blamed_for_its_exit_code() -> None:
+    task = make_task(
+        {"name": "app", "lastStatus": "STOPPED", "exitCode": 137, "essential": True},
+        lastStatus="STOPPED",
+        stopCode="EssentialContainerExited",
+        stoppedReason="OutOfDiskError: the disk of /state is almost full (9 MiB of 2950 MiB free)",
+    )
+
+    assert "The task had filled it most, and was killed." in explain(task).what

@@ -157,3 +157,21 @@ async def test_container_that_waits_for_a_file_server_is_let_go_after_its_stop_t
     assert "interrupt volume unused" not in calls
     assert clock.time() - begun_s == pytest.approx(20 + INTERRUPT_AFTER_S)
     assert calls.index("release volume v") > calls.index("interrupt volume v")
+
+
+@jumping
+async def test_hurried_task_is_killed_in_the_middle_of_its_stop_timeout() -> None:
+    """And those containers that wait for others get none either."""
+    runtime, drivers = fakes()
+    run = stopping()
+    clock = asyncio.get_running_loop()
+    began_s = clock.time()
+
+    stop = asyncio.create_task(run_task(run, drivers, Notebook().report))
+    await asyncio.sleep(3)
+    run.hurry.set()
+    await stop
+
+    assert runtime.told_s == [("app", 20), ("app", 0), ("init", 0)]
+    assert clock.time() - began_s < 4
+    assert run.facts.status is TaskStatus.STOPPED

@@ -98,10 +98,27 @@ async def test_a_task_that_the_machine_fails_doesnt_end_by_its_user(tmp_path: Pa
     async with desk.serving() as supervisor:
         await supervisor.apply(task_message())
         await desk.wait_for(TaskStatus.RUNNING)
-        await supervisor.fail(TASK_ID, "OutOfDiskError: full")
+        await supervisor.evict(TASK_ID, "OutOfDiskError: full")
         change = await desk.wait_for(TaskStatus.STOPPED)
 
     assert (change.reason, change.stop_code) == ("OutOfDiskError: full", "TaskFailedToStart")
+
+
+async def test_task_that_is_ending_is_killed_by_this_agent_and_by_the_next(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+
+    async with desk.serving() as supervisor:
+        await supervisor.apply(task_message())
+        await desk.wait_for(TaskStatus.RUNNING)
+        await supervisor.stop(TASK_ID, "maintenance")
+        await supervisor.evict(TASK_ID, "OutOfDiskError: full")
+        run = supervisor.find(TASK_ID)
+        record = (await desk.store.read_all()).records[TASK_ID]
+
+    assert run is not None
+    assert run.hurry.is_set()
+    assert record.stop_reason == "maintenance"
+    assert record.facts.is_hurried
 
 
 async def test_stop_is_in_the_record_when_it_was_taken(tmp_path: Path) -> None:

@@ -140,9 +140,11 @@ def test_who_has_grown_most_since_the_disk_was_in_order_is_ended(guard: DiskGuar
     sizes = {"large": 50 * GIB + MIB, "growing": 3 * GIB, "new": 2 * GIB}
     assert guard.choose(disk(511), sizes, 2) == "growing"
     assert guard.choose(disk(400), sizes, 3) is None, "it is given time to end"
-    assert guard.choose(disk(400), sizes, 2 + PATIENCE_S) == "growing"
-    del sizes["growing"]
-    assert guard.choose(disk(400), sizes, 4 + PATIENCE_S) == "new"
+    assert guard.choose(disk(400), sizes, 2 + PATIENCE_S) == "new", "it doesn't end"
+    assert guard.choose(disk(400), sizes, 3 + PATIENCE_S) is None
+    del sizes["growing"], sizes["new"]
+    assert guard.choose(disk(400), sizes, 4 + PATIENCE_S) == "large"
+    assert guard.choose(disk(400), {**sizes, "new": 3 * GIB}, 5 + 2 * PATIENCE_S) == "new"
 
 
 def test_the_largest_is_ended_if_nobody_has_grown(guard: DiskGuard) -> None:

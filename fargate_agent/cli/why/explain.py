@@ -44,6 +44,10 @@ _PROGRESS: Final = {
     ),
     "RUNNING": Explanation("It runs."),
 }
+_OUT_OF_DISK: Final = Explanation(
+    "The disk of its machine was almost full. The task had filled it most, and was killed.",
+    "Let it write less, or make room on that disk. It says how full it is: fargate doctor.",
+)
 _NOT_STARTED: Final = Explanation(
     "It failed before it ran; the reason says at what.", "See fargate doctor."
 )
@@ -64,6 +68,8 @@ def _explain_end(task: Task) -> Explanation:
     if code == "ServiceSchedulerInitiated":
         is_sick = "health check" in task.get("stoppedReason", "")
         return _explain_replaced(task) if is_sick else _SCHEDULER
+    if task.get("stoppedReason", "").startswith("OutOfDiskError"):
+        return _OUT_OF_DISK
     if code == "EssentialContainerExited" and (container := find_culprit(task)):
         return explain_exit(container)
     reasons = [task.get("stoppedReason", "")]
