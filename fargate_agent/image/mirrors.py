@@ -2,12 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from fargate_agent.image.reference import DOCKER_HUB, Reference, parse_reference
+from fargate_agent.image.reference import Reference, parse_reference, registry_key
 from fargate_agent.setting_values import NO_ORIGINAL
-
-_HUB_NAMES: Final = frozenset({DOCKER_HUB, "index.docker.io"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,18 +59,24 @@ class Mirrors:
 
 
 def find_prefix(reference: Reference, prefixes: Iterable[str]) -> str | None:
-    """Return the longest prefix that an image has, at a boundary of its path; "" is one of all."""
-    table = {_split(prefix) if prefix else (): prefix for prefix in prefixes}
-    parts = _parts(reference)
-    lengths = range(len(parts), -1, -1)
-    return next((table[parts[:length]] for length in lengths if parts[:length] in table), None)
+    """Return the longest prefix that an image has, at a boundary of its path; "" is one of all.
+
+    A registry counts by whichever of its names; of two prefixes that are the same but for that, the
+    one that is written as in the image.
+    """
+    parts, host = _parts(reference), reference.registry.lower()
+    fitting = []
+    for prefix in prefixes:
+        split = _split(prefix) if prefix else ()
+        if parts[: len(split)] == split:
+            fitting.append((len(split), prefix.partition("/")[0].lower() == host, prefix))
+    return max(fitting)[2] if fitting else None
 
 
 def _parts(reference: Reference) -> tuple[str, ...]:
-    return (reference.registry.lower(), *reference.repository.split("/"))
+    return (registry_key(reference.registry), *reference.repository.split("/"))
 
 
 def _split(prefix: str) -> tuple[str, ...]:
     host, *path = prefix.split("/")
-    host = host.lower()
-    return (DOCKER_HUB if host in _HUB_NAMES else host, *path)
+    return (registry_key(host), *path)

@@ -9,6 +9,7 @@ digests OCI image specification, descriptor.md.
 
 import hashlib
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final
@@ -18,6 +19,10 @@ from yarl import URL
 DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_API: Final = "registry-1.docker.io"
 """The host that serves what is named `docker.io`. Source: Docker Hub's registry API."""
+
+_HUB_NAMES: Final = frozenset({DOCKER_HUB, "index.docker.io", DOCKER_HUB_API})
+_DEFAULT_PORTS: Final = frozenset({443, 80})
+"""With TLS and without; which of them it is decides a setting."""
 
 MAX_NAME_CHARS: Final = 255
 """Longest registry and repository. Source: distribution, reference grammar."""
@@ -83,6 +88,25 @@ def parse_reference(text: str) -> Reference:
     if tag is None and not digest:
         tag = "latest"
     return Reference(registry=registry, repository=repository, tag=tag, digest=digest or None)
+
+
+def registry_key(host: str) -> str:
+    """Name a registry in one way, whichever of its names an image has; its default port is left out.
+
+    Example:
+        >>> registry_key("Registry.example.com:443"), registry_key("registry-1.docker.io")
+        ('registry.example.com', 'docker.io')
+    """
+    name, colon, port = host.lower().rpartition(":")
+    if not colon or not port.isdecimal() or name.count("[") != name.count("]"):
+        name, port = host.lower(), ""
+    if port and int(port) not in _DEFAULT_PORTS:
+        name = f"{name}:{int(port)}"
+    if name.startswith("["):
+        with suppress(ValueError):
+            address, _, rest = name[1:].partition("]")
+            name = f"[{ip_address(address)}]{rest}"
+    return DOCKER_HUB if name in _HUB_NAMES else name
 
 
 def _is_host(registry: str) -> bool:

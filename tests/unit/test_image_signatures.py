@@ -1,6 +1,7 @@
 """Keys, what they have signed, and settings that ask for it."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519, rsa
 
 from fargate_agent.image.admission import Admission, Policy, Requirement
+from fargate_agent.image.mirrors import find_prefix
 from fargate_agent.image.reference import parse_reference
 from fargate_agent.image.signatures import (
     InvalidKeyError,
@@ -138,14 +140,30 @@ def test_a_key_that_is_not_there_is_told(tmp_path: Path) -> None:
         pytest.param("registry.lan/teams/web:1", "registry.lan", id="boundary"),
         pytest.param("REGISTRY.lan/web:1", "registry.lan", id="small-letters"),
         pytest.param("other.lan/web", "", id="all"),
+        pytest.param("registry.lan.evil.test/web", "", id="longer-host"),
+        pytest.param("registry.lan:443/web", "registry.lan", id="port-of-TLS"),
+        pytest.param("registry.lan:0443/team/web", "registry.lan/team", id="port-with-a-zero"),
+        pytest.param("registry.lan:80/web", "registry.lan", id="port-without-TLS"),
+        pytest.param("registry.lan:5000/web", "", id="another-port"),
+        pytest.param("registry-1.docker.io/library/nginx", "docker.io", id="host-of-docker-hub"),
+        pytest.param("docker.io:443/library/nginx", "docker.io", id="docker-hub-with-port"),
+        pytest.param("INDEX.docker.io/library/nginx", "docker.io", id="index-of-docker-hub"),
+        pytest.param("[2001:db8::1]/web", "[2001:db8:0::1]:443", id="address"),
     ],
 )
 def test_the_longest_prefix_counts(name: str, prefix: str) -> None:
-    prefixes = ("", "docker.io", "registry.lan", "registry.lan/team")
+    prefixes = ("", "docker.io", "registry.lan", "registry.lan/team", "[2001:db8:0::1]:443")
     admission = Admission(Policy(prefix=one, require=Requirement.DIGEST) for one in prefixes)
 
-    with pytest.raises(Exception, match=f'policy image_signatures."{prefix}" asks for images by'):
+    with pytest.raises(Exception, match=re.escape(f'image_signatures."{prefix}" asks for')):
         admission.open(parse_reference(name)).check_name()
+
+
+def test_a_prefix_written_as_in_the_image_comes_before_the_same_in_other_words() -> None:
+    prefixes = ("registry.lan:443", "registry.lan")
+    found = [find_prefix(parse_reference(f"{one}/web"), prefixes) for one in prefixes]
+
+    assert found == list(prefixes)
 
 
 def test_an_image_of_no_prefix_needs_nothing() -> None:
