@@ -42,6 +42,23 @@ _BOOT: Final = (
 _LIBRARIES: Final = ("isal", "zstandard")
 
 
+LEAST_STREAMS: Final = 3
+"""As many as layers of one image are fetched at once."""
+
+LEAST_READS: Final = 2
+
+
+class Turns:
+    """How many processes the agent has at once, for all images together."""
+
+    def __init__(self, cores: int) -> None:
+        self.streams = asyncio.Semaphore(max(LEAST_STREAMS, 2 * cores))
+        """For layers as they come. They may wait for a registry for long, so nobody waits for one
+        of these turns: a layer that gets none is unpacked from the content store."""
+        self.reads = asyncio.Semaphore(max(LEAST_READS, cores))
+        """For layers from the content store."""
+
+
 class LayerSpaceError(Exception):
     """The layer doesn't fit on the disk."""
 
@@ -65,6 +82,7 @@ class Extraction:
         """Whether something may still come of it."""
         self._process = process
         self._pipe: int | None = pipe
+        self._output = b""
 
     @property
     def has_ended(self) -> bool:
@@ -88,27 +106,33 @@ class Extraction:
         else:
             self.fed_bytes += len(piece)
 
+    async def end(self) -> None:
+        """Return when all that was fed is unpacked, or never will be; nothing is fed after."""
+        self._close()
+        try:
+            async with asyncio.timeout(END_DEADLINE_S):
+                self._output += await self._read_output()
+                await self._process.wait()
+        except TimeoutError:
+            self._output = b"not done after %d s" % END_DEADLINE_S
+            self.is_usable = False
+            self.kill()
+
     async def finish(self, digest: str) -> Extracted | None:
-        """Return when all that was fed is unpacked; None if containerd has to do it.
+        """Return what became of all that was fed; None if containerd has to do it.
 
         Raises:
             LayerSpaceError: the disk is full.
         """
-        self._close()
-        try:
-            async with asyncio.timeout(END_DEADLINE_S):
-                output = await self._read_output()
-                code = await self._process.wait()
-        except TimeoutError:
-            log.warning("layer %s isn't unpacked after %g s", digest, END_DEADLINE_S)
-            return None
+        await self.end()
+        code = self._process.returncode
         if code == EXIT_NO_SPACE:
             raise LayerSpaceError
         if code != 0 or not self.is_usable:
-            reason = output.decode(errors="replace") or f"exit code {code}"
+            reason = self._output.decode(errors="replace") or f"exit code {code}"
             log.info("layer %s is unpacked by containerd: %s", digest, reason)
             return None
-        diff_id, *opaque = output.split(b"\0")[:-1]
+        diff_id, *opaque = self._output.split(b"\0")[:-1]
         return Extracted(diff_id=diff_id.decode(), opaque=tuple(map(os.fsdecode, opaque)))
 
     def kill(self) -> None:

@@ -24,6 +24,7 @@ from fargate_agent.image.content import (
     read_local,
 )
 from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.extraction import Turns
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import PlatformError
 from fargate_agent.image.reference import Reference
@@ -111,6 +112,7 @@ class Pull:
     snapshotter: str
     tries: Tries
     locks: KeyedLocks
+    turns: Turns
     progress: Progress
     ticket: Ticket
     """Whether the image may run, by the name that the task definition gives it."""
@@ -262,7 +264,8 @@ class Pull:
         )
 
     def _unpacker(self, image: PlatformImage) -> Unpacker:
-        return Unpacker(self.containerd, self.snapshotter, image.config.diff_ids, self.locks)
+        diff_ids = image.config.diff_ids
+        return Unpacker(self.containerd, self.snapshotter, diff_ids, self.locks, self.turns)
 
 
 async def _missing(content: Content, image: PlatformImage) -> list[Descriptor]:

@@ -91,7 +91,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def registry_key(host: str) -> str:
-    """Name a registry in one way, whichever of its names an image has; its default port is left out.
+    """Name a registry in one way, whichever of its names an image has, without a default port.
 
     Example:
         >>> registry_key("Registry.example.com:443"), registry_key("registry-1.docker.io")

@@ -7,12 +7,13 @@ for containerd's overlayfs snapshotter, and where its directories can be reached
 
 import asyncio
 import ctypes
+import errno
 import logging
 import os
 import secrets
 import time
 from collections.abc import Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
+from contextlib import AsyncExitStack, ExitStack, aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,15 +23,12 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.containerd.snapshots import SnapshotKind, Snapshots
 from fargate_agent.containerd.types import Descriptor, Mount
-from fargate_agent.image.extraction import Extracted, Extraction, open_extraction
+from fargate_agent.image.extraction import Extracted, Extraction, Turns, open_extraction
 from fargate_agent.image.locks import KeyedLocks
 
 log = logging.getLogger(__name__)
 
 SNAPSHOTTER: Final = "overlayfs"
-
-MAX_EXTRACTIONS: Final = 3
-"""Layers of one image, read from the content store, that are unpacked at once."""
 
 SYNC_DEADLINE_S: Final = 300.0
 """As for the commit of a blob."""
@@ -61,7 +59,14 @@ class Staged:
     extraction: Extraction
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     """Holds the lock of the layer's chain ID, the snapshot and the process."""
+    turn: ExitStack
+    """What lets another process begin when this one has ended."""
     is_synced: bool = False
+
+    async def end(self) -> None:
+        """Return when all of it is unpacked, or never will be; its turn is over then."""
+        await self.extraction.end()
+        self.turn.close()
 
     async def finish(self) -> Extracted | None:
         """Return what became of it; None if containerd has to unpack the layer.
@@ -79,7 +84,12 @@ class Staging:
     """The layers of one image; use it as a context."""
 
     def __init__(
-        self, containerd: Containerd, snapshotter: str, chain: Sequence[str], locks: KeyedLocks
+        self,
+        containerd: Containerd,
+        snapshotter: str,
+        chain: Sequence[str],
+        locks: KeyedLocks,
+        turns: Turns,
     ) -> None:
         self._content = containerd.content
         self._snapshots = containerd.snapshots(snapshotter)
@@ -87,7 +97,7 @@ class Staging:
         self._chain = chain
         self._locks = locks
         self._staged: dict[int, Staged] = {}
-        self._turns = asyncio.Semaphore(MAX_EXTRACTIONS)
+        self._turns = turns
         self._is_cancelled = False
 
     async def __aenter__(self) -> Self:
@@ -108,20 +118,16 @@ class Staging:
     async def begin(self, position: int, layer: Descriptor) -> None:
         """Begin to unpack a layer that is about to come.
 
-        Not if that has been done, or another task is at it, or it can't be done here.
+        Not if that has been done, or another task is at it, or it can't be done here, or there are
+        as many processes as there may be.
         """
-        name = self._chain[position]
-        lock = self._locks.lock(name)
-        if not self._is_possible or position in self._staged or lock.locked():
+        streams = self._turns.streams
+        if streams.locked():
             return
-        stack = AsyncExitStack()
-        await stack.enter_async_context(lock)
-        try:
-            if not await self._snapshots.exists(name):
-                await self._begin(position, layer, stack)
-        finally:
-            if position not in self._staged:
-                await stack.aclose()
+        await streams.acquire()  # at once
+        turn = ExitStack()
+        turn.callback(streams.release)
+        await self._begin(position, layer, turn)
 
     async def feed(self, position: int, offset: int, piece: bytes) -> None:
         """Hand a piece of a layer on to the process that unpacks it, if there is one."""
@@ -138,11 +144,11 @@ class Staging:
         if staged is not None and not staged.extraction.is_usable:
             await self._staged.pop(position).stack.aclose()
             staged = None
-        if staged is not None and staged.extraction.fed_bytes == layer.size:
+        if staged is not None:
+            await self._feed_from_store(staged)
             return
-        async with self._turns:
-            if staged is None:
-                await self.begin(position, layer)
+        async with self._turns.reads:
+            await self._begin(position, layer, ExitStack())
             if (staged := self._staged.get(position)) is not None:
                 await self._feed_from_store(staged)
 
@@ -168,25 +174,43 @@ class Staging:
             if directory != staged.directory:
                 await asyncio.to_thread(staged.directory.rename, directory)
 
-    async def _begin(self, position: int, layer: Descriptor, stack: AsyncExitStack) -> None:
+    async def _begin(self, position: int, layer: Descriptor, turn: ExitStack) -> None:
+        name = self._chain[position]
+        lock = self._locks.lock(name)
+        async with AsyncExitStack() as stack:
+            stack.callback(turn.close)
+            if not self._is_possible or position in self._staged or lock.locked():
+                return
+            await stack.enter_async_context(lock)
+            if await self._snapshots.exists(name):
+                return
+            try:
+                staged = await self._open(position, layer, turn, stack)
+            except OSError as error:
+                log.info("layer %s is unpacked by containerd: %s", layer.digest, error)
+                return
+            staged.stack = stack.pop_all()
+            self._staged[position] = staged
+
+    async def _open(
+        self, position: int, layer: Descriptor, turn: ExitStack, stack: AsyncExitStack
+    ) -> Staged:
+        """Make a snapshot, and run a process that fills it; `stack` ends both.
+
+        Raises:
+            OSError: that can't be done here.
+        """
         key = make_key(self._chain[position])
         began_at = time.time()
         stack.push_async_callback(self._remove, key)
         directory = find_directory(await self._snapshots.prepare(key, "", {}))
-        try:
-            if directory is None or not await asyncio.to_thread(_is_fresh, directory, began_at):
-                raise OSError("the directories of containerd can't be reached")
-            extraction = await stack.enter_async_context(
-                open_extraction(
-                    directory, find_compression(layer.media_type), is_lowest=position == 0
-                )
-            )
-        except OSError as error:
-            log.info("layer %s is unpacked by containerd: %s", layer.digest, error)
-            return
-        self._staged[position] = Staged(
-            layer=layer, key=key, directory=directory, extraction=extraction, stack=stack
+        if directory is None or not await asyncio.to_thread(_is_fresh, directory, began_at):
+            raise OSError("the directories of containerd can't be reached")
+        compression = find_compression(layer.media_type)
+        extraction = await stack.enter_async_context(
+            open_extraction(directory, compression, is_lowest=position == 0)
         )
+        return Staged(layer=layer, key=key, directory=directory, extraction=extraction, turn=turn)
 
     async def _remove(self, key: str) -> None:
         """Give the room back, unless the lease is about to go anyway."""
@@ -195,13 +219,16 @@ class Staging:
                 await self._snapshots.remove(key)
 
     async def _feed_from_store(self, staged: Staged) -> None:
+        """Feed what has not been fed yet, if anything, and wait until it is unpacked."""
         offset = 0
-        async with aclosing(self._content.read_pieces(staged.layer.digest)) as pieces:
-            async for piece in pieces:
-                rest = piece[max(0, staged.extraction.fed_bytes - offset) :]
-                offset += len(piece)
-                if rest:
-                    await staged.extraction.feed(offset - len(rest), rest)
+        if staged.extraction.fed_bytes < staged.layer.size:
+            async with aclosing(self._content.read_pieces(staged.layer.digest)) as pieces:
+                async for piece in pieces:
+                    rest = piece[max(0, staged.extraction.fed_bytes - offset) :]
+                    offset += len(piece)
+                    if rest:
+                        await staged.extraction.feed(offset - len(rest), rest)
+        await staged.end()
 
 
 def make_key(name: str) -> str:
@@ -259,8 +286,14 @@ def _is_fresh(directory: Path, since: float) -> bool:
 
 
 def _mark(directory: Path, opaque: Sequence[str]) -> None:
-    """Mark directories as opaque, and follow no link."""
+    """Mark directories as opaque, and follow no link, nor a name that leads out.
+
+    Raises:
+        OSError: one of them isn't a directory below this one.
+    """
     for name in opaque:
+        if ".." in name.split("/"):
+            raise OSError(errno.EINVAL, "a name that leads out of the layer")
         descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         try:
             for part in filter(None, name.split("/")):

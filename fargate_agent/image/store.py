@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import os
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,7 @@ from fargate_agent.image.admission import Admission, Policy
 from fargate_agent.image.collector import ImageCollector
 from fargate_agent.image.content import PlatformImage
 from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.extraction import Turns
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import PlatformError
 from fargate_agent.image.mirrors import Mirrors
@@ -135,6 +137,7 @@ class ContainerdImageStore(ImageStore, Service, Sweeper):
         self.failed_pull_ends_task = settings.behavior in (PullBehavior.ALWAYS, PullBehavior.ONCE)
         self._admission = Admission(settings.policies)
         self._locks = locks
+        self._turns = Turns(len(os.sched_getaffinity(0)))
         self._collector = collector
         self._uses = collector.uses if collector is not None else Uses()
         self._sources = Sources(
@@ -171,6 +174,7 @@ class ContainerdImageStore(ImageStore, Service, Sweeper):
             snapshotter=self._settings.snapshotter,
             tries=self._tries(name, shown),
             locks=self._locks,
+            turns=self._turns,
             progress=shown,
             ticket=self._admission.open(name),
         )

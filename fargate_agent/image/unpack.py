@@ -16,7 +16,7 @@ from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.containerd.types import Descriptor, Mount
 from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.image.content import NO_SPACE
-from fargate_agent.image.extraction import LayerSpaceError
+from fargate_agent.image.extraction import LayerSpaceError, Turns
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import chain_ids
 from fargate_agent.image.staging import Staged, Staging, find_directory, make_key
@@ -31,14 +31,19 @@ class Unpacker:
     """Unpacks the layers of one image under one lease; use it as a context."""
 
     def __init__(
-        self, containerd: Containerd, snapshotter: str, diff_ids: tuple[str, ...], locks: KeyedLocks
+        self,
+        containerd: Containerd,
+        snapshotter: str,
+        diff_ids: tuple[str, ...],
+        locks: KeyedLocks,
+        turns: Turns,
     ) -> None:
         self._diff = containerd.diff
         self._snapshots = containerd.snapshots(snapshotter)
         self._diff_ids = diff_ids
         self._chain = chain_ids(diff_ids)
         self._locks = locks
-        self._staging = Staging(containerd, snapshotter, self._chain, locks)
+        self._staging = Staging(containerd, snapshotter, self._chain, locks, turns)
 
     async def __aenter__(self) -> Self:
         await self._staging.__aenter__()

@@ -9,7 +9,7 @@ import sys
 import tarfile
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -19,6 +19,7 @@ import pytest
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.drivers import PullProgress
 from fargate_agent.image.content import NO_SPACE
+from fargate_agent.image.extraction import LEAST_STREAMS
 from fargate_agent.image.layers.program import EXIT_UNKNOWN
 from fargate_agent.image.manifest import chain_ids
 from fargate_agent.image.staging import make_key
@@ -201,6 +202,28 @@ async def test_layer_whose_process_is_killed_is_unpacked_by_containerd(
     assert len(await peer.containerd.snapshots(SNAPSHOTTER).list()) == 1
 
 
+async def test_processes_of_all_images_together_are_bounded(peer: Peer) -> None:
+    images = [[random_layer(50_000) for _ in range(4)] for _ in range(3)]
+    unpackers = [peer.unpacker(layers) for layers in images]
+    async with AsyncExitStack() as stack:
+        for layers, unpacker in zip(images, unpackers, strict=True):
+            await stack.enter_async_context(unpacker)
+            for position, layer in enumerate(layers):
+                await unpacker.begin(position, await peer.store(layer))
+        await eventually(lambda: len(find_processes()) == LEAST_STREAMS)
+        for layers, unpacker in zip(images, unpackers, strict=True):
+            for position, layer in reversed(list(enumerate(layers))):
+                await unpacker.complete(position, await peer.store(layer))
+        assert find_processes() == []
+        later = await stack.enter_async_context(peer.unpacker([b""]))
+        await later.begin(0, await peer.store(b""))
+        await eventually(lambda: len(find_processes()) == 1)
+        for layers, unpacker in zip(images, unpackers, strict=True):
+            for position, layer in enumerate(layers):
+                await unpacker.unpack(position, await peer.store(layer))
+            assert await unpacker.is_done()
+
+
 async def test_pull_that_is_given_up_ends_its_processes(
     puller: Puller, fake_registry: FakeRegistry
 ) -> None:
@@ -255,6 +278,7 @@ def foreign(name, *arguments):
     return "done" if getattr(libc, name)(*arguments) >= 0 else errno.errorcode[ctypes.get_errno()]
 print(
     attempt(socket.socket), attempt(os.fork), attempt(os.execv, "/bin/true", ["true"]),
+    attempt(os.mknod, "/disk", 0o60600, os.makedev(8, 0)), attempt(os.mknod, "/.hid", 0o20000, 0),
     attempt(os.chroot, "/"), attempt(os.kill, 1, 0), attempt(os.open, "/etc/passwd", 0),
     foreign("mount", b"a", b"/", b"tmpfs", 0, None), foreign("unshare", 0x10000000),
     foreign("ptrace", 16, 1, 0, 0), attempt(os.mkdir, "/made"), attempt(os.pipe),
@@ -264,9 +288,13 @@ print(
         [sys.executable, "-ISE", "-c", code], capture_output=True, text=True, timeout=60, check=True
     )
 
-    assert done.stdout.split() == ["EPERM"] * 5 + ["ENOENT"] + ["EPERM"] * 3 + ["done", "EPERM"]
+    wanted = ["EPERM"] * 4 + ["done"] + ["EPERM"] * 2 + ["ENOENT"] + ["EPERM"] * 3
+    assert done.stdout.split() == [*wanted, "done", "EPERM"]
     assert (tmp_path / "made").is_dir()
 
+
+PING: Final = "\x01\x00\x00\x02\x00\x20" + "\x00" * 14
+"""`cap_net_raw=ep`, as setcap(8) writes it."""
 
 UNIT: Final = Path(__file__).parents[2] / "systemd" / "fargate-agent.service"
 
@@ -277,7 +305,18 @@ UNIT: Final = Path(__file__).parents[2] / "systemd" / "fargate-agent.service"
         pytest.param(
             Tar().dir("a", uid=7, mode=0o700).add("a/.wh.b").add("c", uid=8).end(), 0, id="usual"
         ),
-        pytest.param(Tar().add("a", gid=42, mode=0o2755).end(), EXIT_UNKNOWN, id="set-gid"),
+        pytest.param(
+            Tar()
+            .dir("usr")
+            .add("usr/su", mode=0o4755)
+            .add("usr/chage", gid=42, mode=0o2755)
+            .dir("usr/mail", gid=8, mode=0o2775)
+            .dir("tmp", mode=0o1777)
+            .add("ping", pax_headers={"SCHILY.xattr.security.capability": PING})
+            .end(),
+            0,
+            id="base of Debian",
+        ),
         pytest.param(
             Tar().add("null", tarfile.CHRTYPE, devmajor=1, devminor=3).end(),
             EXIT_UNKNOWN,

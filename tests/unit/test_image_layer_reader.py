@@ -15,7 +15,7 @@ from fargate_agent.image.layers import stream as streams
 from fargate_agent.image.layers import tree
 from fargate_agent.image.layers.headers import KNOWN_TYPES, UnknownError, read_entry
 from fargate_agent.image.layers.stream import OPENERS, NoSpaceError, TarStream
-from fargate_agent.image.staging import find_compression, find_directory
+from fargate_agent.image.staging import _mark, find_compression, find_directory
 from tests.fixtures.images import DOCKER, OCI, digest_of
 from tests.fixtures.layers import Tar, make_odd_layers, spoil
 
@@ -116,6 +116,28 @@ def test_disk_with_hardly_any_room_is_full(monkeypatch: pytest.MonkeyPatch) -> N
     space.note(tree.SPACE_CHECK_BYTES - 1)
     with pytest.raises(NoSpaceError):
         space.note(1)
+
+
+def test_memory_for_directories_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MAX_DIRECTORY_BYTES", 5000)
+    made = tree.Tree(is_lowest=True)
+    for number in range(10):
+        made._remember(b"/%d" % number)
+
+    with pytest.raises(UnknownError, match="^more directories than fit into memory$"):
+        made._remember(b"/" + b"d" * 4000)
+
+
+def test_directory_that_leads_out_of_the_layer_is_not_marked(tmp_path: Path) -> None:
+    (tmp_path / "fs").mkdir()
+    (tmp_path / "out").mkdir()
+
+    with pytest.raises(OSError, match="leads out of the layer"):
+        _mark(tmp_path / "fs", ["/../out"])
+    (tmp_path / "fs" / "link").symlink_to("../out")
+    with pytest.raises(OSError, match="Too many levels|Not a directory"):
+        _mark(tmp_path / "fs", ["/link"])
+    assert os.listxattr(tmp_path / "out") == []
 
 
 def test_directory_of_a_snapshot_is_found_only_where_there_is_one() -> None:

@@ -21,11 +21,20 @@ WHITEOUT = b".wh."
 OPAQUE = b".wh..wh..opq"
 """Names of files that hide what lower layers have. Source: OCI image-spec, layer.md, Whiteouts."""
 
-SPACE_CHECK_BYTES = 1 << 26
+SPACE_CHECK_BYTES = 1 << 20
 """So much is written between two looks at the free space."""
 
 MAX_MARGIN_BYTES = 1 << 30
 """So much of the disk stays free, or a hundredth of it if that is less."""
+
+LEAST_MARGIN_BYTES = 4 << 20
+"""containerd must write to its database to give back what a layer takes that doesn't fit."""
+
+MAX_DIRECTORY_BYTES = 1 << 27
+"""Of memory for what is remembered of directories until the end of the layer."""
+
+_DIRECTORY_BYTES = 300
+"""Of one, beside its name."""
 
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
 _TYPES = {headers.CHAR: stat.S_IFCHR, headers.BLOCK: stat.S_IFBLK, headers.FIFO: stat.S_IFIFO}
@@ -50,7 +59,7 @@ class Space:
             self._written_bytes = 0
             disk = os.statvfs("/")
             margin_bytes = min(disk.f_blocks * disk.f_frsize // 100, MAX_MARGIN_BYTES)
-            if disk.f_bavail * disk.f_frsize < margin_bytes:
+            if disk.f_bavail * disk.f_frsize < max(margin_bytes, LEAST_MARGIN_BYTES):
                 raise NoSpaceError
 
 
@@ -62,7 +71,8 @@ class Tree:
         self.opaque: list[bytes] = []
         """Directories that hide all that lower layers have in them; not marked yet."""
         self._is_lowest = is_lowest
-        self._directories: list[tuple[bytes, int, int]] = []
+        self._directories: dict[bytes, tuple[int, int]] = {}
+        self._directory_bytes = 0
 
     def add(self, entry: Entry, stream: TarStream) -> None:
         """Make the file of an entry, with its content from the stream.
@@ -87,8 +97,8 @@ class Tree:
 
     def finish(self) -> None:
         """Set the times of directories, when nothing more will be made in them."""
-        for path, atime_ns, mtime_ns in self._directories:
-            os.utime(path, ns=(atime_ns, mtime_ns), follow_symlinks=False)
+        for path, times_ns in self._directories.items():
+            os.utime(path, ns=times_ns, follow_symlinks=False)
 
     def _add_file(self, path: bytes, entry: Entry, stream: TarStream) -> None:
         descriptor = self._make(path, lambda: os.open(path, _NEW_FILE, entry.mode & 0o777))
@@ -117,7 +127,9 @@ class Tree:
         os.chmod(path, entry.mode)
         if entry.mode & _SET_ID:
             _check_mode(os.lstat(path), entry)
-        self._directories.append((path, entry.atime_ns, entry.mtime_ns))
+        if path not in self._directories:
+            self._remember(path)
+        self._directories[path] = (entry.atime_ns, entry.mtime_ns)
 
     def _add_other(self, path: bytes, entry: Entry) -> None:
         """Add a link, a device or a FIFO."""
@@ -160,6 +172,7 @@ class Tree:
         if name == OPAQUE:
             if not stat.S_ISDIR(os.stat(directory).st_mode):
                 raise UnknownError("an opaque file")
+            self._remember(directory)
             self.opaque.append(os.path.realpath(directory))
             return
         hidden = name[len(WHITEOUT) :]
@@ -168,6 +181,11 @@ class Tree:
         hidden = os.path.join(directory, hidden)
         os.mknod(hidden, stat.S_IFCHR, 0)
         os.lchown(hidden, entry.uid, entry.gid)
+
+    def _remember(self, path: bytes) -> None:
+        self._directory_bytes += len(path) + _DIRECTORY_BYTES
+        if self._directory_bytes > MAX_DIRECTORY_BYTES:
+            raise UnknownError("more directories than fit into memory")
 
     def _make(self, path: bytes, call: Callable[[], T]) -> T:
         """Do the call; make room for it, or the directories above it, if it needs that."""
