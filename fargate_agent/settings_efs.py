@@ -92,6 +92,7 @@ class EfsFileSystem(BaseModel):
     directory: AbsolutePath | None = None
     """A directory of this machine, in the place of a server."""
     tls: bool = False
+    """Whether the server is spoken to over TLS (RFC 9289)."""
     access_points: dict[AccessPointId, EfsAccessPoint] = {}
 
     @model_validator(mode="after")
@@ -102,8 +103,8 @@ class EfsFileSystem(BaseModel):
             raise ValueError("export is the path on a server, and there is none")
         if self.directory == Path("/"):
             raise ValueError("directory must not be /")
-        if self.tls:
-            raise ValueError("tls is not supported here: NFS goes to the server without TLS")
+        if self.directory is not None and self.tls:
+            raise ValueError("tls is for a server, and there is none")
         return self
 
     @property

@@ -23,6 +23,8 @@ MODULES: Final = {
 }
 """What a task's network is made of, and what is missing without it."""
 
+_PROGRAM_PLACES: Final = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin")
+
 
 def find_kernel_faults(root: Path, snapshotter: str) -> Iterator[Finding]:
     """Yield the features that the kernel lacks; blocks."""
@@ -51,6 +53,12 @@ def find_nfs_faults(root: Path, efs: Mapping[str, EfsFileSystem]) -> Iterator[Fi
         yield Finding(
             what="the kernel has no NFS client",
             effect=f"tasks with volumes of {', '.join(names)} don't start",
+        )
+    over_tls = [name for name, mapped in efs.items() if mapped.tls]
+    if over_tls and not any((root / place / "tlshd").exists() for place in _PROGRAM_PLACES):
+        yield Finding(
+            what="tlshd of the package ktls-utils is not installed",
+            effect=f"tasks with volumes of {', '.join(over_tls)}, which use TLS, don't start",
         )
 
 

@@ -60,7 +60,8 @@ def find_efs_replacements(message: TaskMessage, site: Site) -> Iterator[Replacem
             by = "the directory of the agent's setting efs"
         else:
             by = f"the NFS server {mapped.server} of the agent's setting efs"
-        yield Replacement(kind="efs", what=asked.file_system_id, by=f"{by}{_tell_lost(asked)}")
+        lost = _tell_lost(asked, has_tls=mapped is not None and mapped.tls)
+        yield Replacement(kind="efs", what=asked.file_system_id, by=f"{by}{lost}")
 
 
 def _plan_mapped(asked: EfsMessage, mapped: EfsFileSystem) -> EfsPlan:
@@ -78,6 +79,7 @@ def _plan_mapped(asked: EfsMessage, mapped: EfsFileSystem) -> EfsPlan:
         server=server,
         port=port,
         export=mapped.export,
+        tls=mapped.tls,
         root=None if point is None else _plan_root(point),
         fault=fault,
     )
@@ -105,18 +107,18 @@ def _plan_root(point: EfsAccessPoint) -> EfsRoot | None:
     return EfsRoot(uid=point.owner_uid, gid=point.owner_gid, mode=int(point.permissions, 8))
 
 
-def _list_lost(asked: EfsMessage) -> list[str]:
-    """Name what EFS does and NFS alone doesn't."""
+def _list_lost(asked: EfsMessage, *, has_tls: bool = False) -> list[str]:
+    """Name what EFS does and NFS doesn't, with TLS or without."""
     authorization = asked.authorization_config
     return [
-        *(["TLS"] if asked.transit_encryption == "ENABLED" else []),
+        *(["TLS"] if asked.transit_encryption == "ENABLED" and not has_tls else []),
         *(["IAM authorization"] if authorization.iam == "ENABLED" else []),
         *(["the user of the access point"] if authorization.access_point_id else []),
     ]
 
 
-def _tell_lost(asked: EfsMessage) -> str:
-    lost = _list_lost(asked)
+def _tell_lost(asked: EfsMessage, *, has_tls: bool) -> str:
+    lost = _list_lost(asked, has_tls=has_tls)
     if not lost:
         return ""
     *first, last = lost

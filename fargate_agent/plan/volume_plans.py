@@ -79,6 +79,8 @@ class EfsPlan:
     port: int = NFS_PORT
     export: str = "/"
     """The path on the server that is the root of the file system."""
+    tls: bool = False
+    """Whether the server is spoken to over TLS."""
     root: EfsRoot | None = None
     """None: `path` has to be there."""
     fault: str = ""

@@ -14,6 +14,7 @@ from typing import Final
 
 from fargate_agent.drivers import Sweeper, VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan
 from fargate_agent.plan.efs import EFS_DIRECTORY, join_export
 from fargate_agent.volumes.efs_roots import open_root
@@ -29,10 +30,12 @@ from fargate_agent.volumes.nfs import (
     NFS,
     make_nfs,
     render_addresses,
+    render_security,
     render_source,
     unmount_nfs,
     with_deadline,
 )
+from fargate_agent.volumes.nfs_tls import TlsHandshakes
 from fargate_agent.wire.attributes import EFS, EFS_AUTHORIZATION, Attribute
 
 log = logging.getLogger(__name__)
@@ -43,6 +46,12 @@ MOUNT_TIMEOUT_S: Final = 60.0
 """A server that takes connections and doesn't answer."""
 PROBE_TIMEOUT_S: Final = 3.0
 """In the end of a task: whether the server is there to be told."""
+
+MOST_SPARED: Final = 2
+"""How often requests are left to a server that is there; the third time, they are aborted."""
+
+_NOT_THERE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
+"""Of a connection; TLS hasn't begun."""
 
 Resolve = Callable[[TaskPlan, str], Awaitable[list[str]]]
 OpenSocket = Callable[[Path, int, int], socket.socket]
@@ -60,23 +69,30 @@ class EfsVolumes(VolumeDriver, Sweeper):
         self._open_socket = open_socket
         self._held: dict[Path, int] = {}
         """Keeps each mount of NFS open, so that requests can be aborted without unmounting it."""
+        self._spared: dict[Path, int] = {}
+        """How often requests of a mount weren't aborted, as its server is there."""
+        self._tls = TlsHandshakes()
 
     async def __aexit__(self, *_: object) -> None:
+        await self._tls.close()
         while self._held:
             os.close(self._held.popitem()[1])
 
     async def ensure(self, task: TaskPlan, volume: VolumePlan) -> None:
         plan = _efs(volume)
         if found := await _find_mounts(volume.source):
-            await self._hold(found[0])
+            await self._take_over(task, volume.source, found[0])
             return
         if plan.fault:
             raise ResourceInitializationError(f"volume '{volume.name}': {plan.fault}")
         try:
-            await asyncio.to_thread(_make_directory, volume.source)
+            await in_thread(_make_directory, volume.source)
             if plan.directory is not None:
-                await asyncio.to_thread(_bind, plan, plan.directory, volume.source)
+                binding = partial(_bind, plan, plan.directory, volume.source)
+                await with_deadline(binding, MOUNT_TIMEOUT_S, lambda _: detach(volume.source))
             else:
+                if plan.tls:
+                    await self._tls.ensure(task.netns, volume.source)
                 await self._mount(task, plan, volume.source)
         except TimeoutError as error:
             raise _explain(plan, OSError(errno.ETIMEDOUT, "")) from error
@@ -84,11 +100,13 @@ class EfsVolumes(VolumeDriver, Sweeper):
             raise _explain(plan, error) from error
 
     async def release(self, task: TaskPlan, volume: VolumePlan) -> None:
+        self._spared.pop(volume.source, None)
         if (held := self._held.pop(volume.source, None)) is not None:
             os.close(held)
         try:
             for mount in await _find_mounts(volume.source):
                 await self._unmount(task, _efs(volume), mount)
+            await self._tls.release(task.netns, volume.source)
             await asyncio.to_thread(_remove_directory, volume.source)
         except (OSError, TimeoutError) as error:
             raise ResourceInitializationError(
@@ -98,7 +116,7 @@ class EfsVolumes(VolumeDriver, Sweeper):
     async def interrupt(self, task: TaskPlan, volume: VolumePlan) -> None:
         try:
             for mount in await _find_mounts(volume.source):
-                if mount.filesystem != NFS:
+                if mount.filesystem != NFS or await self._is_spared(task, volume):
                     continue
                 log.warning("what waits for the volume %s is interrupted", volume.name)
                 if volume.source in self._held:
@@ -131,29 +149,40 @@ class EfsVolumes(VolumeDriver, Sweeper):
     async def _mount(self, task: TaskPlan, plan: EfsPlan, mountpoint: Path) -> None:
         address = await self._find(task, plan, CONNECT_TIMEOUT_S)
         client = next(str(eni.address.ip) for eni in task.enis if eni.primary)
-        values = render_addresses(address, plan.port, client)
+        values = render_addresses(address, plan.port, client) | render_security(tls=plan.tls)
 
         def make(path: str) -> DetachedMount:
             return make_nfs(task.netns, task.id, render_source(plan.server, path), values)
 
-        mount = await with_deadline(
-            partial(_make_mount, plan, make), MOUNT_TIMEOUT_S, DetachedMount.close
+        mount, held = await with_deadline(
+            partial(_make_mount, plan, make), MOUNT_TIMEOUT_S, _close_mount
         )
-        try:
-            held = await asyncio.to_thread(_open_mount, mount.reach(""))
-            self._held[mountpoint] = held
-            await asyncio.to_thread(mount.place, mountpoint)
-        finally:
-            mount.close()
+        self._held[mountpoint] = held
+        await in_thread(_place, mount, mountpoint)
 
-    async def _hold(self, mount: MountedOn) -> None:
+    async def _take_over(self, task: TaskPlan, mountpoint: Path, mount: MountedOn) -> None:
         """Hold what an agent before has mounted, if its server is there."""
-        if mount.filesystem != NFS or mount.mountpoint in self._held:
+        if mount.filesystem != NFS or mountpoint in self._held:
             return
-        opening = partial(_open_mount, mount.mountpoint)
+        if "xprtsec=tls" in mount.options:
+            try:
+                await self._tls.ensure(task.netns, mountpoint)
+            except OSError as error:
+                log.warning("%s can't connect to its server again: %s", mountpoint, error)
+        opening = partial(_open_mount, mountpoint)
         with suppress(OSError):  # of which TimeoutError is one
-            held = await with_deadline(opening, PROBE_TIMEOUT_S, os.close)
-            self._held[mount.mountpoint] = held
+            self._held[mountpoint] = await with_deadline(opening, PROBE_TIMEOUT_S, os.close)
+
+    async def _is_spared(self, task: TaskPlan, volume: VolumePlan) -> bool:
+        """Whether requests aren't aborted yet: a server that is there may only be slow.
+
+        A process that was killed still waits until what it wrote is on the server.
+        """
+        spared = self._spared.get(volume.source, 0)
+        if spared >= MOST_SPARED or not await self._is_there(task, _efs(volume)):
+            return False
+        self._spared[volume.source] = spared + 1
+        return True
 
     async def _find(self, task: TaskPlan, plan: EfsPlan, timeout_s: float) -> str:
         """Return an address at which the server takes connections, each in its time.
@@ -253,15 +282,33 @@ def _bind(plan: EfsPlan, directory: Path, mountpoint: Path) -> None:
         os.close(opened)
 
 
-def _make_mount(plan: EfsPlan, make: Callable[[str], DetachedMount]) -> DetachedMount:
-    """Mount the directory that the task sees; make it before, if the plan says so."""
+def _make_mount(plan: EfsPlan, make: Callable[[str], DetachedMount]) -> tuple[DetachedMount, int]:
+    """Mount the directory that the task sees, and hold it; make it before, if the plan says so."""
     if plan.root is not None:
         whole = make(plan.export)
         try:
             os.close(open_root(whole.reach(""), plan.path, plan.root))
         finally:
             whole.close()
-    return make(join_export(plan.export, plan.path))
+    mount = make(join_export(plan.export, plan.path))
+    try:
+        return mount, _open_mount(mount.reach(""))
+    except OSError:
+        mount.close()
+        raise
+
+
+def _close_mount(made: tuple[DetachedMount, int]) -> None:
+    mount, held = made
+    mount.close()
+    os.close(held)
+
+
+def _place(mount: DetachedMount, mountpoint: Path) -> None:
+    try:
+        mount.place(mountpoint)
+    finally:
+        mount.close()
 
 
 def _explain(plan: EfsPlan, error: OSError) -> ResourceInitializationError:
@@ -274,6 +321,14 @@ def _explain(plan: EfsPlan, error: OSError) -> ResourceInitializationError:
         case errno.ENOENT | errno.ENOTDIR | errno.ELOOP:
             said = os.strerror(error.errno)
             why = f"mount.nfs4: mounting {place} failed, reason given by server: {said}"
+        case 0:  # of a program
+            why = error.strerror or ""
+        case code if plan.tls and code is not None and code not in _NOT_THERE:
+            why = (
+                f"mount.nfs4: {error.strerror or os.strerror(code)} for {place} over TLS, which "
+                "needs Linux 6.5 or later, a server with TLS, and a certificate that this machine "
+                "trusts; see journalctl -t tlshd"
+            )
         case errno.EACCES | errno.EPERM:
             why = f"mount.nfs4: access denied by server while mounting {place}"
         case errno.ENODEV:

@@ -95,6 +95,8 @@ class MountedOn:
     """E.g. `ext4`."""
     device: str
     """Number of the device, e.g. `7:0`."""
+    options: frozenset[str] = frozenset()
+    """Of the file system, e.g. `vers=4.1`."""
 
 
 def make_mount(
@@ -203,8 +205,12 @@ def parse_mountinfo(line: str) -> MountedOn:
     """Return what a line says. Source: proc(5), /proc/[pid]/mountinfo."""
     fields, _, rest = line.partition(" - ")
     mountpoint = _ESCAPED.sub(lambda found: chr(int(found[1], 8)), fields.split()[4])
+    filesystem, _, *options = rest.split()
     return MountedOn(
-        mountpoint=Path(mountpoint), filesystem=rest.split()[0], device=fields.split()[2]
+        mountpoint=Path(mountpoint),
+        filesystem=filesystem,
+        device=fields.split()[2],
+        options=frozenset(",".join(options).split(",")),
     )
 
 

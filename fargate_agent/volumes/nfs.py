@@ -157,6 +157,11 @@ def render_source(host: str, path: str) -> str:
     return f"[{host}]:{path}" if ":" in host else f"{host}:{path}"
 
 
+def render_security(*, tls: bool) -> dict[str, str]:
+    """Return the options for TLS, or none. Source: nfs(5), `xprtsec`; Linux 6.5 or later."""
+    return {"xprtsec": "tls"} if tls else {}
+
+
 def render_addresses(address: str, port: int, client: str) -> dict[str, str]:
     """Return the options for a server at this address and a client at that. Source: nfs(5)."""
     return {

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,16 @@ from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.plan import EfsPlan, EfsRoot, Replacement, Site, TaskPlan, plan_task
 from fargate_agent.settings import read_agent_settings
 from fargate_agent.settings_efs import EfsFileSystem
+from fargate_agent.volumes import efs as module
 from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.efs_roots import open_root
-from fargate_agent.volumes.nfs import render_addresses, render_source, with_deadline
+from fargate_agent.volumes.mounts import MountedOn
+from fargate_agent.volumes.nfs import (
+    render_addresses,
+    render_security,
+    render_source,
+    with_deadline,
+)
 from fargate_agent.wire.volumes import EfsMessage
 from tests.messages import container_json, site, task_message
 
@@ -141,6 +149,54 @@ def test_replacements_say_what_is_done_without(here: Site) -> None:
     assert plan(here).replacements == ()
 
 
+def test_server_with_tls_has_it_whatever_the_definition_says(here: Site) -> None:
+    over_tls = replace(here, efs={FS: SERVER.model_copy(update={"tls": True})})
+    by = "the NFS server nas.example:2050 of the agent's setting efs"
+    for asked in ({"transitEncryption": "ENABLED"}, {}):
+        assert efs(over_tls, **asked).tls
+        replaced = plan(over_tls, **asked).replacements
+        assert all("TLS" not in one.by for one in replaced)
+    assert plan(over_tls, transitEncryption="ENABLED").replacements == (
+        Replacement(kind="efs", what=FS, by=by),
+    )
+    assert render_security(tls=True) == {"xprtsec": "tls"}
+    assert render_security(tls=False) == {}
+
+
+async def test_server_that_is_there_has_time_before_what_waits_for_it_is_aborted(
+    here: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a killed process wrote is still on its way."""
+    task = plan(replace(here, efs={FS: SERVER}))
+    volume = task.volumes[0]
+    mount = MountedOn(mountpoint=volume.source, filesystem="nfs4", device="0:7")
+    aborted: list[Path] = []
+
+    async def find(_: Path) -> list[MountedOn]:
+        return [mount]
+
+    async def abort(path: Path, *, by_force: bool) -> None:
+        assert by_force
+        aborted.append(path)
+
+    monkeypatch.setattr(module, "_find_mounts", find)
+    monkeypatch.setattr(module, "unmount_nfs", abort)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        async def resolve(_: TaskPlan, __: str) -> list[str]:
+            return ["127.0.0.1"]
+
+        asked = EfsPlan(file_system_id=FS, path="/", port=server.getsockname()[1])
+        volume = replace(volume, efs=asked)
+        driver = EfsVolumes(Path("/"), resolve, lambda _, *kind: socket.socket(*kind))
+        for expected in (0, 0, 1):
+            await driver.interrupt(task, volume)
+            assert len(aborted) == expected
+    driver = EfsVolumes(Path("/"), resolve, lambda _, *kind: socket.socket(*kind))
+    await driver.interrupt(task, volume)  # nobody listens any more
+    assert aborted == [volume.source] * 2
+
+
 def test_port_of_a_tunnel_is_taken_and_changes_nothing(here: Site) -> None:
     asked = {"transitEncryption": "ENABLED"}
     mapped = replace(here, efs={FS: SERVER})
@@ -178,7 +234,7 @@ def test_what_can_be_no_file_system_is_refused(asked: dict[str, Any]) -> None:
         ('directory = "/"', f"efs.{FS}: directory must not be /"),
         ('server = "nas"\nexport = "/a/../b"', f"efs.{FS}.export: must be an absolute path"),
         ('directory = "/srv"\nexport = "/a"', f"efs.{FS}: export is the path on a server"),
-        ('server = "nas"\ntls = true', f"efs.{FS}: tls is not supported here"),
+        ('directory = "/srv"\ntls = true', f"efs.{FS}: tls is for a server"),
         ('server = "nas"\nserfer = "x"', f"efs.{FS}.serfer: unknown setting"),
         (
             f'server = "nas"\n[efs.{FS}.access_points.{POINT}]\nuid = 1',

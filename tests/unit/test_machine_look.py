@@ -119,6 +119,17 @@ def test_missing_nfs_client_is_found_if_a_setting_names_a_server(root: Path) -> 
     assert list(find_nfs_faults(root, {"fs-01234567": server})) == []
 
 
+def test_missing_tlshd_is_found_if_a_setting_wants_tls(root: Path) -> None:
+    (root / "proc/filesystems").write_text("nodev\tnfs4\nnodev\toverlay\n")
+    server = EfsFileSystem(server="nas", tls=True)
+    assert whats(find_nfs_faults(root, {"fs-01234567": server})) == [
+        "tlshd of the package ktls-utils is not installed"
+    ]
+    (root / "usr/sbin").mkdir(parents=True)
+    (root / "usr/sbin/tlshd").touch()
+    assert list(find_nfs_faults(root, {"fs-01234567": server})) == []
+
+
 def test_kernel_whose_modules_are_not_listed_is_not_complained_about(root: Path) -> None:
     for file in (root / "lib/modules" / os.uname().release).iterdir():
         file.unlink()

@@ -32,6 +32,24 @@ permissions = "0750"
 end
 systemctl reload fargate-agent
 """
+_START_TLS: Final = f"""
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN={_SERVER} \\
+    -addext subjectAltName=IP:{_SERVER} -keyout /etc/nas.key -out /etc/nas.crt 2>&1
+for conf in /etc/tlshd.conf $(ls -d /etc/tlshd/config); do
+    printf '[authenticate.client]\\nx509.truststore=/etc/nas.crt\\n' >$conf
+    printf '[authenticate.server]\\nx509.certificate=/etc/nas.crt\\n' >>$conf
+    printf 'x509.private_key=/etc/nas.key\\n' >>$conf
+done
+echo '/srv/nas *(rw,fsid=0,insecure,no_root_squash,no_subtree_check,xprtsec=tls)' >/etc/exports
+systemctl unmask tlshd 2>&1
+systemctl start tlshd
+systemctl restart nfs-server
+"""
+"""The export is for TLS alone."""
+_USE_TLS: Final = f"""
+sed -i '/^server = "{_SERVER}"/a tls = true' /etc/fargate/agent.toml
+systemctl reload fargate-agent
+"""
 _WRITE_SCRIPT: Final = """
 trap 'exit 0' TERM
 n=0 file=/efs/$(hostname -i)
@@ -68,6 +86,10 @@ def check_efs(lab: Lab, progress: Progress) -> None:
     one, other = _start_writers(lab, progress)
     _check_outage(lab, progress, one)
     _check_stops(lab, progress, one, other)
+    _check_tls(lab, progress)
+    with progress.check("nothing of the mounts is left"):
+        require("nfs4" not in lab.sh("cat /proc/self/mountinfo"), "a mount is left")
+        lab.sh("systemctl stop nfs-server; systemctl mask nfs-server; rm -r /srv/nas /etc/exports")
 
 
 def _start_writers(lab: Lab, progress: Progress) -> tuple[str, str]:
@@ -112,9 +134,32 @@ def _check_stops(lab: Lab, progress: Progress, one: str, other: str) -> None:
         require(lab.sh(f"cat {file}") == before, "written without a server")
         note(f"{_stop(lab, other):.1f} s")
         lab.sh("systemctl start nfs-server")
-    with progress.check("nothing of the mounts is left"):
-        require("nfs4" not in lab.sh("cat /proc/self/mountinfo"), "a mount is left")
-        lab.sh("systemctl stop nfs-server; systemctl mask nfs-server; rm -r /srv/nas /etc/exports")
+
+
+def _check_tls(lab: Lab, progress: Progress) -> None:
+    if lab.suite == "bookworm":
+        with progress.check("TLS that this machine can't do"):
+            lab.sh(_USE_TLS)
+            _, shown = lab.follow_task(_task("tls", "true"))
+            require("tlshd of the package ktls-utils is not installed" in shown, shown)
+        return
+    with progress.check("an NFS server that takes TLS alone: refused without"):
+        lab.sh(_START_TLS)
+        code, shown = lab.follow_task(_task("plain", "true"))
+        require(code != 0 and "mount.nfs4: " in shown, f"exit {code}: {shown}")
+    with progress.check("mounted over TLS"):
+        lab.sh(_USE_TLS)
+        task_id = lab.run_task(_task("tls", _WRITE_SCRIPT))
+        status = lab.wait_for_status(task_id, "RUNNING", "STOPPED")
+        require(status == "RUNNING", lab.describe(task_id).get("stoppedReason", status))
+        lab.wait_for(f"cat {_file(lab, task_id)}")
+        require("xprtsec=tls" in lab.sh("cat /proc/self/mountinfo"), "mounted without TLS")
+    _check_outage(lab, progress, task_id)
+    with progress.check("over TLS: another agent, and the server away: the task goes on") as note:
+        lab.sh("systemctl restart fargate-agent")
+        _check_outage(lab, progress, task_id)
+        note(f"stopped in {_stop(lab, task_id):.1f} s")
+        require(lab.sh("pgrep -cx tlshd") == "1", "a tlshd of the task is left")
 
 
 def _stop(lab: Lab, task_id: str) -> float:

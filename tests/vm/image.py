@@ -22,6 +22,8 @@ PACKAGES: Final = (
     "python3-venv", "ca-certificates", "busybox-static", "linux-image-cloud-amd64",
     "initramfs-tools", "nfs-kernel-server", "xfsprogs",
 )  # fmt: skip
+MORE_PACKAGES: Final = {"trixie": ("ktls-utils", "openssl")}
+"""By the suite: NFS over TLS needs Linux 6.5, which bookworm hasn't."""
 
 DISK_SIZE: Final = "3G"
 BUILD_TIMEOUT_S: Final = 600
@@ -54,9 +56,9 @@ _ENABLED: Final = {
 _MASKED: Final = (
     "e2scrub_reap.service", "apt-daily.timer", "apt-daily-upgrade.timer",
     "nfs-server.service", "nfs-blkmap.service", "rpcbind.service", "rpcbind.socket",
-    "rpc-statd-notify.service", "nfs-client.target",
+    "rpc-statd-notify.service", "nfs-client.target", "tlshd.service",
 )  # fmt: skip
-"""The last are of the NFS server, which tests start themselves."""
+"""The last are of the NFS server and of its TLS, which tests start themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def _build(suite: str, scratch: Path) -> None:
     modules = "".join(f"{name}\\n" for name in _BOOT_MODULES)
     run_on_host(
         "mmdebstrap", "--quiet", "--mode=root", "--variant=minbase",
-        f"--include={','.join(PACKAGES)}",
+        f"--include={','.join((*PACKAGES, *MORE_PACKAGES.get(suite, ())))}",
         '--aptopt=Acquire::Check-Valid-Until "false"',
         *(f"--dpkgopt=path-exclude={pattern}" for pattern in _EXCLUDED),
         '--essential-hook=mkdir -p "$1/etc/initramfs-tools/conf.d"'
