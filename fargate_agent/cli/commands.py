@@ -120,6 +120,13 @@ def env(state_dir: Path | None, output: str) -> None:
 @click.option(
     "--override", "overrides", multiple=True, metavar="TEXT", help="See below; may be repeated."
 )
+@click.option(
+    "--volume",
+    "volumes",
+    multiple=True,
+    metavar="JSON|@FILE",
+    help="Configure a volume at launch: one of RunTask's volumeConfigurations; may be repeated.",
+)
 @click.option("--count", type=click.IntRange(1, 10), default=1, help="How many tasks; 1 to 10.")
 @click.option("--started-by", metavar="TEXT", help="Who starts it; shown by describe.")
 @connection_option

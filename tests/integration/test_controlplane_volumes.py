@@ -1,6 +1,7 @@
 """EBS volumes that are configured at launch, as clients of the API see them."""
 
 import asyncio
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,15 @@ async def test_each_task_of_a_service_has_a_volume_of_its_own(
     volumes = [show_volume(task)[1]["volumeId"] for task in (*before, *after)]
     assert len(set(volumes)) == len(before) + len(after) == 4
     assert (first, second) == ([configure()], [larger])
+
+
+def test_examples_are_run_as_they_are(ecs: Any, simulated_agent: SimulatedAgent) -> None:
+    examples = Path(__file__).parents[2] / "examples"
+    volume = json.loads((examples / "ebs-volume.json").read_text())
+    for name, configurations in (("efs", []), ("ebs", [volume])):
+        ecs.register_task_definition(**json.loads((examples / f"{name}.json").read_text()))
+        answer = run(ecs, taskDefinition=name, volumeConfigurations=configurations)
+        assert answer["failures"] == []
 
 
 def test_service_of_such_a_definition_configures_its_volume(with_volume: Any) -> None:

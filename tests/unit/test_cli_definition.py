@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from fargate_agent.cli.failure import CliError
-from fargate_agent.cli.tasks.definition import parse_overrides, read_definition
+from fargate_agent.cli.tasks.definition import parse_overrides, parse_volumes, read_definition
 
 
 def test_definition_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -116,6 +116,15 @@ def test_definition_is_refused_if_it_is_not_there(tmp_path: Path) -> None:
 )
 def test_overrides_are_merged(texts: list[str], merged: dict[str, Any]) -> None:
     assert parse_overrides(texts) == merged
+
+
+def test_volumes_are_configured_by_objects_and_files(tmp_path: Path) -> None:
+    file = tmp_path / "volume.json"
+    file.write_text('{"name": "data"}')
+
+    assert parse_volumes([f"@{file}", '{"name": "x"}']) == [{"name": "data"}, {"name": "x"}]
+    with pytest.raises(CliError, match=r"^--volume \[\]: not a JSON object$"):
+        parse_volumes(["[]"])
 
 
 def test_overrides_are_read_from_a_file(tmp_path: Path) -> None:

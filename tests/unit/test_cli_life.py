@@ -75,6 +75,23 @@ def test_health_is_a_column_where_that_of_a_task_is_known() -> None:
     assert [first.split()[3], second.split()[3]] == ["UNKNOWN", "UNHEALTHY"]
 
 
+def test_task_is_described_with_its_ebs_volume() -> None:
+    details = {
+        "roleArn": "arn:aws:iam::000000000000:role/r",
+        "deleteOnTermination": "false",
+        "volumeName": "data",
+        "volumeId": "vol-0123456789abcdef0",
+    }
+    attachment = {
+        "type": "AmazonElasticBlockStorage",
+        "status": "ATTACHED",
+        "details": [{"name": name, "value": value} for name, value in details.items()],
+    }
+    lines = uncoloured(render_task(make_task(attachments=[attachment]), NO_LIMIT, NOW))
+    (line,) = [one for one in lines if "vol-" in one]
+    assert line.split(maxsplit=1) == ["volume", "data, vol-0123456789abcdef0, kept, attached"]
+
+
 def test_task_is_described_with_its_health_and_its_restarts() -> None:
     runs = [run(100, 30, 2), run(70, 20.5, 137), run(49.5)]
     container = app(healthStatus="UNHEALTHY", restartCount=2, health=SICK, runs=runs)

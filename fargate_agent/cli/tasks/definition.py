@@ -76,6 +76,18 @@ def parse_overrides(texts: Iterable[str]) -> dict[str, Any]:
     return merged
 
 
+def parse_volumes(texts: Iterable[str]) -> list[dict[str, Any]]:
+    """Return the `volumeConfigurations` of RunTask.
+
+    Raises:
+        CliError: one is neither a file nor a JSON object.
+    """
+    return [
+        _read_object(text[1:]) if text.startswith("@") else _parse_object(text, f"--volume {text}")
+        for text in texts
+    ]
+
+
 def _parse_assignment(text: str) -> dict[str, Any]:
     name, equals, value = text.partition("=")
     where = f"--override {text}"

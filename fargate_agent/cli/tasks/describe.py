@@ -54,7 +54,7 @@ def render_task(task: Task, width: int, now: datetime) -> list[str]:
     """Lines that describe a task, then each of its containers."""
     in_order = sorted(_moments(task), key=lambda named: named[1])
     moments = [(label, render_moment(moment, now)) for label, moment in in_order]
-    pairs = [*_identity(task), *_network(task), *moments]
+    pairs = [*_identity(task), *_network(task), *_volumes(task), *moments]
     lines = [line for pair in pairs for line in render_pair(*pair, width)]
     reasons = own_reasons(task)
     for container in task.get("containers", []):
@@ -108,6 +108,17 @@ def _network(task: Task) -> Iterator[tuple[str, str]]:
         details = {d.get("name"): d.get("value", "") for d in attachment.get("details", [])}
         told = [details[name] for name in _ENI_DETAILS if details.get(name)]
         yield "network", ", ".join([*told, attachment.get("status", "").lower()])
+
+
+def _volumes(task: Task) -> Iterator[tuple[str, str]]:
+    for attachment in task.get("attachments", []):
+        if attachment.get("type") != "AmazonElasticBlockStorage":
+            continue
+        details = {d.get("name"): d.get("value", "") for d in attachment.get("details", [])}
+        told = [details[name] for name in ("volumeName", "volumeId") if details.get(name)]
+        if details.get("deleteOnTermination") == "false":
+            told.append("kept")
+        yield "volume", ", ".join([*told, attachment.get("status", "").lower()])
 
 
 def _moments(task: Task) -> Iterator[tuple[str, datetime]]:

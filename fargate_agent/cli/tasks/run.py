@@ -11,7 +11,7 @@ from fargate_agent.cli.clients.shapes import Definition, Failure, Task, TasksAns
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.failure import CliError, RefusedError
 from fargate_agent.cli.output import print_json
-from fargate_agent.cli.tasks.definition import parse_overrides, read_definition
+from fargate_agent.cli.tasks.definition import parse_overrides, parse_volumes, read_definition
 
 DEFAULT_SUBNET: Final = "subnet-default"
 DEFAULT_SECURITY_GROUP: Final = "sg-default"
@@ -26,6 +26,7 @@ class RunOptions:
     subnets: Sequence[str]
     security_groups: Sequence[str]
     overrides: Sequence[str]
+    volumes: Sequence[str]
     count: int
     started_by: str | None
     follow: bool
@@ -36,16 +37,16 @@ def run_file(connection: Connection, options: RunOptions) -> int:
     """Start what the file describes, and return the exit code of the command.
 
     Raises:
-        CliError: the file, an override or the control plane says no.
+        CliError: the file, an override, a volume or the control plane says no.
     """
     definition = read_definition(options.file)
-    overrides = parse_overrides(options.overrides)
+    overrides, volumes = parse_overrides(options.overrides), parse_volumes(options.volumes)
     ecs = Ecs(connection)
     try:
         arn = ecs.register(definition)
     except RefusedError as error:
         raise RefusedError(f"{options.file}: {error}") from error
-    answer = ecs.run(_plan_request(arn, overrides, options))
+    answer = ecs.run(_plan_request(arn, overrides, volumes, options))
     _refuse_failures(answer["failures"], started=answer["tasks"])
     if options.follow:
         from fargate_agent.cli.tasks.follow import follow_task
@@ -56,7 +57,9 @@ def run_file(connection: Connection, options: RunOptions) -> int:
     return 0
 
 
-def _plan_request(arn: str, overrides: dict[str, Any], options: RunOptions) -> dict[str, Any]:
+def _plan_request(
+    arn: str, overrides: dict[str, Any], volumes: list[dict[str, Any]], options: RunOptions
+) -> dict[str, Any]:
     network: dict[str, Any] = {"subnets": list(options.subnets) or [DEFAULT_SUBNET]}
     groups = list(options.security_groups)
     if not options.subnets and not groups:
@@ -72,6 +75,8 @@ def _plan_request(arn: str, overrides: dict[str, Any], options: RunOptions) -> d
     }
     if overrides:
         request["overrides"] = overrides
+    if volumes:
+        request["volumeConfigurations"] = volumes
     if options.started_by:
         request["startedBy"] = options.started_by
     return request
