@@ -146,7 +146,7 @@ class AgentSettings(FileSettings):
     ephemeral_storage_margin_mib: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
     """Space that is kept free on the disk of `state_dir`, in MiB: a task that would need it isn't
     started. Below half of it, the task whose volume grew most is ended. Without it: 1024, or a
-    fiftieth of the disk if that is less."""
+    twentieth of the disk if that is less."""
     require_ephemeral_storage_limit: bool = False
     """Whether tasks are refused where this machine can't keep them to their ephemeral storage. Else
     they run without a limit, and `fargate doctor` says so."""

@@ -25,6 +25,9 @@ MS_BIND: Final = 4096
 MNT_DETACH: Final = 2
 """Source: umount(2)."""
 
+GIVEN_UP_AFTER_S: Final = 75.0
+"""More than any call takes that ends: mkfs has a minute."""
+
 log = logging.getLogger(__name__)
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -33,14 +36,17 @@ T = TypeVar("T")
 async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """Call a blocking function in a thread; a cancellation first waits for its end.
 
-    So what undoes the call never overtakes it. Only for what the kernel ends by itself.
+    So what undoes the call doesn't overtake it. A call that hangs in the kernel, such as one that
+    waits for a disk that is gone, is given up `GIVEN_UP_AFTER_S` after the cancellation.
     """
     loop = asyncio.get_running_loop()
     job = loop.run_in_executor(None, partial(function, *args, **kwargs))
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:
-        await asyncio.wait([job])
+        if (await asyncio.wait([job], timeout=GIVEN_UP_AFTER_S))[1]:
+            name = getattr(function, "__qualname__", repr(function))
+            log.error("%s was cancelled and hangs: nobody waits for it any more", name)
         raise
 
 

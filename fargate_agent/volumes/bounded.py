@@ -28,7 +28,7 @@ from fargate_agent.plan.volumes import STORAGE_DIRECTORY
 from fargate_agent.trees import remove_tree
 from fargate_agent.volumes.disks import make_file_system, mount_file
 from fargate_agent.volumes.loop import check_loop_devices
-from fargate_agent.volumes.mounts import DetachedMount, unmount
+from fargate_agent.volumes.mounts import DetachedMount, is_listed, unmount
 
 IMAGE: Final = "storage.img"
 GIB: Final = 1 << 30
@@ -155,7 +155,7 @@ def remove(directory: Path) -> None:
     storage = directory / STORAGE_DIRECTORY
     if storage.is_symlink():  # of a task that an older agent began
         storage.unlink()
-    elif os.path.ismount(storage):
+    elif is_listed(storage):
         shut_down(storage)
         unmount(storage)
     empty(directory / IMAGE)
@@ -165,7 +165,12 @@ def remove(directory: Path) -> None:
 
 def shut_down(mountpoint: Path) -> None:
     """Have a file system drop what it has not written, and answer only errors from then on."""
-    descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EIO:  # it is shut down, or its disk is gone
+            raise
+        return
     try:
         fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _SHUTDOWN_NOLOGFLUSH))
     except OSError as error:

@@ -16,6 +16,7 @@ from fargate_agent.volumes.mounts import (
     MOUNT_ATTR_NOSUID,
     MOUNT_ATTR_RDONLY,
     DetachedMount,
+    is_listed,
     make_mount,
     unmount,
 )
@@ -104,7 +105,7 @@ def mount_disk(
         NoLoopDevicesError: this machine gives no loop device.
         OSError: it can't be opened or mounted.
     """
-    if os.path.ismount(mountpoint):
+    if is_listed(mountpoint):  # one that is shut down may answer no stat
         return
     access = os.O_RDONLY if read_only else os.O_RDWR
     file = os.open(path, access | os.O_CLOEXEC | os.O_NOFOLLOW)

@@ -75,13 +75,13 @@ def attach(backing: int, *, read_only: bool = False) -> Iterator[LoopDevice]:
     raise NoLoopDevicesError(errno.EBUSY, "no loop device is free", str(CONTROL))
 
 
-def check_loop_devices(control: Path = CONTROL) -> None:
-    """Return if this process may ask for a loop device.
+def check_loop_devices(control: Path | None = None) -> None:
+    """Return if this process may ask for a loop device; `control` is another path of `CONTROL`.
 
     Raises:
         NoLoopDevicesError: it may not, or there are none.
     """
-    os.close(_open(control, os.O_RDWR))
+    os.close(_open(control or CONTROL, os.O_RDWR))
 
 
 def _open_free(*, read_only: bool) -> tuple[Path, int]:

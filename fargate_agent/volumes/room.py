@@ -25,8 +25,8 @@ Mode = Literal["sparse", "counted", "reserved"]
 
 MIB: Final = 1 << 20
 MARGIN_BYTES: Final = 1 * GIB
-MARGIN_PART: Final = 50
-"""The margin is a fiftieth of the disk, where that is less."""
+MARGIN_PART: Final = 20
+"""The margin is a twentieth of the disk, where that is less."""
 _BLOCK_BYTES: Final = 512
 """Source: stat(2), `st_blocks`."""
 

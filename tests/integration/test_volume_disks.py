@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.volumes import disks, loop
+from fargate_agent.volumes.bounded import shut_down
 from fargate_agent.volumes.disks import (
     NoMkfsError,
     make_file_system,
@@ -53,6 +54,24 @@ def test_a_disk_is_mounted_as_often_as_asked_and_keeps_what_was_written(disk: Pa
     assert (mountpoint / "kept").read_text() == "x"
     with pytest.raises(OSError, match="Read-only file system"):
         (mountpoint / "no").touch()
+
+
+def test_a_disk_that_is_shut_down_is_not_mounted_a_second_time(tmp_path: Path) -> None:
+    """The root of such an XFS answers no stat."""
+    disk, mountpoint = tmp_path / "disk.img", tmp_path / "mnt"
+    mountpoint.mkdir()
+    with disk.open("wb") as file:
+        file.truncate(320 << 20)
+        make_file_system(file.fileno(), "xfs", ("-q",))
+    mount_disk(disk, "xfs", mountpoint)
+    try:
+        shut_down(mountpoint)
+        shut_down(mountpoint)
+        mount_disk(disk, "xfs", mountpoint)
+
+        assert [one.mountpoint for one in list_mounts(tmp_path)] == [mountpoint]
+    finally:
+        unmount(mountpoint)
 
 
 def test_neither_devices_nor_set_uid_programs_work_on_a_disk(disk: Path) -> None:

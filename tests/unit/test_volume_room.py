@@ -49,7 +49,7 @@ def add_volume(tasks_dir: Path, task_id: str, size_bytes: int, written_bytes: in
     ("size_bytes", "margin_mib", "margin_bytes"),
     [
         pytest.param(1000 * GIB, None, GIB, id="large disk"),
-        pytest.param(10 * GIB, None, 10 * GIB // 50, id="small disk"),
+        pytest.param(10 * GIB, None, 10 * GIB // 20, id="small disk"),
         pytest.param(10 * GIB, 3000, 3000 * MIB, id="as set"),
         pytest.param(10 * GIB, 0, 0, id="none"),
     ],
