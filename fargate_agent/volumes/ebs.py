@@ -101,7 +101,7 @@ class EbsVolumes(VolumeDriver):
         """Whether the file is there; one with nothing but its kept name gets the other."""
         if not ebs.delete_on_termination:
             with suppress(FileNotFoundError, FileExistsError):
-                os.link(self._directory / _name_kept(ebs), image, follow_symlinks=False)
+                os.link(self._directory / _name_file(ebs), image, follow_symlinks=False)
         return image.exists()
 
     async def _make(self, image: Path, volume: VolumePlan, ebs: EbsPlan) -> None:
@@ -143,7 +143,7 @@ class EbsVolumes(VolumeDriver):
         if not ebs.delete_on_termination:
             with suppress(FileExistsError):
                 self._directory.mkdir(mode=0o700)
-            _give_name(file, self._directory / _name_kept(ebs))
+            _give_name(file, self._directory / _name_file(ebs))
         _give_name(file, image)
 
     def _mount(self, image: Path, volume: VolumePlan, ebs: EbsPlan) -> None:
@@ -171,12 +171,15 @@ def _read_plan(volume: VolumePlan) -> EbsPlan:
 
 
 def _image_of(volume: VolumePlan) -> Path:
-    """Return where the file of a volume is while its task is there; no volume has such a name."""
-    return volume.source.with_name(f"{volume.name}.img")
+    """Return where the file of a volume is while its task is there; no volume has such a name.
+
+    That of the volume may be as long as a file's.
+    """
+    return volume.source.with_name(_name_file(_read_plan(volume)))
 
 
-def _name_kept(ebs: EbsPlan) -> str:
-    """Return the name of the file of a volume that outlives its task."""
+def _name_file(ebs: EbsPlan) -> str:
+    """Return the name of a volume's file, and of the one that outlives the task."""
     return f"{ebs.volume_id}.img"
 
 

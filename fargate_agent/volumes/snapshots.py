@@ -37,7 +37,7 @@ async def copy_snapshot(path: Path, target: int, volume: VolumePlan) -> None:
 def _open(path: Path, volume: VolumePlan) -> int:
     """Open a file that has the file system of the volume."""
     try:
-        source = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        source = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _unusable(volume, f"its file can't be opened: {error.strerror}") from error
     wanted = volume.ebs.filesystem_type if volume.ebs is not None else ""

@@ -46,9 +46,11 @@ class Place:
         """An agent's driver; each time another agent's."""
         return EbsVolumes(self.directory / "ebs", self.snapshots, self.room)
 
-    async def ensure(self, number: int = 1, **changes: Any) -> tuple[TaskPlan, VolumePlan]:
+    async def ensure(
+        self, number: int = 1, name: str = "data", **changes: Any
+    ) -> tuple[TaskPlan, VolumePlan]:
         """Make the volume of a task; `changes` are those of its plan."""
-        told = {"name": "data", "ebs": {"volumeId": f"vol-{number:017x}", "sizeGib": 1}}
+        told = {"name": name, "ebs": {"volumeId": f"vol-{number:017x}", "sizeGib": 1}}
         message = task_message(arn=task_arn(f"{number:032x}"), volumes=[told])
         task = plan_task(message, site(self.directory))
         (volume,) = task.volumes
@@ -103,7 +105,7 @@ async def test_volume_has_the_file_system_and_size_asked_for(place: Place, files
 
 async def test_full_volume_is_full_and_deleted_files_give_the_disk_back(place: Place) -> None:
     _, volume = await place.ensure()
-    image = volume.source.with_name("data.img")
+    image = volume.source.with_name(f"vol-{1:017x}.img")
     path = volume.source / "big"
 
     with path.open("wb") as file, pytest.raises(OSError, match="No space left"):
@@ -220,6 +222,20 @@ async def test_volume_is_made_again_after_a_reboot_only_if_it_was_never_made(pla
     assert len(mounted(volume)) == 1
 
 
+async def test_volume_has_as_long_a_name_as_there_is(place: Place) -> None:
+    task, volume = await place.ensure(name="v" * 255)
+    assert mounted(volume) == ["ext4"]
+    await place.driver.release(task, volume)
+    assert not volume.source.parent.exists()
+
+
+async def test_snapshot_that_is_no_file_is_refused_at_once(place: Place) -> None:
+    place.snapshots[SNAPSHOT] = place.directory / "pipe"
+    os.mkfifo(place.snapshots[SNAPSHOT])
+    with pytest.raises(ResourceInitializationError, match="its file can't be read"):
+        await place.ensure(snapshot_id=SNAPSHOT)
+
+
 @pytest.mark.parametrize("name", ["ebs", "ebs/data"])
 async def test_link_in_the_place_of_a_volume_is_not_followed(place: Place, name: str) -> None:
     elsewhere = place.directory / "elsewhere"
@@ -251,7 +267,7 @@ async def test_space_of_a_volume_is_reserved_if_that_is_set(place: Place) -> Non
     place.mode = "reserved"
     _, volume = await place.ensure()
 
-    assert volume.source.with_name("data.img").stat().st_blocks * 512 >= GIB
+    assert volume.source.with_name(f"vol-{1:017x}.img").stat().st_blocks * 512 >= GIB
 
 
 async def test_volumes_count_for_their_task(place: Place) -> None:
