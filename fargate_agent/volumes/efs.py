@@ -47,8 +47,11 @@ MOUNT_TIMEOUT_S: Final = 60.0
 PROBE_TIMEOUT_S: Final = 3.0
 """In the end of a task: whether the server is there to be told."""
 
-MOST_SPARED: Final = 2
-"""How often requests are left to a server that is there; the third time, they are aborted."""
+MOST_SPARED: Final = 1
+"""How often requests are left to a server that is there. A process that has much to write ends only
+when requests were aborted twice, and it has 10 s."""
+GLANCE_TIMEOUT_S: Final = 1.0
+"""How long the server is looked for before that."""
 
 _NOT_THERE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 """Of a connection; TLS hasn't begun."""
@@ -179,10 +182,11 @@ class EfsVolumes(VolumeDriver, Sweeper):
         A process that was killed still waits until what it wrote is on the server.
         """
         spared = self._spared.get(volume.source, 0)
-        if spared >= MOST_SPARED or not await self._is_there(task, _efs(volume)):
+        if spared >= MOST_SPARED:
             return False
-        self._spared[volume.source] = spared + 1
-        return True
+        is_there = await self._is_there(task, _efs(volume), GLANCE_TIMEOUT_S)
+        self._spared[volume.source] = spared + 1 if is_there else MOST_SPARED
+        return is_there
 
     async def _find(self, task: TaskPlan, plan: EfsPlan, timeout_s: float) -> str:
         """Return an address at which the server takes connections, each in its time.
@@ -223,10 +227,12 @@ class EfsVolumes(VolumeDriver, Sweeper):
         if mount in await _find_mounts(mount.mountpoint):
             await _detach(mount)
 
-    async def _is_there(self, task: TaskPlan, plan: EfsPlan) -> bool:
+    async def _is_there(
+        self, task: TaskPlan, plan: EfsPlan, timeout_s: float = PROBE_TIMEOUT_S
+    ) -> bool:
         with suppress(OSError):
-            async with asyncio.timeout(PROBE_TIMEOUT_S):
-                await self._find(task, plan, PROBE_TIMEOUT_S)
+            async with asyncio.timeout(timeout_s):
+                await self._find(task, plan, timeout_s)
                 return True
         return False
 
