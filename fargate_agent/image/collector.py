@@ -190,8 +190,12 @@ class ImageCollector(Service):
         if high >= NO_MARK or (used := await self._measure_disk()) < high:
             self._is_full = False
             return
+        # What fills a disk that was still full without unused images is something else: new ones
+        # would be pulled and removed over and over, for nothing.
+        pause_s = self._settings.minimum_age_s if self._is_full else 0
+        latest = self._clock.now() - timedelta(seconds=pause_s)
         for record in await self._find_unused():
-            if used < low:
+            if used < low or used_at(record) > latest:
                 break
             if await self._remove(record, f"{used:.0f} % of the disk is in use"):
                 used = await self._measure_disk()

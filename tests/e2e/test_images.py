@@ -3,18 +3,22 @@
 import asyncio
 import io
 import json
+import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
+from fargate_agent.containerd.client import Containerd
+from fargate_agent.containerd.snapshots import SnapshotKind
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import build_image, random_layer, write_layout
+from tests.fixtures.machine import wait_for
 from tests.fixtures.registry import FakeRegistry, Fault
-from tests.fixtures.stack import REGISTRY, Stack, build_tool, make_stack
+from tests.fixtures.stack import DEADLINE_S, REGISTRY, Stack, build_tool, make_stack
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -170,3 +174,57 @@ async def test_pull_tells_how_far_it_is_and_that_it_is_tried_again(
     assert told[-1]["done"]
     assert told[-1]["fetchedBytes"] == told[-1]["totalBytes"] == len(image.blobs[layer])
     assert told[-1]["unpackedLayers"] == told[-1]["totalLayers"] == 1
+
+
+@pytest.mark.timeout(120)
+async def test_an_agent_that_is_killed_while_it_unpacks_leaves_nothing(
+    stack: Stack, registry: FakeRegistry
+) -> None:
+    image = build_image([random_layer(100_000), random_layer(4_000_000), random_layer(4_000_000)])
+    for layer in image.layers[1:]:
+        registry.gates[layer] = asyncio.Event()
+    registry.add("killed", "1", image)
+    arn = stack.run({"name": "main", "image": f"{REGISTRY}/killed:1", "command": ["/none"]})
+    async with Containerd(stack.containerd.socket, stack.namespace) as client:
+        snapshots = client.snapshots("overlayfs")
+
+        async def find_staged() -> set[str]:
+            return {one.key for one in await snapshots.list() if one.key.startswith("fargate-unp")}
+
+        async def count_begun() -> int:
+            return min(len(await find_staged()), len(find_readers(stack)))
+
+        async with asyncio.timeout(DEADLINE_S):
+            while await count_begun() < 2:
+                await asyncio.sleep(0.02)
+        begun, processes = await find_staged(), find_readers(stack)
+
+        stack.agent.end(signal.SIGKILL)
+
+        wait_for(lambda: not any(map(is_running, processes)), "the end of all", DEADLINE_S)
+        stack.agent.start()
+        wait_for(lambda: stack.agent.wrote("agent is ready"), "the next agent", DEADLINE_S)
+        assert not begun & await find_staged()
+        for gate in registry.gates.values():
+            gate.set()
+        await stack.wait_for(arn, "STOPPED")
+        assert await find_staged() == set()
+        left = [one for one in await snapshots.list() if one.kind is SnapshotKind.COMMITTED]
+        assert len(left) == len(image.layers)
+    assert find_readers(stack) == []
+
+
+def find_readers(stack: Stack) -> list[int]:
+    """Return the processes that unpack layers into snapshots of the stack's containerd."""
+    directory = str(stack.containerd.directory).encode()
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            line = file.read_bytes()
+            if b"image.layers" in line and directory in line:
+                found.append(int(file.parent.name))
+    return found
+
+
+def is_running(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
