@@ -89,6 +89,11 @@ class Extraction:
         """Whether the process is done with its files, well or not."""
         return self._process.returncode is not None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes more of the layer."""
+        return self._pipe is not None
+
     async def feed(self, offset: int, piece: bytes) -> None:
         """Hand over a piece of the layer; one behind a gap is left out, as it will be fed later.
 

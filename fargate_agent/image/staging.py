@@ -74,10 +74,10 @@ class Staged:
         Raises:
             LayerSpaceError: the disk is full.
         """
+        extracted = await self.extraction.finish(self.layer.digest)
         if self.extraction.fed_bytes != self.layer.size:
-            log.info("layer %s is unpacked by containerd: its process has ended", self.layer.digest)
             return None
-        return await self.extraction.finish(self.layer.digest)
+        return extracted
 
 
 class Staging:
@@ -221,13 +221,15 @@ class Staging:
     async def _feed_from_store(self, staged: Staged) -> None:
         """Feed what has not been fed yet, if anything, and wait until it is unpacked."""
         offset = 0
-        if staged.extraction.fed_bytes < staged.layer.size:
+        if staged.extraction.is_open and staged.extraction.fed_bytes < staged.layer.size:
             async with aclosing(self._content.read_pieces(staged.layer.digest)) as pieces:
                 async for piece in pieces:
                     rest = piece[max(0, staged.extraction.fed_bytes - offset) :]
                     offset += len(piece)
                     if rest:
                         await staged.extraction.feed(offset - len(rest), rest)
+                    if not staged.extraction.is_open:
+                        break
         await staged.end()
 
 

@@ -202,6 +202,18 @@ async def test_layer_whose_process_is_killed_is_unpacked_by_containerd(
     assert len(await peer.containerd.snapshots(SNAPSHOTTER).list()) == 1
 
 
+async def test_why_a_process_gave_up_in_the_middle_of_a_layer_is_told(
+    peer: Peer, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    layer = Tar().add("null", tarfile.CHRTYPE, devmajor=1, devminor=3)
+    layer.add("more", data=os.urandom(4_000_000))
+
+    assert {one[0] for one in await peer.unpack([layer.end()])} >= {"null", "more"}
+
+    assert f"{LEFT}: Operation not permitted" in caplog.text
+
+
 async def test_processes_of_all_images_together_are_bounded(peer: Peer) -> None:
     images = [[random_layer(50_000) for _ in range(4)] for _ in range(3)]
     unpackers = [peer.unpacker(layers) for layers in images]
