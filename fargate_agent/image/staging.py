@@ -221,15 +221,15 @@ class Staging:
     async def _feed_from_store(self, staged: Staged) -> None:
         """Feed what has not been fed yet, if anything, and wait until it is unpacked."""
         offset = 0
-        if staged.extraction.is_open and staged.extraction.fed_bytes < staged.layer.size:
+        if staged.extraction.fed_bytes < staged.layer.size:
             async with aclosing(self._content.read_pieces(staged.layer.digest)) as pieces:
                 async for piece in pieces:
+                    if not staged.extraction.is_open:
+                        break
                     rest = piece[max(0, staged.extraction.fed_bytes - offset) :]
                     offset += len(piece)
                     if rest:
                         await staged.extraction.feed(offset - len(rest), rest)
-                    if not staged.extraction.is_open:
-                        break
         await staged.end()
 
 
