@@ -8,7 +8,7 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -33,11 +33,19 @@ def remove_tree(path: Path) -> None:
         tree = _Tree(path)
     except FileNotFoundError:
         return
-    try:
+    with closing(tree):
         tree.empty()
-    finally:
-        tree.close()
     path.rmdir()
+
+
+def empty_tree(path: Path) -> None:
+    """Remove all that is in a directory, as `remove_tree` does; the directory itself stays.
+
+    Raises:
+        OSError: something can't be removed, or the directory isn't there.
+    """
+    with closing(_Tree(path)) as tree:
+        tree.empty()
 
 
 class _Tree:

@@ -25,6 +25,7 @@ from fargate_agent.containerd.snapshots import SnapshotKind, Snapshots
 from fargate_agent.containerd.types import Descriptor, Mount
 from fargate_agent.image.extraction import Extracted, Extraction, Turns, open_extraction
 from fargate_agent.image.locks import KeyedLocks
+from fargate_agent.trees import empty_tree
 
 log = logging.getLogger(__name__)
 
@@ -173,6 +174,17 @@ class Staging:
                     one.is_synced = True
             if directory != staged.directory:
                 await asyncio.to_thread(staged.directory.rename, directory)
+
+    async def give_back(self, directory: Path | None) -> None:
+        """Remove the files of a layer for which the disk has no room.
+
+        containerd writes its database to remove a snapshot, and can't do that on a full disk.
+        """
+        if directory is not None:
+            try:
+                await asyncio.to_thread(empty_tree, directory)
+            except OSError as error:
+                log.warning("%s could not be emptied: %s", directory, error)
 
     async def _begin(self, position: int, layer: Descriptor, turn: ExitStack) -> None:
         name = self._chain[position]

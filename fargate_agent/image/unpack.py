@@ -119,6 +119,7 @@ class Unpacker:
         try:
             extracted = await staged.finish()
         except LayerSpaceError as error:
+            await self._staging.give_back(staged.directory)
             raise RefusedError(f"{self._failed}: {NO_SPACE}") from error
         if extracted is None or extracted.diff_id != self._diff_ids[position]:
             return False
@@ -164,7 +165,9 @@ class Unpacker:
         mounts = await self._snapshots.prepare(key, parent, {})
         try:
             yield key, mounts
-        except (ContainerdError, RefusedError, OSError):
+        except (ContainerdError, RefusedError, OSError) as error:
+            if NO_SPACE in str(error).lower():
+                await self._staging.give_back(find_directory(mounts))
             await self._snapshots.remove(key)
             raise
 
