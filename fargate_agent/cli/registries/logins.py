@@ -47,9 +47,15 @@ def log_in(connection: Connection, asked: Login, *, as_json: bool) -> None:
     if as_json:
         print_json(told)
     else:
-        click.echo(f"logged in to {told['registry']}")
+        click.echo(_tell_kept(told["registry"], asked))
     if told["asked"] is False:
         click.echo(NOT_ASKED_FOR.format(registry=told["registry"]), err=True)
+
+
+def _tell_kept(registry: str, asked: Login) -> str:
+    if asked.verify:
+        return f"logged in to {registry}"
+    return f"kept the login for {registry}, which wasn't asked whether it takes it"
 
 
 def list_logins(connection: Connection, *, as_json: bool) -> None:
