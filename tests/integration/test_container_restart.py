@@ -194,7 +194,7 @@ async def test_containers_stop_after_those_that_depend_on_them(bench: Bench) -> 
         ]
     ]
     agent = plan_agent(bench, *told, volumes=[{"name": "log"}])
-    log = agent.run.plan.directory / "volumes" / "log" / "all"
+    log = agent.run.plan.volumes[0].source / "all"
     lines: list[str] = []
 
     async def stop() -> None:

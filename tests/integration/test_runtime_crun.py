@@ -5,6 +5,7 @@ containerd has mounts of its own, without the tree of v2.
 """
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,24 @@ def oci_runtime() -> str:
 
 
 @pytest.fixture
-def containerd_socket(netns: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Its mounts are those of now, so the network namespace has to be there."""
+def containerd_socket(
+    netns: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """It sees later mounts of the test alone, so the network namespace has to be there."""
     mountinfo = Path("/proc/self/mountinfo").read_text()
     unified = parse_unified_mount(mountinfo)
     is_hybrid = unified is not None and " - cgroup " in mountinfo
-    hide = ("unshare", "--mount", "sh", "-c", f'umount {unified}; exec "$@"', "sh")
+    own_mounts = ("unshare", "--mount", "--propagation", "slave")
+    hide = (*own_mounts, "sh", "-c", f'umount {unified}; exec "$@"', "sh")
+    subprocess.run(["mount", "--rbind", tmp_path, tmp_path], check=True)
+    subprocess.run(["mount", "--make-shared", tmp_path], check=True)
     daemon = PrivateContainerd(tmp_path_factory.mktemp("crun"), hide if is_hybrid else ())
     try:
         daemon.start()
         yield daemon.socket
     finally:
         daemon.remove()
+        subprocess.run(["umount", "--lazy", tmp_path], check=True)
 
 
 async def test_a_container_is_as_with_runc(bench: Bench) -> None:
