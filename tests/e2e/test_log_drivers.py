@@ -22,6 +22,7 @@ from tests.fixtures.machine import read_command_lines, wait_for
 from tests.fixtures.nameserver import NameServer
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import DEADLINE_S, OUTSIDE, Stack, make_stack, tool
+from tests.fixtures.storage import read_data
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -253,7 +254,7 @@ async def test_task_that_cannot_log_does_not_start_and_says_why(
 
 def read_files(directory: Path) -> dict[Path, bytes]:
     """Return what stands in all files of a directory and below it."""
-    return {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    return {path: read_data(path) for path in directory.rglob("*") if path.is_file()}
 
 
 async def test_token_and_environment_stand_in_no_argument_no_log_and_no_file(

@@ -13,6 +13,7 @@ from tests.fixtures.aws import ROLE, Front, client, write_keys
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import LOGIN, RealRegistry, run_registry
 from tests.fixtures.stack import OUTSIDE, Stack, build_tool, make_stack, tool
+from tests.fixtures.storage import read_data
 
 # stand-ins for AWS start
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
@@ -66,7 +67,7 @@ def written(stack: Stack) -> str:
     """Return all that the programs have written, the database too."""
     given = {"htpasswd", "config.json", "registry", "netns"}
     return "".join(
-        path.read_bytes().decode(errors="replace")
+        read_data(path).decode(errors="replace")
         for path in stack.root.rglob("*")
         if path.is_file() and not given & set(path.relative_to(stack.root).parts)
     )

@@ -19,6 +19,7 @@ from tests.fixtures.cli import Cli, plain_env
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.registry import FakeRegistry
 from tests.fixtures.stack import OUTSIDE, make_stack, tool
+from tests.fixtures.storage import read_data
 
 # stand-ins for AWS start
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(120)]
@@ -36,7 +37,7 @@ def files_with(root: Path, values: list[str]) -> Iterator[str]:
         for path in (Path(directory) / name for name in names):
             with suppress(FileNotFoundError):
                 if stat.S_ISREG(path.lstat().st_mode):
-                    content = path.read_bytes()
+                    content = read_data(path)
                     yield from (f"{path}: {v}" for v in values if v.encode() in content)
 
 
