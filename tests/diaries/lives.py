@@ -31,8 +31,8 @@ LIVES: Final = {
             wait web / watch web / wait log / watch log
             report STOPPING
             ready
-            stop web
             save
+            stop web
             stop log
             save
             drop secrets
@@ -47,8 +47,8 @@ LIVES: Final = {
         diary="""
             ready
             save
-            stop web
             save
+            stop web
             stop log
             drop secrets
             close

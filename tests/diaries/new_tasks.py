@@ -32,8 +32,8 @@ NEW_TASKS: Final = {
             wait web / watch web / wait log / watch log
             report STOPPING
             ready
-            stop web
             save
+            stop web
             stop log
             save
             drop secrets
