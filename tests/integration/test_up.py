@@ -66,6 +66,8 @@ EXAMPLE_RUNS = {
         0,
         ["job | the first try", "job | failed", "job | the second try: done"],
     ),
+    "efs.json": (0, ["count | 1"]),
+    "ebs.json": (0, ["% /data"]),
 }
 """Exit codes of the examples that end by themselves, and lines that are in what they print."""
 STOPPED_EXAMPLES = {
@@ -73,16 +75,21 @@ STOPPED_EXAMPLES = {
     "init.json": "worker | process 1 is init",
 }
 """What those print that go on until they are stopped."""
+VOLUMES = {"ebs.json": "ebs-volume.json"}
+"""Files with the volumes of those that are configured when they are run."""
 
 
 @pytest.mark.timeout(300)  # one of them works for a minute before it fails
 async def test_every_example_does_what_it_shows(up: Up) -> None:
-    assert {*EXAMPLE_RUNS, *STOPPED_EXAMPLES} == {path.name for path in EXAMPLES.glob("*.json")}
+    names = {*EXAMPLE_RUNS, *STOPPED_EXAMPLES, *VOLUMES.values()}
+    assert names == {path.name for path in EXAMPLES.glob("*.json")}
     cli = await up.ready()
     await up.load_image(cli)
 
     async def follow(name: str) -> Outcome:
-        return await finish(await cli.start("run", "--follow", str(EXAMPLES / name)), within_s=180)
+        volume = [f"--volume=@{EXAMPLES / VOLUMES[name]}"] if name in VOLUMES else []
+        following = await cli.start("run", "--follow", str(EXAMPLES / name), *volume)
+        return await finish(following, within_s=180)
 
     async def stop(name: str, said: str) -> None:
         task = (await cli.run("run", str(EXAMPLES / name))).out.strip()
