@@ -88,8 +88,8 @@ async def test_every_example_does_what_it_shows(up: Up) -> None:
 
     async def follow(name: str) -> Outcome:
         volume = [f"--volume=@{EXAMPLES / VOLUMES[name]}"] if name in VOLUMES else []
-        following = await cli.start("run", "--follow", str(EXAMPLES / name), *volume)
-        return await finish(following, within_s=180)
+        follower = await cli.start("run", "--follow", str(EXAMPLES / name), *volume)
+        return await finish(follower, within_s=180)
 
     async def stop(name: str, said: str) -> None:
         task = (await cli.run("run", str(EXAMPLES / name))).out.strip()
