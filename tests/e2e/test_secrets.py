@@ -150,7 +150,7 @@ async def test_next_agent_fetches_for_the_containers_that_were_not_made_yet(
     stack.agent.start()
     wait_for(lambda: stack.agent.wrote("connected to"), "the next agent", DEADLINE_S)
     task_id = arn.rpartition("/")[2]
-    (stack.root / "agent" / "tasks" / task_id / "volumes" / "data" / "go").touch()
+    (stack.root / "agent" / "tasks" / task_id / "storage" / "volumes" / "data" / "go").touch()
     await stack.wait_for(arn, "STOPPED")
 
     assert (before, len(aws_outside.named("GetParameters"))) == (1, 2)
@@ -193,7 +193,7 @@ async def test_labels_make_files_of_secrets_and_variables_of_their_members(
     left = (tmpfs / "main" / "0").read_text()
     stack.agent.start()
     wait_for(lambda: stack.agent.wrote("connected to"), "the next agent", DEADLINE_S)
-    (stack.root / "agent" / "tasks" / task_id / "volumes" / "data" / "go").touch()
+    (stack.root / "agent" / "tasks" / task_id / "storage" / "volumes" / "data" / "go").touch()
     task = await stack.wait_for(arn, "STOPPED")
 
     assert task["containers"][0]["exitCode"] == 0, task

@@ -46,7 +46,7 @@ _KEPT: Final = {
     "files below /run": "/run/containerd/(io.containerd.runtime.v2.task|runc)/fargate",
     "users": "fargate-control-plane",
     "groups": "fargate|fargate-control-plane",
-    "containerd's images": r"\S+:\S+|sha256:.* Committed *",
+    "containerd's images": r"\S+:\S+|sha256:.* Committed *|fargate-view sha256:.* View *",
     "containerd's namespaces": "fargate",
 }
 """What `make uninstall` leaves, as docs/install.md says; below /run it is containerd's own."""
