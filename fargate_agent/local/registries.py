@@ -27,6 +27,7 @@ from fargate_agent.image.registry.kept_logins import (
     KeptLoginsError,
     check_login,
 )
+from fargate_agent.local.bodies import read_body
 from fargate_agent.setting_values import check_registry
 
 log = logging.getLogger(__name__)
@@ -114,11 +115,7 @@ async def _read_credentials(request: web.Request) -> Credentials:
     Raises:
         web.HTTPBadRequest: it is too long, or has something else.
     """
-    data = bytearray()
-    async for piece in request.content.iter_chunked(MAX_BODY_BYTES):
-        data += piece
-        if len(data) > MAX_BODY_BYTES:
-            raise web.HTTPBadRequest(text="user name and password are too long")
+    data = await read_body(request, MAX_BODY_BYTES, "user name and password are too long")
     try:
         body: Any = json.loads(data)
         return Credentials(username=_text(body["username"]), password=_text(body["password"]))

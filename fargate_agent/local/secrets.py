@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
+from fargate_agent.local.bodies import read_body
 from fargate_agent.secrets.local_store import MAX_VALUE_BYTES, LocalSecrets, LocalSecretsError
 
 log = logging.getLogger(__name__)
@@ -75,14 +76,8 @@ async def _read_value(request: web.Request) -> str:
     Raises:
         web.HTTPBadRequest: it is too long, or isn't text.
     """
-    data = bytearray()
-    async for piece in request.content.iter_chunked(MAX_VALUE_BYTES):
-        data += piece
-        if len(data) > MAX_VALUE_BYTES:
-            raise web.HTTPBadRequest(
-                text="the value has more than 64 KiB, which a secret of AWS can't have"
-            )
+    refusal = "the value has more than 64 KiB, which a secret of AWS can't have"
     try:
-        return data.decode()
+        return (await read_body(request, MAX_VALUE_BYTES, refusal)).decode()
     except UnicodeDecodeError:
         raise web.HTTPBadRequest(text="the value is not UTF-8 text") from None

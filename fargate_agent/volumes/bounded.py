@@ -82,7 +82,7 @@ def make_template(directory: Path, size_bytes: int) -> Template:
 
     Raises:
         NoLoopDevicesError: this machine gives no loop device.
-        NoMkfsError: mkfs.ext4 is not installed.
+        NoProgramError: mkfs.ext4 is not installed.
         OSError: the file system has no files without a name, no space, or mkfs failed.
     """
     check_loop_devices()
@@ -97,7 +97,7 @@ def make_volume(
     `options` are those of ext4 beside what every volume has. A `template` of the size saves mkfs.
 
     Raises:
-        NoMkfsError: mkfs.ext4 is not installed.
+        NoProgramError: mkfs.ext4 is not installed.
         NoLoopDevicesError: this machine gives no loop device.
         OSError: as `make_template`, or the kernel refused the mount.
     """

@@ -4,12 +4,11 @@ All functions block.
 """
 
 import os
-import shutil
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.volumes.file_system_programs import find_program, run_program
 from fargate_agent.volumes.loop import attach
 from fargate_agent.volumes.mounts import (
     MOUNT_ATTR_NODEV,
@@ -23,18 +22,11 @@ from fargate_agent.volumes.mounts import (
 
 MKFS_TIMEOUT_S: Final = 60.0
 """A sparse file of 200 GiB takes 22 ms, a file system of 16 TiB a few seconds."""
-_PROGRAMS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-"""Where mkfs is looked for; /usr/sbin is not in everybody's PATH."""
-_SAID_BYTES: Final = 500
-
-
-class NoMkfsError(OSError):
-    """This machine has no program that makes such a file system."""
 
 
 def find_mkfs(filesystem: str) -> str | None:
     """Return the path of the program that makes a file system, e.g. `ext4`; None: not installed."""
-    return shutil.which(f"mkfs.{filesystem}", path=_PROGRAMS)
+    return find_program(f"mkfs.{filesystem}")
 
 
 def make_file_system(
@@ -45,27 +37,11 @@ def make_file_system(
     `arguments` are those of `mkfs.<filesystem>` before the file.
 
     Raises:
-        NoMkfsError: the program isn't installed.
+        NoProgramError: the program isn't installed.
         OSError: it failed, or took too long; the text has what it said.
     """
-    program = find_mkfs(filesystem)
-    if program is None:
-        raise NoMkfsError(0, f"mkfs.{filesystem} is not installed")
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell, and no word of a stranger
-            [program, *arguments, f"/proc/self/fd/{file}"],
-            pass_fds=(file,),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={"PATH": _PROGRAMS, "LC_ALL": "C"},
-            timeout=timeout_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError(0, f"mkfs.{filesystem} did not end within {timeout_s:g} s") from error
-    if done.returncode != 0:
-        said = done.stderr[-_SAID_BYTES:].decode(errors="replace").strip()
-        raise OSError(0, f"mkfs.{filesystem} failed with {done.returncode}: {said}")
+    path = f"/proc/self/fd/{file}"
+    run_program(f"mkfs.{filesystem}", (*arguments, path), timeout_s=timeout_s, file=file)
 
 
 def mount_file(

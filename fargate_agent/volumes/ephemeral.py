@@ -28,7 +28,7 @@ from fargate_agent.volumes.bounded import (
     remove,
     take,
 )
-from fargate_agent.volumes.disks import NoMkfsError
+from fargate_agent.volumes.file_system_programs import NoProgramError
 from fargate_agent.volumes.loop import NoLoopDevicesError
 from fargate_agent.volumes.mounts import detach, list_mounts
 from fargate_agent.volumes.room import NoRoomError, Room
@@ -216,7 +216,7 @@ class _unable:  # noqa: N801 - used as a function
         return
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, NoMkfsError | NoLoopDevicesError):
+        if isinstance(error, NoProgramError | NoLoopDevicesError):
             named = f" ({error.filename})" if error.filename else ""
             raise _UnableError(f"no volume can be bounded: {error.strerror}{named}") from error
         if isinstance(error, OSError) and error.errno in _UNABLE:

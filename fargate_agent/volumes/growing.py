@@ -4,19 +4,16 @@ All functions block.
 """
 
 import os
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import EbsPlan
+from fargate_agent.volumes.file_system_programs import run_program
 
 GIB: Final = 1 << 30
 TIMEOUT_S: Final = 300.0
 """e2fsck reads all metadata of the file system."""
-_PROGRAMS: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_SAID_BYTES: Final = 500
 _E2FSCK_REPAIRED: Final = 1
 """Source: e2fsck(8), exit code: errors were corrected."""
 
@@ -39,8 +36,9 @@ def grow_file(file: int, ebs: EbsPlan) -> None:
     os.ftruncate(file, wanted)
     if ebs.filesystem_type != "xfs":
         path = f"/proc/self/fd/{file}"
-        _run("e2fsck", "-f", "-p", path, file=file, good=(0, _E2FSCK_REPAIRED))
-        _run("resize2fs", path, file=file)
+        good = (0, _E2FSCK_REPAIRED)
+        run_program("e2fsck", ("-f", "-p", path), timeout_s=TIMEOUT_S, file=file, good=good)
+        run_program("resize2fs", (path,), timeout_s=TIMEOUT_S, file=file)
 
 
 def grow_mounted(mountpoint: Path, ebs: EbsPlan) -> None:
@@ -50,25 +48,4 @@ def grow_mounted(mountpoint: Path, ebs: EbsPlan) -> None:
         OSError: the program failed, or isn't installed.
     """
     if ebs.filesystem_type == "xfs" and ebs.size_gib is not None:
-        _run("xfs_growfs", "-d", str(mountpoint))
-
-
-def _run(name: str, *arguments: str, file: int | None = None, good: tuple[int, ...] = (0,)) -> None:
-    program = shutil.which(name, path=_PROGRAMS)
-    if program is None:
-        raise OSError(0, f"{name} is not installed")
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell, and no word of a stranger
-            [program, *arguments],
-            pass_fds=() if file is None else (file,),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            env={"PATH": _PROGRAMS, "LC_ALL": "C"},
-            timeout=TIMEOUT_S,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise OSError(0, f"{name} did not end within {TIMEOUT_S:g} s") from error
-    if done.returncode not in good:
-        said = (done.stderr or done.stdout)[-_SAID_BYTES:].decode(errors="replace").strip()
-        raise OSError(0, f"{name} failed with {done.returncode}: {said}")
+        run_program("xfs_growfs", ("-d", str(mountpoint)), timeout_s=TIMEOUT_S)

@@ -11,7 +11,7 @@ import pytest
 from fargate_agent.volumes import disks, loop
 from fargate_agent.volumes.bounded import shut_down
 from fargate_agent.volumes.disks import (
-    NoMkfsError,
+    NoProgramError,
     make_file_system,
     mount_disk,
     mount_file,
@@ -171,7 +171,7 @@ def test_mkfs_that_isnt_there_fails_or_hangs_is_told(
 ) -> None:
     monkeypatch.setattr(disks, "_PROGRAMS", str(tmp_path))
     with (tmp_path / "file").open("w+b") as file:
-        with pytest.raises(NoMkfsError, match="mkfs.ext4 is not installed"):
+        with pytest.raises(NoProgramError, match="mkfs.ext4 is not installed"):
             make_file_system(file.fileno(), "ext4")
         program = tmp_path / "mkfs.ext4"
         program.write_text("#!/bin/sh\necho no room >&2\nexit 3\n")

@@ -1,14 +1,22 @@
 """The agent's local socket: what only the agent on this machine knows."""
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Final, Self, cast
+from typing import IO, Any, Final, Self, TypeVar, cast
 
 import aiohttp
 
@@ -19,6 +27,8 @@ CALL_TIMEOUT_S: Final = 30
 LOAD_TIMEOUT_S: Final = 3600
 """An archive may be many GiB, and is unpacked before the answer comes."""
 CONNECT_TIMEOUT_S: Final = 5
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -298,6 +308,20 @@ class Agent:
             ) from error
         except ValueError as error:
             raise CliError(f"agent at {self.socket}: {path}: not JSON: {error}") from error
+
+
+def ask_agent(socket: Path, question: Callable[[Agent], Coroutine[Any, Any, T]]) -> T:
+    """Return what the agent answers to one question; blocks.
+
+    Raises:
+        CliError: it can't be reached, or refuses.
+    """
+
+    async def ask() -> T:
+        async with Agent(socket) as agent:
+            return await question(agent)
+
+    return asyncio.run(ask())
 
 
 def _with_times(document: dict[str, Any]) -> dict[str, Any]:

@@ -1,15 +1,14 @@
 """`fargate images`: what the agent on this machine has in store."""
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
-from fargate_agent.cli.clients.agent import Agent
+from fargate_agent.cli.clients.agent import Agent, ask_agent
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.output import (
@@ -40,13 +39,13 @@ def load_images(connection: Connection, file: str, name: str | None, *, as_json:
         raise CliError(f"{file}: {error.strerror}") from error
     with archive:
         shown = "standard input" if file == "-" else file
-        names = _ask(connection, lambda agent: agent.load(archive, shown, name))
+        names = ask_agent(connection.agent_socket, lambda agent: agent.load(archive, shown, name))
     _show_names("loaded", names, as_json=as_json)
 
 
 def list_images(connection: Connection, *, as_json: bool) -> None:
     """Print every image the agent has."""
-    images = _ask(connection, Agent.images)
+    images = ask_agent(connection.agent_socket, Agent.images)
     if as_json:
         print_json({"images": images})
         return
@@ -82,7 +81,7 @@ def _render_users(users: Sequence[dict[str, Any]]) -> str:
 
 def remove_image(connection: Connection, name: str, *, as_json: bool) -> None:
     """Make the agent forget an image."""
-    _ask(connection, lambda agent: agent.remove(name))
+    ask_agent(connection.agent_socket, lambda agent: agent.remove(name))
     _show_names("removed", [name], as_json=as_json)
 
 
@@ -92,7 +91,9 @@ def prune_images(connection: Connection, *, dry_run: bool, as_json: bool) -> Non
     Raises:
         CliError: the agent doesn't answer.
     """
-    names, freed_bytes = _ask(connection, Agent.unused_images if dry_run else Agent.prune)
+    names, freed_bytes = ask_agent(
+        connection.agent_socket, Agent.unused_images if dry_run else Agent.prune
+    )
     if as_json:
         what = "wouldRemove" if dry_run else "removed"
         print_json({what: names, "freedBytes": freed_bytes})
@@ -108,11 +109,3 @@ def _show_names(what: str, names: list[str], *, as_json: bool) -> None:
         return
     for name in names:
         click.echo(f"{what} {name}")
-
-
-def _ask(connection: Connection, question: Callable[[Agent], Coroutine[Any, Any, T]]) -> T:
-    async def ask() -> T:
-        async with Agent(connection.agent_socket) as agent:
-            return await question(agent)
-
-    return asyncio.run(ask())

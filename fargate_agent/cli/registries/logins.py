@@ -1,14 +1,12 @@
 """What `fargate login` does. A password is on no command line, and never printed."""
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 
-from fargate_agent.cli.clients.agent import Agent
+from fargate_agent.cli.clients.agent import Agent, ask_agent
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.output import print_json, terminal_width
@@ -40,8 +38,8 @@ def log_in(connection: Connection, asked: Login, *, as_json: bool) -> None:
         CliError: the registry doesn't take it, or the agent doesn't.
     """
     username, password = _read_username(asked), _read_password(asked)
-    told = _ask(
-        connection,
+    told = ask_agent(
+        connection.agent_socket,
         lambda agent: agent.log_in(asked.registry, username, password, verify=asked.verify),
     )
     if as_json:
@@ -60,7 +58,7 @@ def _tell_kept(registry: str, asked: Login) -> str:
 
 def list_logins(connection: Connection, *, as_json: bool) -> None:
     """Print registries and user names."""
-    logins = _ask(connection, Agent.logins)
+    logins = ask_agent(connection.agent_socket, Agent.logins)
     if as_json:
         print_json({"logins": logins})
         return
@@ -71,7 +69,7 @@ def list_logins(connection: Connection, *, as_json: bool) -> None:
 
 def log_out(connection: Connection, registry: str, *, as_json: bool) -> None:
     """Make the agent forget a login."""
-    name = _ask(connection, lambda agent: agent.log_out(registry))
+    name = ask_agent(connection.agent_socket, lambda agent: agent.log_out(registry))
     if as_json:
         print_json({"registry": name})
     else:
@@ -109,11 +107,3 @@ def _decode(data: bytes) -> str:
         return data.decode()
     except UnicodeError:
         raise CliError("the password is not UTF-8 text") from None
-
-
-def _ask(connection: Connection, question: Callable[[Agent], Coroutine[Any, Any, T]]) -> T:
-    async def ask() -> T:
-        async with Agent(connection.agent_socket) as agent:
-            return await question(agent)
-
-    return asyncio.run(ask())

@@ -1,15 +1,14 @@
 """What `fargate secrets` does. A value is on no command line, in no variable, and never printed."""
 
-import asyncio
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import click
 
-from fargate_agent.cli.clients.agent import Agent
+from fargate_agent.cli.clients.agent import Agent, ask_agent
 from fargate_agent.cli.connection import Connection
 from fargate_agent.cli.failure import CliError
 from fargate_agent.cli.output import print_json, terminal_width
@@ -37,7 +36,7 @@ def set_secret(connection: Connection, name: str, file: str | None, *, as_json: 
         CliError: there is none, it can't be one, or the agent doesn't take it.
     """
     value = _read_file(file) if file is not None else _read_input(name)
-    used = _ask(connection, lambda agent: agent.set_secret(name, value))
+    used = ask_agent(connection.agent_socket, lambda agent: agent.set_secret(name, value))
     if as_json:
         print_json({"set": name, "used": used})
     else:
@@ -47,7 +46,7 @@ def set_secret(connection: Connection, name: str, file: str | None, *, as_json: 
 
 def list_secrets(connection: Connection, *, as_json: bool) -> None:
     """Print names and dates."""
-    secrets, used = _ask(connection, Agent.secrets)
+    secrets, used = ask_agent(connection.agent_socket, Agent.secrets)
     if as_json:
         print_json({"secrets": secrets, "used": used})
     else:
@@ -64,7 +63,7 @@ def render_secrets(secrets: Sequence[dict[str, str]], width: int) -> list[str]:
 
 def remove_secret(connection: Connection, name: str, *, as_json: bool) -> None:
     """Make the agent forget a value."""
-    _ask(connection, lambda agent: agent.remove_secret(name))
+    ask_agent(connection.agent_socket, lambda agent: agent.remove_secret(name))
     if as_json:
         print_json({"removed": name})
     else:
@@ -116,11 +115,3 @@ def _tell_use(used: bool) -> None:
 
 def _render_time(text: str) -> str:
     return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def _ask(connection: Connection, question: Callable[[Agent], Coroutine[Any, Any, T]]) -> T:
-    async def ask() -> T:
-        async with Agent(connection.agent_socket) as agent:
-            return await question(agent)
-
-    return asyncio.run(ask())
