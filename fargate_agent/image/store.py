@@ -219,7 +219,7 @@ class ContainerdImageStore(ImageStore, Service, Sweeper):
         """Apply the pull policy.
 
         Raises:
-            CannotPullContainerError: there is no image to be had in this way.
+            CannotPullContainerError: the image can't be got in this way.
             ResourceInitializationError: nor a password for its registry.
         """
         try:

@@ -15,9 +15,7 @@ All functions block.
 """
 
 import errno
-import fcntl
 import os
-import struct
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,7 +24,7 @@ from typing import Final
 
 from fargate_agent.plan.volumes import STORAGE_DIRECTORY
 from fargate_agent.trees import remove_tree
-from fargate_agent.volumes.disks import make_file_system, mount_file
+from fargate_agent.volumes.disks import make_file_system, mount_file, shut_down
 from fargate_agent.volumes.loop import check_loop_devices
 from fargate_agent.volumes.mounts import DetachedMount, is_listed, unmount
 
@@ -39,10 +37,6 @@ _OPTIONS: Final = ("noinit_itable",)
 """Without it the kernel writes the inode tables, 320 MiB of zeroes. Source: ext4(5)."""
 DISCARD: Final = "discard"
 """A deleted file is space of the host again at once. Source: ext4(5)."""
-_SHUTDOWN: Final = 0x8004587D
-_SHUTDOWN_NOLOGFLUSH: Final = 2
-"""What is not written yet never is. Source: Linux, fs/ext4/ext4.h, `EXT4_IOC_SHUTDOWN`."""
-_NO_SUCH_IOCTL: Final = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO})
 _COPY_BYTES: Final = 16 << 20
 
 
@@ -163,25 +157,8 @@ def remove(directory: Path) -> None:
     remove_tree(storage)
 
 
-def shut_down(mountpoint: Path) -> None:
-    """Have a file system drop what it has not written, and answer only errors from then on."""
-    try:
-        descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        if error.errno != errno.EIO:  # it is shut down, or its disk is gone
-            raise
-        return
-    try:
-        fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _SHUTDOWN_NOLOGFLUSH))
-    except OSError as error:
-        if error.errno not in _NO_SUCH_IOCTL:  # another file system, or it is shut down
-            raise
-    finally:
-        os.close(descriptor)
-
-
 def empty(image: Path) -> None:
-    """Give the space of a file back, whoever has it open; do nothing if it isn't there."""
+    """Give the space of a file back, also if somebody has it open; do nothing if it isn't there."""
     try:
         descriptor = os.open(image, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:

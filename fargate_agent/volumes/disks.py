@@ -3,7 +3,10 @@
 All functions block.
 """
 
+import errno
+import fcntl
 import os
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -22,6 +25,11 @@ from fargate_agent.volumes.mounts import (
 
 MKFS_TIMEOUT_S: Final = 60.0
 """A sparse file of 200 GiB takes 22 ms, a file system of 16 TiB a few seconds."""
+_SHUTDOWN: Final = 0x8004587D
+_SHUTDOWN_NOLOGFLUSH: Final = 2
+"""What is not written yet never is. Source: Linux, fs/ext4/ext4.h, `EXT4_IOC_SHUTDOWN`;
+fs/xfs/libxfs/xfs_fs.h, `XFS_IOC_GOINGDOWN`, which has the same number."""
+_NO_SUCH_IOCTL: Final = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO})
 
 
 def find_mkfs(filesystem: str) -> str | None:
@@ -93,6 +101,23 @@ def mount_disk(
         mount.place(mountpoint)
     finally:
         mount.close()
+
+
+def shut_down(mountpoint: Path) -> None:
+    """Have a file system drop what it has not written, and answer only errors from then on."""
+    try:
+        descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno != errno.EIO:  # it is shut down, or its disk is gone
+            raise
+        return
+    try:
+        fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _SHUTDOWN_NOLOGFLUSH))
+    except OSError as error:
+        if error.errno not in _NO_SUCH_IOCTL:  # another file system, or it is shut down
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def unmount_disk(mountpoint: Path) -> None:

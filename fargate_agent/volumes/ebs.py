@@ -6,10 +6,8 @@ names alone say what becomes of a file, also when the task's record is gone.
 """
 
 import errno
-import fcntl
 import os
 import stat
-import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +17,13 @@ from fargate_agent.drivers import VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import EbsPlan, TaskPlan, VolumePlan
-from fargate_agent.volumes.disks import find_mkfs, make_file_system, mount_disk, unmount_disk
+from fargate_agent.volumes.disks import (
+    find_mkfs,
+    make_file_system,
+    mount_disk,
+    shut_down,
+    unmount_disk,
+)
 from fargate_agent.volumes.growing import grow_file, grow_mounted
 from fargate_agent.volumes.loop import NoLoopDevicesError, check_loop_devices
 from fargate_agent.volumes.mounts import is_listed
@@ -37,10 +41,6 @@ _DISCARD: Final = {"ext3": (), "ext4": ("discard",), "xfs": ("discard",)}
 """What is deleted in a volume is free on the machine's disk again."""
 _BLOCK_BYTES: Final = 512
 """Source: stat(2), `st_blocks`."""
-
-_SHUTDOWN: Final = 0x8004587D
-_NO_LOG_FLUSH: Final = 2
-"""Source: Linux, fs/ext4/ext4.h, EXT4_IOC_SHUTDOWN; fs/xfs/xfs_fs.h, XFS_IOC_GOINGDOWN."""
 
 
 class EbsVolumes(VolumeDriver):
@@ -71,8 +71,8 @@ class EbsVolumes(VolumeDriver):
             ) from error
         except NoLoopDevicesError as error:
             raise ResourceInitializationError(
-                f"unable to make the volume '{volume.name}': no loop device is to be had on this "
-                f"machine: {error.strerror}"
+                f"unable to make the volume '{volume.name}': this machine gives no loop device: "
+                f"{error.strerror}"
             ) from error
         except OSError as error:
             raise ResourceInitializationError(
@@ -208,7 +208,8 @@ def _give_name(file: int, image: Path) -> None:
 
 def _release(volume: VolumePlan, ebs: EbsPlan) -> None:
     if ebs.delete_on_termination and is_listed(volume.source):
-        _drop_unwritten(volume.source)
+        with suppress(OSError):  # then what is in memory is written before the file goes
+            shut_down(volume.source)
     unmount_disk(volume.source)
     _image_of(volume).unlink(missing_ok=True)
     for directory in (volume.source, volume.source.parent):
@@ -217,13 +218,3 @@ def _release(volume: VolumePlan, ebs: EbsPlan) -> None:
         except OSError as error:
             if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:
                 raise
-
-
-def _drop_unwritten(mountpoint: Path) -> None:
-    """Have the kernel forget what isn't on the disk yet of a volume that is removed."""
-    with suppress(OSError):  # then it is written before it is removed, or is shut down already
-        descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.ioctl(descriptor, _SHUTDOWN, struct.pack("I", _NO_LOG_FLUSH))
-        finally:
-            os.close(descriptor)

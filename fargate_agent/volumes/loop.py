@@ -60,7 +60,7 @@ def attach(backing: int, *, read_only: bool = False) -> Iterator[LoopDevice]:
     The device clears itself: it lives on after the body only while it is mounted.
 
     Raises:
-        NoLoopDevicesError: there is none to be had.
+        NoLoopDevicesError: the machine gives none.
         OSError: the file can't be attached.
     """
     for _ in range(_MAX_TRIES):

@@ -14,7 +14,7 @@ from tests.fixtures.storage import find_loop_devices_below
 pytestmark = pytest.mark.root
 
 DEADLINE_S = 30
-ONLY_KEPT, ONLY_GONE = "_give_name 2", "_drop_unwritten"
+ONLY_KEPT, ONLY_GONE = "_give_name 2", "shut_down"
 STEPS = [
     *((step, False) for step in (*MAKING, *REMOVING) if step != ONLY_KEPT),
     *((step, True) for step in (*MAKING, *REMOVING) if step != ONLY_GONE),

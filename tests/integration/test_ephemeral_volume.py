@@ -14,7 +14,7 @@ import pytest
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import TaskPlan, plan_task
-from fargate_agent.volumes import bounded, disks, ephemeral, loop
+from fargate_agent.volumes import bounded, ephemeral, file_system_programs, loop
 from fargate_agent.volumes.bounded import GIB, IMAGE
 from fargate_agent.volumes.ephemeral import UNBOUNDED, EphemeralVolumes
 from fargate_agent.volumes.loop import NoLoopDevicesError
@@ -282,7 +282,7 @@ def refuse_loop_devices(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def remove_mkfs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disks, "_PROGRAMS", "/nowhere")
+    monkeypatch.setattr(file_system_programs, "_PATH", "/nowhere")
 
 
 def refuse_loop_mounts(monkeypatch: pytest.MonkeyPatch) -> None:

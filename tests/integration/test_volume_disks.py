@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.volumes import disks, loop
-from fargate_agent.volumes.bounded import shut_down
+from fargate_agent.volumes import file_system_programs, loop
 from fargate_agent.volumes.disks import (
-    NoProgramError,
     make_file_system,
     mount_disk,
     mount_file,
+    shut_down,
     unmount_disk,
 )
+from fargate_agent.volumes.file_system_programs import NoProgramError
 from fargate_agent.volumes.loop import NoLoopDevicesError, attach
 from fargate_agent.volumes.mounts import list_mounts, unmount
 from tests.fixtures.storage import find_loop_devices
@@ -169,7 +169,7 @@ def test_without_loop_devices_the_reason_is_told(
 def test_mkfs_that_isnt_there_fails_or_hangs_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(disks, "_PROGRAMS", str(tmp_path))
+    monkeypatch.setattr(file_system_programs, "_PATH", str(tmp_path))
     with (tmp_path / "file").open("w+b") as file:
         with pytest.raises(NoProgramError, match="mkfs.ext4 is not installed"):
             make_file_system(file.fileno(), "ext4")
