@@ -18,6 +18,7 @@ from fargate_agent.controlplane.vpc_settings import (
     SubnetSettings,
 )
 from fargate_agent.settings import AgentSettings
+from fargate_agent.settings_efs import EfsAccessPoint, EfsFileSystem
 from fargate_agent.settings_images import ImageSignatureSettings
 from fargate_agent.settings_registries import RegistrySettings
 
@@ -27,6 +28,8 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "fargate-agent": AgentSettings,
     "image_signatures": ImageSignatureSettings,
     "registries": RegistrySettings,
+    "efs": EfsFileSystem,
+    "access_points": EfsAccessPoint,
     "fargate-control-plane": ControlPlaneSettings,
     "subnets": SubnetSettings,
     "security_groups": SecurityGroupSettings,

@@ -102,11 +102,12 @@ class AgentSettings(FileSettings):
     cluster: str | None = None
     """Old name of `clusters`, for one cluster, to which it pins the agent."""
     socket: SocketPath = Path("/run/fargate-agent/agent.sock")
-    """Where `fargate logs`, `fargate images`, `fargate secrets` and `fargate doctor` talk to the
-    agent; mode 0600."""
+    """Where `fargate logs`, `images`, `login`, `logout`, `secrets` and `doctor` talk to the agent;
+    mode 0600."""
     socket_group: str | None = None
     """A group that may use the socket as well, which then has mode 0660. Its members may read the
-    output of every task, end every task, and set the values of secrets."""
+    output of every task, end every task, load and remove images, and set the values of secrets and
+    logins of registries."""
     containerd_address: SocketPath = Path("/run/containerd/containerd.sock")
     """The socket of containerd."""
     containerd_namespace: Annotated[
@@ -138,11 +139,14 @@ class AgentSettings(FileSettings):
     """Who makes the control groups of new tasks; tasks that run keep theirs. Without it: `systemd`
     on a host that systemd runs, with cgroup v2 alone and a system bus; else `cgroupfs`."""
     state_dir: AbsolutePath = Path("/var/lib/fargate-agent")
-    """What outlives a reboot: records, files and volumes of tasks, local copies of logs."""
+    """What outlives a reboot: records of tasks, named volumes, EBS volumes that were kept,
+    directories that stand for EFS, logins of registries, secrets, local copies of logs. The volumes
+    of tasks that run are in it too."""
     ephemeral_storage: Literal["sparse", "counted", "reserved"] = "sparse"
-    """What a new task is measured by that asks for ephemeral storage. `sparse`: the space that is
-    free now. `counted`: the space that is free if every task fills its volume. `reserved`: as
-    `counted`, and the space is taken from the disk when the task starts. See `docs/storage.md`."""
+    """How the agent decides whether the disk has room for the volumes of a new task. `sparse`: by
+    the space that is free now. `counted`: by what is free if every task fills its volumes.
+    `reserved`: as `counted`, and the space is taken from the disk when the task starts. See
+    `docs/storage.md`."""
     ephemeral_storage_margin_mib: Annotated[int, Field(ge=0, le=1 << 30)] | None = None
     """Space that is kept free on the disk of `state_dir`, in MiB: a task that would need it isn't
     started. Below half of it, the task whose volume grew most is ended. Without it: 1024, or a
@@ -208,8 +212,8 @@ class AgentSettings(FileSettings):
     as image names begin with it, e.g. `[registries."registry.example:5000"]`; Docker Hub is
     `docker.io`. See below. JSON in the environment."""
     registry_mirrors: dict[Prefix, Mirrors] = {}
-    """A table of prefixes of image names with what is asked in their place: another prefix, or a
-    list that is tried in order. The longest prefix counts. The registry that the image names comes
+    """Mirrors, by prefix of image name: another prefix, or a list of prefixes that are tried in
+    order. The longest prefix counts. The registry that the image names comes
     last, unless the list names its prefix in another place or has `no-original`. A mirror is shown
     its own credentials only. JSON in the environment."""
     aws_credentials_file: AbsolutePath | None = None
@@ -228,9 +232,9 @@ class AgentSettings(FileSettings):
     does without AWS: the key of an environment file is its path below. Symbolic links below a
     directory are not followed. JSON in the environment."""
     ebs_snapshots: dict[SnapshotId, AbsolutePath] = {}
-    """A table of files by the ids of the snapshots that they stand for, each with a file system: an
-    EBS volume that is made from a snapshot begins as its copy. JSON in the environment. See
-    `docs/storage.md`."""
+    """Files by the ids of the snapshots that they stand for: an EBS volume that is made from a
+    snapshot begins as a copy of the file, which has to hold the file system that the volume is to
+    have. JSON in the environment. See [storage](storage.md#ebs-volumes)."""
     efs: dict[FileSystemId, EfsFileSystem] = {}
     """A table of what stands for file systems of EFS, by their ids, each with `server` or
     `directory`; see [storage](storage.md#efs). JSON in the environment."""
@@ -263,10 +267,11 @@ class AgentSettings(FileSettings):
     """Whom the programs that send output run as: a name, or `uid:gid`. The local copies of output
     belong to it. Those of `json-file` and `awsfirelens` stay root. Without it: root."""
     host_volume_paths: Annotated[tuple[HostVolumePath, ...], NoDecode, split_commas] = ()
-    """Directories of this machine that tasks in relaxed clusters may have as volumes
-    (`host.sourcePath`), they and what is below them; what a definition names below one and isn't
-    there is made. `/dev`, `/proc`, `/run`, `/sys` and the agent's own directories are only had
-    where they, or what is below them, are named here. See `docs/storage.md`."""
+    """Directories, files and sockets of this machine that tasks in relaxed clusters may have as
+    volumes (`host.sourcePath`), they and what is below them. A directory that a definition names
+    below one and that isn't there is made. `/dev`, `/proc`, `/run`, `/sys` and the agent's own
+    directories, or what is below them, must be named here themselves. See
+    [beyond Fargate](beyond-fargate.md#shared-memory-and-directories-of-the-machine)."""
     log_host_paths: Annotated[tuple[AbsolutePath, ...], NoDecode, split_commas] = (
         Path("/dev/log"),
     )

@@ -56,19 +56,23 @@ ExportPath = Annotated[str, AfterValidator(check_export)]
 class EfsAccessPoint(BaseModel):
     """An access point: a directory of the file system, and who its files belong to."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     path: ExportPath = "/"
     """The directory that a task sees as the root."""
     uid: _Id | None = None
-    """The user of the access point. The NFS server has to enforce it."""
+    """Id of the POSIX user of the access point. The NFS server has to enforce it."""
     gid: _Id | None = None
+    """Id of its group."""
     owner_uid: _Id | None = None
-    """Whom the directory belongs to when it is made. Without it: it has to be there."""
+    """Id of the user that the directory belongs to when it is made. Without it, the directory has
+    to be there."""
     owner_gid: _Id | None = None
+    """Id of its group."""
     permissions: Annotated[str, matching(r"0?[0-7]{3}", "must be octal, such as 0755")] | None = (
         None
     )
+    """Its mode, in octal, such as `0755`."""
 
     @model_validator(mode="after")
     def _check_sets(self) -> Self:
@@ -83,7 +87,7 @@ class EfsAccessPoint(BaseModel):
 class EfsFileSystem(BaseModel):
     """What stands for a file system of EFS: an NFS server, or a directory of this machine."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     server: Annotated[str, AfterValidator(_check_server)] | None = None
     """Host or address of a server of NFS 4.1, with the port if it isn't 2049."""
@@ -92,8 +96,9 @@ class EfsFileSystem(BaseModel):
     directory: AbsolutePath | None = None
     """A directory of this machine, in the place of a server."""
     tls: bool = False
-    """Whether the server is spoken to over TLS (RFC 9289)."""
+    """Whether NFS uses TLS (RFC 9289)."""
     access_points: dict[AccessPointId, EfsAccessPoint] = {}
+    """A table for each access point, by its id."""
 
     @model_validator(mode="after")
     def _check_place(self) -> Self:

@@ -32,8 +32,8 @@ def load(file: str, name: str | None, connection: Connection, output: str) -> No
 def list_(connection: Connection, output: str) -> None:
     """List images.
 
-    SIZE is that of all that came, compressed as it is in a registry; UNPACKED that of the layers
-    as containers see them. Images may share layers.
+    SIZE is the size of what came, with layers compressed as in a registry; UNPACKED is the size of
+    the layers as containers see them. Images may share layers.
     """
     from fargate_agent.cli.images.store import list_images
 
@@ -45,7 +45,7 @@ def list_(connection: Connection, output: str) -> None:
 @connection_option
 @output_option
 def remove(name: str, connection: Connection, output: str) -> None:
-    """Remove image NAME."""
+    """Remove image NAME, also if a task uses it. Containers that run keep their files."""
     from fargate_agent.cli.images.store import remove_image
 
     remove_image(connection, name, as_json=output == "json")
@@ -56,7 +56,10 @@ def remove(name: str, connection: Connection, output: str) -> None:
 @connection_option
 @output_option
 def prune(dry_run: bool, connection: Connection, output: str) -> None:
-    """Remove every image that no task uses, those that were loaded from a file too."""
+    """Remove every image that no task uses.
+
+    Those that were loaded from a file, and those of the setting image_cleanup_exclude, too.
+    """
     from fargate_agent.cli.images.store import prune_images
 
     prune_images(connection, dry_run=dry_run, as_json=output == "json")

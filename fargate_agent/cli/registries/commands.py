@@ -8,7 +8,7 @@ from fargate_agent.cli.options import connection_option, output_option
 
 @click.command()
 @click.argument("registry", required=False)
-@click.option("-u", "--username", metavar="NAME", help="Without it, it is asked for.")
+@click.option("-u", "--username", metavar="NAME", help="User name. Default: ask for it.")
 @click.option(
     "--password-stdin",
     is_flag=True,
