@@ -200,12 +200,17 @@ def copy_content(source: int, target: int) -> None:
             raise
         offset = os.lseek(source, start, os.SEEK_HOLE)
         while start < offset:
-            start += _copy(source, target, start, min(offset - start, _COPY_BYTES))
+            start += copy_some(source, target, start, offset - start)
 
 
-def _copy(source: int, target: int, offset: int, count: int) -> int:
-    """Copy bytes to the same place, within the kernel where it can; return how many."""
-    with suppress(OSError):  # not every file system can; one without space refuses what follows
+def copy_some(source: int, target: int, offset: int, count: int) -> int:
+    """Copy bytes to the same place, within the kernel where it can; return how many.
+
+    Raises:
+        OSError: there is no space, one can't be read or written, or the source became shorter.
+    """
+    count = min(count, _COPY_BYTES)
+    with suppress(OSError):  # e.g. EXDEV; a disk without space refuses what follows
         if copied := os.copy_file_range(source, target, count, offset, offset):
             return copied
     content = os.pread(source, count, offset)

@@ -8,6 +8,7 @@ from typing import Final
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import VolumePlan
+from fargate_agent.volumes.bounded import copy_some
 
 _PIECE_BYTES: Final = 64 << 20
 """What is copied at once: a stop waits for no more than that."""
@@ -63,10 +64,7 @@ def _copy_piece(source: int, target: int, offset: int, size: int) -> int:
         raise
     end = min(os.lseek(source, start, os.SEEK_HOLE), start + _PIECE_BYTES)
     while start < end:
-        copied = os.copy_file_range(source, target, end - start, start, start)
-        if copied == 0:
-            raise OSError(errno.EIO, "the snapshot has become shorter")
-        start += copied
+        start += copy_some(source, target, start, end - start)
     return end
 
 

@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
@@ -143,6 +144,17 @@ async def test_volume_begins_as_its_snapshot(place: Place, filesystem: str) -> N
     assert 2.7 * GIB < sizes[1] <= 3 * GIB
     (same.source / "file").write_text("changed")
     assert (larger.source / "file").read_text() == "of the snapshot"
+
+
+async def test_snapshot_is_copied_from_another_file_system(place: Place) -> None:
+    with TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        place.snapshots[SNAPSHOT] = Path(elsewhere) / "image"
+        make_image(place.snapshots[SNAPSHOT], "ext4")
+        assert Path(elsewhere).stat().st_dev != place.directory.stat().st_dev
+
+        _, volume = await place.ensure(snapshot_id=SNAPSHOT, size_gib=None)
+
+    assert mounted(volume) == ["ext4"]
 
 
 @pytest.mark.parametrize(
