@@ -144,6 +144,15 @@ def make_volumes(
     }
 
 
+def make_storage(settings: AgentSettings, site: Site, findings: Findings) -> EphemeralVolumes:
+    """Make the driver of ephemeral volumes. Touches nothing."""
+    limits = EphemeralSettings(
+        room=make_room(settings, site),
+        require_limit=settings.require_ephemeral_storage_limit,
+    )
+    return EphemeralVolumes(site.tasks_dir, limits, findings.note)
+
+
 def make_room(settings: AgentSettings, site: Site) -> Room:
     """Make what knows how much room there is for ephemeral volumes. Touches nothing."""
     return Room(site.tasks_dir, settings.ephemeral_storage, settings.ephemeral_storage_margin_mib)
@@ -193,14 +202,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     roles = shared.roles
     fetch, fetch_files = _make_sources(settings, roles, aws, egress)
     secrets = TaskSecrets(fetch, roles, runtime.exists, fetch_files)
-    storage = EphemeralVolumes(
-        shared.site.tasks_dir,
-        EphemeralSettings(
-            room=make_room(settings, shared.site),
-            require_limit=settings.require_ephemeral_storage_limit,
-        ),
-        shared.findings.note,
-    )
+    storage = make_storage(settings, shared.site, shared.findings)
     return Drivers(
         runtime=runtime,
         storage=storage,

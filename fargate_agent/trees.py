@@ -38,6 +38,20 @@ def remove_tree(path: Path) -> None:
     path.rmdir()
 
 
+def remove_or_empty(path: Path) -> None:
+    """Remove a directory as `remove_tree` does; one that is a mount point itself is emptied.
+
+    Raises:
+        OSError: it stays, or something in it does.
+    """
+    for entry in path.iterdir():
+        if entry.is_dir() and not entry.is_symlink():
+            remove_tree(entry)
+        else:
+            entry.unlink()
+    path.rmdir()
+
+
 def empty_tree(path: Path) -> None:
     """Remove all that is in a directory, as `remove_tree` does; the directory itself stays.
 

@@ -10,7 +10,7 @@ from fargate_agent.cli.failure import CliError
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.settings import read_settings
 from fargate_agent.installation.first_keys import write_client_files
-from fargate_agent.settings import read_agent_settings
+from fargate_agent.settings import AgentSettings, read_agent_settings
 from fargate_agent.settings_file import SettingsError
 
 SETTINGS: Final = Path("/etc/fargate")
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _run(verb: str) -> None:
-    agent = read_agent_settings(SETTINGS / "agent.toml").complete()
+    agent = _read_agent_settings(verb)
     if verb == "keys":
         for file in write_client_files(SETTINGS, read_settings(None), agent.socket):
             _say(f"wrote {file}")
@@ -56,6 +56,21 @@ def _run(verb: str) -> None:
                 state.tell_control_plane_state(control_plane, _say)
     except leftovers.FAILURES as error:
         raise CliError(str(error)) from error
+
+
+def _read_agent_settings(verb: str) -> AgentSettings:
+    """Read the settings; if they are wrong, what an agent leaves by default is swept all the same.
+
+    Raises:
+        SettingsError: they are wrong.
+    """
+    try:
+        return read_agent_settings(SETTINGS / "agent.toml").complete()
+    except SettingsError as error:
+        if verb != "sweep":
+            raise
+        _say(f"{error}\nsweeping with the default settings")
+        return AgentSettings()
 
 
 def _say(text: str) -> None:

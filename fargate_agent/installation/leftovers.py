@@ -5,7 +5,7 @@ name; at last, if wanted, the images go, with the containerd namespace that held
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -13,10 +13,13 @@ from typing import Final
 from fargate_agent.cli.clients.agent import Agent
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
-from fargate_agent.drivers import Sweeper
+from fargate_agent.drivers import Driver, Sweeper
+from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.network.dns import read_host_nameservers
 from fargate_agent.network.names import name_instance
+from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.runtime.secret_files import remove_tmpfs
 from fargate_agent.settings import AgentSettings
 from fargate_agent.site import make_site
@@ -53,7 +56,9 @@ async def stop_tasks(socket: Path, say: Say) -> None:
 
 
 async def sweep_machine(settings: AgentSettings, say: Say) -> None:
-    """Take back what a stopped agent left: containers, network namespaces, interfaces, NAT.
+    """Take back what a stopped agent left: network namespaces, interfaces, NAT, containers, mounts.
+
+    Mounts go in any case: who removes the state directory must not get through one of them.
 
     Raises:
         ContainerdError: containerd doesn't answer, or something of it is still there.
@@ -61,16 +66,14 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
     """
     from fargate_agent.composition import make_enis, make_netns  # all drivers, slow to import
 
-    enis = make_enis(name_instance(settings.state_dir), Findings()).values()
-    for driver in (make_netns(settings, lambda: False), *enis):
-        if isinstance(driver, Sweeper):
-            for name in await driver.sweep(()):
-                say(f"removed {name}")
-    if settings.containerd_address.exists():
-        async with _served(settings) as containerd:
-            await _remove_containers(containerd, say)
-    for directory in make_site(settings).tasks_dir.glob("*"):
-        await asyncio.to_thread(remove_tmpfs, directory)
+    try:
+        enis = make_enis(name_instance(settings.state_dir), Findings()).values()
+        await _sweep((make_netns(settings, lambda: False), *enis), say)
+        if settings.containerd_address.exists():
+            async with _served(settings) as containerd:
+                await _remove_containers(containerd, say)
+    finally:
+        await _unmount_volumes(settings, say)
 
 
 async def purge_namespace(settings: AgentSettings, say: Say) -> None:
@@ -90,6 +93,24 @@ async def purge_namespace(settings: AgentSettings, say: Say) -> None:
         await _collect_garbage(containerd)
         await containerd.remove_namespace()
     say(f"removed containerd namespace {settings.containerd_namespace}; images: {len(images)}")
+
+
+async def _unmount_volumes(settings: AgentSettings, say: Say) -> None:
+    """Unmount what is mounted in the directories of tasks; ephemeral volumes are removed."""
+    from fargate_agent.composition import make_storage, make_volumes
+
+    site = make_site(settings)
+    volumes = make_volumes(settings, site, Egress(socket_in_netns, read_host_nameservers))
+    await _sweep((*volumes.values(), make_storage(settings, site, Findings())), say)
+    for directory in site.tasks_dir.glob("*"):
+        await asyncio.to_thread(remove_tmpfs, directory)
+
+
+async def _sweep(drivers: Iterable[Driver], say: Say) -> None:
+    for driver in drivers:
+        if isinstance(driver, Sweeper):
+            for name in await driver.sweep(()):
+                say(f"removed {name}")
 
 
 @asynccontextmanager

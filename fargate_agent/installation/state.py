@@ -12,7 +12,7 @@ from fargate_agent.reserve import FILE as RESERVE_FILE
 from fargate_agent.secrets.local_store import FILE as SECRETS_FILE
 from fargate_agent.secrets.local_store import KEY_FILE as SECRETS_KEY_FILE
 from fargate_agent.settings import AgentSettings
-from fargate_agent.trees import remove_tree
+from fargate_agent.trees import remove_or_empty
 
 AGENT_STATE_DIR: Final[Path] = AgentSettings.model_fields["state_dir"].default
 CONTROL_PLANE_STATE_DIR: Final[Path] = ControlPlaneSettings.model_fields["state_dir"].default
@@ -42,24 +42,10 @@ def remove_agent_state(settings: AgentSettings, say: Say) -> None:
         say(f"state of the agent stays in {directory}: it does not look like an agent's")
     else:
         try:
-            _remove(directory)
+            remove_or_empty(directory)
             say(f"removed {directory}")
         except OSError as error:
             say(f"{directory} stays: {error}")
-
-
-def _remove(directory: Path) -> None:
-    """Remove a state directory; one that is a mount point is emptied.
-
-    Raises:
-        OSError: it stays, or something in it does.
-    """
-    for path in directory.iterdir():
-        if path.is_dir() and not path.is_symlink():
-            remove_tree(path)
-        else:
-            path.unlink()
-    directory.rmdir()
 
 
 def _is_marked(directory: Path) -> bool:

@@ -4,6 +4,7 @@ import importlib.util
 import os
 import signal
 import subprocess
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +238,78 @@ def test_without_wheels_nothing_is_touched(installed: Path, tmp_path: Path) -> N
     assert done.returncode != 0
     assert done.stderr == f"install: {tmp_path} holds no wheels: make wheels\n"
     assert sorted((installed / "opt/fargate").iterdir()) == before
+
+
+def purge(root: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [CHECKOUT / "systemd/install", "purge"],
+        env={**os.environ, "DESTDIR": str(root), "PYTHON": sys.executable},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("is_link", [False, True], ids=["directory", "link"])
+def test_purge_removes_nothing_while_a_directory_of_the_machine_is_mounted_in_the_state(
+    tmp_path: Path, is_link: bool
+) -> None:
+    code, state = tmp_path / "srv/code", tmp_path / "root/var/lib/fargate-agent"
+    code.mkdir(parents=True)
+    (code / "main").touch()
+    state.parent.mkdir(parents=True)
+    real = tmp_path / "data" if is_link else state
+    if is_link:
+        state.symlink_to(real)
+    mountpoint = real / "tasks/0123456789abcdef/host/v"
+    mountpoint.mkdir(parents=True)
+    (real / "lock").touch()
+    settings = tmp_path / "root/etc/fargate/agent.toml"
+    settings.parent.mkdir(parents=True)
+    settings.touch()
+
+    subprocess.run(["mount", "--bind", code, mountpoint], check=True)
+    try:
+        done = purge(tmp_path / "root")
+    finally:
+        subprocess.run(["umount", mountpoint], check=True)
+
+    assert done.returncode != 0
+    assert f"still mounted:\n  {mountpoint}\n" in done.stderr
+    assert (code / "main").exists()
+    assert (real / "lock").exists()
+    assert settings.exists()
+
+    done = purge(tmp_path / "root")
+
+    assert done.returncode == 0, done.stderr
+    assert not os.path.lexists(state)
+    assert (code / "main").exists()
+
+
+@pytest.mark.root
+def test_state_is_removed_through_no_mount_that_is_made_meanwhile(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    (state / "mounted").mkdir(parents=True)
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code/main").touch()
+    subprocess.run(["mount", "--bind", tmp_path / "code", state / "mounted"], check=True)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-IB", CHECKOUT / "systemd/remove-state", "remove", state],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    finally:
+        subprocess.run(["umount", state / "mounted"], check=True)
+
+    assert done.returncode != 0
+    assert f"a mount point is not removed: '{state}/mounted'" in done.stderr
+    assert (tmp_path / "code/main").exists()
 
 
 @pytest.mark.root
