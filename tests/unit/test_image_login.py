@@ -1,6 +1,12 @@
 import pytest
+from multidict import CIMultiDict
 
-from fargate_agent.image.registry.login import parse_challenges
+from fargate_agent.image.registry.login import (
+    MAX_CHALLENGE_CHARS,
+    MAX_CHALLENGE_FIELDS,
+    parse_challenges,
+    read_challenges,
+)
 
 URL = "https://auth.test/token?tenant=a%2Fb"
 
@@ -75,7 +81,9 @@ URL = "https://auth.test/token?tenant=a%2Fb"
         pytest.param(['realm="r"'], [], id="no scheme"),
         pytest.param(['Bearer realm="r'], [("bearer", {})], id="quote without an end"),
         pytest.param(
-            ['Bearer realm="a"b",service=s'], [("bearer", {"service": "s"})], id="quote in quotes"
+            ['Bearer service=s,realm="a"b",scope=x'],
+            [("bearer", {"service": "s"})],
+            id="quote in quotes: the last is open, and takes the rest",
         ),
         pytest.param(
             ['Bearer @[;], realm="r"'], [("bearer", {"realm": "r"})], id="what is neither"
@@ -88,6 +96,29 @@ def test_challenges_are_read(fields: list[str], expected: list[tuple[str, dict[s
     assert found == expected
 
 
-@pytest.mark.parametrize("piece", ['"', "a=", "\\", 'a="', "a ", "=,"])
-def test_a_long_field_that_makes_no_sense_is_read_at_once(piece: str) -> None:
-    parse_challenges([f"Bearer {piece * 50_000}"])
+PIECES = ['"', "a=", "\\", '\\"', 'a="', "a ", "=,", " ", "\t", "a", '"a']
+
+
+@pytest.mark.parametrize("start", ["", 'a="', "a=", "a", 'b="c"'])
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("end", ["", '"x'])
+def test_time_of_a_field_grows_with_its_length(start: str, piece: str, end: str) -> None:
+    """Where each character was compared with all before it, one of these takes minutes."""
+    parse_challenges([f"Bearer {start}{piece * 50_000}{end}"])
+
+
+def test_of_many_fields_the_first_are_read() -> None:
+    headers = CIMultiDict(("www-authenticate", f"s{n}") for n in range(MAX_CHALLENGE_FIELDS + 1))
+
+    found = [each.scheme for each in read_challenges(headers)]
+
+    assert found == [f"s{n}" for n in range(MAX_CHALLENGE_FIELDS)]
+
+
+def test_a_field_that_is_too_long_is_passed_over() -> None:
+    fields = ["Bearer", "x" * MAX_CHALLENGE_CHARS, "y" * (MAX_CHALLENGE_CHARS + 1), "Basic"]
+    headers = CIMultiDict(("WWW-Authenticate", field) for field in fields)
+
+    found = [each.scheme for each in read_challenges(headers)]
+
+    assert found == ["bearer", "x" * MAX_CHALLENGE_CHARS, "basic"]

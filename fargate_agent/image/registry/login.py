@@ -18,6 +18,7 @@ from typing import Final
 from urllib.parse import urlencode
 
 import aiohttp
+from multidict import MultiMapping
 from yarl import URL
 
 from fargate_agent.egress.retry import Tries
@@ -45,20 +46,32 @@ raises `InvalidDocumentError` and `ProgramError`."""
 _REPOSITORY: Final = re.compile(r"/v2/(.+)/(?:manifests|blobs)/[^/]+")
 _SENDABLE: Final = re.compile(r"[!-~]+")
 
-_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+MAX_CHALLENGE_FIELDS: Final = 16
+"""So many fields `WWW-Authenticate` of one answer are read. Registries send one for each way to log
+in, and IANA's registry of these ways has about as many in all."""
+
+MAX_CHALLENGE_CHARS: Final = 8190
+"""A longer field is passed over. Source: aiohttp, `max_field_size`: what it takes by default."""
+
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 """What RFC 9110 calls a token."""
-_SPACE: Final = r"[ \t]*"
-_END: Final = rf"(?={_SPACE}(?:,|$))"
+_SPACE: Final = r"[ \t]*+"
+_END: Final = rf"(?={_SPACE}(?:,|\Z))"
+_QUOTED: Final = r'(?:[^"\\]++|\\.)*+'
 
 _PARAMETER: Final = re.compile(
-    rf'({_WORD}){_SPACE}={_SPACE}(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*)){_END}', re.DOTALL
+    rf'({_WORD}){_SPACE}={_SPACE}(?:"({_QUOTED})"|([^\s,"]*+)){_END}', re.DOTALL
 )
-"""A value without quotes may hold more than a token: registries send URLs so."""
+"""A value without quotes may hold more than a token: registries send URLs so.
 
-_SCHEME: Final = re.compile(rf"({_WORD})(?=[ \t,]|$)")
-_BETWEEN: Final = re.compile(r"[\s,]*")
-_OTHER: Final = re.compile(r'(?:[^,"]|"(?:[^"\\]|\\.)*"|")+', re.DOTALL)
-"""The rest of an element that is neither, as far as the next comma outside of quotes."""
+No repetition of these expressions gives back what it took, so that the time is that of the length,
+whatever a registry sends."""
+
+_SCHEME: Final = re.compile(rf"({_WORD})(?=[ \t,]|\Z)")
+_BETWEEN: Final = re.compile(r"[\s,]*+")
+_OTHER: Final = re.compile(rf'(?:[^,"]++|"{_QUOTED}(?:"|\\?\Z))++', re.DOTALL)
+"""The rest of an element that is neither, as far as the next comma outside of quotes. A quote that
+isn't closed takes the rest of the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +123,7 @@ class Logins:
 
     async def _authorize(self, response: aiohttp.ClientResponse, used: str | None) -> str | None:
         """Return what the server wants to be shown; None if nobody gave us that."""
-        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        challenges = read_challenges(response.headers)
         try:
             credentials = await self._find_credentials(response.url, used)
         except (InvalidDocumentError, ProgramError) as error:
@@ -229,6 +242,12 @@ def _realm_url(challenge: Challenge) -> URL:
         raise RefusedError(
             f"{FAILED}: the registry's token realm '{shown(realm)[:200]}' can't be asked: {error}"
         ) from error
+
+
+def read_challenges(headers: MultiMapping[str]) -> tuple[Challenge, ...]:
+    """Return the challenges of an answer: of its first fields, and of none that is too long."""
+    fields = headers.getall("WWW-Authenticate", [])[:MAX_CHALLENGE_FIELDS]
+    return parse_challenges(field for field in fields if len(field) <= MAX_CHALLENGE_CHARS)
 
 
 def parse_challenges(fields: Iterable[str]) -> tuple[Challenge, ...]:

@@ -29,7 +29,7 @@ from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference, digest_of, is_digest
 from fargate_agent.image.registry.auth import Credentials
 from fargate_agent.image.registry.hosts import Hosts
-from fargate_agent.image.registry.login import Logins, parse_challenges
+from fargate_agent.image.registry.login import Logins, read_challenges
 from fargate_agent.image.registry.requests import (
     MAX_HOPS,
     Requests,
@@ -265,7 +265,7 @@ async def _refuse(response: aiohttp.ClientResponse) -> TransferError:
     if response.status == 404:
         return RefusedError("not found")
     if response.status == 401:
-        challenges = parse_challenges(response.headers.getall("WWW-Authenticate", []))
+        challenges = read_challenges(response.headers)
         errors = [one.parameters["error"] for one in challenges if "error" in one.parameters]
         message = await read_message(response) or next(iter(errors), "")
         return RefusedError(
