@@ -228,3 +228,18 @@ async def test_blob_is_read_from_an_offset(fake_registry: FakeRegistry, offset: 
     async with opened(name, fake_registry.host) as registry:
         assert await read_blob(registry, layer, offset) == image.blobs[layer.digest][offset:]
     assert fake_registry.ranges[layer.digest] == ["bytes=7-" if offset else ""]
+
+
+@pytest.mark.parametrize("says_digest", [True, False], ids=["by HEAD", "by GET"])
+async def test_parameters_of_a_media_type_are_not_looked_at(
+    fake_registry: FakeRegistry, says_digest: bool
+) -> None:
+    name, image, _ = add(fake_registry)
+    fake_registry.says_digest = says_digest
+    media_type, document = fake_registry.manifests["1"]
+    fake_registry.manifests["1"] = (f"{media_type.upper()} ;a={'(' * 3000}", document)
+
+    async with opened(name, fake_registry.host) as registry:
+        target = (await registry.resolve()).target
+
+    assert (target.media_type, target.digest) == (image.media_type, image.digest)

@@ -206,7 +206,7 @@ class Registry:
         async with self._request("GET", url, headers) as response:
             if response.status != 200:
                 raise await _refuse(response)
-            return response.content_type, await read_body(response, MAX_DOCUMENT_BYTES)
+            return _media_type(response), await read_body(response, MAX_DOCUMENT_BYTES)
 
     @asynccontextmanager
     async def _request(
@@ -254,10 +254,21 @@ def _read_target(response: aiohttp.ClientResponse) -> Descriptor | None:
     """Read what HEAD says; None if the registry leaves something out."""
     digest = response.headers.get("Docker-Content-Digest", "")
     size = response.content_length
-    known = response.content_type in INDEX_TYPES | MANIFEST_TYPES
-    if response.status != 200 or not is_digest(digest) or size is None or not known:
+    media_type = _media_type(response)
+    known = media_type in INDEX_TYPES | MANIFEST_TYPES
+    if response.status != 200 or not is_digest(digest) or not size or not known:
         return None
-    return Descriptor(media_type=response.content_type, digest=digest, size=size)
+    return Descriptor(media_type=media_type, digest=digest, size=size)
+
+
+def _media_type(response: aiohttp.ClientResponse) -> str:
+    """Return the type of a body without its parameters.
+
+    aiohttp reads the parameters too, as those of e-mail: in the square of their length, and not at
+    all if there are many parentheses.
+    """
+    media_type = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return media_type or "application/octet-stream"
 
 
 async def _refuse(response: aiohttp.ClientResponse) -> TransferError:
