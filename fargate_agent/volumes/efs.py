@@ -25,6 +25,7 @@ from fargate_agent.volumes.mounts import (
     bind,
     detach,
     list_mounts,
+    make_private,
 )
 from fargate_agent.volumes.nfs import (
     NFS,
@@ -117,6 +118,8 @@ class EfsVolumes(VolumeDriver, Sweeper):
             ) from error
 
     async def interrupt(self, task: TaskPlan, volume: VolumePlan) -> None:
+        if _efs(volume).directory is not None:
+            return  # others wait for that server, too
         try:
             for mount in await _find_mounts(volume.source):
                 if mount.filesystem != NFS or await self._is_spared(task, volume):
@@ -135,8 +138,8 @@ class EfsVolumes(VolumeDriver, Sweeper):
         tasks_dir = await asyncio.to_thread(self._tasks_dir.resolve)
         for mount in await asyncio.to_thread(list_mounts, tasks_dir):
             task_id, *rest = mount.mountpoint.relative_to(tasks_dir).parts
-            if task_id in kept or rest[:1] != [EFS_DIRECTORY]:
-                continue
+            if task_id in kept or rest != [EFS_DIRECTORY, mount.mountpoint.name]:
+                continue  # what is mounted below a volume goes with it
             try:
                 await _detach(mount)
             except (OSError, TimeoutError) as error:
@@ -248,10 +251,23 @@ async def _find_mounts(mountpoint: Path) -> list[MountedOn]:
 
 
 async def _detach(mount: MountedOn) -> None:
-    if mount.filesystem == NFS:
+    """Take a mount away without waiting; by force, if nobody but the task has the server's files.
+
+    Force aborts what everybody on this machine waits for who has mounted the same file system.
+    """
+    if mount.filesystem == NFS and not await asyncio.to_thread(_is_elsewhere, mount):
         await unmount_nfs(mount.mountpoint, by_force=True)
-    else:
-        await asyncio.to_thread(detach, mount.mountpoint)
+        return
+    if mount.filesystem != NFS:  # a look-up would wait for its server
+        await asyncio.to_thread(make_private, mount.mountpoint)
+    await asyncio.to_thread(detach, mount.mountpoint)
+
+
+def _is_elsewhere(mount: MountedOn) -> bool:
+    """Whether a file system is mounted outside of the task, as that of a bind is."""
+    task = mount.mountpoint.parent
+    others = [one for one in list_mounts(Path("/")) if task not in one.mountpoint.parents]
+    return any(one.device == mount.device for one in others)
 
 
 def _efs(volume: VolumePlan) -> EfsPlan:

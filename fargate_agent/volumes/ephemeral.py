@@ -30,7 +30,8 @@ from fargate_agent.volumes.bounded import (
 )
 from fargate_agent.volumes.file_system_programs import NoProgramError
 from fargate_agent.volumes.loop import NoLoopDevicesError
-from fargate_agent.volumes.mounts import detach, list_mounts
+from fargate_agent.volumes.mounts import MountedOn, detach, list_mounts, make_private
+from fargate_agent.volumes.nfs import NFS
 from fargate_agent.volumes.room import NoRoomError, Room
 
 log = logging.getLogger(__name__)
@@ -264,24 +265,36 @@ def _sweep(tasks_dir: Path, kept: Collection[str]) -> list[str]:
     swept: list[str] = []
     with suppress(FileNotFoundError):
         tasks_dir = tasks_dir.resolve(strict=True)
-    for mounted in list_mounts(tasks_dir):
-        parts = mounted.mountpoint.relative_to(tasks_dir).parts
-        is_ours = len(parts) > 1 and parts[0] not in kept
-        # a volume is removed below, and secrets by who knows how
-        if is_ours and parts[1:] not in {(STORAGE_DIRECTORY,), (SECRET_FILES,)}:
+    stray = [one for one in list_mounts(tasks_dir) if _is_stray(one, tasks_dir, kept)]
+    apart: list[str] = []
+    for mounted in stray:  # all of them before the first goes: one may be mounted below another
+        if mounted.filesystem != NFS:  # of which a look-up would wait for the server
+            _try(make_private, mounted.mountpoint, apart)
+    for mounted in stray:
+        if mounted.filesystem == NFS or str(mounted.mountpoint) in apart:
             _try(detach, mounted.mountpoint, swept)
     for directory in sorted(tasks_dir.glob("*")):
         has_volume = is_taken(directory) or (directory / IMAGE).exists()
         if directory.name not in kept and has_volume:
             _try(remove, directory, swept)
+    for path in swept:
+        log.info("swept %s", path)
     return swept
 
 
-def _try(take_away: Callable[[Path], None], path: Path, swept: list[str]) -> None:
+def _is_stray(mounted: MountedOn, tasks_dir: Path, kept: Collection[str]) -> bool:
+    """Whether a mount of a task that is gone goes as it is.
+
+    A volume is removed in its own way, and so are secrets.
+    """
+    task_id, *rest = mounted.mountpoint.relative_to(tasks_dir).parts
+    return task_id not in kept and rest not in ([], [STORAGE_DIRECTORY], [SECRET_FILES])
+
+
+def _try(do: Callable[[Path], None], path: Path, done: list[str]) -> None:
     try:
-        take_away(path)
+        do(path)
     except OSError as error:
         log.warning("could not clean up %s: %s", path, error)
         return
-    log.info("swept %s", path)
-    swept.append(str(path))
+    done.append(str(path))

@@ -7,15 +7,18 @@ import ctypes
 import errno
 import os
 import re
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+_OPEN_TREE: Final = 428
 _MOVE_MOUNT: Final = 429
 _FSOPEN: Final = 430
 _FSCONFIG: Final = 431
 _FSMOUNT: Final = 432
+_MOUNT_SETATTR: Final = 442
 """Numbers of system calls, the same on every architecture. glibc has functions for them from 2.36
 on only. Source: Linux, include/uapi/asm-generic/unistd.h, arch/x86/entry/syscalls."""
 
@@ -24,14 +27,21 @@ _FSCONFIG_SET_FLAG: Final = 0
 _FSCONFIG_SET_STRING: Final = 1
 _FSCONFIG_CMD_CREATE: Final = 6
 _FSMOUNT_CLOEXEC: Final = 1
+_OPEN_TREE_CLONE: Final = 1
+_OPEN_TREE_CLOEXEC: Final = os.O_CLOEXEC
 _MOVE_MOUNT_F_EMPTY_PATH: Final = 4
 _AT_FDCWD: Final = -100
+_AT_EMPTY_PATH: Final = 0x1000
+_AT_RECURSIVE: Final = 0x8000
 MOUNT_ATTR_RDONLY: Final = 1
 MOUNT_ATTR_NOSUID: Final = 2
 MOUNT_ATTR_NODEV: Final = 4
 """Source: Linux, include/uapi/linux/mount.h, fcntl.h."""
-_MS_BIND: Final = 4096
+_MS_REC: Final = 0x4000
+_MS_PRIVATE: Final = 0x40000
 """Source: mount(2)."""
+_PRIVATE: Final = struct.pack("=QQQQ", 0, 0, _MS_PRIVATE, 0)
+"""Source: mount_setattr(2), `struct mount_attr`: attr_set, attr_clr, propagation, userns_fd."""
 _MNT_FORCE: Final = 1
 _MNT_DETACH: Final = 2
 _UMOUNT_NOFOLLOW: Final = 8
@@ -133,14 +143,39 @@ def load_filesystem(filesystem: str) -> None:
     os.close(_call(_FSOPEN, filesystem.encode(), _FSOPEN_CLOEXEC, path=filesystem))
 
 
-def bind(descriptor: int, mountpoint: Path) -> None:
-    """Show an open directory at another path as well, without what is mounted below it.
+def bind(descriptor: int, mountpoint: Path, *, is_recursive: bool = False) -> None:
+    """Show what a descriptor stands for at another path as well.
+
+    What is mounted below it is there only if `is_recursive` says so. Neither place sees what is
+    mounted or unmounted at the other from now on, not even when this mount is taken away: it leaves
+    the peer group of what it was cloned from before it has a place.
 
     Raises:
         OSError: the kernel refused it.
     """
-    source = f"/proc/self/fd/{descriptor}".encode()
-    if _libc.mount(source, os.fsencode(mountpoint), b"none", _MS_BIND, None) != 0:
+    depth = _AT_RECURSIVE if is_recursive else 0
+    flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | depth
+    tree = _call(_OPEN_TREE, descriptor, b"", flags, path=mountpoint)
+    mount = DetachedMount(tree)
+    try:
+        how = _AT_EMPTY_PATH | _AT_RECURSIVE
+        _call(_MOUNT_SETATTR, tree, b"", how, _PRIVATE, len(_PRIVATE), path=mountpoint)
+        mount.place(mountpoint)
+    finally:
+        mount.close()
+
+
+def make_private(mountpoint: Path) -> None:
+    """Keep the mounts of the machine and those at and below a mount point from each other.
+
+    For binds of older agents, which are in the peer group of what they show: without this, what is
+    mounted below one is unmounted on the machine when the bind is. Only the top mount is reached.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    flags = ctypes.c_ulong(_MS_REC | _MS_PRIVATE)
+    if _libc.mount(b"none", os.fsencode(mountpoint), None, flags, None) != 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code), str(mountpoint))
 
