@@ -20,6 +20,7 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.drivers import PullProgress
 from fargate_agent.image.content import NO_SPACE
 from fargate_agent.image.extraction import LEAST_STREAMS
+from fargate_agent.image.layers.confine import MAX_MEMORY_BYTES, OOM_SCORE_ADJ
 from fargate_agent.image.layers.program import EXIT_UNKNOWN
 from fargate_agent.image.manifest import chain_ids
 from fargate_agent.image.staging import make_key
@@ -200,6 +201,22 @@ async def test_layer_whose_process_is_killed_is_unpacked_by_containerd(
     assert LEFT in caplog.text
     assert find_processes() == []
     assert len(await peer.containerd.snapshots(SNAPSHOTTER).list()) == 1
+
+
+async def test_process_is_bounded_in_memory_and_ended_first_where_that_is_short(peer: Peer) -> None:
+    layer = random_layer(100_000)
+    descriptor = await peer.store(layer)
+    async with peer.unpacker([layer]) as unpacker:
+        await unpacker.begin(0, descriptor)
+        (pid,) = find_processes()
+        process = Path("/proc", str(pid))
+
+        def limit_bytes() -> str:
+            lines = (process / "limits").read_text().splitlines()
+            return next(line for line in lines if line.startswith("Max address space")).split()[4]
+
+        await eventually(lambda: limit_bytes() == str(MAX_MEMORY_BYTES))
+        assert (process / "oom_score_adj").read_text() == f"{OOM_SCORE_ADJ}\n"
 
 
 async def test_why_a_process_gave_up_in_the_middle_of_a_layer_is_told(

@@ -116,6 +116,11 @@ def test_agent_can_start_programs_as_other_users() -> None:
     assert {"CAP_SETUID", "CAP_SETGID"} <= set(kept)
 
 
+def test_agent_can_bound_the_memory_of_processes() -> None:
+    """As glibc does it for setrlimit(3)."""
+    assert "prlimit64" in find_allowed_calls("fargate-agent.service")
+
+
 def test_agent_can_mount_files_and_no_other_device() -> None:
     calls = {"fsopen", "fsconfig", "fsmount", "move_mount", "umount2", "ioctl", "linkat"}
     calls |= {"fallocate", "copy_file_range", "statfs", "ftruncate"}

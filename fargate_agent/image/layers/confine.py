@@ -21,6 +21,10 @@ MAX_MEMORY_BYTES = 1 << 30
 
 MAX_FILES = 32
 
+OOM_SCORE_ADJ = 1000
+"""The kernel ends it before all else if memory is short: containerd unpacks the layer then. The
+agent has -900, which a process inherits. Source: Linux, proc(5), /proc/PID/oom_score_adj."""
+
 # Source: Linux, include/uapi/linux/capability.h.
 CAPABILITIES = {"CHOWN": 0, "DAC_OVERRIDE": 1, "FOWNER": 3, "FSETID": 4, "SETFCAP": 31}
 """What it takes to make files of all owners and modes, and files with capabilities.
@@ -88,6 +92,8 @@ def confine(directory: str) -> None:
     if calls is None:
         raise UnknownError(f"a processor of type {platform.machine()}")
     _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write(str(OOM_SCORE_ADJ))
     os.umask(0)
     os.chroot(directory)
     os.chdir("/")
@@ -98,7 +104,10 @@ def confine(directory: str) -> None:
 
 
 def _limit_resources() -> None:
-    """Bound memory and files; the agent's unit has bounds of its own and forbids others (EPERM)."""
+    """Bound memory and files, unless that is forbidden (EPERM).
+
+    The agent's unit forbids setrlimit(2), but not prlimit(2), which glibc calls instead.
+    """
     try:
         resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY_BYTES, MAX_MEMORY_BYTES))
         resource.setrlimit(resource.RLIMIT_NOFILE, (MAX_FILES, MAX_FILES))

@@ -37,6 +37,9 @@ _DIRECTORY_BYTES = 300
 """Of one, beside its name."""
 
 _NEW_FILE = os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+_ACL_PREFIX = b"system.posix_acl_"
+"""Of extended attributes that change modes: that of their file, or of what is made in it later."""
+
 _TYPES = {headers.CHAR: stat.S_IFCHR, headers.BLOCK: stat.S_IFBLK, headers.FIFO: stat.S_IFIFO}
 _SET_ID = stat.S_ISUID | stat.S_ISGID
 _MAX_MAJOR, _MAX_MINOR = 0xFFF, 0xFFFFF
@@ -222,6 +225,8 @@ def _set_xattrs(path: bytes, entry: Entry) -> None:
         # out, and those that the file system doesn't have.
         if name.startswith(b"trusted."):
             continue
+        if name.startswith(_ACL_PREFIX):
+            raise UnknownError("an access control list")
         try:
             os.setxattr(path, name, value, follow_symlinks=False)
         except OSError as error:
