@@ -3,7 +3,7 @@
 Never removed are images that a task uses, images that were loaded from a file (no registry may have
 them), and those that a setting names. What a removed record kept, its content and snapshots, is
 collected by containerd: what other images, tasks or pulls need stays. What is left of a layer whose
-pull broke off, containerd removes after a day.
+pull broke off, containerd removes after a day, and the collector before it removes an image.
 
 Source: amazon-ecs-agent README, `ECS_IMAGE_CLEANUP_INTERVAL` and those beside it, and
 agent/engine/docker_image_manager.go; for the marks of the disk kubelet, image-gc-high-threshold.
@@ -22,6 +22,7 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.images import ImageRecord
 from fargate_agent.drivers import Service
+from fargate_agent.image.content import drop_unfinished
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.reference import InvalidReferenceError, parse_reference
 from fargate_agent.image.uses import (
@@ -190,6 +191,8 @@ class ImageCollector(Service):
         if high >= NO_MARK or (used := await self._measure_disk()) < high:
             self._is_full = False
             return
+        await drop_unfinished(self._containerd.content, self._locks)
+        used = await self._measure_disk()
         # What fills a disk that was still full without unused images is something else: new ones
         # would be pulled and removed over and over, for nothing.
         pause_s = self._settings.minimum_age_s if self._is_full else 0
@@ -219,13 +222,24 @@ class ImageCollector(Service):
         return sorted(unused, key=lambda record: (used_at(record), record.name))
 
     async def _remove(self, record: ImageRecord, why: str) -> bool:
-        """Remove an image, unless a task has begun to use it since it was looked for."""
+        """Remove an image, unless it was replaced or a task began to use it since it was found."""
         async with turn_of(self._locks, record.name):
             if record.name in find_users(self._users):
+                return False
+            try:
+                found = await self._containerd.images.get(record.name)
+            except NotFoundError:
+                return False
+            if is_loaded(found) or _state_of(found) != _state_of(record):
                 return False
             await self._containerd.images.delete(record.name)
         log.info("removed image %s, last used %s: %s", record.name, used_at(record), why)
         return True
+
+
+def _state_of(record: ImageRecord) -> tuple[str, datetime | None]:
+    """Return what differs if the record was written anew."""
+    return record.target.digest, record.updated_at
 
 
 def _full_names(names: Iterable[str]) -> Iterable[str]:

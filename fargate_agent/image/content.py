@@ -211,7 +211,11 @@ def render_ref(digest: str) -> str:
 
 
 async def drop_unfinished(content: Content, locks: KeyedLocks) -> None:
-    """Throw away what came of layers that nobody fetches at the moment."""
+    """Throw away what came of layers that nobody fetches at the moment.
+
+    Raises:
+        ContainerdError: containerd doesn't say what there is, or doesn't throw it away.
+    """
     for ref in await content.list_unfinished():
         turn = locks.lock(ref.removeprefix(_LAYER))
         if ref.startswith(_LAYER) and not turn.locked():

@@ -3,81 +3,28 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fargate_agent.containerd.client import Containerd
-from fargate_agent.containerd.images import ImageRecord
-from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image import collector as module
-from fargate_agent.image.collector import CleanupSettings, Clock, ImageCollector
+from fargate_agent.image.collector import CleanupSettings, ImageCollector
 from fargate_agent.image.disk import ImageDisk
-from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.store import PullBehavior
-from fargate_agent.image.uses import PULLED_LABEL, USED_LABEL, turn_of, used_at
+from fargate_agent.image.uses import turn_of
 from fargate_agent.parallel import together
 from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import build_image, random_layer, write_layout
 from tests.fixtures.pulls import Puller
 from tests.fixtures.registry import FakeRegistry
+from tests.fixtures.unused_images import HOUR, START, Machine
 
 pytestmark = pytest.mark.root
-
-START = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-
-
-@dataclass(kw_only=True)
-class Machine:
-    """A clock that a test moves, a disk that it fills, and tasks that use images."""
-
-    containerd: Containerd
-    now: datetime = START
-    uptime_s: float = 1000.0
-    disk: Callable[[], Awaitable[float]] | None = None
-    users: dict[str, list[Any]] = field(default_factory=dict)
-    locks: KeyedLocks = field(default_factory=KeyedLocks)
-
-    def collector(self, **settings: Any) -> ImageCollector:
-        async def measure() -> float:
-            return 0.0
-
-        return ImageCollector(
-            self.containerd,
-            CleanupSettings(**settings),
-            self.locks,
-            lambda: self.users,
-            self.disk or measure,
-            Clock(now=lambda: self.now, uptime_s=lambda: self.uptime_s),
-        )
-
-    def wait(self, time: timedelta) -> None:
-        """Let time pass."""
-        self.now += time
-        self.uptime_s += time.total_seconds()
-
-    async def add(self, name: str, age: timedelta, *, is_loaded: bool = False) -> str:
-        """Have the record of an image that was used so long ago; return its full name."""
-        moment = (self.now - age).isoformat()
-        full = f"docker.io/library/{name}"
-        digest = f"sha256:{abs(hash(name)):064x}"
-        labels = {} if is_loaded else {PULLED_LABEL: moment, USED_LABEL: moment}
-        target = Descriptor(media_type="text/plain", digest=digest, size=1)
-        await self.containerd.images.ensure(ImageRecord(name=full, target=target, labels=labels))
-        return full
-
-    async def names(self) -> list[str]:
-        records = await self.containerd.images.list()
-        return sorted(one.name.removeprefix("docker.io/library/") for one in records)
-
-    async def used_at(self, name: str) -> datetime:
-        return used_at(await self.containerd.images.get(name))
 
 
 @pytest.fixture
