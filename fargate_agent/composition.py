@@ -80,6 +80,7 @@ class Shared:
 
     settings: AgentSettings
     site: Site
+    room: Room
     containerd: Containerd
     http: aiohttp.ClientSession
     """For the agent's own requests, which go through no task's network."""
@@ -130,31 +131,31 @@ def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
 
 
 def make_volumes(
-    settings: AgentSettings, site: Site, egress: Egress
+    settings: AgentSettings, site: Site, egress: Egress, room: Room
 ) -> Mapping[VolumeKind, VolumeDriver]:
     """Make the drivers of volumes, by kind. Touches nothing."""
     return {
         VolumeKind.SCRATCH: ScratchVolumes(),
         VolumeKind.EFS: EfsVolumes(site.tasks_dir, egress.resolve, socket_in_netns),
-        VolumeKind.EBS: EbsVolumes(
-            settings.state_dir / "ebs", settings.ebs_snapshots, make_room(settings, site)
-        ),
+        VolumeKind.EBS: EbsVolumes(settings.state_dir / "ebs", settings.ebs_snapshots, room),
         VolumeKind.PERSISTENT: PersistentVolumes(),
         VolumeKind.HOST: HostVolumes(site.host_paths),
     }
 
 
-def make_storage(settings: AgentSettings, site: Site, findings: Findings) -> EphemeralVolumes:
+def make_storage(
+    settings: AgentSettings, site: Site, room: Room, findings: Findings
+) -> EphemeralVolumes:
     """Make the driver of ephemeral volumes. Touches nothing."""
     limits = EphemeralSettings(
-        room=make_room(settings, site),
+        room=room,
         require_limit=settings.require_ephemeral_storage_limit,
     )
     return EphemeralVolumes(site.tasks_dir, limits, findings.note)
 
 
 def make_room(settings: AgentSettings, site: Site) -> Room:
-    """Make what knows how much room there is for ephemeral volumes. Touches nothing."""
+    """Make what knows how much room there is for volumes. Touches nothing."""
     return Room(site.tasks_dir, settings.ephemeral_storage, settings.ephemeral_storage_margin_mib)
 
 
@@ -165,7 +166,7 @@ def make_disk_guard(shared: Shared, supervisor: Supervisor) -> DiskGuard:
         return frozenset(run.plan.id for run in supervisor.runs() if not run.ended.is_set())
 
     return DiskGuard(
-        make_room(shared.settings, shared.site),
+        shared.room,
         f"the disk of {shared.settings.state_dir}",
         find_running,
     )
@@ -202,7 +203,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     roles = shared.roles
     fetch, fetch_files = _make_sources(settings, roles, aws, egress)
     secrets = TaskSecrets(fetch, roles, runtime.exists, fetch_files)
-    storage = make_storage(settings, shared.site, shared.findings)
+    storage = make_storage(settings, shared.site, shared.room, shared.findings)
     return Drivers(
         runtime=runtime,
         storage=storage,
@@ -231,7 +232,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         ),
         logs=make_log_drivers(settings, user, read_host_nameservers),
         secrets=secrets,
-        volumes=make_volumes(settings, shared.site, egress),
+        volumes=make_volumes(settings, shared.site, egress, shared.room),
     )
 
 

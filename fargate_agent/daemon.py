@@ -170,9 +170,11 @@ async def _run_services(
 ) -> None:
     """Take over what the agent before has left, then do all that an agent does, until cancelled."""
     control_plane = _build_control_plane(settings, http)
+    site = make_site(settings)
     shared = Shared(
         settings=settings,
-        site=make_site(settings),
+        site=site,
+        room=make_room(settings, site),
         containerd=containerd,
         http=http,
         calls=CallsForTasks(control_plane),
@@ -357,7 +359,7 @@ def _describe_machine(shared: Shared, drivers: Drivers) -> Registration:
         clusters=settings.clusters,
         cpu_units=1024 * (os.cpu_count() or 1),
         memory_mib=memory_bytes // (1024 * 1024),
-        read_storage_gib=make_room(settings, shared.site).capacity_gib,
+        read_storage_gib=shared.room.capacity_gib,
         read_attributes=partial(
             read_attributes, drivers.enis.values(), drivers.logs, drivers.volumes.values()
         ),

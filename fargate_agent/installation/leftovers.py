@@ -97,11 +97,13 @@ async def purge_namespace(settings: AgentSettings, say: Say) -> None:
 
 async def _unmount_volumes(settings: AgentSettings, say: Say) -> None:
     """Unmount what is mounted in the directories of tasks; ephemeral volumes are removed."""
-    from fargate_agent.composition import make_storage, make_volumes
+    from fargate_agent.composition import make_room, make_storage, make_volumes
 
     site = make_site(settings)
-    volumes = make_volumes(settings, site, Egress(socket_in_netns, read_host_nameservers))
-    await _sweep((*volumes.values(), make_storage(settings, site, Findings())), say)
+    room = make_room(settings, site)
+    egress = Egress(socket_in_netns, read_host_nameservers)
+    volumes = make_volumes(settings, site, egress, room)
+    await _sweep((*volumes.values(), make_storage(settings, site, room, Findings())), say)
     for directory in site.tasks_dir.glob("*"):
         await asyncio.to_thread(remove_tmpfs, directory)
 

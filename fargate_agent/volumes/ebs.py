@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from fargate_agent.drivers import VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import EbsPlan, TaskPlan, VolumePlan
+from fargate_agent.volumes.descriptors import in_thread_with_files
 from fargate_agent.volumes.disks import (
     find_mkfs,
     make_file_system,
@@ -27,7 +28,7 @@ from fargate_agent.volumes.disks import (
 from fargate_agent.volumes.growing import grow_file, grow_mounted
 from fargate_agent.volumes.loop import NoLoopDevicesError, check_loop_devices
 from fargate_agent.volumes.mounts import is_listed
-from fargate_agent.volumes.room import NoRoomError, Room
+from fargate_agent.volumes.room import NoRoomError, Room, UnnamedFile
 from fargate_agent.volumes.snapshots import copy_snapshot
 from fargate_agent.wire.attributes import EBS_FILE_SYSTEM, EBS_VOLUMES, Attribute
 
@@ -63,7 +64,7 @@ class EbsVolumes(VolumeDriver):
         try:
             await in_thread(_make_directories, volume)
             if not await in_thread(self._find, image, ebs):
-                await self._make(image, volume, ebs)
+                await self._make(task, image, volume, ebs)
             await in_thread(self._mount, image, volume, ebs)
         except NoRoomError as error:
             raise ResourceInitializationError(
@@ -104,37 +105,24 @@ class EbsVolumes(VolumeDriver):
                 os.link(self._directory / _name_file(ebs), image, follow_symlinks=False)
         return image.exists()
 
-    async def _make(self, image: Path, volume: VolumePlan, ebs: EbsPlan) -> None:
+    async def _make(self, task: TaskPlan, image: Path, volume: VolumePlan, ebs: EbsPlan) -> None:
         """Make the file, which has no name before all of it is there."""
+        snapshot = self._find_snapshot(volume, ebs.snapshot_id)
         file = await in_thread(_open_nameless, image.parent)
         try:
-            if ebs.snapshot_id is None:
-                size_bytes = (ebs.size_gib or 0) * GIB
-                await in_thread(self._room.admit, size_bytes)
-                os.ftruncate(file, size_bytes)
-                arguments = _MKFS[ebs.filesystem_type]
-                await in_thread(make_file_system, file, ebs.filesystem_type, arguments)
-            else:
-                snapshot = self._find_snapshot(volume, ebs.snapshot_id)
-                await in_thread(self._admit_copy, snapshot, ebs)
-                await copy_snapshot(snapshot, file, volume)
-                await in_thread(grow_file, file, ebs)
-            await in_thread(self._keep, file, image, ebs)
+            new = await in_thread(_measure, task, file, snapshot, ebs)
+            with ExitStack() as account:
+                async with self._room.taking:
+                    await in_thread(self._room.admit, new.size_bytes, new.data_bytes)
+                    account.enter_context(self._room.counting(new))
+                if snapshot is None:
+                    await in_thread_with_files(_format, (file,), ebs)
+                else:
+                    await copy_snapshot(snapshot, file, volume)
+                    await in_thread_with_files(grow_file, (file,), ebs)
+                await in_thread_with_files(self._keep, (file,), image, ebs)
         finally:
-            os.close(file)
-
-    def _admit_copy(self, snapshot: Path, ebs: EbsPlan) -> None:
-        """Return if there is room for what is in a snapshot, and for what the volume may become."""
-        with suppress(FileNotFoundError):  # that is said when it is opened
-            about, disk = snapshot.stat(), self._room.look()
-            self._room.admit(max(about.st_size, (ebs.size_gib or 0) * GIB))
-            data_bytes = about.st_blocks * _BLOCK_BYTES
-            if data_bytes > disk.free_bytes - disk.margin_bytes:
-                raise NoRoomError(
-                    f"its snapshot takes {data_bytes >> 20} MiB, and the disk has "
-                    f"{disk.free_bytes >> 20} MiB free, of which {disk.margin_bytes >> 20} MiB are "
-                    "kept free"
-                )
+            await in_thread(os.close, file)  # which can have many GiB to give back
 
     def _keep(self, file: int, image: Path, ebs: EbsPlan) -> None:
         """Have the space that was promised, and give the file its names."""
@@ -154,7 +142,9 @@ class EbsVolumes(VolumeDriver):
         if ebs.snapshot_id is not None:
             grow_mounted(volume.source, ebs)
 
-    def _find_snapshot(self, volume: VolumePlan, snapshot_id: str) -> Path:
+    def _find_snapshot(self, volume: VolumePlan, snapshot_id: str | None) -> Path | None:
+        if snapshot_id is None:
+            return None
         found = self._snapshots.get(snapshot_id)
         if found is None:
             raise ResourceInitializationError(
@@ -195,6 +185,23 @@ def _make_directories(volume: VolumePlan) -> None:
 
 def _open_nameless(directory: Path) -> int:
     return os.open(directory, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+
+
+def _measure(task: TaskPlan, file: int, snapshot: Path | None, ebs: EbsPlan) -> UnnamedFile:
+    """Return what a volume may become, and what of a snapshot is copied into it."""
+    size_bytes, data_bytes = (ebs.size_gib or 0) * GIB, 0
+    if snapshot is not None:
+        with suppress(FileNotFoundError):  # that is said when it is opened
+            about = snapshot.stat()
+            size_bytes = max(size_bytes, about.st_size)
+            data_bytes = about.st_blocks * _BLOCK_BYTES
+    return UnnamedFile(task_id=task.id, file=file, size_bytes=size_bytes, data_bytes=data_bytes)
+
+
+def _format(file: int, ebs: EbsPlan) -> None:
+    """Make an empty file system of the size of the volume."""
+    os.ftruncate(file, (ebs.size_gib or 0) * GIB)
+    make_file_system(file, ebs.filesystem_type, _MKFS[ebs.filesystem_type])
 
 
 def _give_name(file: int, image: Path) -> None:

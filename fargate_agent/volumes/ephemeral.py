@@ -80,8 +80,6 @@ class EphemeralVolumes(EphemeralStorage, Service, Sweeper):
         self._room: Final = settings.room
         self._require_limit = settings.require_limit
         self._note = note
-        self._taking = asyncio.Lock()
-        """Who is measured is in the account before the next one is."""
         self._template: Template | None = None
         self._spare: Volume | None = None
         self._taken = asyncio.Event()
@@ -117,7 +115,7 @@ class EphemeralVolumes(EphemeralStorage, Service, Sweeper):
                     spare = await self._make(size_bytes, opened)
                 else:
                     opened.callback(spare.close)
-                async with self._taking:
+                async with self._room.taking:
                     await in_thread(self._hand_over, spare, task.directory)
         except _UnableError as error:
             await self._go_without(task, str(error), error)

@@ -7,13 +7,17 @@ than the disk has. The modes differ in what a new task is measured by:
 * `counted`: the space that is free if every volume grows to its size;
 * `reserved`: as `counted`, and the space of each volume is taken from the disk when it is made.
 
-Nothing is remembered: the files of the volumes are the account. All functions block.
+The files of the volumes are the account; only those without a name yet are remembered. All
+functions block.
 """
 
+import asyncio
 import ctypes
 import errno
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
@@ -44,6 +48,18 @@ class VolumeFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnnamedFile:
+    """The open file of a volume that is being made, and has no name yet."""
+
+    task_id: str
+    file: int
+    size_bytes: int
+    """What is promised."""
+    data_bytes: int = 0
+    """What is copied into it before it has a name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
     """The disk of the state directory."""
 
@@ -65,6 +81,11 @@ class Room:
         self.mode: Final = mode
         self._tasks_dir = tasks_dir
         self._margin_mib = margin_mib
+        self.taking: Final = asyncio.Lock()
+        """Held from the admission of a volume until it is in the account."""
+        self._unnamed: list[UnnamedFile] = []
+        self._unnamed_lock = threading.Lock()
+        """A file isn't closed while it is looked at."""
 
     def look(self) -> Disk:
         """Return how the disk is.
@@ -89,23 +110,29 @@ class Room:
         Raises:
             OSError: the directory can't be read.
         """
-        found: dict[str, VolumeFile] = {}
+        found = self._list_unnamed()
         images = (IMAGE, f"{EBS_DIRECTORY}/*.img")
         for image in (path for name in images for path in self._tasks_dir.glob(f"*/{name}")):
             try:
                 about = image.lstat()
             except FileNotFoundError:  # gone meanwhile
                 continue
-            task_id = image.relative_to(self._tasks_dir).parts[0]
-            before = found.get(task_id, VolumeFile(size_bytes=0, allocated_bytes=0))
-            found[task_id] = VolumeFile(
-                size_bytes=before.size_bytes + about.st_size,
-                allocated_bytes=before.allocated_bytes + about.st_blocks * _BLOCK_BYTES,
-            )
+            _add(found, image.relative_to(self._tasks_dir).parts[0], about.st_size, about)
         return found
 
-    def admit(self, size_bytes: int) -> None:
-        """Return if there is room for one more volume.
+    @contextmanager
+    def counting(self, volume: UnnamedFile) -> Iterator[None]:
+        """Have a volume that was admitted in the account during the body, which names its file."""
+        with self._unnamed_lock:
+            self._unnamed.append(volume)
+        try:
+            yield
+        finally:
+            with self._unnamed_lock:
+                self._unnamed.remove(volume)
+
+    def admit(self, size_bytes: int, data_bytes: int = 0) -> None:
+        """Return if there is room for one more volume, into which `data_bytes` are copied first.
 
         Raises:
             NoRoomError: there isn't.
@@ -113,10 +140,16 @@ class Room:
         """
         disk = self.look()
         if self.mode == "sparse":
-            if disk.free_bytes < disk.margin_bytes:
+            coming_bytes = self._find_coming()
+            needed = [f"{_mib(disk.margin_bytes)} that are kept free"]
+            if coming_bytes:
+                needed.append(f"{_mib(coming_bytes)} of snapshots that are being copied")
+            if data_bytes:
+                needed.append(f"{_mib(data_bytes)} of its snapshot")
+            if disk.free_bytes < disk.margin_bytes + coming_bytes + data_bytes:
                 raise NoRoomError(
                     f"the disk of {self._tasks_dir.parent} has {_mib(disk.free_bytes)} free, less "
-                    f"than the {_mib(disk.margin_bytes)} that are kept free"
+                    f"than the {' and the '.join(needed)}"
                 )
             return
         promised = find_promised(self.list_volumes())
@@ -163,10 +196,38 @@ class Room:
         taken = sum(volume.allocated_bytes for volume in self.list_volumes().values())
         return max(0, disk.free_bytes - disk.margin_bytes + taken) // GIB
 
+    def _list_unnamed(self) -> dict[str, VolumeFile]:
+        found: dict[str, VolumeFile] = {}
+        with self._unnamed_lock:
+            for one in self._unnamed:
+                about = os.fstat(one.file)
+                if about.st_nlink == 0:  # else it is found by its name
+                    _add(found, one.task_id, one.size_bytes, about)
+        return found
+
+    def _find_coming(self) -> int:
+        """Return how many bytes of snapshots are still to be copied."""
+        with self._unnamed_lock:
+            return sum(
+                max(0, one.data_bytes - os.fstat(one.file).st_blocks * _BLOCK_BYTES)
+                for one in self._unnamed
+            )
+
 
 def find_promised(volumes: Mapping[str, VolumeFile]) -> int:
     """Return by how many bytes volumes can still grow."""
     return sum(max(0, one.size_bytes - one.allocated_bytes) for one in volumes.values())
+
+
+def _add(
+    found: dict[str, VolumeFile], task_id: str, size_bytes: int, about: os.stat_result
+) -> None:
+    """Add a file to those of its task."""
+    before = found.get(task_id, VolumeFile(size_bytes=0, allocated_bytes=0))
+    found[task_id] = VolumeFile(
+        size_bytes=before.size_bytes + size_bytes,
+        allocated_bytes=before.allocated_bytes + about.st_blocks * _BLOCK_BYTES,
+    )
 
 
 def _mib(count: int) -> str:

@@ -9,6 +9,7 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import VolumePlan
 from fargate_agent.volumes.bounded import copy_some
+from fargate_agent.volumes.descriptors import in_thread_with_files
 
 _PIECE_BYTES: Final = 64 << 20
 """What is copied at once: a stop waits for no more than that."""
@@ -30,7 +31,7 @@ async def copy_snapshot(path: Path, target: int, volume: VolumePlan) -> None:
         os.ftruncate(target, size)
         offset = 0
         while offset < size:
-            offset = await in_thread(_copy_piece, source, target, offset, size)
+            offset = await in_thread_with_files(_copy_piece, (source, target), offset, size)
     finally:
         os.close(source)
 

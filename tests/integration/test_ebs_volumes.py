@@ -1,8 +1,12 @@
 """EBS volumes on real loop devices, with the file systems that they can have."""
 
+import asyncio
 import os
+import stat
 import subprocess
+import threading
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,10 +52,10 @@ class Place:
         """An agent's driver; each time another agent's."""
         return EbsVolumes(self.directory / "ebs", self.snapshots, self.room)
 
-    async def ensure(
+    def plan(
         self, number: int = 1, name: str = "data", **changes: Any
     ) -> tuple[TaskPlan, VolumePlan]:
-        """Make the volume of a task; `changes` are those of its plan."""
+        """Plan the volume of a task; `changes` are those of its plan."""
         told = {"name": name, "ebs": {"volumeId": f"vol-{number:017x}", "sizeGib": 1}}
         message = task_message(arn=task_arn(f"{number:032x}"), volumes=[told])
         task = plan_task(message, site(self.directory))
@@ -61,6 +65,13 @@ class Place:
         volume = replace(volume, ebs=replace(volume.ebs, **{"filesystem_type": "ext4", **changes}))
         task.directory.mkdir(parents=True, exist_ok=True)
         self.made.append((task, volume))
+        return task, volume
+
+    async def ensure(
+        self, number: int = 1, name: str = "data", **changes: Any
+    ) -> tuple[TaskPlan, VolumePlan]:
+        """Make the volume of a task; `changes` are those of its plan."""
+        task, volume = self.plan(number, name, **changes)
         await self.driver.ensure(task, volume)
         return task, volume
 
@@ -79,6 +90,21 @@ async def place(tmp_path: Path) -> AsyncIterator[Place]:
         await place.driver.release(task, volume)
     assert list_mounts(tmp_path) == []
     assert find_loop_devices_below(tmp_path) == []
+
+
+@asynccontextmanager
+async def small_disk(place: Place, size_mib: int) -> AsyncIterator[None]:
+    """Have the place on a disk of its own during the body."""
+    place.directory /= "disk"
+    place.directory.mkdir()
+    options = f"size={size_mib}m"
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", place.directory], check=True)
+    try:
+        yield
+    finally:
+        while place.made:
+            await place.driver.release(*place.made.pop())
+        subprocess.run(["umount", place.directory], check=True)
 
 
 def mounted(volume: VolumePlan) -> list[str]:
@@ -275,6 +301,55 @@ async def test_volume_is_refused_when_the_disk_has_no_room(place: Place) -> None
         await place.ensure(size_gib=1)
 
     assert place.kept == []
+
+
+async def ensure_both(place: Place, **changes: Any) -> str:
+    """Make two volumes at once; return why one is refused."""
+    driver = place.driver
+    planned = [place.plan(number, **changes) for number in (1, 2)]
+    jobs = [asyncio.create_task(driver.ensure(*one)) for one in planned]
+    await asyncio.wait(jobs)
+    (refused,) = [error for job in jobs if (error := job.exception()) is not None]
+    assert isinstance(refused, ResourceInitializationError)
+    return str(refused)
+
+
+async def test_two_volumes_at_once_are_not_promised_the_same_space(place: Place) -> None:
+    place.mode = "counted"
+    async with small_disk(place, 1600):
+        assert "no room for 1024 MiB" in await ensure_both(place)
+
+
+async def test_two_snapshots_at_once_are_not_copied_into_the_same_space(place: Place) -> None:
+    place.snapshots[SNAPSHOT] = place.directory / "image"
+    make_image(place.snapshots[SNAPSHOT], "ext4")
+    with place.snapshots[SNAPSHOT].open("rb+") as file:  # what no file of it has
+        os.pwrite(file.fileno(), b"x" * (64 << 20), 400 << 20)
+    async with small_disk(place, 120):
+        refusal = await ensure_both(place, snapshot_id=SNAPSHOT)
+
+    assert "MiB of snapshots that are being copied and the 80 MiB of its snapshot" in refusal
+
+
+async def test_space_of_a_copy_that_failed_is_given_back_in_a_thread(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.snapshots[SNAPSHOT] = place.directory / "image"
+    make_image(place.snapshots[SNAPSHOT], "ext4", 3 * GIB // 2)
+    close, threads = os.close, []
+
+    def note(descriptor: int) -> None:
+        about = os.fstat(descriptor)
+        if stat.S_ISREG(about.st_mode) and about.st_nlink == 0 and about.st_size == 3 * GIB // 2:
+            threads.append(threading.current_thread())
+        close(descriptor)
+
+    monkeypatch.setattr(os, "close", note)
+    with pytest.raises(ResourceInitializationError, match="of its snapshot"):
+        await place.ensure(snapshot_id=SNAPSHOT)
+
+    assert threads
+    assert threading.main_thread() not in threads
 
 
 async def test_space_of_a_volume_is_reserved_if_that_is_set(place: Place) -> None:

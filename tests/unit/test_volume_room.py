@@ -4,6 +4,7 @@ import ctypes
 import os
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 
@@ -11,7 +12,7 @@ from fargate_agent.volumes import room as room_module
 from fargate_agent.volumes.bounded import GIB, IMAGE
 from fargate_agent.volumes.guard import PATIENCE_S, DiskGuard
 from fargate_agent.volumes.mounts import parse_mountinfo
-from fargate_agent.volumes.room import MIB, Disk, Mode, NoRoomError, Room
+from fargate_agent.volumes.room import MIB, Disk, Mode, NoRoomError, Room, UnnamedFile
 
 Disks = Callable[..., Room]
 
@@ -84,6 +85,40 @@ def test_what_is_promised_counts(make_room: Disks, tmp_path: Path, mode: Mode) -
     assert str(refusal.value) == (
         f"the disk of {tmp_path} has 73726 MiB free; 1024 MiB of it are kept free and 51199 MiB "
         "promised to other tasks, so there is no room for 21504 MiB"
+    )
+
+
+def test_volume_without_a_name_counts_for_its_task(make_room: Disks, tmp_path: Path) -> None:
+    add_volume(tmp_path / "tasks", "a", 20 * GIB)
+    room = make_room("counted", 101 * GIB)
+    with TemporaryFile(dir=tmp_path) as file:
+        file.write(b"x" * MIB)
+        file.flush()
+        with room.counting(UnnamedFile(task_id="a", file=file.fileno(), size_bytes=30 * GIB)):
+            assert room.list_volumes()["a"].size_bytes == 50 * GIB
+            assert room.list_volumes()["a"].allocated_bytes == MIB
+            with pytest.raises(NoRoomError, match="51199 MiB promised to other tasks"):
+                room.admit(51 * GIB)
+        room.admit(51 * GIB)
+
+
+def test_snapshot_that_is_being_copied_takes_what_is_still_to_come(
+    make_room: Disks, tmp_path: Path
+) -> None:
+    room = make_room("sparse", GIB + 30 * MIB)
+    with TemporaryFile(dir=tmp_path) as file:
+        new = UnnamedFile(task_id="a", file=file.fileno(), size_bytes=GIB, data_bytes=20 * MIB)
+        with room.counting(new):
+            room.admit(GIB, 10 * MIB)
+            with pytest.raises(NoRoomError) as refusal:
+                room.admit(GIB, 11 * MIB)
+            file.write(b"x" * MIB)
+            file.flush()
+            room.admit(GIB, 11 * MIB)
+        room.admit(GIB, 30 * MIB)
+    assert str(refusal.value) == (
+        f"the disk of {tmp_path} has 1054 MiB free, less than the 1024 MiB that are kept free and "
+        "the 20 MiB of snapshots that are being copied and the 11 MiB of its snapshot"
     )
 
 
