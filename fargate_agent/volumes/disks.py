@@ -3,6 +3,7 @@
 All functions block.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -30,6 +31,9 @@ _SHUTDOWN_NOLOGFLUSH: Final = 2
 """What is not written yet never is. Source: Linux, fs/ext4/ext4.h, `EXT4_IOC_SHUTDOWN`;
 fs/xfs/libxfs/xfs_fs.h, `XFS_IOC_GOINGDOWN`, which has the same number."""
 _NO_SUCH_IOCTL: Final = frozenset({errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EIO})
+
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def find_mkfs(filesystem: str) -> str | None:
@@ -116,6 +120,21 @@ def shut_down(mountpoint: Path) -> None:
     except OSError as error:
         if error.errno not in _NO_SUCH_IOCTL:  # another file system, or it is shut down
             raise
+    finally:
+        os.close(descriptor)
+
+
+def sync_disk(mountpoint: Path) -> None:
+    """Write what is in memory to the disk.
+
+    Raises:
+        OSError: it can't be written, or an earlier write failed that nobody was told of.
+    """
+    descriptor = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        if _libc.syncfs(descriptor) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(mountpoint))
     finally:
         os.close(descriptor)
 

@@ -6,6 +6,7 @@ names alone say what becomes of a file, also when the task's record is gone.
 """
 
 import errno
+import logging
 import os
 import stat
 from collections.abc import Iterable, Mapping
@@ -23,6 +24,7 @@ from fargate_agent.volumes.disks import (
     make_file_system,
     mount_disk,
     shut_down,
+    sync_disk,
     unmount_disk,
 )
 from fargate_agent.volumes.growing import grow_file, grow_mounted
@@ -31,6 +33,8 @@ from fargate_agent.volumes.mounts import is_listed
 from fargate_agent.volumes.room import NoRoomError, Room, UnnamedFile
 from fargate_agent.volumes.snapshots import copy_snapshot
 from fargate_agent.wire.attributes import EBS_FILE_SYSTEM, EBS_VOLUMES, Attribute
+
+log = logging.getLogger(__name__)
 
 GIB: Final = 1 << 30
 _EXT: Final = ("-q", "-F", "-m", "0", "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard")
@@ -213,10 +217,29 @@ def _give_name(file: int, image: Path) -> None:
         os.close(parent)
 
 
+def _write_all(volume: VolumePlan, ebs: EbsPlan) -> None:
+    """Write what is in memory to a volume that is kept, or say that it couldn't be.
+
+    The end of a mount doesn't say so, and writes nothing if another mount namespace has a copy.
+    """
+    try:
+        sync_disk(volume.source)
+    except OSError as error:
+        log.warning(
+            "the volume '%s' (%s) is kept, but part of what was written to it is lost: %s",
+            volume.name,
+            ebs.volume_id,
+            error.strerror,
+        )
+
+
 def _release(volume: VolumePlan, ebs: EbsPlan) -> None:
-    if ebs.delete_on_termination and is_listed(volume.source):
-        with suppress(OSError):  # then what is in memory is written before the file goes
-            shut_down(volume.source)
+    if is_listed(volume.source):
+        if ebs.delete_on_termination:
+            with suppress(OSError):  # then what is in memory is written before the file goes
+                shut_down(volume.source)
+        else:
+            _write_all(volume, ebs)
     unmount_disk(volume.source)
     _image_of(volume).unlink(missing_ok=True)
     for directory in (volume.source, volume.source.parent):

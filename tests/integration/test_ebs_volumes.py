@@ -352,6 +352,21 @@ async def test_space_of_a_copy_that_failed_is_given_back_in_a_thread(
     assert threading.main_thread() not in threads
 
 
+async def test_kept_volume_whose_last_write_failed_is_told_of(
+    place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with small_disk(place, 24):
+        task, volume = await place.ensure(delete_on_termination=False)
+        (volume.source / "file").write_bytes(b"x" * (64 << 20))
+
+        await place.driver.release(task, volume)
+
+        assert mounted(volume) == []
+        assert place.kept == [f"vol-{1:017x}.img"]
+        (told,) = [one.getMessage() for one in caplog.records if one.levelname == "WARNING"]
+        assert f"the volume 'data' (vol-{1:017x}) is kept, but part of what was" in told
+
+
 async def test_space_of_a_volume_is_reserved_if_that_is_set(place: Place) -> None:
     place.mode = "reserved"
     _, volume = await place.ensure()
