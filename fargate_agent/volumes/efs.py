@@ -17,6 +17,7 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan
 from fargate_agent.plan.efs import EFS_DIRECTORY, join_export
+from fargate_agent.volumes.deadlines import with_deadline
 from fargate_agent.volumes.efs_roots import open_root
 from fargate_agent.volumes.mounts import (
     DetachedMount,
@@ -34,7 +35,6 @@ from fargate_agent.volumes.nfs import (
     render_security,
     render_source,
     unmount_nfs,
-    with_deadline,
 )
 from fargate_agent.volumes.nfs_tls import TlsHandshakes
 from fargate_agent.wire.attributes import EFS, EFS_AUTHORIZATION, Attribute

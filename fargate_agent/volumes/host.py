@@ -4,7 +4,6 @@ Each is bound to a name in the task's directory, and containers mount it from th
 leads to is decided once, by a descriptor, and nobody can change it before runC mounts it.
 """
 
-import asyncio
 import ctypes
 import errno
 import os
@@ -12,13 +11,17 @@ import stat
 import struct
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import HostPaths, TaskPlan, VolumePlan
-from fargate_agent.volumes.mounts import detach, list_mounts
+from fargate_agent.volumes.deadlines import with_deadline
+from fargate_agent.volumes.mounts import DetachedMount, clone_mount, detach, is_listed
 from fargate_agent.volumes.scratch import VOLUME_MODE
 from fargate_agent.wire.attributes import HOST_VOLUMES, Attribute
 
@@ -30,10 +33,11 @@ _RESOLVE_BENEATH: Final = 8
 _TRIES: Final = 32
 """A path that is renamed while it is followed has to be followed again (EAGAIN)."""
 
-_MS_BIND: Final = 0x1000
-_MS_REC: Final = 0x4000
-_MS_PRIVATE: Final = 0x40000
-"""Source: linux/mount.h."""
+_CLONE_FS: Final = 0x200
+"""Source: unshare(2)."""
+
+ANSWER_TIMEOUT_S: Final = 60.0
+"""How long a path may take that lies on a server, or that an automounter mounts."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -45,14 +49,20 @@ class HostVolumes(VolumeDriver):
         self._paths = paths
 
     async def ensure(self, task: TaskPlan, volume: VolumePlan) -> None:
+        """Bind it, unless that was done before; settings that changed don't end a task."""
         try:
-            await asyncio.to_thread(self._ensure, volume)
+            if not await in_thread(is_listed, volume.source):
+                finding = partial(self._find, volume)
+                found = await with_deadline(finding, ANSWER_TIMEOUT_S, _Found.close)
+                await in_thread(_place, found, volume.source)
+        except TimeoutError as error:
+            raise _refuse(volume, f"{volume.host_path}: its file system doesn't answer") from error
         except OSError as error:
             raise _refuse(volume, f"{volume.host_path}: {error.strerror}") from error
 
     async def release(self, task: TaskPlan, volume: VolumePlan) -> None:
         try:
-            await asyncio.to_thread(_release, volume.source)
+            await in_thread(_release, volume.source)
         except OSError as error:
             raise ResourceInitializationError(
                 f"unable to take away the volume '{volume.name}': {error.strerror}"
@@ -61,11 +71,15 @@ class HostVolumes(VolumeDriver):
     def read_attributes(self, _root: Path) -> Iterable[Attribute]:
         return (Attribute(f"{HOST_VOLUMES}{path}") for path in self._paths.allowed)
 
-    def _ensure(self, volume: VolumePlan) -> None:
-        """Bind it, unless that was done before; settings that changed don't end a task."""
-        if not _is_mounted(volume.source):
-            _bind(self._open(volume), volume.source)
-        _make_private(volume.source)
+    def _find(self, volume: VolumePlan) -> "_Found":
+        """Return what the path leads to. Blocks, maybe for ever, in a thread of its own."""
+        _set_umask_of_thread(0o777 & ~VOLUME_MODE)
+        descriptor = self._open(volume)
+        try:
+            is_directory = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+            return _Found(clone_mount(descriptor, is_recursive=True), is_directory)
+        finally:
+            os.close(descriptor)
 
     def _open(self, volume: VolumePlan) -> int:
         """Return a descriptor of what the path leads to, which is allowed."""
@@ -81,7 +95,7 @@ class HostVolumes(VolumeDriver):
             text = f"host.sourcePath {path} leads out of {prefix} by a symbolic link"
             raise _refuse(volume, text) from error
         try:
-            self._check(volume, prefix, Path(f"/proc/self/fd/{descriptor}").readlink())
+            self._check(volume, prefix, descriptor)
             kind = stat.S_IFMT(os.fstat(descriptor).st_mode)
             if kind not in {stat.S_IFDIR, stat.S_IFREG, stat.S_IFSOCK, stat.S_IFIFO}:
                 raise _refuse(volume, f"host.sourcePath {path} is a device")
@@ -90,15 +104,50 @@ class HostVolumes(VolumeDriver):
             raise
         return descriptor
 
-    def _check(self, volume: VolumePlan, prefix: Path, found: Path) -> None:
+    def _check(self, volume: VolumePlan, prefix: Path, descriptor: int) -> None:
         """Refuse what is allowed by its name, and leads to what isn't.
 
         The path of the setting may itself lead through links: that is the operator's doing.
         """
-        real = prefix.resolve()
+        found, real = Path(f"/proc/self/fd/{descriptor}").readlink(), prefix.resolve()
         named = prefix / found.relative_to(real) if found.is_relative_to(real) else found
-        if self._paths.find_prefix(named) is None:
+        allowed = self._paths.find_prefix(named)
+        if allowed is None:
             raise _refuse(volume, self._paths.explain(found))
+        below_allowed = len(named.parts) - len(allowed.parts)
+        guarded = {_identify(one) for one in self._paths.guarded if one.exists()}
+        # by a bind mount a directory has another name
+        if any(_identify(one) in guarded for one in (found, *found.parents)[:below_allowed]):
+            raise _refuse(volume, self._paths.explain(found))
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a path leads to, as a mount without a place."""
+
+    mount: DetachedMount
+    is_directory: bool
+
+    def close(self) -> None:
+        self.mount.close()
+
+
+def _set_umask_of_thread(mask: int) -> None:
+    """Give this thread a umask of its own, for ever: what it makes has its mode from the first.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    if _libc.unshare(_CLONE_FS) != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    os.umask(mask)
+
+
+def _identify(path: Path) -> tuple[int, int]:
+    """Return what is the same for a directory by whichever path it is reached."""
+    about = path.stat()
+    return about.st_dev, about.st_ino
 
 
 def _open_below(prefix: Path, inside: Path) -> int:
@@ -124,14 +173,14 @@ def _open_or_make(top: int, inside: Path) -> int:
         pass
     parent = _openat2(top, inside.parent)
     try:
-        os.mkdir(inside.name, 0o700, dir_fd=parent)
-    except FileExistsError as error:
-        raise OSError(errno.ENOENT, "a symbolic link leads to nothing") from error
+        with suppress(FileExistsError):  # another task has made it, or a link has the name
+            os.mkdir(inside.name, VOLUME_MODE, dir_fd=parent)
     finally:
         os.close(parent)
-    made = _openat2(top, inside)
-    os.chmod(f"/proc/self/fd/{made}", VOLUME_MODE)  # noqa: PTH101 - a descriptor
-    return made
+    try:
+        return _openat2(top, inside)
+    except FileNotFoundError as error:
+        raise OSError(errno.ENOENT, "a symbolic link leads to nothing") from error
 
 
 def _openat2(top: int, inside: Path) -> int:
@@ -155,48 +204,32 @@ def _openat2(top: int, inside: Path) -> int:
     raise OSError(code, os.strerror(code), str(inside))
 
 
-def _bind(descriptor: int, target: Path) -> None:
-    """Bind what a descriptor stands for, and close it."""
+def _place(found: _Found, target: Path) -> None:
+    """Bind it to a name in the directory of the task, which is there."""
     try:
-        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+        target.parent.mkdir(mode=0o700, exist_ok=True)
+        if found.is_directory:
             target.mkdir(mode=0o700, exist_ok=True)
         else:
             target.touch(mode=0o600)
-        _mount(f"/proc/self/fd/{descriptor}".encode(), target, _MS_BIND | _MS_REC)
+        found.mount.place(target)
     finally:
-        os.close(descriptor)
-
-
-def _make_private(target: Path) -> None:
-    """Keep mounts of the machine and those below the target from each other.
-
-    Without that, what is mounted below would be unmounted on the machine when the target is.
-    """
-    _mount(b"none", target, _MS_REC | _MS_PRIVATE)
+        found.close()
 
 
 def _release(target: Path) -> None:
-    while _is_mounted(target):
-        _make_private(target)
+    while is_listed(target):
         detach(target)
     with suppress(FileNotFoundError):
         if target.is_dir():
             target.rmdir()
         else:
             target.unlink()
+    try:
         target.parent.rmdir()
-
-
-def _is_mounted(target: Path) -> bool:
-    real = target.parent.resolve() / target.name
-    return any(one.mountpoint == real for one in list_mounts(target.parent))
-
-
-def _mount(source: bytes, target: Path, flags: int) -> None:
-    if _libc.mount(source, os.fsencode(target), None, ctypes.c_ulong(flags), None) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code), str(target))
+    except OSError as error:
+        if error.errno not in {errno.ENOENT, errno.ENOTEMPTY}:  # of another volume
+            raise
 
 
 def _refuse(volume: VolumePlan, fault: str) -> ResourceInitializationError:

@@ -143,8 +143,8 @@ def load_filesystem(filesystem: str) -> None:
     os.close(_call(_FSOPEN, filesystem.encode(), _FSOPEN_CLOEXEC, path=filesystem))
 
 
-def bind(descriptor: int, mountpoint: Path, *, is_recursive: bool = False) -> None:
-    """Show what a descriptor stands for at another path as well.
+def clone_mount(descriptor: int, *, is_recursive: bool = False) -> DetachedMount:
+    """Show what a descriptor stands for once more, without a place yet.
 
     What is mounted below it is there only if `is_recursive` says so. Neither place sees what is
     mounted or unmounted at the other from now on, not even when this mount is taken away: it leaves
@@ -155,11 +155,26 @@ def bind(descriptor: int, mountpoint: Path, *, is_recursive: bool = False) -> No
     """
     depth = _AT_RECURSIVE if is_recursive else 0
     flags = _OPEN_TREE_CLONE | _OPEN_TREE_CLOEXEC | _AT_EMPTY_PATH | depth
-    tree = _call(_OPEN_TREE, descriptor, b"", flags, path=mountpoint)
+    path = f"/proc/self/fd/{descriptor}"
+    tree = _call(_OPEN_TREE, descriptor, b"", flags, path=path)
     mount = DetachedMount(tree)
     try:
         how = _AT_EMPTY_PATH | _AT_RECURSIVE
-        _call(_MOUNT_SETATTR, tree, b"", how, _PRIVATE, len(_PRIVATE), path=mountpoint)
+        _call(_MOUNT_SETATTR, tree, b"", how, _PRIVATE, len(_PRIVATE), path=path)
+    except OSError:
+        mount.close()
+        raise
+    return mount
+
+
+def bind(descriptor: int, mountpoint: Path, *, is_recursive: bool = False) -> None:
+    """Show what a descriptor stands for at another path as well, by `clone_mount`.
+
+    Raises:
+        OSError: the kernel refused it.
+    """
+    mount = clone_mount(descriptor, is_recursive=is_recursive)
+    try:
         mount.place(mountpoint)
     finally:
         mount.close()

@@ -2,18 +2,16 @@
 
 The client of a mount lives in the network namespace of the thread that makes it, wherever the
 mount gets its place. Calls may wait for a server that is gone, so each is made where nobody waits
-for it for ever: mounts in a thread of their own, which the end of the process interrupts; unmounts
+for it for ever: mounts `with_deadline`, in threads that the end of the process interrupts; unmounts
 by umount(8), because what flushes the rest can't be interrupted, and would keep the agent's process
 from ending.
 """
 
 import asyncio
 import signal
-import threading
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 from fargate_agent.network.namespaces import inside
 from fargate_agent.volumes.mounts import (
@@ -22,8 +20,6 @@ from fargate_agent.volumes.mounts import (
     load_filesystem,
     make_mount,
 )
-
-T = TypeVar("T")
 
 NFS: Final = "nfs4"
 """As the kernel names the file system."""
@@ -44,64 +40,6 @@ _FLAGS: Final = ("hard", "noresvport")
 _IDENTIFIER: Final = "fs/nfs/net/nfs_client/identifier"
 """What tells the clients of network namespaces apart. Two with the same host name and without it
 take each other's locks away. Source: Linux, Documentation/filesystems/nfs/client-identifier.rst."""
-
-
-async def with_deadline(work: Callable[[], T], timeout_s: float, undo: Callable[[T], None]) -> T:
-    """Call something that may never return, in a thread of its own.
-
-    If it succeeds after the deadline, or after this was cancelled, `undo` gets what it returned.
-
-    Raises:
-        TimeoutError: it didn't return in time.
-    """
-    call = _Call(work, undo)
-    threading.Thread(target=call.run, name="nfs", daemon=True).start()
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await call.result()
-    except (TimeoutError, asyncio.CancelledError):
-        call.abandon()
-        raise
-
-
-class _Call(Generic[T]):
-    """A call whose result is either taken or undone."""
-
-    def __init__(self, work: Callable[[], T], undo: Callable[[T], None]) -> None:
-        self._work, self._undo = work, undo
-        self._loop, self._ready = asyncio.get_running_loop(), asyncio.Event()
-        self._lock, self._abandoned = threading.Lock(), False
-        self._results: list[T] = []
-        self._failure: Exception | None = None
-
-    def run(self) -> None:
-        """Make the call, in its thread."""
-        try:
-            result = self._work()
-        except Exception as error:  # noqa: BLE001 - raised where this is awaited
-            self._failure = error
-        else:
-            with self._lock:
-                is_late = self._abandoned
-                self._results.append(result)
-            if is_late:
-                self._undo(result)
-        with suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._ready.set)
-
-    async def result(self) -> T:
-        await self._ready.wait()
-        if self._failure is not None:
-            raise self._failure
-        return self._results[0]
-
-    def abandon(self) -> None:
-        """Have the result undone, be it there already or not; waits for nothing."""
-        with self._lock:
-            self._abandoned = True
-            done = list(self._results)
-        for result in done:
-            threading.Thread(target=self._undo, args=(result,), name="nfs", daemon=True).start()
 
 
 def make_nfs(netns: Path, identifier: str, source: str, values: dict[str, str]) -> DetachedMount:

@@ -75,6 +75,7 @@ def _configure_ebs(volume: VolumePlan, directory: Path) -> VolumePlan:
 
 def _on_the_host(volume: VolumePlan, directory: Path) -> VolumePlan:
     source = directory / "bound" / volume.source.parent.parent.parent.name / volume.name
+    source.parent.parent.mkdir(exist_ok=True)
     return replace(volume, source=source, host_path=directory / "host")
 
 

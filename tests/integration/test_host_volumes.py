@@ -1,25 +1,33 @@
 """Directories of the machine as volumes: what leads there, and what doesn't."""
 
+import asyncio
 import os
 import re
 import stat
 import subprocess
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import HostPaths, TaskPlan, plan_task
 from fargate_agent.plan.host_paths import ALWAYS_GUARDED
+from fargate_agent.volumes import host
 from fargate_agent.volumes.host import HostVolumes
-from fargate_agent.volumes.mounts import list_mounts
+from fargate_agent.volumes.mounts import detach, list_mounts, make_mount
 from fargate_agent.wire.volume_kinds import VolumeKind
 from tests.fixtures.runtime import Bench
 from tests.messages import container_json, site, task_message
 
 pytestmark = pytest.mark.root
+
+DEADLINE_S: Final = 30.0
 
 
 @pytest.fixture
@@ -223,6 +231,129 @@ async def test_link_of_a_directory_that_is_allowed_leads_to_nothing_that_is_guar
     text = await refusal(driver, plan(tmp_path, code / "link"))
 
     assert f"{guarded} holds a part of the system or of the agent" in text
+
+
+@pytest.mark.parametrize("path", ["state", "state/tasks", "link"])
+async def test_directory_that_is_guarded_has_no_other_name(
+    tmp_path: Path, code: Path, path: str
+) -> None:
+    guarded = tmp_path / "state"
+    (guarded / "tasks").mkdir(parents=True)
+    (code / "state").mkdir()
+    (code / "link").symlink_to("state/tasks")
+    driver = HostVolumes(HostPaths(allowed=(code,), guarded=(guarded,)))
+    subprocess.run(["mount", "--bind", guarded, code / "state"], check=True)
+    try:
+        text = await refusal(driver, plan(tmp_path, code / path))
+        named = HostVolumes(HostPaths(allowed=(code, code / "state"), guarded=(guarded,)))
+        task = plan(tmp_path / "named", code / path)
+        await bind(named, task)
+        await named.release(task, task.volumes[0])
+    finally:
+        subprocess.run(["umount", code / "state"], check=True)
+
+    assert "holds a part of the system or of the agent" in text
+
+
+@contextmanager
+def silent_file_system(mountpoint: Path) -> Iterator[None]:
+    """Mount one whose server never answers; who waits gets an error at the end."""
+    device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+    values = {"fd": str(device), "rootmode": "40000", "user_id": "0", "group_id": "0"}
+    try:
+        make_mount("fuse", "silent", values=values).place(mountpoint)
+        yield
+    finally:
+        os.close(device)
+        detach(mountpoint)
+
+
+async def test_path_that_does_not_answer_holds_up_nothing_else(
+    driver: HostVolumes, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "ANSWER_TIMEOUT_S", 0.1, raising=False)
+    (code / "dead").mkdir()
+    task = plan(tmp_path, code / "dead/code")
+    threads = ThreadPoolExecutor(1)
+    asyncio.get_running_loop().set_default_executor(threads)
+
+    with silent_file_system(code / "dead"):
+        async with asyncio.timeout(DEADLINE_S):
+            text = await refusal(driver, task)
+            await asyncio.to_thread(int)
+
+    assert f"'v': {code}/dead/code: its file system doesn't answer" in text
+
+
+async def test_path_that_answers_after_the_task_was_stopped_leaves_nothing(
+    driver: HostVolumes, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+    open_now = host._openat2
+
+    def open_later(top: int, inside: Path) -> int:
+        asked.set()
+        answer.wait(DEADLINE_S)
+        return open_now(top, inside)
+
+    monkeypatch.setattr(host, "_openat2", open_later)
+    (code / "slow").mkdir()
+    task = plan(tmp_path, code / "slow")
+    before = set(threading.enumerate())
+    start = asyncio.create_task(driver.ensure(task, task.volumes[0]))
+    await asyncio.to_thread(asked.wait, DEADLINE_S)
+
+    start.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await start
+    await driver.release(task, task.volumes[0])
+    task.directory.rmdir()
+    answer.set()
+    await asyncio.get_running_loop().shutdown_default_executor()
+    for thread in set(threading.enumerate()) - before:
+        thread.join(DEADLINE_S)
+
+    assert not task.directory.exists()
+    assert list_mounts(tmp_path) == []
+
+
+async def test_each_of_two_volumes_is_released_alone(
+    driver: HostVolumes, code: Path, tmp_path: Path
+) -> None:
+    task = plan(tmp_path, code)
+    (first,) = task.volumes
+    second = replace(first, source=first.source.with_name("w"))
+    for volume in (first, second):
+        await driver.ensure(task, volume)
+
+    await driver.release(task, first)
+    assert second.source.is_dir()
+    await driver.release(task, second)
+
+    assert list(task.directory.iterdir()) == []
+
+
+async def test_directory_is_made_with_its_mode_whatever_umask_the_agent_has(
+    driver: HostVolumes, code: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mkdir, modes = os.mkdir, []
+
+    def make(path: str, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        mkdir(path, mode, dir_fd=dir_fd)
+        if dir_fd is not None:
+            modes.append(stat.S_IMODE(os.stat(path, dir_fd=dir_fd).st_mode))
+
+    monkeypatch.setattr(os, "mkdir", make)
+    task = plan(tmp_path, code / "a" / "b")
+    before = os.umask(0o077)
+    try:
+        await bind(driver, task)
+    finally:
+        after = os.umask(before)
+
+    assert modes == [0o755, 0o755]
+    assert after == 0o077
+    await driver.release(task, task.volumes[0])
 
 
 async def test_settings_that_changed_leave_a_task_its_volume(

@@ -1,9 +1,7 @@
 """EFS volumes: what stands for a file system, and where its directory comes from."""
 
-import asyncio
 import os
 import socket
-import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +22,6 @@ from fargate_agent.volumes.nfs import (
     render_addresses,
     render_security,
     render_source,
-    with_deadline,
 )
 from fargate_agent.wire.volumes import EfsMessage
 from tests.messages import container_json, site, task_message
@@ -304,48 +301,6 @@ def test_no_link_in_a_file_system_leads_out_of_it(path: str, tmp_path: Path) -> 
         link.symlink_to("/")
     with pytest.raises(OSError, match="Not a directory|Too many levels"):
         open_root(tmp_path, path, EfsRoot(uid=0, gid=0, mode=0o755))
-
-
-async def test_what_succeeds_after_the_deadline_is_undone() -> None:
-    finish, undone = threading.Event(), threading.Event()
-
-    def work() -> str:
-        finish.wait()
-        return "mount"
-
-    def undo(result: str) -> None:
-        assert result == "mount"
-        undone.set()
-
-    with pytest.raises(TimeoutError):
-        await with_deadline(work, 0.01, undo)
-    assert not undone.is_set()
-    finish.set()
-    assert await asyncio.to_thread(undone.wait, 10)
-
-
-async def test_what_succeeds_after_a_cancellation_is_undone() -> None:
-    begun, finish, undone = threading.Event(), threading.Event(), threading.Event()
-
-    def work() -> None:
-        begun.set()
-        finish.wait()
-
-    job = asyncio.create_task(with_deadline(work, 60, lambda _: undone.set()))
-    await asyncio.to_thread(begun.wait)
-    job.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await job
-    finish.set()
-    assert await asyncio.to_thread(undone.wait, 10)
-
-
-async def test_what_fails_says_why() -> None:
-    def work() -> None:
-        raise OSError("no")
-
-    with pytest.raises(OSError, match="^no$"):
-        await with_deadline(work, 60, lambda _: None)
 
 
 def test_addresses_are_written_as_the_kernel_reads_them() -> None:
