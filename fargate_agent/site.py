@@ -6,7 +6,8 @@ from fargate_agent.settings import AgentSettings
 
 
 def make_site(settings: AgentSettings) -> Site:
-    """Return what plans have to know of this machine."""
+    """Return what plans have to know of this machine; follows links of the agent's directories."""
+    own = (settings.state_dir, settings.netns_dir)
     return Site(
         netns_dir=settings.netns_dir,
         tasks_dir=settings.state_dir / "tasks",
@@ -18,7 +19,7 @@ def make_site(settings: AgentSettings) -> Site:
         logs_are_local=settings.logs_are_local,
         host_paths=HostPaths(
             allowed=settings.host_volume_paths,
-            guarded=(*ALWAYS_GUARDED, settings.state_dir, settings.netns_dir),
+            guarded=(*ALWAYS_GUARDED, *own, *(directory.resolve() for directory in own)),
         ),
         default_log_driver="json-file" if settings.log_copy else "none",
     )

@@ -7,6 +7,8 @@ import pytest
 from fargate_agent.controlplane.agents.needs import find_needs
 from fargate_agent.plan import HostPaths, plan_task
 from fargate_agent.plan.host_paths import ALWAYS_GUARDED
+from fargate_agent.settings import AgentSettings
+from fargate_agent.site import make_site
 from fargate_agent.volumes.host import HostVolumes
 from fargate_agent.wire.volume_kinds import VolumeKind
 from tests.messages import container_json, site, task_message
@@ -43,6 +45,24 @@ def test_path_is_allowed_by_a_path_of_the_setting(
     found = paths(*allowed).find_prefix(Path(path))
 
     assert found == (None if prefix is None else Path(prefix))
+
+
+@pytest.mark.parametrize("setting", ["state_dir", "netns_dir"])
+def test_directory_of_the_agent_is_guarded_where_its_link_leads(
+    tmp_path: Path, setting: str
+) -> None:
+    (tmp_path / "data/agent").mkdir(parents=True)
+    (tmp_path / "link").symlink_to("data/agent")
+    settings = AgentSettings.model_validate(
+        {setting: tmp_path / "link", "host_volume_paths": (tmp_path,)}
+    )
+
+    found = make_site(settings).host_paths
+
+    assert found.find_prefix(tmp_path / "data/agent/tasks") is None
+    assert found.find_prefix(tmp_path / "data") is None
+    assert found.find_prefix(tmp_path / "link/tasks") is None
+    assert found.find_prefix(tmp_path / "code") == tmp_path
 
 
 def test_task_needs_an_agent_that_allows_the_path_or_one_above() -> None:
