@@ -13,6 +13,7 @@ from fargate_agent.secrets.local_store import FILE as SECRETS_FILE
 from fargate_agent.secrets.local_store import KEY_FILE as SECRETS_KEY_FILE
 from fargate_agent.settings import AgentSettings
 from fargate_agent.trees import remove_or_empty
+from fargate_agent.volumes.mounts import list_mounts
 
 AGENT_STATE_DIR: Final[Path] = AgentSettings.model_fields["state_dir"].default
 CONTROL_PLANE_STATE_DIR: Final[Path] = ControlPlaneSettings.model_fields["state_dir"].default
@@ -40,6 +41,8 @@ def remove_agent_state(settings: AgentSettings, say: Say) -> None:
         say(f"state of the agent stays in {directory}: {min(strange)} is not the agent's")
     elif not _is_marked(directory):
         say(f"state of the agent stays in {directory}: it does not look like an agent's")
+    elif mounts := list_mounts(directory):
+        say(f"state of the agent stays in {directory}: {mounts[0].mountpoint} is mounted")
     else:
         try:
             remove_or_empty(directory)

@@ -116,6 +116,25 @@ def test_purge_keeps_a_directory_that_no_agent_has_marked(
     assert (state_dir / "records").exists()
 
 
+@pytest.mark.root
+def test_purge_keeps_a_directory_in_which_something_is_mounted(
+    purge: Callable[..., list[str]], state_dir: Path, tmp_path: Path
+) -> None:
+    code, mountpoint = tmp_path / "code", state_dir / "tasks/0123456789abcdef/host/v"
+    code.mkdir()
+    (code / "main").touch()
+    mountpoint.mkdir(parents=True)
+    subprocess.run(["mount", "--bind", code, mountpoint], check=True)
+    try:
+        said = purge(state_dir)
+    finally:
+        subprocess.run(["umount", mountpoint], check=True)
+
+    assert said == [f"state of the agent stays in {state_dir}: {mountpoint} is mounted"]
+    assert (code / "main").exists()
+    assert (state_dir / "lock").exists()
+
+
 def test_purge_says_what_stays_of_the_control_plane(
     purge: Callable[..., list[str]], tmp_path: Path
 ) -> None:
