@@ -39,7 +39,7 @@ class RefusedError(TransferError):
 
 
 class UntrustedError(RefusedError):
-    """The server's certificate isn't one that this machine trusts."""
+    """The server's certificate is of an authority that isn't trusted."""
 
 
 class NoTlsError(RefusedError):

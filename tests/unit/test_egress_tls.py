@@ -27,17 +27,18 @@ def unverified(code: int, message: str) -> ssl.SSLError:
             id="private CA",
         ),
         pytest.param(
-            unverified(10, "certificate has expired"),
-            TlsFault.UNTRUSTED,
-            "tls: failed to verify certificate: x509: certificate has expired or is not yet valid",
-            id="expired",
+            unverified(62, "Hostname mismatch, certificate is not valid for 'a.test'."),
+            TlsFault.REFUSED,
+            "tls: failed to verify certificate: x509: certificate is valid for other names, not"
+            " a.test; ask the server by a name that its certificate has, or give it a certificate"
+            " for a.test",
+            id="another host",
         ),
         pytest.param(
-            unverified(62, "Hostname mismatch, certificate is not valid for 'a'."),
-            TlsFault.UNTRUSTED,
-            "tls: failed to verify certificate: x509: Hostname mismatch, certificate is not valid"
-            " for 'a'",
-            id="another host",
+            unverified(26, "unsuitable certificate purpose"),
+            TlsFault.REFUSED,
+            "tls: failed to verify certificate: x509: unsuitable certificate purpose",
+            id="another fault of a certificate",
         ),
         pytest.param(
             failed("WRONG_VERSION_NUMBER"),
