@@ -11,8 +11,20 @@ Source: OCI distribution specification, "Pushing Manifests": registries should t
 """
 
 
+MAX_LIST_LENGTH: Final = 10_000
+"""Longest list that is read: an image has 127 layers, an index some dozens of manifests. Of 4 MiB,
+a million empty objects would take the agent a second and some hundred MiB."""
+
+MAX_ERROR_CHARS: Final = 2000
+"""More than what a task's reason has room for, and not too much for a line of the log."""
+
+
 class InvalidDocumentError(ValueError):
-    """A document isn't what it should be; the text says which and why."""
+    """A document isn't what it should be; the text says which and why, in one line."""
+
+    def __init__(self, text: str) -> None:
+        """`text` may hold what strangers wrote."""
+        super().__init__(tidy(text, MAX_ERROR_CHARS))
 
 
 class Document:
@@ -65,7 +77,7 @@ class Document:
         """A list of texts; none if it is absent or null.
 
         Raises:
-            InvalidDocumentError: it is something else.
+            InvalidDocumentError: it is something else, or too long.
         """
         values = self._list(key)
         texts = tuple(value for value in values if isinstance(value, str))
@@ -86,7 +98,7 @@ class Document:
         """A list of objects; none if it is absent or null.
 
         Raises:
-            InvalidDocumentError: it is something else.
+            InvalidDocumentError: it is something else, or too long.
         """
         return tuple(self._wrap(f"{key}[{n}]", value) for n, value in enumerate(self._list(key)))
 
@@ -100,6 +112,10 @@ class Document:
             return []
         if not isinstance(value, list):
             raise InvalidDocumentError(f"{self.what}: '{key}' is not a list")
+        if len(value) > MAX_LIST_LENGTH:
+            raise InvalidDocumentError(
+                f"{self.what}: '{key}' has {len(value)} members; it may have {MAX_LIST_LENGTH}"
+            )
         return value
 
     def _wrap(self, key: str, value: object) -> "Document":
@@ -132,3 +148,10 @@ def parse_document(what: str, data: bytes) -> Document:
     if not isinstance(value, dict):
         raise InvalidDocumentError(f"{what} is not a JSON object")
     return Document(what, value)
+
+
+def tidy(text: str, max_chars: int) -> str:
+    """Return the beginning of a text that strangers wrote, as one line that can be printed."""
+    text = text[: 16 * max_chars]  # white space is left out, and there may be MiB of it
+    printable = "".join(char if char.isprintable() else " " for char in text)
+    return " ".join(printable.split())[:max_chars]

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.egress.retry import GaveUpError
-from fargate_agent.image.document import InvalidDocumentError, parse_document
+from fargate_agent.image.document import InvalidDocumentError, parse_document, tidy
 from fargate_agent.image.manifest import parse_descriptor
 from fargate_agent.image.registry.protocol import Registry
 
@@ -194,7 +194,7 @@ def find_signer(
             others.add(signed)
     if others:
         raise UnsignedError(
-            f"what the key has signed is another one: {min(others)[:MAX_TOLD_CHARS]}"
+            f"what the key has signed is another one: {tidy(min(others), MAX_TOLD_CHARS)}"
         )
     if signatures:
         raise UnsignedError(f"none of its {len(signatures)} signatures was made by the key")

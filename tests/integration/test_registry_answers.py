@@ -6,12 +6,13 @@ import ssl
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from fargate_agent.containerd.types import Descriptor
-from fargate_agent.egress.retry import Tries
+from fargate_agent.egress.retry import GaveUpError, Tries
 from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback, make_certificate
 from tests.fixtures.registry_client import (
     AUTH,
@@ -243,3 +244,51 @@ async def test_parameters_of_a_media_type_are_not_looked_at(
         target = (await registry.resolve()).target
 
     assert (target.media_type, target.digest) == (image.media_type, image.digest)
+
+
+@pytest.mark.parametrize(
+    ("body", "in_chunks", "text"),
+    [
+        pytest.param(b"{ }", False, "the registry has 3 bytes, expected 2", id="more"),
+        pytest.param(b"{ }", True, " is larger than 2 bytes", id="more, in chunks"),
+        pytest.param(b"{", False, "the registry has 1 bytes, expected 2", id="less"),
+        pytest.param(b"{", True, "the registry has 1 bytes, expected 2", id="less, in chunks"),
+    ],
+)
+async def test_document_of_another_size_than_its_descriptor_says_is_refused(
+    fake_registry: FakeRegistry, body: bytes, in_chunks: bool, text: str
+) -> None:
+    name, _, layer = add(fake_registry)
+    fault = Fault(status=200, body=body, in_chunks=in_chunks)
+    fake_registry.faults[layer.digest].extend([fault] * FOR_EVER)
+
+    async with opened(name, fake_registry.host) as registry:
+        with pytest.raises(GaveUpError) as caught:
+            await registry.read(replace(layer, size=2))
+
+    assert str(caught.value).endswith(text)
+    assert caught.value.tries == 1
+
+
+async def test_size_of_nothing_is_not_believed(fake_registry: FakeRegistry) -> None:
+    """Some servers say of a HEAD what they send: nothing."""
+    name, image, _ = add(fake_registry)
+    media_type, document = fake_registry.manifests["1"]
+    headers = {"Docker-Content-Digest": image.digest, "Content-Type": media_type}
+    headers["Content-Length"] = "0"
+    fake_registry.faults["manifests"].append(Fault(status=200, headers=headers))
+
+    async with opened(name, fake_registry.host) as registry:
+        resolved = await registry.resolve()
+
+    assert (resolved.target.size, resolved.data) == (len(document), document)
+
+
+async def test_error_of_a_challenge_is_one_short_line(fake_registry: FakeRegistry) -> None:
+    name, _, _ = add(fake_registry)
+    fake_registry.challenges = [f'Basic realm="x", error="a\t\tb{"c" * 8000}"']
+
+    error = await refusal(name, fake_registry.host)
+
+    assert "server message: a bccc" in str(error)
+    assert len(str(error)) < 600

@@ -1,11 +1,17 @@
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from fargate_agent.drivers import ImageConfig
-from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError
+from fargate_agent.image.document import (
+    MAX_DOCUMENT_BYTES,
+    MAX_ERROR_CHARS,
+    MAX_LIST_LENGTH,
+    InvalidDocumentError,
+)
 from fargate_agent.image.manifest import (
     Index,
     Manifest,
@@ -136,6 +142,11 @@ def test_index_names_the_platforms_of_its_images() -> None:
         pytest.param(b" " * (MAX_DOCUMENT_BYTES + 1), "is larger than", id="large"),
         pytest.param(manifest_json(manifests=[]), "'manifests' does not belong", id="both"),
         pytest.param(manifest_json(mediaType="x/y"), "'x/y' is no image manifest", id="type"),
+        pytest.param(
+            manifest_json(layers=[{}] * (MAX_LIST_LENGTH + 1)),
+            "'layers' has 10001 members; it may have 10000",
+            id="long-list",
+        ),
         pytest.param(manifest_json(mediaType=7), "'mediaType' is not text", id="type-number"),
         pytest.param(manifest_json(config=None), "config: 'digest' is missing", id="no-config"),
         pytest.param(manifest_json(config=BLOB), "is not the configuration of a", id="artifact"),
@@ -196,6 +207,76 @@ def test_index_names_the_platforms_of_its_images() -> None:
 def test_manifest_that_is_wrong_says_what(data: bytes, text: str) -> None:
     with pytest.raises(InvalidDocumentError, match=text):
         parse_manifest(OCI["manifest"], data)
+
+
+MANY: Any = [{}] * (MAX_LIST_LENGTH + 1)
+
+
+def test_long_index_is_refused_before_its_members_are_looked_at() -> None:
+    with pytest.raises(InvalidDocumentError, match="'manifests' has 10001 members"):
+        parse_manifest(OCI["index"], json.dumps({"manifests": MANY}).encode())
+
+
+@pytest.mark.parametrize(
+    ("document", "key"), [({"history": MANY}, "history"), ({"config": {"Env": MANY}}, "Env")]
+)
+def test_long_list_of_a_config_is_refused(document: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidDocumentError, match=f"'{key}' has 10001 members"):
+        parse_config(json.dumps(document).encode(), "amd64", 1)
+
+
+LONG = "x\n\x1b[31m" + "y" * 100_000
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(lambda: parse_manifest(LONG, b"{}"), id="type"),
+        pytest.param(
+            lambda: parse_manifest(
+                OCI["manifest"], manifest_json(config={**CONFIG, "mediaType": LONG})
+            ),
+            id="configuration",
+        ),
+        pytest.param(
+            lambda: parse_manifest(
+                OCI["manifest"], manifest_json(layers=[{**BLOB, "mediaType": FOREIGN[0] + LONG}])
+            ),
+            id="foreign layer",
+        ),
+        pytest.param(
+            lambda: parse_config(
+                json.dumps({"config": {"Labels": {LONG: 1}}}).encode(), "amd64", 1
+            ),
+            id="label",
+        ),
+        pytest.param(
+            lambda: parse_config(
+                json.dumps(
+                    {"architecture": LONG, "rootfs": {"diff_ids": ["sha256:" + "b" * 64]}}
+                ).encode(),
+                "amd64",
+                1,
+            ),
+            id="platform",
+        ),
+    ],
+)
+def test_what_strangers_wrote_is_one_short_line_of_an_error(fault: Callable[[], object]) -> None:
+    with pytest.raises(InvalidDocumentError) as caught:
+        fault()
+
+    assert "x [31myyy" in str(caught.value)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) <= MAX_ERROR_CHARS
+
+
+def test_platforms_of_an_index_are_one_short_line_of_an_error() -> None:
+    error = PlatformError("amd64", index_of(*[platform(LONG, str(n)) for n in range(20)]).platforms)
+
+    assert "it has linux/x [31myyy" in str(error)
+    assert str(error).isprintable()
+    assert len(str(error)) <= MAX_ERROR_CHARS
 
 
 @pytest.mark.parametrize("kind", ["json", "prettyjws"])

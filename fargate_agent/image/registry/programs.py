@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
-from fargate_agent.image.document import InvalidDocumentError, parse_document
+from fargate_agent.image.document import InvalidDocumentError, parse_document, tidy
 from fargate_agent.image.reference import DOCKER_HUB
 
 PREFIX: Final = "docker-credential-"
@@ -119,7 +119,7 @@ async def ask_program(
     finally:
         await _end(process)
     if code != 0:
-        said = _tidy(output)
+        said = tidy(output.decode(errors="replace"), MAX_SAID_CHARS)
         if said == _NOTHING_KEPT:
             return None
         raise ProgramError(f"{PREFIX}{name} ended with exit code {code} for {registry}: {said}")
@@ -182,8 +182,3 @@ def _parse(what: str, output: bytes) -> KeptSecret | None:
     except InvalidDocumentError as error:
         raise ProgramError(str(error)) from None
     return KeptSecret(username=username, secret=secret) if secret else None
-
-
-def _tidy(output: bytes) -> str:
-    text = output.decode(errors="replace")
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:MAX_SAID_CHARS]

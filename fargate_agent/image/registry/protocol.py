@@ -24,7 +24,7 @@ from fargate_agent.egress.transport import (
     transfer,
 )
 from fargate_agent.egress.urls import Origin, host_of, origin_of, shown
-from fargate_agent.image.document import MAX_DOCUMENT_BYTES
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES, tidy
 from fargate_agent.image.manifest import INDEX_TYPES, MANIFEST_TYPES
 from fargate_agent.image.reference import Reference, digest_of, is_digest
 from fargate_agent.image.registry.auth import Credentials
@@ -32,6 +32,7 @@ from fargate_agent.image.registry.hosts import Hosts
 from fargate_agent.image.registry.login import Logins, read_challenges
 from fargate_agent.image.registry.requests import (
     MAX_HOPS,
+    MAX_MESSAGE_CHARS,
     Requests,
     explain_refusal,
     read_message,
@@ -194,19 +195,26 @@ class Registry:
         is_manifest = descriptor.media_type in INDEX_TYPES | MANIFEST_TYPES
         kind = "manifests" if is_manifest else "blobs"
         url = self._base / kind / descriptor.digest
-        _, data = await self._get_document(url, _MANIFESTS if is_manifest else {})
+        headers = _MANIFESTS if is_manifest else {}
+        _, data = await self._get_document(url, headers, descriptor.size)
         if digest_of(data) != descriptor.digest:
             raise TransferError(
                 f"unexpected digest {digest_of(data)}, expected {descriptor.digest}"
             )
         return data
 
-    async def _get_document(self, url: URL, headers: dict[str, str]) -> tuple[str, bytes]:
-        """Return media type and bytes."""
+    async def _get_document(
+        self, url: URL, headers: dict[str, str], size: int | None = None
+    ) -> tuple[str, bytes]:
+        """Return media type and bytes, which are to be so many; None: as many as may be."""
         async with self._request("GET", url, headers) as response:
             if response.status != 200:
                 raise await _refuse(response)
-            return _media_type(response), await read_body(response, MAX_DOCUMENT_BYTES)
+            _check_size(response.content_length, size)
+            most = MAX_DOCUMENT_BYTES if size is None else min(size, MAX_DOCUMENT_BYTES)
+            data = await read_body(response, most)
+        _check_size(len(data), size)
+        return _media_type(response), data
 
     @asynccontextmanager
     async def _request(
@@ -278,13 +286,19 @@ async def _refuse(response: aiohttp.ClientResponse) -> TransferError:
     if response.status == 401:
         challenges = read_challenges(response.headers)
         errors = [one.parameters["error"] for one in challenges if "error" in one.parameters]
-        message = await read_message(response) or next(iter(errors), "")
+        message = await read_message(response) or tidy(next(iter(errors), ""), MAX_MESSAGE_CHARS)
         return RefusedError(
             "pull access denied, repository does not exist or may require authorization: "
             + (f"server message: {message}: " if message else "")
             + "authorization failed"
         )
     return await explain_refusal(response)
+
+
+def _check_size(found: int | None, expected: int | None) -> None:
+    """Return if a document may have the size that was said of it; None: nobody said."""
+    if None not in {found, expected} and found != expected:
+        raise RefusedError(f"the registry has {found} bytes, expected {expected}")
 
 
 def _find_start(response: aiohttp.ClientResponse, size: int, offset: int) -> int:

@@ -30,7 +30,7 @@ from fargate_agent.egress.transport import (
     transfer,
 )
 from fargate_agent.egress.urls import host_of, resolve_url, shown
-from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
+from fargate_agent.image.document import Document, InvalidDocumentError, parse_document, tidy
 from fargate_agent.image.registry.hosts import Hosts
 
 MAX_HOPS: Final = 10
@@ -188,10 +188,10 @@ async def read_message(response: aiohttp.ClientResponse) -> str:
     except (TimeoutError, TransferError):
         return ""
     try:
-        return _tidy("; ".join(_messages(parse_document("body", data))))
+        return tidy("; ".join(_messages(parse_document("body", data))), MAX_MESSAGE_CHARS)
     except InvalidDocumentError:
         is_text = response.headers.get("Content-Type", "text/plain").startswith("text/plain")
-        return _tidy(data.decode(errors="replace")) if is_text else ""
+        return tidy(data.decode(errors="replace"), MAX_MESSAGE_CHARS) if is_text else ""
 
 
 def parse_retry_after(value: str, now: datetime) -> float:
@@ -207,7 +207,7 @@ def parse_retry_after(value: str, now: datetime) -> float:
 
 
 def _render(response: aiohttp.ClientResponse) -> str:
-    reason = _tidy(response.reason or "")
+    reason = tidy(response.reason or "", MAX_MESSAGE_CHARS)
     try:
         return f"{response.status} {reason or HTTPStatus(response.status).phrase}"
     except ValueError:
@@ -223,9 +223,3 @@ def _messages(body: Document) -> Iterator[str]:
         if name in body:
             yield body.text(name)
             return
-
-
-def _tidy(text: str) -> str:
-    """Return it as one short line."""
-    printable = "".join(char if char.isprintable() else " " for char in text)
-    return " ".join(printable.split())[:MAX_MESSAGE_CHARS]
