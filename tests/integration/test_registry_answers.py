@@ -13,7 +13,8 @@ import pytest
 
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.egress.retry import GaveUpError, Tries
-from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback, make_certificate
+from tests.fixtures.certificates import make_certificate
+from tests.fixtures.registry import FakeRegistry, Fault, bind_loopback
 from tests.fixtures.registry_client import (
     AUTH,
     FAST,
@@ -179,7 +180,7 @@ async def test_each_request_has_tries_of_its_own(fake_registry: FakeRegistry) ->
 
 @asynccontextmanager
 async def tls_registry(directory: Path) -> AsyncIterator[FakeRegistry]:
-    certificate, key = make_certificate(directory)
+    certificate, key = make_certificate("test", "127.0.0.1").write(directory)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     registry = FakeRegistry()

@@ -11,6 +11,7 @@ import pytest
 
 from fargate_agent.errors import CannotPullContainerError
 from fargate_agent.network.namespaces import socket_in_netns
+from tests.fixtures.certificates import make_certificate
 from tests.fixtures.images import build_image
 from tests.fixtures.nameserver import NameServer
 from tests.fixtures.pulls import Puller
@@ -21,7 +22,6 @@ from tests.fixtures.registry import (
     Fault,
     RealRegistry,
     bind_loopback,
-    make_certificate,
 )
 
 pytestmark = pytest.mark.root
@@ -179,7 +179,7 @@ async def test_registry_that_is_not_listed_is_only_spoken_to_with_tls(
 async def test_certificate_of_a_registry_is_verified(
     puller: Puller, tmp_path: Path, trusted: bool
 ) -> None:
-    certificate, key = make_certificate(tmp_path)
+    certificate, key = make_certificate("test", "127.0.0.1").write(tmp_path)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate, key)
     client = ssl.create_default_context(cafile=str(certificate)) if trusted else None

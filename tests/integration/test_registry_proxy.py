@@ -8,8 +8,9 @@ import pytest
 
 from fargate_agent.egress.retry import GaveUpError
 from fargate_agent.image.registry.hosts import Hosts, OwnSettings
+from tests.fixtures.certificates import make_certificate
 from tests.fixtures.proxy import FakeProxy
-from tests.fixtures.registry import FakeRegistry, bind_loopback, make_certificate
+from tests.fixtures.registry import FakeRegistry, bind_loopback
 from tests.fixtures.registry_client import SECRET, add, opened, read_blob, refusal
 
 NAME = "registry.test:5000"
@@ -25,7 +26,7 @@ async def proxy() -> AsyncIterator[FakeProxy]:
 
 @pytest.fixture
 async def tls_registry(tmp_path: Path) -> AsyncIterator[FakeRegistry]:
-    certificate, key = make_certificate(tmp_path)
+    certificate, key = make_certificate("test", "127.0.0.1").write(tmp_path)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     registry = FakeRegistry()
@@ -154,7 +155,7 @@ async def test_authority_of_another_registry_is_not_trusted(
     tls_registry: FakeRegistry, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
-    other, _ = make_certificate(tmp_path / "other")
+    other, _ = make_certificate("test", "127.0.0.1").write(tmp_path / "other")
     add(tls_registry)
     hosts = Hosts(own={tls_registry.host: OwnSettings(ca_file=other)})
 
