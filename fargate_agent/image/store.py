@@ -144,7 +144,7 @@ class ContainerdImageStore(ImageStore, Service, Sweeper):
             egress=egress,
             ecr=ecr,
             mirrors=Mirrors(settings.mirrors),
-            find_auths=partial(read_auths, settings.logins, settings.auth_file),
+            find_auths=partial(read_auths, settings.logins, settings.auth_file, settings.hosts()),
             hosts=settings.hosts(),
             inactivity_s=settings.inactivity_s,
             trusted=settings.trusted,

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from fargate_agent.image.document import Document
+from fargate_agent.image.registry.auth import AuthFile
 from fargate_agent.image.registry.programs import ProgramError, ask_program
 from tests.fixtures.pulls import eventually
 from tests.fixtures.registry import FakeRegistry, Fault
@@ -86,6 +88,17 @@ async def test_file_has_what_the_program_does_not_keep(
 
     async with opened(name, fake_registry.host, config=config, uid=ME) as registry:
         assert (await registry.resolve()).target.digest == image.digest
+
+
+async def test_program_is_asked_by_the_name_that_the_file_has(programs: Path) -> None:
+    asked = programs / "asked"
+    write(programs, f"tee {asked} >/dev/null; {answer('ann', SECRET).partition('; ')[2]}")
+    file = AuthFile(Document("config", {"credHelpers": {"r.test": "kept"}}), ME)
+
+    found = await file.find("R.test:443")
+
+    assert found is not None
+    assert asked.read_text() == "r.test"
 
 
 async def test_docker_hub_is_asked_for_by_the_url_of_its_index(programs: Path) -> None:

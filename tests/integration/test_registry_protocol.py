@@ -195,6 +195,31 @@ async def test_certificate_of_a_registry_is_verified(
             assert "x509: certificate signed by unknown authority" in caught.value.reason
 
 
+@pytest.mark.parametrize("spelling", [REGISTRY_ADDRESS, f"{REGISTRY_ADDRESS}:80"])
+@pytest.mark.parametrize("key", [REGISTRY_ADDRESS, f"{REGISTRY_ADDRESS}:80"])
+async def test_login_counts_with_and_without_the_port_that_is_asked_anyway(
+    task_puller: Puller,
+    registry_netns: tuple[Path, Path],
+    tmp_path: Path,
+    key: str,
+    spelling: str,
+) -> None:
+    registry, image = FakeRegistry(basic=BASIC), build_image()
+    registry.add("private", "1", image)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps({"auths": {key: {"username": "ann", "password": SECRET}}}))
+    sock = socket_in_netns(registry_netns[0], socket.AF_INET, socket.SOCK_STREAM)
+    sock.bind((REGISTRY_ADDRESS, 80))
+    task = await task_puller.task(registry_netns[1])
+
+    async with registry.serve(sock):
+        pulled = await task_puller.pull(
+            f"{spelling}/private:1", task, insecure_registries=(REGISTRY_ADDRESS,), auth_file=file
+        )
+
+    assert pulled.digest == image.digest
+
+
 async def test_name_of_a_registry_is_resolved_inside_the_task(
     task_puller: Puller, real_registry: RealRegistry
 ) -> None:

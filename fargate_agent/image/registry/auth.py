@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.egress.urls import Origin, origin_of
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
-from fargate_agent.image.reference import DOCKER_HUB
+from fargate_agent.image.reference import DOCKER_HUB, DOCKER_HUB_API
+from fargate_agent.image.registry.hosts import Hosts
 from fargate_agent.image.registry.programs import (
     IDENTITY_USER,
     ProgramError,
@@ -22,6 +24,10 @@ from fargate_agent.image.registry.programs import (
 
 _HUB_KEYS: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 """Names under which credentials of Docker Hub are kept."""
+
+
+ALL_BY_TLS: Final = Hosts()
+"""No registry is spoken to without TLS."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,12 +52,13 @@ class Credentials:
 class AuthFile:
     """What the operator gave for each registry, or the program that keeps it."""
 
-    def __init__(self, document: Document, uid: int) -> None:
-        """Take the file as a whole, and who owns it."""
+    def __init__(self, document: Document, uid: int, hosts: Hosts = ALL_BY_TLS) -> None:
+        """Take the file as a whole, who owns it, and how registries are spoken to."""
         self._auths = document.child("auths")
         self._programs = document.child("credHelpers")
         self._program_of_others = document.text("credsStore", "")
         self._uid = uid
+        self._hosts = hosts
 
     async def find(self, registry: str, used: str | None = None) -> Credentials | None:
         """Return what there is for a registry, named as in an image; None if there is nothing.
@@ -64,8 +71,9 @@ class AuthFile:
         """
         del used  # what was refused is all there is
         entry = self.find_entry(registry)
-        if name := self._find_program(registry):
-            kept = await ask_program(name, self._uid, registry)
+        name, asked_for = self._find_program(registry)
+        if name:
+            kept = await ask_program(name, self._uid, asked_for)
             if kept is not None and kept.username == IDENTITY_USER:
                 return Credentials(username="", password="", identity_token=kept.secret)
             if kept is not None:
@@ -78,7 +86,7 @@ class AuthFile:
         Raises:
             InvalidDocumentError: its entry isn't as it should be.
         """
-        key = _find_key(self._auths, registry)
+        key = self._find_key(self._auths, registry)
         return None if key is None else _parse_entry(self._auths.child(key))
 
     def names(self) -> Iterator[tuple[str, str]]:
@@ -95,7 +103,8 @@ class AuthFile:
 
     def has(self, registry: str) -> bool:
         """Whether there is an entry for a registry, or a program that may keep one."""
-        return bool(self._find_program(registry)) or self.find_entry(registry) is not None
+        name, _ = self._find_program(registry)
+        return bool(name) or self.find_entry(registry) is not None
 
     def check(self) -> None:
         """Return if every entry can be used, and every program run; blocks.
@@ -114,9 +123,36 @@ class AuthFile:
             except ProgramError as error:
                 raise InvalidDocumentError(f"{key}: {error}") from error
 
-    def _find_program(self, registry: str) -> str:
-        key = _find_key(self._programs, registry)
-        return self._program_of_others if key is None else self._programs.text(key)
+    def _find_program(self, registry: str) -> tuple[str, str]:
+        """Return a program, empty if there is none, and what the registry is called there."""
+        key = self._find_key(self._programs, registry)
+        if key is None:
+            return self._program_of_others, registry
+        return self._programs.text(key), name_registry(key)
+
+    def _find_key(self, entries: Document, registry: str) -> str | None:
+        """Return the entry for a registry as it is written, or else for whom it stands.
+
+        That is one host, one port, and whether by TLS, so that nobody else is shown a password.
+        """
+        names = {key: name_registry(key) for key in entries.keys}
+        for key, name in names.items():
+            if name == registry:
+                return key
+        wanted = self._origin(registry)
+        for key, name in names.items():
+            if wanted is not None and self._origin(name) == wanted:
+                return key
+        return None
+
+    def _origin(self, registry: str) -> Origin | None:
+        """Return who is asked for the images of a registry; None if that can't be a host."""
+        try:
+            return origin_of(
+                self._hosts.base(DOCKER_HUB_API if registry == DOCKER_HUB else registry)
+            )
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,13 +182,13 @@ class Auths:
         return any(place.has(registry) for place in self.places)
 
 
-def read_auth_file(file: Path | None) -> AuthFile:
+def read_auth_file(file: Path | None, hosts: Hosts = ALL_BY_TLS) -> AuthFile:
     """Read the file; one that isn't there has nothing. Blocks.
 
     Raises:
         InvalidDocumentError: the file can't be read or isn't as it should be.
     """
-    return _NOTHING if file is None else _read(file) or _NOTHING
+    return _NOTHING if file is None else _read(file, hosts) or _NOTHING
 
 
 def check_credentials(file: Path) -> None:
@@ -169,23 +205,16 @@ def check_credentials(file: Path) -> None:
 _NOTHING: Final = AuthFile(Document("no file", {}), uid=0)
 
 
-def _read(file: Path) -> AuthFile | None:
+def _read(file: Path, hosts: Hosts = ALL_BY_TLS) -> AuthFile | None:
     what = "the agent's file of registry credentials"
     try:
         with file.open("rb") as opened:
             uid = os.fstat(opened.fileno()).st_uid
-            return AuthFile(parse_document(what, opened.read()), uid)
+            return AuthFile(parse_document(what, opened.read()), uid, hosts)
     except FileNotFoundError:
         return None
     except OSError as error:
         raise InvalidDocumentError(f"{what} can't be read: {error.strerror}") from error
-
-
-def _find_key(entries: Document, registry: str) -> str | None:
-    for key in entries.keys:
-        if name_registry(key) == registry:
-            return key
-    return None
 
 
 def name_registry(text: str) -> str:

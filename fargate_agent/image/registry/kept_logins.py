@@ -12,7 +12,14 @@ from typing import Any, Final
 
 from fargate_agent.files import replace_file
 from fargate_agent.image.document import Document, InvalidDocumentError, parse_document
-from fargate_agent.image.registry.auth import AuthFile, Auths, Credentials, read_auth_file
+from fargate_agent.image.registry.auth import (
+    ALL_BY_TLS,
+    AuthFile,
+    Auths,
+    Credentials,
+    read_auth_file,
+)
+from fargate_agent.image.registry.hosts import Hosts
 
 FILE: Final = "registry-logins.json"
 MAX_LOGINS: Final = 1000
@@ -34,13 +41,13 @@ class KeptLogins:
         """Keep them in this directory, which need not be there before the first is kept."""
         self.file = state_dir / FILE
 
-    def read(self) -> AuthFile:
-        """Return all logins.
+    def read(self, hosts: Hosts = ALL_BY_TLS) -> AuthFile:
+        """Return all logins, for registries that are spoken to as `hosts` says.
 
         Raises:
             InvalidDocumentError: there are some, and they can't be read.
         """
-        return AuthFile(self._document(), uid=0)
+        return AuthFile(self._document(), uid=0, hosts=hosts)
 
     def put(self, registry: str, credentials: Credentials) -> bool:
         """Keep a login; return whether it replaces another.
@@ -112,11 +119,13 @@ def check_login(credentials: Credentials) -> None:
         raise KeptLoginsError("the password has a NUL character")
 
 
-def read_auths(logins: KeptLogins | None, auth_file: Path | None) -> Auths:
+def read_auths(
+    logins: KeptLogins | None, auth_file: Path | None, hosts: Hosts = ALL_BY_TLS
+) -> Auths:
     """Return the operator's credentials: those of `fargate login` come before those of the file.
 
     Raises:
         InvalidDocumentError: a file can't be read or isn't as it should be.
     """
-    file = read_auth_file(auth_file)
-    return Auths((file,) if logins is None else (logins.read(), file))
+    file = read_auth_file(auth_file, hosts)
+    return Auths((file,) if logins is None else (logins.read(hosts), file))
