@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 from functools import cache, partial
 from pathlib import Path
 from typing import Final, NoReturn, ParamSpec, TypeVar
@@ -40,7 +41,8 @@ async def in_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs)
     waits for a disk that is gone, is given up `GIVEN_UP_AFTER_S` after the cancellation.
     """
     loop = asyncio.get_running_loop()
-    job = loop.run_in_executor(None, partial(function, *args, **kwargs))
+    context = copy_context()  # which the log reads
+    job = loop.run_in_executor(None, partial(context.run, function, *args, **kwargs))
     try:
         return await asyncio.shield(job)
     except asyncio.CancelledError:

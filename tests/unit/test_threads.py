@@ -7,6 +7,7 @@ import pytest
 
 from fargate_agent.network import namespaces
 from fargate_agent.network.namespaces import in_thread
+from fargate_agent.task.runner import current_task
 
 
 async def test_cancellation_waits_for_the_end_of_the_call() -> None:
@@ -49,3 +50,11 @@ async def test_call_that_hangs_is_given_up_after_a_cancellation(
         may_end.set()
 
     assert "hang was cancelled and hangs" in caplog.text
+
+
+async def test_log_of_a_call_knows_its_task() -> None:
+    token = current_task.set("a")
+    try:
+        assert await in_thread(current_task.get) == "a"
+    finally:
+        current_task.reset(token)
