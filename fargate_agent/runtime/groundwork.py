@@ -3,7 +3,6 @@
 The record is made first: it keeps the layers of the image from containerd's garbage collector.
 """
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ from fargate_agent.containerd.containers import ContainerRecord
 from fargate_agent.containerd.errors import AlreadyExistsError
 from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import Image
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.host import HostLimits, read_host_limits
@@ -75,7 +75,7 @@ class Groundwork:
             ContainerdError: containerd refused.
             OSError: the kernel or systemd did.
         """
-        cgroups, host = await asyncio.to_thread(self._prepare_host, task, container)
+        cgroups, host = await in_thread(self._prepare_host, task, container)
         look = partial(self._roots.look, client, container, image)
         spec = await self._render_spec(task, container, image, look, cgroups, host)
         root = self._roots.render(container, image)
@@ -106,7 +106,7 @@ class Groundwork:
         files = await self._users.read(image.chain_id, look, task.directory)
         user = resolve_user(container.user or image.config.user, files)
         if container.files:
-            await asyncio.to_thread(write_files, task, container, user)
+            await in_thread(write_files, task, container, user)
         if container.init:
             await check_program(task, container, image.config, await look())
         mounted = await self._volumes.find_mounts(task, container, image)

@@ -20,6 +20,7 @@ from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import Image
 from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.files import replace_file
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, MountPlan, TaskPlan
 from fargate_agent.runtime.volume_fill import Fill, fill_volumes, make_key
 from fargate_agent.wire.container_paths import normalize_path
@@ -79,7 +80,7 @@ class ImageVolumes:
         if fills:
             await self._fill(task, fills, rootfs)
         if mounts:
-            await asyncio.to_thread(_write_paths, task, container, mounts)
+            await in_thread(_write_paths, task, container, mounts)
 
     async def _fill(self, task: TaskPlan, fills: Sequence[Fill], rootfs: Sequence[Mount]) -> None:
         async with contextlib.AsyncExitStack() as stack:

@@ -6,7 +6,6 @@ CAP_SYS_PTRACE take it over, so it is a container as well, which can do less tha
 no capabilities, its root directory is empty but for its program, and it is in the task's network.
 """
 
-import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +17,7 @@ from fargate_agent.containerd.containers import ContainerRecord
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.creation import Creation, create_process_anew
@@ -67,8 +67,8 @@ class PidNamespaces:
             return
         await self._remove(holder.id)
         client, cgroups = self._containerd.with_lease(task.lease), self._cgroups.of(task.cgroup)
-        root = await asyncio.to_thread(_make_root, task)
-        await asyncio.to_thread(
+        root = await in_thread(_make_root, task)
+        await in_thread(
             cgroups.ensure_container,
             holder.cgroup,
             cpu_shares=_MIN_CPU_SHARES,

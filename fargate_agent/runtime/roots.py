@@ -6,7 +6,6 @@ an active snapshot for each; the ephemeral volume doesn't bound them. Containers
 made have such a snapshot with overlayfs, too.
 """
 
-import asyncio
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from fargate_agent.containerd.errors import AlreadyExistsError, NotFoundError
 from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import Image
 from fargate_agent.errors import CannotCreateContainerError
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.reasons import render_error
 from fargate_agent.runtime.records import RecordedRoot
@@ -98,7 +98,7 @@ class Roots:
         if not self.are_bounded:
             return Root(image=layers, mounts=layers)
         directory = _find_directory(task, container)
-        return Root(image=layers, mounts=await asyncio.to_thread(_lay_over, layers, directory))
+        return Root(image=layers, mounts=await in_thread(_lay_over, layers, directory))
 
     async def find(
         self, client: Containerd, task: TaskPlan, container: ContainerPlan, record: ContainerRecord
@@ -115,7 +115,7 @@ class Roots:
         if chain_id is None:
             return await client.snapshots(snapshotter).mounts(record.snapshot_key or container.id)
         mounts = await ensure_view(client, snapshotter, chain_id)
-        return await asyncio.to_thread(_lay_over, mounts, _find_directory(task, container))
+        return await in_thread(_lay_over, mounts, _find_directory(task, container))
 
 
 async def _ensure_active(

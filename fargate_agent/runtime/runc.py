@@ -39,6 +39,7 @@ from fargate_agent.errors import (
     ContainerRuntimeError,
     ResourceInitializationError,
 )
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime import loggers
@@ -166,7 +167,7 @@ class RuncRuntime(Runtime, Sweeper):
             await together(
                 (
                     self._containerd.leases.ensure(task.lease, {TASK_LABEL: task.id}),
-                    asyncio.to_thread(self._prepare_host, task),
+                    in_thread(self._prepare_host, task),
                 )
             )
             if task.shares_pid_namespace:

@@ -6,7 +6,6 @@ a copy that fails leaves the volume as it was, and one that a crash cuts off is 
 on with.
 """
 
-import asyncio
 import contextlib
 import ctypes
 import errno
@@ -21,6 +20,7 @@ from typing import Final
 
 from fargate_agent.containerd.types import Mount
 from fargate_agent.errors import CannotCreateContainerError
+from fargate_agent.network.namespaces import in_thread
 from fargate_agent.runtime.rootfs import look_into
 from fargate_agent.runtime.tree_copy import copy_metadata, copy_tree
 from fargate_agent.trees import remove_tree
@@ -67,12 +67,12 @@ async def fill_volumes(fills: Sequence[Fill], rootfs: Sequence[Mount], mountpoin
         CannotCreateContainerError: something has no room in a volume, or can't be copied.
         OSError: the image can't be mounted.
     """
-    needy = [fill for fill in fills if await asyncio.to_thread(_begin, fill)]
+    needy = [fill for fill in fills if await in_thread(_begin, fill)]
     if needy:
         await _copy(needy, rootfs, mountpoint)
     for fill in fills:
         with _explained(fill):
-            await asyncio.to_thread(_finish, fill)
+            await in_thread(_finish, fill)
 
 
 def make_key(text: str) -> str:
@@ -103,7 +103,7 @@ async def _copy(fills: Sequence[Fill], rootfs: Sequence[Mount], mountpoint: Path
     takes them out of `opened` closes them.
     """
     given_up = threading.Event()
-    opened = [await asyncio.to_thread(_open, fills)]
+    opened: list[_Opened] = []
 
     def copy() -> None:
         taken = _take(opened)
@@ -114,27 +114,28 @@ async def _copy(fills: Sequence[Fill], rootfs: Sequence[Mount], mountpoint: Path
             _close(taken)
 
     try:
+        await in_thread(_open, fills, opened)
         await look_into(rootfs, mountpoint, copy, give_up=given_up.set)
     except BaseException:
         _close(_take(opened))
-        await asyncio.to_thread(_drop, fills)
+        await in_thread(_drop, fills)
         raise
     for fill in fills:
         with _explained(fill):
-            await asyncio.to_thread(fill.new.rename, fill.ready)
+            await in_thread(fill.new.rename, fill.ready)
 
 
-def _open(fills: Sequence[Fill]) -> _Opened:
-    """Open the directory of each copy; blocks."""
-    opened: list[tuple[Fill, int]] = []
+def _open(fills: Sequence[Fill], opened: list[_Opened]) -> None:
+    """Open the directory of each copy, all or none; blocks."""
+    found: list[tuple[Fill, int]] = []
     try:
         for fill in fills:
             with _explained(fill):
-                opened.append((fill, os.open(fill.new, _DIRECTORY)))
+                found.append((fill, os.open(fill.new, _DIRECTORY)))
     except BaseException:
-        _close(opened)
+        _close(found)
         raise
-    return tuple(opened)
+    opened.append(tuple(found))
 
 
 def _take(opened: list[_Opened]) -> _Opened:
