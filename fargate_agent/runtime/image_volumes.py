@@ -22,7 +22,7 @@ from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.files import replace_file
 from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, MountPlan, TaskPlan
-from fargate_agent.runtime.volume_fill import Fill, fill_volumes, make_key
+from fargate_agent.runtime.volume_fill import PERSISTENT_STAGING, Fill, fill_volumes, make_key
 from fargate_agent.wire.container_paths import normalize_path
 from fargate_agent.wire.volume_kinds import VolumeKind
 
@@ -123,7 +123,7 @@ def _plan_named(task: TaskPlan, container: ContainerPlan, declared: Sequence[str
             path=mount.destination,
             volume=mount.source,
             name=mount.volume,
-            staging=mount.source.parent / ".image.volumes" if persists else _staging(task),
+            staging=mount.source.parent / PERSISTENT_STAGING if persists else _staging(task),
             outlives_machine=persists,
         )
         found.setdefault(fill.volume, fill)

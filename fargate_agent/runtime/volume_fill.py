@@ -25,6 +25,9 @@ from fargate_agent.runtime.rootfs import look_into
 from fargate_agent.runtime.tree_copy import copy_metadata, copy_tree
 from fargate_agent.trees import remove_tree
 
+PERSISTENT_STAGING: Final = ".image.volumes"
+"""Beside named volumes: copies that are made for them. No volume has such a name."""
+
 _VOLUME_MODE: Final = 0o755
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _ABSENT: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
@@ -78,6 +81,16 @@ async def fill_volumes(fills: Sequence[Fill], rootfs: Sequence[Mount], mountpoin
 def make_key(text: str) -> str:
     """Return a short file name for a path of any length."""
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]
+
+
+def drop_copies(staging: Path, volume: Path) -> None:
+    """Remove what is left of copies for a volume that is gone; blocks.
+
+    Raises:
+        OSError: something can't be removed.
+    """
+    for copy in ("new", "ready"):
+        remove_tree(staging / f"{make_key(str(volume))}.{copy}")
 
 
 def _begin(fill: Fill) -> bool:

@@ -14,6 +14,7 @@ from fargate_agent.drivers import VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.files import replace_file
 from fargate_agent.plan import PersistentPlan, TaskPlan, VolumePlan
+from fargate_agent.runtime.volume_fill import PERSISTENT_STAGING, drop_copies
 from fargate_agent.volumes.scratch import VOLUME_MODE
 from fargate_agent.wire.attributes import DOCKER_PLUGIN, Attribute
 
@@ -59,6 +60,7 @@ class PersistentVolumes(VolumeDriver):
                         "dockerVolumeConfiguration doesn't set autoprovision"
                     )
                 replace_file(path.with_name(f"{path.name}.json"), _describe(asked), durable=False)
+                drop_copies(path.parent / PERSISTENT_STAGING, path)  # of one that was removed
                 _make(path.name, parent)
         finally:
             os.close(parent)

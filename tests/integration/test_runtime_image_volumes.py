@@ -77,6 +77,22 @@ async def test_empty_named_volume_is_filled_once_for_all_tasks(image: Bench) -> 
     assert second.output == "750 1000:1001\nchanged\nseed\nsub\n"
 
 
+async def test_named_volume_gets_no_copy_that_was_made_for_one_that_was_removed(
+    image: Bench,
+) -> None:
+    named = {"scope": "shared", "autoprovision": True, "driver": "local"}
+    volumes = {"volumes": [{"name": "v", "dockerVolumeConfiguration": named}]}
+    task = image.plan({"command": ["sh", "-c", f"{LOOK}; ls -A /data"], **MOUNT}, **volumes)
+    volume = task.volumes[0].source
+    ready = volume.parent / ".image.volumes" / f"{volume_fill.make_key(str(volume))}.ready"
+    ready.mkdir(parents=True)  # a crash before it was moved, then the volume was removed
+    (ready / "old").touch()
+
+    await image.begin_planned(task)
+
+    assert (await image.finish(task)).output == f"{SEEN}seed\nsub\n"
+
+
 @pytest.mark.parametrize(
     ("declared", "path"),
     [
@@ -179,6 +195,18 @@ async def test_path_without_a_mount_is_a_volume_of_its_own(image: Bench) -> None
 
     assert finished.output.startswith(f"{SEEN}mine\n")
     assert finished.output.endswith("read-only\n")
+
+
+async def test_volume_of_its_own_that_a_crash_left_without_its_mode_gets_it(bench: Bench) -> None:
+    bench.config = ImageConfig(command=("sh",), volumes=("/absent",))
+    task = bench.plan({"command": ["sh", "-c", "busybox stat -c %a /absent"]})
+    await bench.prepare(task)
+    volume = image_volumes._place(task, task.containers[0].name, "/absent")
+    volume.mkdir(mode=0o700, parents=True)
+
+    await bench.runtime.start(task, await bench.create(task))
+
+    assert (await bench.finish(task)).output == "755\n"
 
 
 async def test_volume_of_its_own_is_there_after_a_restart(image: Bench) -> None:
