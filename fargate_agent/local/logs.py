@@ -26,8 +26,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Final
 
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.parallel import first_of
+from fargate_agent.threads import in_thread
 from fargate_agent.trees import remove_tree
 
 log = logging.getLogger(__name__)

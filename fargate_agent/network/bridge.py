@@ -23,7 +23,6 @@ from fargate_agent.network.names import (
     nat_table_name,
     ours_prefix,
 )
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.network.netlink import (
     Interface,
     Netlink,
@@ -34,6 +33,7 @@ from fargate_agent.network.netlink import (
 from fargate_agent.network.reasons import SubnetInUseError
 from fargate_agent.network.sysctl import ignore_announcements
 from fargate_agent.plan import EniPlan
+from fargate_agent.threads import in_thread
 
 FORWARDING_PERIOD_S: Final = 10.0
 """For how long a new uplink of the host may drop the answers that running tasks wait for."""

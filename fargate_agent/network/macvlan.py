@@ -13,11 +13,12 @@ from fargate_agent.drivers import EniDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.blocking import delete_link
 from fargate_agent.network.interface import configure, wait_until_passing
-from fargate_agent.network.namespaces import in_thread, is_netns
+from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.network.probe import AddressProbes
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.plan import EniPlan
+from fargate_agent.threads import in_thread
 from fargate_agent.wire.attributes import MACVLAN_PARENT, Attribute
 
 KIND: Final = "macvlan"

@@ -19,7 +19,6 @@ from typing import Final
 from fargate_agent.network.blocking import NLM_F_ACK, ask, delete_link, open_netlink
 from fargate_agent.network.names import instance_alias, metadata_end_name, metadata_netns_name
 from fargate_agent.network.namespaces import (
-    in_thread,
     inside,
     is_netns,
     make_netns,
@@ -35,6 +34,7 @@ from fargate_agent.network.rtnetlink import (
 )
 from fargate_agent.network.sysctl import METADATA_SETTINGS, write_settings
 from fargate_agent.plan import METADATA_IFNAME, TMDS_ADDRESS
+from fargate_agent.threads import in_thread
 
 TASK_ADDRESS: Final = IPv4Interface("169.254.172.2/22")
 MTU: Final = 1500

@@ -17,7 +17,6 @@ from fargate_agent.drivers import NetnsDriver, Service, Sweeper
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.names import NETNS_PREFIX, instance_alias, metadata_netns_name
 from fargate_agent.network.namespaces import (
-    in_thread,
     inside,
     is_netns,
     make_netns,
@@ -28,6 +27,7 @@ from fargate_agent.network.netlink import LOOPBACK_INDEX, NO_IPV6, Netlink, Netl
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.network.sysctl import TASK_SETTINGS, write_settings
 from fargate_agent.plan import TMDS_ADDRESS
+from fargate_agent.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -15,12 +15,12 @@ from fargate_agent.network.names import (
     ours_prefix,
     veth_name,
 )
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.network.netlink import Netlink, NetlinkError, find_index, get_index
 from fargate_agent.network.probe import AddressProbes
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.network.sysctl import ignore_announcements
 from fargate_agent.plan import EniPlan
+from fargate_agent.threads import in_thread
 
 log = logging.getLogger(__name__)
 

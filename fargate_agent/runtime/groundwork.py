@@ -13,7 +13,6 @@ from fargate_agent.containerd.containers import ContainerRecord
 from fargate_agent.containerd.errors import AlreadyExistsError
 from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import Image
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.host import HostLimits, read_host_limits
@@ -26,6 +25,7 @@ from fargate_agent.runtime.roots import Roots
 from fargate_agent.runtime.secret_files import write_files
 from fargate_agent.runtime.spec import render_spec
 from fargate_agent.runtime.users import resolve_user
+from fargate_agent.threads import in_thread
 
 LookAtImage = Callable[[], Coroutine[Any, Any, tuple[Mount, ...]]]
 """Returns how the files of an image are mounted to be read."""

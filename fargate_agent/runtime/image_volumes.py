@@ -20,9 +20,9 @@ from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import Image
 from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.files import replace_file
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, MountPlan, TaskPlan
 from fargate_agent.runtime.volume_fill import PERSISTENT_STAGING, Fill, fill_volumes, make_key
+from fargate_agent.threads import in_thread
 from fargate_agent.wire.container_paths import normalize_path
 from fargate_agent.wire.volume_kinds import VolumeKind
 

@@ -17,7 +17,6 @@ from fargate_agent.containerd.containers import ContainerRecord
 from fargate_agent.containerd.errors import ContainerdError, NotFoundError
 from fargate_agent.containerd.processes import ProcessStatus
 from fargate_agent.containerd.types import Mount
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.cgroupdriver import CgroupDriver, CgroupDrivers
 from fargate_agent.runtime.creation import Creation, create_process_anew
@@ -30,6 +29,7 @@ from fargate_agent.runtime.spec import (
     OCI_VERSION,
     READONLY_PATHS,
 )
+from fargate_agent.threads import in_thread
 
 DIRECTORY: Final = "pidns"
 """The holder's root directory, below that of the task."""

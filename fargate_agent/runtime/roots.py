@@ -17,11 +17,11 @@ from fargate_agent.containerd.errors import AlreadyExistsError, NotFoundError
 from fargate_agent.containerd.types import Mount
 from fargate_agent.drivers import Image
 from fargate_agent.errors import CannotCreateContainerError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime.reasons import render_error
 from fargate_agent.runtime.records import RecordedRoot
 from fargate_agent.runtime.views import REFERENCE_LABEL, ensure_view
+from fargate_agent.threads import in_thread
 
 OVERLAYFS: Final = "overlayfs"
 """The snapshotter whose layers are directories that an overlay can be made of."""

@@ -39,7 +39,6 @@ from fargate_agent.errors import (
     ContainerRuntimeError,
     ResourceInitializationError,
 )
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.parallel import together
 from fargate_agent.plan import ContainerPlan, TaskPlan
 from fargate_agent.runtime import loggers
@@ -76,6 +75,7 @@ from fargate_agent.runtime.records import TASK_LABEL
 from fargate_agent.runtime.roots import Roots
 from fargate_agent.runtime.strays import CGROUP_REMOVE_DEADLINE_S, Strays
 from fargate_agent.runtime.usage import render_usage
+from fargate_agent.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -20,9 +20,9 @@ from typing import Final
 
 from fargate_agent.containerd.types import Mount
 from fargate_agent.errors import CannotCreateContainerError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.runtime.rootfs import look_into
 from fargate_agent.runtime.tree_copy import copy_metadata, copy_tree
+from fargate_agent.threads import in_thread
 from fargate_agent.trees import remove_tree
 
 PERSISTENT_STAGING: Final = ".image.volumes"

@@ -15,9 +15,9 @@ from typing import Final
 
 from fargate_agent.drivers import ContainerUsage
 from fargate_agent.errors import TaskError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.network.netlink import LinkStats, NetlinkError
 from fargate_agent.plan import ContainerPlan, TaskPlan
+from fargate_agent.threads import in_thread
 
 log = logging.getLogger(__name__)
 

@@ -20,8 +20,8 @@ from fargate_agent.bad_requests import leave_out_bad_requests
 from fargate_agent.drivers import MetadataEndpoint
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.metadata import PORT, TASK_ADDRESS
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
+from fargate_agent.threads import in_thread
 from fargate_agent.tmds.answers import TEXT, Answer
 from fargate_agent.tmds.connection import Connection
 from fargate_agent.tmds.handlers import Question, Sources, TaskAnswers

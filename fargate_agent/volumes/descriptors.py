@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import TypeVar
 
-from fargate_agent.network.namespaces import in_thread
+from fargate_agent.threads import in_thread
 
 T = TypeVar("T")
 

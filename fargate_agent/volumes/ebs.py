@@ -16,8 +16,8 @@ from typing import Final
 
 from fargate_agent.drivers import VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import EbsPlan, TaskPlan, VolumePlan
+from fargate_agent.threads import in_thread
 from fargate_agent.volumes.descriptors import in_thread_with_files
 from fargate_agent.volumes.disks import (
     find_mkfs,

@@ -14,9 +14,9 @@ from typing import Final
 
 from fargate_agent.drivers import Sweeper, VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan
 from fargate_agent.plan.efs import EFS_DIRECTORY, join_export
+from fargate_agent.threads import in_thread
 from fargate_agent.volumes.deadlines import with_deadline
 from fargate_agent.volumes.efs_roots import open_root
 from fargate_agent.volumes.mounts import (

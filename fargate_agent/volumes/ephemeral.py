@@ -12,10 +12,10 @@ from typing import Final
 
 from fargate_agent.drivers import EphemeralStorage, Service, StorageUse, Sweeper
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import TaskPlan
 from fargate_agent.plan.volumes import STORAGE_DIRECTORY
 from fargate_agent.runtime.secret_files import DIRECTORY as SECRET_FILES
+from fargate_agent.threads import in_thread
 from fargate_agent.volumes.bounded import (
     DISCARD,
     GIB,

@@ -18,8 +18,8 @@ from typing import Final
 
 from fargate_agent.drivers import VolumeDriver
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import HostPaths, TaskPlan, VolumePlan
+from fargate_agent.threads import in_thread
 from fargate_agent.volumes.deadlines import with_deadline
 from fargate_agent.volumes.mounts import DetachedMount, clone_mount, detach, is_listed
 from fargate_agent.volumes.scratch import VOLUME_MODE

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.namespaces import in_thread
 from fargate_agent.plan import VolumePlan
+from fargate_agent.threads import in_thread
 from fargate_agent.volumes.bounded import copy_some
 from fargate_agent.volumes.descriptors import in_thread_with_files
 

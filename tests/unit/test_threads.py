@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from fargate_agent.network import namespaces
-from fargate_agent.network.namespaces import in_thread
+from fargate_agent import threads
 from fargate_agent.task.runner import current_task
+from fargate_agent.threads import in_thread
 
 
 async def test_cancellation_waits_for_the_end_of_the_call() -> None:
@@ -32,7 +32,7 @@ async def test_cancellation_waits_for_the_end_of_the_call() -> None:
 async def test_call_that_hangs_is_given_up_after_a_cancellation(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(namespaces, "GIVEN_UP_AFTER_S", 0.01)
+    monkeypatch.setattr(threads, "GIVEN_UP_AFTER_S", 0.01)
     called, may_end = threading.Event(), threading.Event()
 
     def hang() -> None:

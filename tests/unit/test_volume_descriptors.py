@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from fargate_agent.network import namespaces
+from fargate_agent import threads
 from fargate_agent.volumes.descriptors import in_thread_with_files
 
 
 async def test_call_that_was_given_up_finds_no_other_file_at_its_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(namespaces, "GIVEN_UP_AFTER_S", 0)
+    monkeypatch.setattr(threads, "GIVEN_UP_AFTER_S", 0)
     began, goes_on, ended = asyncio.Event(), threading.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
     names: list[str] = []
