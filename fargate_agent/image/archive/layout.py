@@ -34,6 +34,11 @@ CONTAINERD_NAME: Final = "io.containerd.image.name"
 OCI_NAME: Final = "org.opencontainers.image.ref.name"
 """Annotation with a name, of which some write the tag alone. Source: OCI, annotations.md."""
 
+MAX_NAMES: Final = 1024
+"""Most images and names of an archive: each name becomes a record of containerd."""
+
+_TOO_MANY: Final = f"the archive has more than {MAX_NAMES} images and names"
+
 _DIFF_TAR: Final = "application/vnd.docker.image.rootfs.diff.tar"
 _PACKED_TYPES: Final = {b"\x1f\x8b": ".gzip", b"\x28\xb5\x2f\xfd": ".zstd"}
 """Endings of the media type, by the first bytes of the layer. Source: RFC 1952, RFC 8878."""
@@ -96,6 +101,8 @@ def read_images(archive: Archive, name: str | None = None) -> list[ArchivedImage
     entries = _read_entries(archive)
     if not entries:
         raise ImageArchiveError("the archive has no images")
+    if sum(max(1, len(entry.names)) for entry in entries) > MAX_NAMES:
+        raise ImageArchiveError(_TOO_MANY)
     if name is not None:
         if len(entries) > 1:
             raise ImageArchiveError(
@@ -176,7 +183,8 @@ def _collect_oci(archive: Archive, target: Descriptor) -> Content:
         raise ImageArchiveError(f"media type '{target.media_type}' is no image manifest")
     blobs: dict[str, Blob] = {}
     _collect(archive, target, blobs, MAX_DEPTH)
-    return Content(target=target, blobs=tuple(blobs.values()))
+    # Annotations may be of any size, and records are listed in one message.
+    return Content(target=replace(target, annotations={}), blobs=tuple(blobs.values()))
 
 
 def _collect(archive: Archive, descriptor: Descriptor, blobs: dict[str, Blob], depth: int) -> None:
@@ -187,8 +195,7 @@ def _collect(archive: Archive, descriptor: Descriptor, blobs: dict[str, Blob], d
         blob = _collect_manifest(archive, descriptor, blobs, depth)
     else:
         member = archive.member(_blob_path(descriptor))
-        if member.size != descriptor.size:
-            raise ImageArchiveError(f"{descriptor.digest} has not the size that is said of it")
+        _check_size(descriptor, member.size)
         blob = Blob(digest=descriptor.digest, source=member, labels={})
     blobs[descriptor.digest] = blob
 
@@ -201,6 +208,7 @@ def _collect_manifest(
     data = archive.read(_blob_path(descriptor))
     if digest_of(data) != descriptor.digest:
         raise ImageArchiveError(f"'{_blob_path(descriptor)}' has another digest than its name says")
+    _check_size(descriptor, len(data))
     parsed = parse_manifest(descriptor.media_type, data)
     if isinstance(parsed, Manifest):
         parse_config(archive.read(_blob_path(parsed.config)), None, len(parsed.layers))
@@ -216,6 +224,11 @@ def _collect_manifest(
     return Blob(digest=descriptor.digest, source=data, labels=parsed.labels)
 
 
+def _check_size(descriptor: Descriptor, size: int) -> None:
+    if size != descriptor.size:
+        raise ImageArchiveError(f"{descriptor.digest} has not the size that is said of it")
+
+
 def _blob_path(descriptor: Descriptor) -> str:
     return f"blobs/{descriptor.digest.replace(':', '/')}"
 
@@ -224,19 +237,22 @@ def _read_docker_entries(archive: Archive) -> list[_Entry]:
     entries = parse_json("manifest.json", archive.read("manifest.json"))
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise ImageArchiveError("manifest.json is not a list of images")
+    if len(entries) > MAX_NAMES:
+        raise ImageArchiveError(_TOO_MANY)
     documents = [Document(f"manifest.json: [{n}]", entry) for n, entry in enumerate(entries)]
+    digests: dict[Member, str] = {}
     return [
         _Entry(
             names=document.texts("RepoTags"),
             id=document.text("Config"),
-            collect=partial(_collect_docker, archive, document),
+            collect=partial(_collect_docker, archive, document, digests),
         )
         for document in documents
     ]
 
 
-def _collect_docker(archive: Archive, entry: Document) -> Content:
-    """Make the manifest that the archive lacks."""
+def _collect_docker(archive: Archive, entry: Document, digests: dict[Member, str]) -> Content:
+    """Make the manifest that the archive lacks; each layer is hashed once, into `digests`."""
     layer_names = entry.texts("Layers")
     config = archive.read(entry.text("Config"))
     diff_ids = parse_config(config, None, len(layer_names)).diff_ids
@@ -245,7 +261,9 @@ def _collect_docker(archive: Archive, entry: Document) -> Content:
     for name, diff_id in zip(layer_names, diff_ids, strict=True):
         member = archive.member(name)
         suffix = _packed_suffix(archive, member)
-        digest = _hash(archive, member) if suffix else diff_id
+        if suffix and member not in digests:
+            digests[member] = _hash(archive, member)
+        digest = digests[member] if suffix else diff_id
         blobs.append(Blob(digest=digest, source=member, labels={}))
         layers.append({"mediaType": f"{_DIFF_TAR}{suffix}", "digest": digest, "size": member.size})
     blobs.append(Blob(digest=digest_of(config), source=config, labels={}))

@@ -31,8 +31,20 @@ MAX_ARCHIVE_BYTES: Final = 64 << 30
 MAX_MEMBERS: Final = 1 << 14
 """An image of 500 layers has 1,500 members at most, and an archive holds a few images."""
 
-MAX_HEADER_BYTES: Final = 1 << 20
-"""Longest header of a member; a PAX header holds little more than a name."""
+MAX_HEADER_BYTES: Final = 64 << 10
+"""Longest headers of one file; PAX headers hold little more than a name.
+
+tarfile makes up to 20 times as much of them while it reads them.
+"""
+
+MAX_HEADERS_BYTES: Final = 32 << 20
+"""Longest headers of all files: 2 KiB for each. The names in them stay in memory."""
+
+MAX_DOCUMENTS_BYTES: Final = 64 << 20
+"""Largest manifests, indexes and configurations together, which stay in memory.
+
+Those of an image for one platform have some tens of KiB.
+"""
 
 COPY_BYTES: Final = 1 << 20
 MAX_LINKS: Final = 8
@@ -57,6 +69,7 @@ class Archive:
         self._file = file
         self._members = members
         self._links = links
+        self._read_bytes = 0
 
     def __contains__(self, name: str) -> bool:
         return name in self._members or name in self._links
@@ -80,11 +93,17 @@ class Archive:
         """Read a small file.
 
         Raises:
-            ImageArchiveError: it isn't there, or isn't small.
+            ImageArchiveError: it isn't there, or isn't small, or all that were read are not.
         """
         member = self.member(name)
         if member.size > MAX_DOCUMENT_BYTES:
             raise ImageArchiveError(f"'{name}' is larger than {MAX_DOCUMENT_BYTES} bytes")
+        self._read_bytes += member.size
+        if self._read_bytes > MAX_DOCUMENTS_BYTES:
+            raise ImageArchiveError(
+                "the manifests, indexes and configurations of the archive are larger than "
+                f"{MAX_DOCUMENTS_BYTES} bytes together"
+            )
         return self.read_at(member, 0, member.size)
 
     def read_at(self, member: Member, position: int, size: int) -> bytes:
@@ -129,9 +148,25 @@ def _unpack(packed: BinaryIO, packing: str, plain: BinaryIO, max_bytes: int) -> 
 class _Headers(io.FileIO):
     """A file of which tarfile may read headers, and nothing that would fill the memory."""
 
+    def __init__(self, descriptor: int) -> None:
+        """Read an open file from its beginning; the file stays open."""
+        super().__init__(descriptor, closefd=False)
+        self.seek(0)
+        self._read_bytes = 0
+        self.begin()
+
+    def begin(self) -> None:
+        """Begin with the headers of another file of the archive."""
+        self._end_bytes = self._read_bytes + MAX_HEADER_BYTES
+
     def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= MAX_HEADER_BYTES:
+        if size is None or not 0 <= size <= self._end_bytes - self._read_bytes:
             raise ImageArchiveError("a header in the archive is too large")
+        self._read_bytes += size
+        if self._read_bytes > MAX_HEADERS_BYTES:
+            raise ImageArchiveError(
+                f"the archive has more than {MAX_HEADERS_BYTES} bytes of headers"
+            )
         return super().read(size) or b""
 
 
@@ -140,14 +175,16 @@ def _scan(file: BinaryIO) -> Archive:
     links: dict[str, str] = {}
     end = os.fstat(file.fileno()).st_size
     try:
-        with _Headers(file.fileno(), closefd=False) as headers:
-            headers.seek(0)
-            with _open_tar(headers) as tar:
-                for number, entry in enumerate(tar):
-                    if number >= MAX_MEMBERS:
-                        raise ImageArchiveError(f"the archive has more than {MAX_MEMBERS} files")
-                    _note(entry, end, members, links)
-    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        with _Headers(file.fileno()) as headers, _open_tar(headers) as tar:
+            for number, entry in enumerate(iter(tar.next, None)):
+                if number >= MAX_MEMBERS:
+                    raise ImageArchiveError(f"the archive has more than {MAX_MEMBERS} files")
+                _note(entry, end, members, links)
+                # tarfile would keep each header, with a copy of the records for all files in each
+                tar.members, tar.pax_headers = [], {}
+                headers.begin()
+    # tarfile raises IndexError of a sparse file that is cut off, OverflowError of sizes above 2^63
+    except (tarfile.TarError, OSError, ValueError, EOFError, IndexError, OverflowError) as error:
         raise ImageArchiveError("the archive is not a whole tar file") from error
     return Archive(file, members, links)
 
@@ -169,7 +206,7 @@ def _note(
 ) -> None:
     name = _normalise(entry.name)
     if entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse():
-        if entry.offset_data + entry.size > end:
+        if entry.size < 0 or entry.offset_data + entry.size > end:
             raise ImageArchiveError("the archive is not a whole tar file")
         members[name] = Member(offset=entry.offset_data, size=entry.size)
     elif entry.issym():
