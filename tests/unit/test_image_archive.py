@@ -216,6 +216,17 @@ def test_archive_that_is_wrong_says_what(tmp_path: Path, data: bytes, text: str)
         read(write(tmp_path, data))
 
 
+def test_what_an_archive_calls_its_files_is_one_line_of_an_error(tmp_path: Path) -> None:
+    """Such a name could have the terminal do something, or not be text that can be sent."""
+    file = write(tmp_path, tar_of(header("../\x1b[31m\udc80\n" + "x" * 9000)))
+
+    with pytest.raises(ImageArchiveError, match=r"^'\.\./ \[31m x") as error:
+        read(file)
+
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) == 8000
+
+
 def test_layout_without_a_blob_says_which(tmp_path: Path) -> None:
     image = build_image()
     lost = image.layers[0].replace(":", "/")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.image.archive import layout
-from fargate_agent.image.archive.tar import ImageArchiveError
+from fargate_agent.image.archive.tar import Archive, ImageArchiveError, Member
 from tests.fixtures.images import build_image, build_index, make_layer, write_layout
 from tests.unit.test_image_archive import NAME, docker_archive, header, read, write
 
@@ -147,7 +147,7 @@ def test_manifests_that_would_fill_the_memory_are_refused(tmp_path: Path) -> Non
     [
         pytest.param(
             lambda: {"index.json": b'{"manifests": [%s]}' % b",".join([b"{}"] * 1_390_000)},
-            "index.json: 'manifests' has more than 1024 items",
+            "index.json: 'manifests' has 1390000 members",
             id="index",
         ),
         pytest.param(
@@ -156,8 +156,8 @@ def test_manifests_that_would_fill_the_memory_are_refused(tmp_path: Path) -> Non
             id="docker",
         ),
         pytest.param(
-            lambda: docker_archive(RepoTags=[f"a:{n}" for n in range(1025)]),
-            "'RepoTags' has more than 1024 items",
+            lambda: docker_archive(RepoTags=[f"a:{n}" for n in range(10_001)]),
+            "'RepoTags' has 10001 members",
             id="names",
         ),
     ],
@@ -190,9 +190,14 @@ def test_packed_layer_that_many_images_have_is_hashed_once(
     entries = [{**entry, "RepoTags": [f"a:{n}"]} for n in range(20)]
     packed = {"l/layer.tar": gzip.compress(files["l/layer.tar"])}
     changed = {**files, **packed, "manifest.json": json.dumps(entries).encode()}
-    hashed = []
+    hashed: list[Member] = []
     hash_ = layout._hash
-    monkeypatch.setattr(layout, "_hash", lambda *of: hashed.append(of) or hash_(*of))
+
+    def note(archive: Archive, member: Member) -> str:
+        hashed.append(member)
+        return hash_(archive, member)
+
+    monkeypatch.setattr(layout, "_hash", note)
 
     assert len(read(write(tmp_path, make_layer(changed)))) == 20
     assert len(hashed) == 1

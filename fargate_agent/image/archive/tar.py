@@ -23,7 +23,7 @@ from fargate_agent.image.archive.packing import (
     name_file,
     unpack,
 )
-from fargate_agent.image.document import MAX_DOCUMENT_BYTES
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES, tidy
 
 MAX_ARCHIVE_BYTES: Final = 64 << 30
 """Largest archive when it isn't compressed; the largest public images have a third of it."""
@@ -46,12 +46,19 @@ MAX_DOCUMENTS_BYTES: Final = 64 << 20
 Those of an image for one platform have some tens of KiB.
 """
 
+MAX_ERROR_CHARS: Final = 8000
+"""As many as name a few dozens of faults, since all that is wrong is told at once."""
+
 COPY_BYTES: Final = 1 << 20
 MAX_LINKS: Final = 8
 
 
 class ImageArchiveError(Exception):
-    """An archive isn't what it should be; the text says what is wrong with it."""
+    """An archive isn't what it should be; the text says what is wrong with it, in one line."""
+
+    def __init__(self, text: str) -> None:
+        """`text` may hold names of the archive."""
+        super().__init__(tidy(text, MAX_ERROR_CHARS))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,7 +188,7 @@ def _scan(file: BinaryIO) -> Archive:
                     raise ImageArchiveError(f"the archive has more than {MAX_MEMBERS} files")
                 _note(entry, end, members, links)
                 # tarfile would keep each header, with a copy of the records for all files in each
-                tar.members, tar.pax_headers = [], {}
+                tar.members, tar.pax_headers = [], {}  # type: ignore[attr-defined]
                 headers.begin()
     # tarfile raises IndexError of a sparse file that is cut off, OverflowError of sizes above 2^63
     except (tarfile.TarError, OSError, ValueError, EOFError, IndexError, OverflowError) as error:
