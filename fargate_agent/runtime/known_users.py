@@ -1,4 +1,7 @@
-"""The users of images, each image looked into once: the same image always has the same files."""
+"""The users of images, each image looked into once: the same image always has the same files.
+
+A file that isn't there is looked for again: containerd may have been removing the layers just then.
+"""
 
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -36,7 +39,8 @@ class KnownUsers:
         if known is None:
             texts = await read_files(await look(), mountpoint, (_USERS_FILE, _GROUPS_FILE))
             known = UserFiles(passwd=texts[_USERS_FILE], group=texts[_GROUPS_FILE])
-            if len(self._known) >= _KNOWN_IMAGES:
-                self._known.clear()
-            self._known[chain_id] = known
+            if all(texts.values()):
+                if len(self._known) >= _KNOWN_IMAGES:
+                    self._known.clear()
+                self._known[chain_id] = known
         return known

@@ -10,6 +10,7 @@ import pytest
 from fargate_agent.containerd.types import Mount
 from fargate_agent.errors import CannotCreateContainerError
 from fargate_agent.image.manifest import MAX_LAYERS
+from fargate_agent.runtime.known_users import KnownUsers
 from fargate_agent.runtime.rootfs import MAX_FILE_BYTES, read_files
 
 pytestmark = pytest.mark.root
@@ -155,3 +156,25 @@ async def test_the_agent_keeps_its_own_root(tmp_path: Path, layer: Path) -> None
 
     assert Path.cwd().exists()
     assert Path("/proc/self/mountinfo").read_text().count("\n") == before
+
+
+@pytest.mark.parametrize("missing", ["passwd", "group"])
+async def test_users_are_remembered_only_if_both_files_were_there(
+    tmp_path: Path, layer: Path, missing: str
+) -> None:
+    users = KnownUsers()
+    looks: list[str] = []
+
+    async def look() -> tuple[Mount, ...]:
+        looks.append("look")
+        return tuple(overlay(tmp_path, layer))
+
+    for name in {"passwd", "group"} - {missing}:
+        (layer / "etc" / name).write_text("x")
+    before = await users.read("sha256:a", look, tmp_path)
+    (layer / "etc" / missing).write_text("y")
+    after = [await users.read("sha256:a", look, tmp_path) for _ in range(2)]
+
+    assert getattr(before, missing) == ""
+    assert [getattr(one, missing) for one in after] == ["y", "y"]
+    assert len(looks) == 2
