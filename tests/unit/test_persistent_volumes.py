@@ -8,6 +8,7 @@ import pytest
 
 from fargate_agent.controlplane.agents.needs import find_missing, find_needs
 from fargate_agent.controlplane.errors import ApiError
+from fargate_agent.controlplane.rules.volumes import MAX_SHARED_NAME_CHARS
 from fargate_agent.controlplane.state.model import ContainerInstance
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import TaskPlan, plan_task
@@ -166,6 +167,29 @@ def test_task_is_for_agents_that_have_the_driver() -> None:
     assert [need.what for need in find_missing(before, needs)] == ["volume driver local"]
     assert find_missing(after, needs) == []
     assert [a.render() for a in PersistentVolumes().read_attributes(Path("/"))] == [local]
+
+
+async def test_longest_name_of_a_shared_volume_can_be_made(tmp_path: Path) -> None:
+    name = "v" * MAX_SHARED_NAME_CHARS
+    asked = definition(**SHARED)
+    asked["volumes"][0]["name"] = name
+    asked["containerDefinitions"][0]["mountPoints"][0]["sourceVolume"] = name
+    register(asked)
+    volume = {"name": name, "dockerVolumeConfiguration": {**SHARED, "labels": {"a": "b"}}}
+
+    made = await ensure(
+        PersistentVolumes(), plan_task(task_message(volumes=[volume]), site(tmp_path))
+    )
+
+    assert {path.name for path in made.parent.iterdir()} == {name, f"{name}.json"}
+
+
+def test_longer_name_of_a_shared_volume_is_refused() -> None:
+    asked = definition(**SHARED)
+    asked["volumes"][0]["name"] = "v" * (MAX_SHARED_NAME_CHARS + 1)
+
+    with pytest.raises(ApiError, match="the scope shared has at most 240 characters"):
+        register(asked)
 
 
 def test_autoprovision_is_for_shared_volumes() -> None:

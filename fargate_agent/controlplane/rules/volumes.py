@@ -8,6 +8,9 @@ from fargate_agent.controlplane.rules.task import NAME
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.wire.container_paths import find_path_fault, normalize_path
 
+MAX_SHARED_NAME_CHARS: Final = 240
+"""The agent writes `.NAME.json.` and 8 characters, a file name of 255 bytes at most.
+Source: Linux, include/uapi/linux/limits.h, `NAME_MAX`."""
 _KINDS: Final = (
     "host",
     "dockerVolumeConfiguration",
@@ -82,6 +85,11 @@ def _check_volume(volume: Json) -> None:
     if "efsVolumeConfiguration" in volume:
         _check_efs(volume["efsVolumeConfiguration"])
     docker = volume.get("dockerVolumeConfiguration", {})
+    if docker.get("scope") == "shared" and len(volume["name"]) > MAX_SHARED_NAME_CHARS:
+        raise client_error(
+            f"Volume '{volume['name']}': the name of a volume of the scope shared has at most "
+            f"{MAX_SHARED_NAME_CHARS} characters."
+        )
     if "autoprovision" in docker and docker.get("scope", "task") != "shared":  # unverified
         raise client_error(
             f"Volume '{volume['name']}': autoprovision is only for volumes of the scope shared."
