@@ -6,12 +6,14 @@ refer to.
 
 Of a layer, what was written under a ref stays there when a transfer breaks off, or the task or the
 agent ends: the next fetch of the blob, for whichever task, goes on behind it. containerd hashes: a
-blob with another digest is never committed.
+blob with another digest is never committed. A task whose registry is slow holds others up for a
+while only: then they fetch the layer under refs of their own.
 """
 
+import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
@@ -29,6 +31,7 @@ from fargate_agent.egress.retry import GaveUpError
 from fargate_agent.egress.session import READ_BUFFER_BYTES
 from fargate_agent.egress.transport import RefusedError, TransferError
 from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError
+from fargate_agent.image.extraction import LayerSpaceError
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.manifest import (
     MAX_DEPTH,
@@ -49,6 +52,15 @@ NO_SPACE: Final = "no space left on device"
 MAX_MANIFESTS: Final = 64
 """So many manifests and indexes of one image are read before it counts as one that doesn't fit."""
 
+LOOK_EVERY_S: Final = 30.0
+"""How often a task that waits for a layer looks at how much another one has fetched of it."""
+
+LEAST_GAIN_BYTES: Final = 8 << 20
+"""What must have come between two looks, 2 Mbit/s: a slower registry isn't waited for."""
+
+MAX_LOOKS: Final = 20
+"""So often a task looks, for 10 minutes, however much comes."""
+
 _LAYER: Final = "layer-"
 
 ReadDocument = Callable[[Descriptor], Awaitable[bytes]]
@@ -58,7 +70,9 @@ Note = Callable[[int], None]
 """Hears how many bytes of a layer are there."""
 
 Feed = Callable[[int, bytes], Awaitable[None]]
-"""Gets each piece of a layer as it comes, and where in the layer it begins."""
+"""Gets each piece of a layer as it comes, and where in the layer it begins.
+
+It raises `LayerSpaceError` if the disk is full."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,17 +189,63 @@ async def keep_document(
     )
 
 
+@asynccontextmanager
+async def take_ref(layer: Descriptor, content: Content, locks: KeyedLocks) -> AsyncIterator[str]:
+    """Give the ref under which a layer is fetched.
+
+    All tasks have the same, one after another, unless one of them keeps the others waiting: then
+    these have refs of their own, and what they don't commit goes with the body.
+
+    Raises:
+        TransferError: containerd doesn't say how much has been fetched.
+    """
+    shared, ref = locks.lock(layer.digest), render_ref(layer.digest)
+    if await _take_turn(shared, content, ref):
+        try:
+            yield ref
+        finally:
+            shared.release()
+        return
+    name = f"{layer.digest}-{secrets.token_hex(8)}"
+    async with locks.lock(name):  # `drop_unfinished` leaves it alone
+        try:
+            yield render_ref(name)
+        finally:
+            with suppress(ContainerdError):
+                await content.abort(render_ref(name))
+
+
+async def _take_turn(turn: asyncio.Lock, content: Content, ref: str) -> bool:
+    """Acquire the lock, but wait only while more comes under the ref; return whether it is held."""
+    if not turn.locked():
+        return await turn.acquire()
+    try:
+        seen_bytes = await content.unfinished_bytes(ref)
+        for _ in range(MAX_LOOKS):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    return await turn.acquire()
+            least_bytes = seen_bytes + LEAST_GAIN_BYTES
+            seen_bytes = await content.unfinished_bytes(ref)
+            if seen_bytes < least_bytes:
+                break
+    except ContainerdError as error:
+        raise copy_error(error) from error
+    return False
+
+
 async def fetch_layer(
-    layer: Descriptor, registry: Registry, content: Content, note: Note, feed: Feed
+    layer: Descriptor, ref: str, registry: Registry, content: Content, note: Note, feed: Feed
 ) -> None:
     """Return when the blob is in the content store and the lease of `content` keeps it.
+
+    `ref` is what `take_ref` gives.
 
     Raises:
         TransferError: the registry or containerd broke off. What was written stays.
         RefusedError: the registry doesn't have it, or the disk is full.
         GaveUpError: the registry's token service could not be asked.
     """
-    ref = render_ref(layer.digest)
     try:
         if layer.size > READ_BUFFER_BYTES and not await content.unfinished_bytes(ref):
             await content.keep_unfinished(ref, layer.digest, layer.size)
@@ -198,6 +258,10 @@ async def fetch_layer(
     except _SpoiltError as error:
         await content.abort(ref)
         raise TransferError(str(error)) from error
+    except LayerSpaceError as error:
+        with suppress(ContainerdError):
+            await content.abort(ref)
+        raise RefusedError(f"failed to copy: {NO_SPACE}") from error
     except ContainerdError as error:
         if NO_SPACE in str(error):
             with suppress(ContainerdError):
@@ -206,7 +270,7 @@ async def fetch_layer(
 
 
 def render_ref(digest: str) -> str:
-    """Name the unfinished blob as containerd's own client does."""
+    """Name the unfinished blob as containerd's own client does; this is the ref of all tasks."""
     return f"{_LAYER}{digest}"
 
 

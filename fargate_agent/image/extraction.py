@@ -90,6 +90,11 @@ class Extraction:
         return self._process.returncode is not None
 
     @property
+    def lacks_space(self) -> bool:
+        """Whether the process has ended because the disk is full."""
+        return self._process.returncode == EXIT_NO_SPACE
+
+    @property
     def is_open(self) -> bool:
         """Whether it takes more of the layer."""
         return self._pipe is not None
@@ -106,8 +111,10 @@ class Extraction:
         try:
             async with asyncio.timeout(STALL_DEADLINE_S):
                 await _write(self._pipe, piece)
-        except (OSError, TimeoutError):  # the process has ended, and `finish` tells why
+        except TimeoutError:
             self._close()
+        except OSError:  # the process has ended, and `finish` tells why
+            await self.end()
         else:
             self.fed_bytes += len(piece)
 
@@ -131,7 +138,7 @@ class Extraction:
         """
         await self.end()
         code = self._process.returncode
-        if code == EXIT_NO_SPACE:
+        if self.lacks_space:
             raise LayerSpaceError
         if code != 0 or not self.is_usable:
             reason = self._output.decode(errors="replace") or f"exit code {code}"

@@ -22,6 +22,7 @@ from fargate_agent.image.content import (
     copy_error,
     fetch_layer,
     read_local,
+    take_ref,
 )
 from fargate_agent.image.document import InvalidDocumentError
 from fargate_agent.image.extraction import Turns
@@ -162,12 +163,9 @@ class Pull:
         transfers = asyncio.Semaphore(MAX_TRANSFERS)
 
         async def fetch(position: int, layer: Descriptor) -> None:
-            async with transfers, self.locks.lock(layer.digest):
-                await unpacker.begin(position, layer)
-                note = partial(self.progress.note_fetched, layer.digest)
-                feed = partial(unpacker.feed, position)
+            async with transfers:
                 await self._try(
-                    partial(fetch_layer, layer, registry, content, note, feed),
+                    partial(self._fetch, position, layer, registry, unpacker),
                     partial(self.progress.fetched_bytes, layer.digest),
                 )
             await self._try(partial(unpacker.complete, position, layer))
@@ -231,6 +229,20 @@ class Pull:
             raise error.within(self._unresolved) from error
         except ContainerdError as error:
             raise copy_error(error) from error
+
+    async def _fetch(
+        self, position: int, layer: Descriptor, registry: Registry, unpacker: Unpacker
+    ) -> None:
+        """Fetch a layer, or find that another task has; between two tries others may.
+
+        Raises:
+            TransferError, RefusedError, GaveUpError: as `fetch_layer` does.
+        """
+        content = self.containerd.content
+        async with take_ref(layer, content, self.locks) as ref:
+            await unpacker.begin(position, layer)
+            note = partial(self.progress.note_fetched, layer.digest)
+            await fetch_layer(layer, ref, registry, content, note, partial(unpacker.feed, position))
 
     async def _unpack(
         self, image: PlatformImage, unpacker: Unpacker, arrived: Sequence[asyncio.Event]

@@ -9,6 +9,7 @@ import asyncio
 import ctypes
 import errno
 import logging
+import math
 import os
 import secrets
 import time
@@ -23,7 +24,13 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.containerd.snapshots import SnapshotKind, Snapshots
 from fargate_agent.containerd.types import Descriptor, Mount
-from fargate_agent.image.extraction import Extracted, Extraction, Turns, open_extraction
+from fargate_agent.image.extraction import (
+    Extracted,
+    Extraction,
+    LayerSpaceError,
+    Turns,
+    open_extraction,
+)
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.trees import empty_tree
 
@@ -33,6 +40,14 @@ SNAPSHOTTER: Final = "overlayfs"
 
 SYNC_DEADLINE_S: Final = 300.0
 """As for the commit of a blob."""
+
+PATIENCE_S: Final = 30.0
+"""So long an image waits for layers that other tasks have begun to unpack, for all together. They
+may wait for registries that never send the rest."""
+
+REMOVE_DEADLINE_S: Final = 30.0
+"""containerd removes a snapshot from its database. What it doesn't remove in time stays until the
+lease of the task ends."""
 
 OPAQUE_XATTR: Final = "trusted.overlay.opaque"
 """Source: Linux, Documentation/filesystems/overlayfs.rst, "whiteouts and opaque directories"."""
@@ -59,7 +74,10 @@ class Staged:
     """Of that snapshot, where the files of the layer are."""
     extraction: Extraction
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    """Holds the lock of the layer's chain ID, the snapshot and the process."""
+    """Holds the claim, the snapshot and the process."""
+    claim: ExitStack
+    """What keeps other tasks from unpacking the layer too, until this one holds the lock of its
+    chain ID."""
     turn: ExitStack
     """What lets another process begin when this one has ended."""
     is_synced: bool = False
@@ -99,7 +117,8 @@ class Staging:
         self._locks = locks
         self._staged: dict[int, Staged] = {}
         self._turns = turns
-        self._is_cancelled = False
+        self._patience_s = PATIENCE_S
+        self._removals_end_at = math.inf
 
     async def __aenter__(self) -> Self:
         return self
@@ -110,11 +129,13 @@ class Staging:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._is_cancelled = isinstance(error, asyncio.CancelledError)
-        for staged in self._staged.values():
-            staged.extraction.kill()
-        for position in list(self._staged):
-            await self._staged.pop(position).stack.aclose()
+        self._removals_end_at = asyncio.get_running_loop().time() + REMOVE_DEADLINE_S
+        # A stack goes on with the rest if one callback is cancelled.
+        async with AsyncExitStack() as stack:
+            while self._staged:
+                _, staged = self._staged.popitem()
+                staged.extraction.kill()
+                stack.push_async_callback(staged.stack.aclose)
 
     async def begin(self, position: int, layer: Descriptor) -> None:
         """Begin to unpack a layer that is about to come.
@@ -131,9 +152,16 @@ class Staging:
         await self._begin(position, layer, turn)
 
     async def feed(self, position: int, offset: int, piece: bytes) -> None:
-        """Hand a piece of a layer on to the process that unpacks it, if there is one."""
+        """Hand a piece of a layer on to the process that unpacks it, if there is one.
+
+        Raises:
+            LayerSpaceError: the disk is full; what was unpacked is removed.
+        """
         if (staged := self._staged.get(position)) is not None:
             await staged.extraction.feed(offset, piece)
+            if staged.extraction.lacks_space:
+                await self.give_back(staged.directory)
+                raise LayerSpaceError
 
     async def complete(self, position: int, layer: Descriptor) -> None:
         """Feed from the content store what of a layer has not been fed as it came.
@@ -156,6 +184,15 @@ class Staging:
     def take(self, position: int) -> Staged | None:
         """Return the layer, whose stack the caller then closes; None if there is none."""
         return self._staged.pop(position, None)
+
+    async def wait_for_others(self, position: int) -> None:
+        """Return when no other task has begun to unpack the layer, or that takes too long."""
+        loop = asyncio.get_running_loop()
+        began_at = loop.time()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._patience_s), self._claim(position):
+                pass
+        self._patience_s = max(0.0, self._patience_s - (loop.time() - began_at))
 
     async def put(self, staged: Staged, extracted: Extracted, directory: Path) -> None:
         """Mark what is opaque, make the files durable, and let them take the directory's place.
@@ -186,18 +223,33 @@ class Staging:
             except OSError as error:
                 log.warning("%s could not be emptied: %s", directory, error)
 
+    async def remove(self, key: str) -> None:
+        """Give the room of a snapshot back, if it was not committed."""
+        ends_at = asyncio.get_running_loop().time() + REMOVE_DEADLINE_S
+        with suppress(ContainerdError, TimeoutError):
+            async with asyncio.timeout_at(min(ends_at, self._removals_end_at)):
+                await self._snapshots.remove(key)
+
+    def _claim(self, position: int) -> asyncio.Lock:
+        """Return what a task holds while a layer is unpacked as it comes."""
+        return self._locks.lock(f"claim {self._chain[position]}")
+
     async def _begin(self, position: int, layer: Descriptor, turn: ExitStack) -> None:
         name = self._chain[position]
-        lock = self._locks.lock(name)
+        claim, held = self._claim(position), ExitStack()
         async with AsyncExitStack() as stack:
             stack.callback(turn.close)
-            if not self._is_possible or position in self._staged or lock.locked():
+            if not self._is_possible or position in self._staged:
                 return
-            await stack.enter_async_context(lock)
+            if claim.locked() or self._locks.lock(name).locked():
+                return
+            await claim.acquire()
+            held.callback(claim.release)
+            stack.callback(held.close)
             if await self._snapshots.exists(name):
                 return
             try:
-                staged = await self._open(position, layer, turn, stack)
+                staged = await self._open(position, layer, stack, turn=turn, claim=held)
             except OSError as error:
                 log.info("layer %s is unpacked by containerd: %s", layer.digest, error)
                 return
@@ -205,7 +257,13 @@ class Staging:
             self._staged[position] = staged
 
     async def _open(
-        self, position: int, layer: Descriptor, turn: ExitStack, stack: AsyncExitStack
+        self,
+        position: int,
+        layer: Descriptor,
+        stack: AsyncExitStack,
+        *,
+        turn: ExitStack,
+        claim: ExitStack,
     ) -> Staged:
         """Make a snapshot, and run a process that fills it; `stack` ends both.
 
@@ -214,7 +272,7 @@ class Staging:
         """
         key = make_key(self._chain[position])
         began_at = time.time()
-        stack.push_async_callback(self._remove, key)
+        stack.push_async_callback(self.remove, key)
         directory = find_directory(await self._snapshots.prepare(key, "", {}))
         if directory is None or not await asyncio.to_thread(_is_fresh, directory, began_at):
             raise OSError("the directories of containerd can't be reached")
@@ -222,13 +280,14 @@ class Staging:
         extraction = await stack.enter_async_context(
             open_extraction(directory, compression, is_lowest=position == 0)
         )
-        return Staged(layer=layer, key=key, directory=directory, extraction=extraction, turn=turn)
-
-    async def _remove(self, key: str) -> None:
-        """Give the room back, unless the lease is about to go anyway."""
-        if not self._is_cancelled:
-            with suppress(ContainerdError):
-                await self._snapshots.remove(key)
+        return Staged(
+            layer=layer,
+            key=key,
+            directory=directory,
+            extraction=extraction,
+            turn=turn,
+            claim=claim,
+        )
 
     async def _feed_from_store(self, staged: Staged) -> None:
         """Feed what has not been fed yet, if anything, and wait until it is unpacked."""

@@ -5,7 +5,7 @@ The snapshot of a layer is named by its chain id, so that images share what they
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
@@ -77,7 +77,11 @@ class Unpacker:
             await self._staging.begin(position, layer)
 
     async def feed(self, position: int, offset: int, piece: bytes) -> None:
-        """Unpack a piece of a layer, which begins at `offset`; not verified yet."""
+        """Unpack a piece of a layer, which begins at `offset`; not verified yet.
+
+        Raises:
+            LayerSpaceError: the disk is full.
+        """
         await self._staging.feed(position, offset, piece)
 
     async def complete(self, position: int, layer: Descriptor) -> None:
@@ -101,13 +105,17 @@ class Unpacker:
         name = self._chain[position]
         staged = self._staging.take(position)
         with self._explained():
-            if staged is not None:
-                async with staged.stack:
-                    if not await self._place(position, staged):
-                        await self._apply(position, layer)
-                return
-            async with self._locks.lock(name):
-                if not await self._snapshots.exists(name):
+            async with AsyncExitStack() as stack:
+                if staged is None:
+                    await self._staging.wait_for_others(position)
+                else:
+                    await stack.enter_async_context(staged.stack)
+                await stack.enter_async_context(self._locks.lock(name))
+                if staged is not None:
+                    staged.claim.close()
+                if await self._snapshots.exists(name):
+                    return
+                if staged is None or not await self._place(position, staged):
                     await self._apply(position, layer)
 
     async def _place(self, position: int, staged: Staged) -> bool:
@@ -155,20 +163,21 @@ class Unpacker:
 
     @asynccontextmanager
     async def _prepare(self, position: int) -> AsyncIterator[tuple[str, tuple[Mount, ...]]]:
-        """Give a snapshot upon the layer below; if the body fails it goes.
+        """Give a snapshot upon the layer below; if the body fails or is cancelled it goes.
 
         It has a name of its own, so that what a crash leaves is in nobody's way until the next
         agent removes it.
         """
         parent = self._chain[position - 1] if position else ""
         key = make_key(self._chain[position])
-        mounts = await self._snapshots.prepare(key, parent, {})
+        mounts: tuple[Mount, ...] = ()
         try:
+            mounts = await self._snapshots.prepare(key, parent, {})
             yield key, mounts
-        except (ContainerdError, RefusedError, OSError) as error:
+        except BaseException as error:
             if NO_SPACE in str(error).lower():
                 await self._staging.give_back(find_directory(mounts))
-            await self._snapshots.remove(key)
+            await self._staging.remove(key)
             raise
 
     async def _commit(self, name: str, key: str) -> None:

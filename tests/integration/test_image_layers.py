@@ -9,7 +9,7 @@ import sys
 import tarfile
 from collections import deque
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
 from typing import Any, Final
@@ -28,7 +28,7 @@ from tests.fixtures.busybox import SNAPSHOTTER
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.images import build_image, digest_of, random_layer
 from tests.fixtures.layers import Peer, Tar, make_odd_layers, spoil
-from tests.fixtures.pulls import Puller, eventually
+from tests.fixtures.pulls import Puller, eventually, find_processes
 from tests.fixtures.registry import FakeRegistry, Fault
 
 pytestmark = pytest.mark.root
@@ -192,6 +192,7 @@ async def test_layer_whose_process_is_killed_is_unpacked_by_containerd(
     descriptor = await peer.store(layer)
     async with peer.unpacker([layer]) as unpacker:
         await unpacker.begin(0, descriptor)
+        await eventually(lambda: len(find_processes()) == 1)
         (pid,) = find_processes()
         os.kill(pid, signal.SIGKILL)
 
@@ -208,6 +209,7 @@ async def test_process_is_bounded_in_memory_and_ended_first_where_that_is_short(
     descriptor = await peer.store(layer)
     async with peer.unpacker([layer]) as unpacker:
         await unpacker.begin(0, descriptor)
+        await eventually(lambda: len(find_processes()) == 1)
         (pid,) = find_processes()
         process = Path("/proc", str(pid))
 
@@ -381,15 +383,3 @@ sys.exit(main())
     )
 
     assert done.returncode == code, done
-
-
-def find_processes() -> list[int]:
-    """Return the processes that unpack layers, of this test's process."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            status = (directory / "stat").read_text().rpartition(")")[2].split()
-            is_ours = int(status[1]) == os.getpid()
-            if is_ours and b"image.layers" in (directory / "cmdline").read_bytes():
-                found.append(int(directory.name))
-    return found
