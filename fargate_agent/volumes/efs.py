@@ -5,7 +5,7 @@ import errno
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from functools import partial
 from ipaddress import ip_address
@@ -18,7 +18,7 @@ from fargate_agent.plan import EfsPlan, TaskPlan, VolumePlan
 from fargate_agent.plan.efs import EFS_DIRECTORY, join_export
 from fargate_agent.threads import in_thread
 from fargate_agent.volumes.deadlines import with_deadline
-from fargate_agent.volumes.efs_roots import open_root
+from fargate_agent.volumes.efs_roots import PARENT, open_root
 from fargate_agent.volumes.mounts import (
     DetachedMount,
     MountedOn,
@@ -54,10 +54,16 @@ when requests were aborted twice, and it has 10 s."""
 GLANCE_TIMEOUT_S: Final = 1.0
 """How long the server is looked for before that."""
 
+_UNCACHED: Final = {"actimeo": "0"}
+"""For a mount on which a directory is made: whether another machine has finished it is asked of the
+server each time. Source: nfs(5)."""
+
 _NOT_THERE: Final = frozenset({errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH})
 """Of a connection; TLS hasn't begun."""
 
 Resolve = Callable[[TaskPlan, str], Awaitable[list[str]]]
+_Make = Callable[[str, Mapping[str, str]], DetachedMount]
+"""Mounts a path of the server, with options beside those of every mount."""
 OpenSocket = Callable[[Path, int, int], socket.socket]
 
 
@@ -157,8 +163,9 @@ class EfsVolumes(VolumeDriver, Sweeper):
         client = next(str(eni.address.ip) for eni in task.enis if eni.primary)
         values = render_addresses(address, plan.port, client) | render_security(tls=plan.tls)
 
-        def make(path: str) -> DetachedMount:
-            return make_nfs(task.netns, task.id, render_source(plan.server, path), values)
+        def make(path: str, more: Mapping[str, str]) -> DetachedMount:
+            source = render_source(plan.server, path)
+            return make_nfs(task.netns, task.id, source, {**values, **more})
 
         mount, held = await with_deadline(
             partial(_make_mount, plan, make), MOUNT_TIMEOUT_S, _close_mount
@@ -292,11 +299,9 @@ def _remove_directory(path: Path) -> None:
 
 
 def _bind(plan: EfsPlan, directory: Path, mountpoint: Path) -> None:
-    if plan.is_made:
+    if plan.is_made and not directory.is_symlink():
         directory.parent.mkdir(mode=0o700, exist_ok=True)
-        with suppress(FileExistsError):
-            directory.mkdir()
-            directory.chmod(0o755)
+        os.close(open_root(directory.parent, directory.name, PARENT))
     opened = open_root(directory, plan.path, plan.root)
     try:
         bind(opened, mountpoint)
@@ -304,15 +309,15 @@ def _bind(plan: EfsPlan, directory: Path, mountpoint: Path) -> None:
         os.close(opened)
 
 
-def _make_mount(plan: EfsPlan, make: Callable[[str], DetachedMount]) -> tuple[DetachedMount, int]:
+def _make_mount(plan: EfsPlan, make: _Make) -> tuple[DetachedMount, int]:
     """Mount the directory that the task sees, and hold it; make it before, if the plan says so."""
     if plan.root is not None:
-        whole = make(plan.export)
+        whole = make(plan.export, _UNCACHED)
         try:
             os.close(open_root(whole.reach(""), plan.path, plan.root))
         finally:
             whole.close()
-    mount = make(join_export(plan.export, plan.path))
+    mount = make(join_export(plan.export, plan.path), {})
     try:
         return mount, _open_mount(mount.reach(""))
     except OSError:

@@ -15,6 +15,7 @@ from fargate_agent.plan import EfsPlan, EfsRoot, Replacement, Site, TaskPlan, pl
 from fargate_agent.settings import read_agent_settings
 from fargate_agent.settings_efs import EfsFileSystem
 from fargate_agent.volumes import efs as module
+from fargate_agent.volumes import efs_roots
 from fargate_agent.volumes.efs import EfsVolumes
 from fargate_agent.volumes.efs_roots import open_root
 from fargate_agent.volumes.mounts import MountedOn
@@ -23,6 +24,7 @@ from fargate_agent.volumes.nfs import (
     render_security,
     render_source,
 )
+from fargate_agent.volumes.unfinished import UNFINISHED_MODE
 from fargate_agent.wire.volumes import EfsMessage
 from tests.messages import container_json, site, task_message
 
@@ -281,8 +283,11 @@ def test_root_is_made_with_its_owner_and_mode_and_left_as_it_is_from_then_on(
     assert [path.name for path in tmp_path.rglob("*")] == ["a", "b"]
 
 
-def test_what_a_killed_agent_left_unfinished_is_finished(tmp_path: Path) -> None:
-    (tmp_path / ".a.unfinished").mkdir(mode=0o700)
+def test_what_a_killed_agent_left_unfinished_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(efs_roots, "MAKER_TIMEOUT_S", 0)
+    (tmp_path / "a").mkdir(UNFINISHED_MODE)
     os.close(open_root(tmp_path, "/a", EfsRoot(uid=os.getuid(), gid=os.getgid(), mode=0o750)))
     assert oct((tmp_path / "a").stat().st_mode) == "0o40750"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
