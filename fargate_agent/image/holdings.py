@@ -13,7 +13,7 @@ from fargate_agent.containerd.images import ImageRecord
 from fargate_agent.containerd.snapshots import Snapshots
 from fargate_agent.containerd.types import Descriptor
 from fargate_agent.image.content import read_local
-from fargate_agent.image.document import InvalidDocumentError
+from fargate_agent.image.document import MAX_DOCUMENT_BYTES, InvalidDocumentError
 from fargate_agent.image.manifest import (
     INDEX_TYPES,
     MANIFEST_TYPES,
@@ -94,11 +94,13 @@ class _Reader:
                 continue
             blobs[descriptor.digest] = info.size
             snapshots |= await self._read_snapshots(info)
-            pending += await self._find_children(descriptor)
+            pending += await self._find_children(descriptor, info)
         return Holding(blobs=blobs, snapshots=snapshots)
 
-    async def _find_children(self, descriptor: Descriptor) -> list[Descriptor]:
+    async def _find_children(self, descriptor: Descriptor, info: ContentInfo) -> list[Descriptor]:
         if descriptor.media_type not in INDEX_TYPES | MANIFEST_TYPES:
+            return []
+        if info.size > MAX_DOCUMENT_BYTES:  # whatever the index says of it
             return []
         try:
             data = await read_local(self._content, descriptor)
