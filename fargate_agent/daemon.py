@@ -225,6 +225,7 @@ async def _run_services(
             ),
         )
         server = _make_local_server(shared, supervisor, session, version, observing.render)
+        await server.remove_leftovers()
         desk = make_desk(shared, drivers, supervisor)
         async with _listen(server, desk, settings), observing.listen():
             _settle_memory()

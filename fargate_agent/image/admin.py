@@ -1,12 +1,14 @@
 """Images without a registry: load, list, remove, prune."""
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.content import Content, ContentWriter
@@ -31,6 +33,10 @@ from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.reference import InvalidReferenceError, parse_reference
 from fargate_agent.image.uses import Users, find_users, is_loaded, nobody, turn_of, used_at
 from fargate_agent.plan import TaskPlan
+
+log = logging.getLogger(__name__)
+
+_LEASE: Final = "fargate-load-"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,16 +94,29 @@ class ImageAdmin:
         Raises:
             ImageArchiveError: the archive isn't what it should be, or there is no room for it.
         """
-        with ExitStack() as stack:
-            archive = await asyncio.to_thread(stack.enter_context, open_archive(file))
-            images = await asyncio.to_thread(read_images, archive, name)
-            try:
+        try:
+            with ExitStack() as stack:
+                archive = await asyncio.to_thread(stack.enter_context, open_archive(file))
+                images = await asyncio.to_thread(read_images, archive, name)
                 async with self._leased() as containerd:
                     for image in images:
-                        await _load_image(archive, image, containerd)
-            except ContainerdError as error:
-                raise ImageArchiveError(str(copy_error(error))) from error
+                        await self._load_image(archive, image, containerd)
+        except ContainerdError as error:
+            raise ImageArchiveError(str(copy_error(error))) from error
+        except OSError as error:
+            raise ImageArchiveError(f"the archive can't be read: {error.strerror}") from error
         return [name for image in images for name in image.names]
+
+    async def remove_leftovers(self) -> None:
+        """Delete what an agent that was killed had begun to load; nothing is being loaded now.
+
+        Raises:
+            ContainerdError: containerd doesn't say what there is, or doesn't delete it.
+        """
+        for lease in await self._containerd.leases.list():
+            if lease.id.startswith(_LEASE):
+                log.info("removing what an agent that was killed had begun to load")
+                await self._containerd.leases.delete(lease.id)
 
     async def remove(self, name: str) -> bool:
         """Forget an image, and delete what no other image or task needs; False if there is none."""
@@ -155,19 +174,21 @@ class ImageAdmin:
     @asynccontextmanager
     async def _leased(self) -> AsyncIterator[Containerd]:
         """Keep what is made in the body from the garbage collector until the body ends."""
-        lease = f"fargate-load-{secrets.token_hex(8)}"
+        lease = f"{_LEASE}{secrets.token_hex(8)}"
         await self._containerd.leases.ensure(lease, {})
         try:
             yield self._containerd.with_lease(lease)
         finally:
             await self._containerd.leases.delete(lease)
 
-
-async def _load_image(archive: Archive, image: ArchivedImage, containerd: Containerd) -> None:
-    for blob in image.content.blobs:
-        await _load_blob(archive, blob, containerd.content)
-    for name in image.names:
-        await containerd.images.ensure(ImageRecord(name=name, target=image.content.target))
+    async def _load_image(
+        self, archive: Archive, image: ArchivedImage, containerd: Containerd
+    ) -> None:
+        for blob in image.content.blobs:
+            await _load_blob(archive, blob, containerd.content)
+        for name in image.names:
+            async with turn_of(self._locks, name):
+                await containerd.images.ensure(ImageRecord(name=name, target=image.content.target))
 
 
 async def _load_blob(archive: Archive, blob: Blob, content: Content) -> None:

@@ -22,6 +22,8 @@ from aiohttp import web
 
 from fargate_agent import __version__
 from fargate_agent.bad_requests import leave_out_bad_requests
+from fargate_agent.containerd.errors import ContainerdError
+from fargate_agent.containerd.host_paths import hide_host_paths
 from fargate_agent.findings import Finding, Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.archive.tar import ImageArchiveError
@@ -41,6 +43,9 @@ leave_out_bad_requests(log)
 CHUNK_BYTES: Final = 1024 * 1024
 MAX_DRAIN_S: Final = 600
 DRAINED: Final = "the agent was told to drain"
+_SPOOLED: Final = "load-"
+"""How the name of an archive begins that is being loaded."""
+
 TASK_ID: Final = re.compile(r"[0-9a-f-]{32,36}")
 
 
@@ -68,6 +73,14 @@ class LocalServer:
     """Version of the control groups, and who makes those of tasks."""
     render_metrics: Render
     """Returns what Prometheus reads."""
+
+    async def remove_leftovers(self) -> None:
+        """Remove what an agent that was killed had begun to load. What stays is logged."""
+        try:
+            await asyncio.to_thread(_remove_spooled, self.spool_dir)
+            await self.images.remove_leftovers()
+        except (OSError, ContainerdError) as error:
+            log.warning("could not remove an archive that was being loaded: %s", error)
 
     @asynccontextmanager
     async def serve(self, path: Path, group: int | None = None) -> AsyncIterator[None]:
@@ -211,15 +224,21 @@ class LocalServer:
         return web.json_response({"removed": [name]})
 
     async def _load_images(self, request: web.Request) -> web.Response:
-        self.spool_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=self.spool_dir, prefix="load-") as spool:
-            async for chunk in request.content.iter_chunked(CHUNK_BYTES):
-                await asyncio.to_thread(spool.write, chunk)
-            spool.flush()
-            try:
+        try:
+            self.spool_dir.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=self.spool_dir, prefix=_SPOOLED) as spool:
+                async for chunk in request.content.iter_chunked(CHUNK_BYTES):
+                    await asyncio.to_thread(spool.write, chunk)
+                await asyncio.to_thread(spool.flush)
                 names = await self.images.load(Path(spool.name), request.query.get("name"))
-            except ImageArchiveError as error:
-                raise _bad_request(f"{request.query.get('file', 'archive')}: {error}") from error
+        except ImageArchiveError as error:
+            raise _bad_request(f"{request.query.get('file', 'archive')}: {error}") from error
+        except ConnectionResetError:
+            raise
+        except OSError as error:
+            raise web.HTTPInsufficientStorage(
+                text=f"the archive can't be kept in {self.spool_dir}: {error.strerror}"
+            ) from error
         return web.json_response({"loaded": names})
 
     async def _list_unused_images(self, _: web.Request) -> web.Response:
@@ -264,6 +283,10 @@ async def _errors_as_json(
         return web.json_response({"error": error.text or error.reason}, status=error.status)
     except ConnectionResetError:  # the reader went away; nobody is left to answer
         return web.Response(status=499)
+    except ContainerdError as error:
+        return web.json_response(
+            {"error": f"containerd: {hide_host_paths(str(error))}"}, status=502
+        )
     if not isinstance(answer, web.StreamResponse):
         raise TypeError(f"{request.path} answered with {type(answer).__name__}")
     return answer
@@ -293,6 +316,11 @@ async def _start_stream(request: web.Request) -> web.StreamResponse:
 
 async def _write_line(response: web.StreamResponse, line: dict[str, Any]) -> None:
     await response.write(json.dumps(line).encode() + b"\n")
+
+
+def _remove_spooled(spool_dir: Path) -> None:
+    for file in spool_dir.glob(f"{_SPOOLED}*"):
+        file.unlink(missing_ok=True)
 
 
 def _listen(path: Path, group: int | None) -> socket.socket:
