@@ -11,9 +11,13 @@ Source: OCI distribution specification, "Pushing Manifests": registries should t
 """
 
 
-MAX_LIST_LENGTH: Final = 10_000
+MAX_LIST_LENGTH: Final = 1024
 """Longest list that is read: an image has 127 layers, an index some dozens of manifests. Of 4 MiB,
-a million empty objects would take the agent a second and some hundred MiB."""
+a million empty objects would take the agent a second and some hundred MiB.
+
+Each manifest of an index is a label of its blob, of 110 bytes, and containerd tells of 100 blobs in
+one message of 16 MiB at most. Source: containerd, services/content/contentserver, `List`.
+"""
 
 MAX_ERROR_CHARS: Final = 2000
 """More than what a task's reason has room for, and not too much for a line of the log."""

@@ -19,6 +19,7 @@ from fargate_agent.containerd.client import Containerd
 from fargate_agent.containerd.content import ContentWriter
 from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.image.admin import ImageAdmin
+from fargate_agent.image.document import MAX_LIST_LENGTH
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.uses import is_loaded, turn_of
 from fargate_agent.local.server import LocalServer
@@ -244,3 +245,17 @@ async def test_an_index_that_calls_a_layer_a_manifest_is_listed_and_pruned(
     )
     assert (await puller.admin.prune()).names == (name,)
     assert await puller.containerd.content.list() == ()
+
+
+async def test_many_indexes_of_many_manifests_are_listed(puller: Puller, tmp_path: Path) -> None:
+    """containerd tells of them in one message, with a label for each manifest."""
+    for number in range(20):
+        image = build_image()
+        document = json.loads(build_index([image]).document)
+        gone = {"mediaType": OCI["manifest"], "digest": f"sha256:{number:064x}", "size": 1}
+        document["manifests"] += [gone] * (MAX_LIST_LENGTH - 1)
+        data = json.dumps(document).encode()
+        index = BuiltImage(media_type=OCI["index"], document=data, children=(image,))
+        await puller.admin.load(write_layout(tmp_path / "a.tar", {f"{NAME}.{number}": index}))
+
+    assert len(await puller.admin.list()) == 20

@@ -156,8 +156,8 @@ def test_manifests_that_would_fill_the_memory_are_refused(tmp_path: Path) -> Non
             id="docker",
         ),
         pytest.param(
-            lambda: docker_archive(RepoTags=[f"a:{n}" for n in range(10_001)]),
-            "'RepoTags' has 10001 members",
+            lambda: docker_archive(RepoTags=[f"a:{n}" for n in range(1025)]),
+            "'RepoTags' has 1025 members",
             id="names",
         ),
     ],

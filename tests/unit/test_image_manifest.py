@@ -144,7 +144,7 @@ def test_index_names_the_platforms_of_its_images() -> None:
         pytest.param(manifest_json(mediaType="x/y"), "'x/y' is no image manifest", id="type"),
         pytest.param(
             manifest_json(layers=[{}] * (MAX_LIST_LENGTH + 1)),
-            "'layers' has 10001 members; it may have 10000",
+            "'layers' has 1025 members; it may have 1024",
             id="long-list",
         ),
         pytest.param(manifest_json(mediaType=7), "'mediaType' is not text", id="type-number"),
@@ -213,7 +213,7 @@ MANY: Any = [{}] * (MAX_LIST_LENGTH + 1)
 
 
 def test_long_index_is_refused_before_its_members_are_looked_at() -> None:
-    with pytest.raises(InvalidDocumentError, match="'manifests' has 10001 members"):
+    with pytest.raises(InvalidDocumentError, match="'manifests' has 1025 members"):
         parse_manifest(OCI["index"], json.dumps({"manifests": MANY}).encode())
 
 
@@ -221,7 +221,7 @@ def test_long_index_is_refused_before_its_members_are_looked_at() -> None:
     ("document", "key"), [({"history": MANY}, "history"), ({"config": {"Env": MANY}}, "Env")]
 )
 def test_long_list_of_a_config_is_refused(document: dict[str, Any], key: str) -> None:
-    with pytest.raises(InvalidDocumentError, match=f"'{key}' has 10001 members"):
+    with pytest.raises(InvalidDocumentError, match=f"'{key}' has 1025 members"):
         parse_config(json.dumps(document).encode(), "amd64", 1)
 
 
