@@ -7,6 +7,7 @@ from typing import Final
 from fargate_agent.acs.session import ARN_FILE
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.findings import FILE as FINDINGS_FILE
+from fargate_agent.image.registry.kept_logins import FILE as LOGINS_FILE
 from fargate_agent.installation.leftovers import Say
 from fargate_agent.reserve import FILE as RESERVE_FILE
 from fargate_agent.secrets.local_store import FILE as SECRETS_FILE
@@ -19,10 +20,11 @@ AGENT_STATE_DIR: Final[Path] = AgentSettings.model_fields["state_dir"].default
 CONTROL_PLANE_STATE_DIR: Final[Path] = ControlPlaneSettings.model_fields["state_dir"].default
 
 _AGENTS: Final = frozenset(
-    {ARN_FILE, FINDINGS_FILE, RESERVE_FILE, SECRETS_FILE, SECRETS_KEY_FILE}
-    | {"lock", "logs", "records", "spool", "tasks"}
+    {ARN_FILE, FINDINGS_FILE, LOGINS_FILE, RESERVE_FILE, SECRETS_FILE, SECRETS_KEY_FILE}
+    | {"ebs", "efs", "lock", "logs", "records", "spool", "tasks", "volumes"}
 )
-"""All that an agent makes in its state directory. Source: daemon.py, preconditions.py."""
+"""All that an agent makes in its state directory. Source: composition.py, daemon.py, plan/,
+preconditions.py."""
 
 
 def remove_agent_state(settings: AgentSettings, say: Say) -> None:

@@ -24,9 +24,12 @@ installation.main()
 def state_dir(tmp_path: Path) -> Path:
     """Of an agent that was registered and has run tasks."""
     directory = tmp_path / "agent"
-    for name in ("records", "tasks", "spool", "logs/0123456789abcdef"):
+    for name in (
+        *("records", "tasks", "spool", "logs/0123456789abcdef"),
+        *("volumes/pgdata", "efs/fs-0123456789abcdef0", "ebs"),
+    ):
         (directory / name).mkdir(parents=True)
-    for name in ("lock", "secrets", "secrets.key"):
+    for name in ("lock", "secrets", "secrets.key", "registry-logins.json", "ebs/vol-0123.img"):
         (directory / name).touch()
     (directory / "container-instance-arn").write_text(ARN)
     (directory / "logs/0123456789abcdef/web.log").write_text("a line\n")
