@@ -58,12 +58,13 @@ async def test_nobody_waits_for_a_collector_that_is_away(
         traces = await asyncio.to_thread(Traces, f"http://127.0.0.1:{port}")
         run, began_s = make_run(tmp_path), time.monotonic()
 
-        for _ in range(512):
+        for _ in range(512 // len(PHASES) + 1):  # more than the queue takes
             traces.note_start(run, PHASES)
 
+        assert time.monotonic() - began_s < 5
         await traces.close()
         await asyncio.get_running_loop().shutdown_default_executor()  # as the agent's end does
-        assert time.monotonic() - began_s < 30
+        assert time.monotonic() - began_s < 15
     assert "127.0.0.1" in caplog.text
     assert "the last traces are lost" in caplog.text
 
