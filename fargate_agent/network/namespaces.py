@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final, NoReturn, ParamSpec, TypeVar
+from typing import Final, NoReturn
 
 CLONE_NEWNET: Final = 0x40000000
 """Source: Linux, include/uapi/linux/sched.h."""
@@ -25,8 +25,6 @@ MNT_DETACH: Final = 2
 """Source: umount(2)."""
 
 log = logging.getLogger(__name__)
-P = ParamSpec("P")
-T = TypeVar("T")
 
 
 def is_netns(path: Path) -> bool:

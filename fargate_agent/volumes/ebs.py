@@ -30,7 +30,7 @@ from fargate_agent.volumes.disks import (
 from fargate_agent.volumes.growing import grow_file, grow_mounted
 from fargate_agent.volumes.loop import NoLoopDevicesError, check_loop_devices
 from fargate_agent.volumes.mounts import is_listed
-from fargate_agent.volumes.room import NoRoomError, Room, UnnamedFile
+from fargate_agent.volumes.room import BLOCK_BYTES, NoRoomError, Room, UnnamedFile
 from fargate_agent.volumes.snapshots import copy_snapshot
 from fargate_agent.wire.attributes import EBS_FILE_SYSTEM, EBS_VOLUMES, Attribute
 
@@ -44,8 +44,6 @@ _MOUNT_FLAGS: Final = {"ext3": (), "ext4": (), "xfs": ("nouuid",)}
 """Copies of one snapshot have the same UUID, which xfs refuses else."""
 _DISCARD: Final = {"ext3": (), "ext4": ("discard",), "xfs": ("discard",)}
 """What is deleted in a volume is free on the machine's disk again."""
-_BLOCK_BYTES: Final = 512
-"""Source: stat(2), `st_blocks`."""
 
 
 class EbsVolumes(VolumeDriver):
@@ -198,7 +196,7 @@ def _measure(task: TaskPlan, file: int, snapshot: Path | None, ebs: EbsPlan) -> 
         with suppress(FileNotFoundError):  # that is said when it is opened
             about = snapshot.stat()
             size_bytes = max(size_bytes, about.st_size)
-            data_bytes = about.st_blocks * _BLOCK_BYTES
+            data_bytes = about.st_blocks * BLOCK_BYTES
     return UnnamedFile(task_id=task.id, file=file, size_bytes=size_bytes, data_bytes=data_bytes)
 
 

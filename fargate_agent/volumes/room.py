@@ -31,7 +31,7 @@ MIB: Final = 1 << 20
 MARGIN_BYTES: Final = 1 * GIB
 MARGIN_PART: Final = 20
 """The margin is a twentieth of the disk, where that is less."""
-_BLOCK_BYTES: Final = 512
+BLOCK_BYTES: Final = 512
 """Source: stat(2), `st_blocks`."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -209,7 +209,7 @@ class Room:
         """Return how many bytes of snapshots are still to be copied."""
         with self._unnamed_lock:
             return sum(
-                max(0, one.data_bytes - os.fstat(one.file).st_blocks * _BLOCK_BYTES)
+                max(0, one.data_bytes - os.fstat(one.file).st_blocks * BLOCK_BYTES)
                 for one in self._unnamed
             )
 
@@ -226,7 +226,7 @@ def _add(
     before = found.get(task_id, VolumeFile(size_bytes=0, allocated_bytes=0))
     found[task_id] = VolumeFile(
         size_bytes=before.size_bytes + size_bytes,
-        allocated_bytes=before.allocated_bytes + about.st_blocks * _BLOCK_BYTES,
+        allocated_bytes=before.allocated_bytes + about.st_blocks * BLOCK_BYTES,
     )
 
 

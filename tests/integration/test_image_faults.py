@@ -2,11 +2,8 @@
 
 import asyncio
 import re
-import subprocess
 from collections import deque
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,21 +25,6 @@ LAYER_BYTES = 3_000_000
 
 def fail(registry: FakeRegistry, what: str, times: int, fault: Fault) -> None:
     registry.faults[what] = deque([fault] * times)
-
-
-@pytest.fixture
-def tiny_containerd(tmp_path: Path) -> Iterator[PrivateContainerd]:
-    """A containerd with 32 MiB for all that it keeps."""
-    directory = tmp_path / "tiny"
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(directory)], check=True)
-    daemon = PrivateContainerd(directory)
-    try:
-        daemon.start()
-        yield daemon
-    finally:
-        daemon.stop()
-        subprocess.run(["umount", str(directory)], check=True)
 
 
 async def reason_of_pull(puller: Puller, name: str, **settings: Any) -> str:

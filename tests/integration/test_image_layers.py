@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tarfile
 from collections import deque
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -137,22 +136,6 @@ async def test_nothing_is_written_outside_the_layer(peer: Peer, tmp_path: Path) 
     assert {"a", "b", "c", "d"} <= {one[0] for one in tree}
     assert list(outside.iterdir()) == []
     assert outside.stat().st_mtime_ns == before
-
-
-@pytest.fixture
-def tiny_containerd(tmp_path: Path) -> Iterator[PrivateContainerd]:
-    """A containerd with 32 MiB and 1,000 files for all that it keeps."""
-    directory = tmp_path / "tiny"
-    directory.mkdir()
-    options = "size=32m,nr_inodes=1000"
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)], check=True)
-    daemon = PrivateContainerd(directory)
-    try:
-        daemon.start()
-        yield daemon
-    finally:
-        daemon.stop()
-        subprocess.run(["umount", str(directory)], check=True)
 
 
 async def test_layer_that_does_not_fit_is_refused_and_leaves_nothing(

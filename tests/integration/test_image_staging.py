@@ -2,9 +2,6 @@
 
 import asyncio
 import os
-import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,21 +58,6 @@ async def test_reason_says_that_containerd_has_no_space_to_begin_a_layer(
         "CannotPullContainerError: ref pull has been retried 1 time(s): "
         f"failed to unpack image on snapshotter overlayfs: {NO_SPACE}"
     )
-
-
-@pytest.fixture
-def tiny_containerd(tmp_path: Path) -> Iterator[PrivateContainerd]:
-    """A containerd with 32 MiB for all that it keeps."""
-    directory = tmp_path / "tiny"
-    directory.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(directory)], check=True)
-    daemon = PrivateContainerd(directory)
-    try:
-        daemon.start()
-        yield daemon
-    finally:
-        daemon.stop()
-        subprocess.run(["umount", str(directory)], check=True)
 
 
 async def test_layer_that_does_not_fit_unpacked_is_not_fetched_to_its_end(
