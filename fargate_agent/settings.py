@@ -41,6 +41,7 @@ from fargate_agent.setting_values import (
 from fargate_agent.settings_efs import EfsFileSystem, FileSystemId
 from fargate_agent.settings_file import FileSettings, Reading, read_document, read_settings
 from fargate_agent.settings_images import ImagePrefix, ImageSignatureSettings
+from fargate_agent.settings_network import HostPort
 from fargate_agent.settings_registries import RegistrySettings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
@@ -168,6 +169,12 @@ class AgentSettings(FileSettings):
     ] = "eth1"
     """Name of the first interface in a task. `eth0` leads to the metadata endpoint and can't be
     chosen."""
+    host_ports: Annotated[tuple[HostPort, ...], NoDecode, split_commas] = ()
+    """Ports of this machine that tasks may reach: `PORT`, `FIRST-LAST`, with `/udp` for UDP."""
+    host_reaches_tasks: bool = True
+    """Whether programs of this machine reach tasks, whatever the tasks' security groups say."""
+    max_tracked_flows: Annotated[int, Field(ge=16, le=1_000_000)] = 16_384
+    """Most flows of one ENI that are tracked at a time; more are dropped until some have ended."""
     image_pull_behavior: PullBehavior = "default"
     """`default`: from the registry, and the copy here if that fails. `always`: from the registry or
     not at all. `once`: not again what this agent has pulled. `prefer-cached`: any copy here."""

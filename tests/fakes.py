@@ -108,6 +108,9 @@ class FakeEni(EniDriver):
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
         await self.diary.write(f"confirm {eni.ifname}")
 
+    async def update(self, eni: EniPlan, netns: Path) -> None:
+        await self.diary.write(f"update {eni.ifname}")
+
     async def detach(self, eni: EniPlan, netns: Path) -> None:
         await self.diary.write(f"detach {eni.ifname}")
         self.attached.pop(eni.mac, None)

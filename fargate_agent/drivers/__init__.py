@@ -32,6 +32,7 @@ from fargate_agent.drivers.runtime import (
     Runtime,
     TerminalSize,
 )
+from fargate_agent.drivers.security_groups import SecurityGroups
 from fargate_agent.drivers.volumes import EphemeralStorage, StorageUse, VolumeDriver
 from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
 from fargate_agent.wire.attributes import LOG_DRIVER, Attribute
@@ -57,6 +58,7 @@ __all__ = [
     "PullProgress",
     "Runtime",
     "SecretStore",
+    "SecurityGroups",
     "Service",
     "StorageUse",
     "Sweeper",
@@ -105,6 +107,16 @@ class EniDriver(Driver, Protocol):
 
         Raises:
             ResourceInitializationError: the address is in use.
+        """
+        ...
+
+    async def update(self, eni: EniPlan, netns: Path) -> None:
+        """Return when an interface that is attached is in the security groups of the plan.
+
+        Flows that are open go on.
+
+        Raises:
+            ResourceInitializationError: the kernel refused it; it is in the groups of before.
         """
         ...
 

@@ -64,6 +64,9 @@ class VethEni(EniDriver, Service, Sweeper):
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
         self._probes.confirm(eni)
 
+    async def update(self, eni: EniPlan, netns: Path) -> None:
+        """Nothing depends on them yet."""
+
     async def detach(self, eni: EniPlan, netns: Path) -> None:
         self._probes.close(eni)
         with kernel_refusals(f"ENI {eni.id}"):

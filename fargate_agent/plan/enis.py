@@ -51,6 +51,8 @@ def _plan_eni(position: int, eni: EniMessage, first_ifname: str) -> EniPlan:
         parent=macvlan.parent_interface if macvlan else None,
         primary=position == 0,
         private_dns_name=eni.private_dns_name,
+        security_groups=eni.security_groups,
+        vpc_cidr_blocks=eni.vpc_cidr_blocks,
     )
 
 

@@ -4,7 +4,14 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import Path
 from typing import Final
 
@@ -118,6 +125,11 @@ class EniPlan:
     """Bytes; None leaves the kernel's choice."""
     parent: str | None = None
     """NIC of the host that a macvlan hangs on."""
+    security_groups: tuple[str, ...] | None = None
+    """Ids of the groups whose rules hold for it; None: everything may go out, nothing may come in.
+    """
+    vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Ranges of its VPC. The subnet's own is always one."""
     primary: bool = True
     """The first interface: it carries the default route."""
     private_dns_name: str | None = None

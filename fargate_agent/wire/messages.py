@@ -6,7 +6,14 @@ Source: amazon-ecs-agent, ecs-agent/acs/model/ecsacs/api.go.
 """
 
 import json
-from ipaddress import IPv4Address, IPv4Interface, IPv6Address, IPv6Interface
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, AwareDatetime, Field, SecretStr, field_serializer
@@ -15,6 +22,7 @@ from pydantic.alias_generators import to_camel
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.message import Message
+from fargate_agent.wire.security_groups import SecurityGroupMessage
 from fargate_agent.wire.unsupported import UnsupportedByTasks
 
 type_names: Final[dict[str, type["Message"]]] = {}
@@ -85,6 +93,11 @@ class EniMessage(Message):
     """One of `EniKind`; ACS knows `default`, `tunnel` and `vlan` besides, which plans refuse."""
     interface_macvlan_properties: MacvlanProperties | None = None
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
+    security_groups: tuple[str, ...] | None = None
+    """Ids of the groups whose rules hold for it; None: of an older control plane, which allowed
+    everything out and nothing in. Ours."""
+    vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
+    """Ranges of its VPC: what goes there leaves no VPC and is not translated. Ours."""
 
 
 class RoleCredentialsMessage(Message):
@@ -147,6 +160,8 @@ class TaskMessage(UnsupportedByTasks):
     cpu_architecture: Literal["X86_64", "ARM64"] = "X86_64"
     """First-class here; ACS says it nowhere."""
     ephemeral_storage_gib: int = 20
+    security_groups: tuple[SecurityGroupMessage, ...] = ()
+    """Those of its ENIs, and those that their rules name. Not in ACS: ours."""
     traceparent: Annotated[str, Field(pattern=TRACEPARENT)] | None = None
     """The trace that its start is a part of. Not in ACS: ours."""
 
@@ -161,6 +176,18 @@ class PayloadMessage(Frame):
     seq_num: int = 0
     tasks: tuple[dict[str, Any], ...] = ()
     """Each a `TaskMessage`."""
+
+
+class SecurityGroupsMessage(Frame):
+    """Security groups that have changed, for every task of the agent. Not in ACS: ours."""
+
+    message_id: str
+    cluster_arn: str
+    container_instance_arn: str
+    groups: tuple[SecurityGroupMessage, ...] = ()
+    """Each as a whole: it replaces what was known of it."""
+    is_whole: bool = False
+    """Whether groups that aren't here are gone: so it is after a connection is made."""
 
 
 class TaskIdentifier(Message):

@@ -58,6 +58,9 @@ class WireEni(EniDriver):
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
         print("confirm", eni.kind)
 
+    async def update(self, eni: EniPlan, netns: Path) -> None:
+        print("update", eni.kind)
+
     async def detach(self, eni: EniPlan, netns: Path) -> None:
         print("detach", eni.kind)
 
