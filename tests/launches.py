@@ -15,7 +15,7 @@ from fargate_agent.controlplane.tasks.launch import Launch, plan_launch
 from fargate_agent.controlplane.tasks.managed_volumes import configure_volumes, mint_volumes
 from fargate_agent.controlplane.tasks.overrides import override_task
 from fargate_agent.controlplane.tasks.payload import render_task
-from fargate_agent.controlplane.vpc import Vpc
+from fargate_agent.controlplane.vpc import Vpc, plan_vpc
 from fargate_agent.wire.messages import EniMessage, TaskMessage
 from tests.messages import CLUSTER_ARN, TASK_ARN, eni_json
 
@@ -25,16 +25,20 @@ DEFINITION_ARN = "arn:aws:ecs:us-east-1:000000000000:task-definition/web:1"
 
 
 def make_plane(**settings: Any) -> Plane:
-    """A control plane that has settings and a VPC, and no state."""
+    """A control plane that has settings and no state."""
     chosen = ControlPlaneSettings(relaxed_clusters=(RELAXED,), **settings)
     return Plane(
         settings=chosen,
         arns=Arns(chosen.region, chosen.account),
         store=cast(Any, None),
         announcements=cast(Any, None),
-        vpc=Vpc(chosen),
         started_at=0,
     )
+
+
+def make_vpc(plane: Plane) -> Vpc:
+    """The subnets and security groups of its settings."""
+    return plan_vpc(plane.settings)
 
 
 def register(request: dict[str, Any]) -> TaskDefinition:
@@ -68,7 +72,7 @@ def launch_service(
     document = rules.complete(request, {}, DEFINITION_ARN)
     service = Service(name=request["serviceName"], tags=request.get("tags", []))
     asked = render_request(service, rules.render_template(document))
-    return plan_launch(plane, cluster, definition, asked)
+    return plan_launch(plane, make_vpc(plane), cluster, definition, asked)
 
 
 def tell(launch: Launch) -> TaskMessage:

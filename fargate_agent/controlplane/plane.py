@@ -10,7 +10,6 @@ from fargate_agent.controlplane.state.announcements import Announcements
 from fargate_agent.controlplane.state.store import Store
 from fargate_agent.controlplane.telemetry.figures import PlaneFigures
 from fargate_agent.controlplane.validate import Json
-from fargate_agent.controlplane.vpc import Vpc
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,7 +20,6 @@ class Plane:
     arns: Arns
     store: Store
     announcements: Announcements
-    vpc: Vpc
     started_at: float
     """Seconds since 1970."""
     figures: PlaneFigures = field(default_factory=PlaneFigures)

@@ -44,7 +44,7 @@ from fargate_agent.controlplane.state.model import Cluster
 from fargate_agent.controlplane.state.store import Store, open_store
 from fargate_agent.controlplane.telemetry.metrics import PlaneMetrics
 from fargate_agent.controlplane.validate import service_model
-from fargate_agent.controlplane.vpc import Vpc
+from fargate_agent.controlplane.vpc.seeding import ensure_vpc
 from fargate_agent.files import replace_file
 from fargate_agent.measures.lag import watch_lag
 from fargate_agent.measures.listener import listening
@@ -128,12 +128,12 @@ async def serve(
             arns=Arns(settings.region, settings.account),
             store=await stack.enter_async_context(open_store(url, announcements)),
             announcements=announcements,
-            vpc=Vpc(settings),
             started_at=time.time(),
         )
         http = await stack.enter_async_context(aiohttp.ClientSession())
         sessions = Sessions(plane, TaskRoles(Mint(http, settings)))
         await _ensure_default_cluster(plane.settings, plane.store)
+        await ensure_vpc(plane.settings, plane.store)
         await ensure_followers(plane.settings, plane.store)
         api = ApiServer(
             plane, sessions, Authenticator(Keyring(settings.keys_path, keys), settings.region)

@@ -9,7 +9,7 @@ import pytest
 
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
-from fargate_agent.controlplane.vpc import Subnet, Vpc
+from fargate_agent.controlplane.vpc import Subnet, plan_vpc
 from fargate_agent.controlplane.vpc_settings import SubnetSettings
 
 FIRST, LAST = IPv4Address("10.0.0.4"), IPv4Address("10.0.0.14")
@@ -89,25 +89,15 @@ def test_ipv6_gateway_follows_from_the_kind(
         {"id": "subnet-a", "cidr": "10.1.0.0/24", "ipv6_cidr": str(IPV6), **settings}
     )
 
-    vpc = Vpc(ControlPlaneSettings(subnets=(told,)))
+    vpc = plan_vpc(ControlPlaneSettings(subnets=(told,)))
 
     assert vpc.subnets["subnet-a"].gateway6_interface == gateway
 
 
 def test_default_subnet_has_the_first_range_of_an_ipv6_vpc() -> None:
-    vpc = Vpc(ControlPlaneSettings(vpc_ipv6_cidr=IPv6Network("fd00:0:0:100::/56")))
+    vpc = plan_vpc(ControlPlaneSettings(vpc_ipv6_cidr=IPv6Network("fd00:0:0:100::/56")))
 
     assert str(vpc.subnets["subnet-default"].ipv6_cidr) == "fd00:0:0:100::/64"
-
-
-def test_default_security_group_may_be_told() -> None:
-    settings = ControlPlaneSettings.model_validate(
-        {"security_groups": [{"id": "sg-default", "name": "mine", "egress": []}]}
-    )
-
-    group = Vpc(settings).security_groups["sg-default"]
-
-    assert (group.name, group.description, group.egress) == ("mine", "mine", ())
 
 
 SUBNET = '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\n'

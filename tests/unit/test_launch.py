@@ -10,7 +10,7 @@ from fargate_agent.controlplane.tasks.launch import plan_launch
 from fargate_agent.plan import plan_task
 from fargate_agent.wire.attributes import EPHEMERAL_STORAGE
 from tests.fixtures.ecs import APP, FARGATE, NETWORK
-from tests.launches import launch_service, make_plane, register, tell
+from tests.launches import launch_service, make_plane, make_vpc, register, tell
 from tests.messages import site
 
 TAGGED = {**FARGATE, "tags": [{"key": "team", "value": "a"}]}
@@ -35,7 +35,11 @@ def test_task_has_what_the_request_says_of_it(
     request_: dict[str, Any], group: str, tags: list[Any]
 ) -> None:
     launch = plan_launch(
-        make_plane(), "default", register(TAGGED), {"networkConfiguration": NETWORK, **request_}
+        make_plane(),
+        make_vpc(make_plane()),
+        "default",
+        register(TAGGED),
+        {"networkConfiguration": NETWORK, **request_},
     )
 
     assert (launch.group, tell(launch).group, launch.tags) == (group, group, tags)
@@ -52,7 +56,9 @@ def test_agent_is_told_what_the_definition_asks_of_the_kernel_and_of_the_process
     definition = {**FARGATE, "pidMode": "task", "containerDefinitions": [app]}
     request = {"networkConfiguration": NETWORK}
 
-    message = tell(plan_launch(make_plane(), "default", register(definition), request))
+    message = tell(
+        plan_launch(make_plane(), make_vpc(make_plane()), "default", register(definition), request)
+    )
     task = plan_task(message, site(Path("/state")))
 
     (container,) = task.containers
@@ -69,7 +75,9 @@ def test_container_has_the_sizes_of_the_overrides() -> None:
         "overrides": {"containerOverrides": [override]},
     }
 
-    (container,) = tell(plan_launch(make_plane(), "default", register(FARGATE), request)).containers
+    (container,) = tell(
+        plan_launch(make_plane(), make_vpc(make_plane()), "default", register(FARGATE), request)
+    ).containers
 
     assert (container.cpu, container.memory, container.memory_reservation) == (128, 256, 64)
 
@@ -78,9 +86,13 @@ def test_the_ephemeral_storage_of_the_overrides_counts() -> None:
     definition = register({**FARGATE, "ephemeralStorage": {"sizeInGiB": 30}})
     request = {"networkConfiguration": NETWORK}
     other = {**request, "overrides": {"ephemeralStorage": {"sizeInGiB": 21}}}
-    default = plan_launch(make_plane(), "default", register(FARGATE), request)
-    own = plan_launch(make_plane(), "default", definition, request)
-    overridden = plan_launch(make_plane(), "default", register(FARGATE), other)
+    default = plan_launch(
+        make_plane(), make_vpc(make_plane()), "default", register(FARGATE), request
+    )
+    own = plan_launch(make_plane(), make_vpc(make_plane()), "default", definition, request)
+    overridden = plan_launch(
+        make_plane(), make_vpc(make_plane()), "default", register(FARGATE), other
+    )
 
     assert [tell(one).ephemeral_storage_gib for one in (default, own, overridden)] == [20, 30, 21]
     names = [{name for need in one.needs for name, _ in need.attributes} for one in (own, default)]
@@ -96,7 +108,9 @@ def test_environment_files_of_the_overrides_replace_those_of_the_definition() ->
     override = {"name": "app", "environmentFiles": files[1:]}
 
     told = [
-        tell(plan_launch(make_plane(), "default", definition, request)).containers[0]
+        tell(
+            plan_launch(make_plane(), make_vpc(make_plane()), "default", definition, request)
+        ).containers[0]
         for request in (
             {"networkConfiguration": NETWORK},
             {

@@ -15,7 +15,7 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import plan_task
 from fargate_agent.wire.volume_kinds import VolumeKind
 from tests.fixtures.ecs import APP, FARGATE, NETWORK
-from tests.launches import launch_service, make_plane, register, tell
+from tests.launches import launch_service, make_plane, make_vpc, register, tell
 from tests.messages import site, task_message
 
 ROLE = "arn:aws:iam::000000000000:role/ecsInfrastructureRole"
@@ -34,7 +34,9 @@ def configure(**ebs: Any) -> dict[str, Any]:
 
 def launch(*configurations: Any, definition: dict[str, Any] = DEFINITION) -> Launch:
     request = {"networkConfiguration": NETWORK, "volumeConfigurations": list(configurations)}
-    return plan_launch(make_plane(), "default", register(definition), request)
+    return plan_launch(
+        make_plane(), make_vpc(make_plane()), "default", register(definition), request
+    )
 
 
 def refusal(*configurations: Any, definition: dict[str, Any] = DEFINITION) -> str:

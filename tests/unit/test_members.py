@@ -13,7 +13,7 @@ from fargate_agent.errors import TaskError
 from fargate_agent.plan import plan_task
 from fargate_agent.wire.messages import TaskMessage
 from tests.fixtures.ecs import APP, FARGATE, NETWORK
-from tests.launches import RELAXED, launch_service, make_plane, register, tell
+from tests.launches import RELAXED, launch_service, make_plane, make_vpc, register, tell
 from tests.members import OPERATIONS, Row, find_shape, leaves, put, read_rows, sample
 from tests.messages import site
 
@@ -67,7 +67,7 @@ def follow(operation: str, request: dict[str, Any], cluster: str = "default") ->
     if operation == "CreateService":
         launch = launch_service(plane, register(definition), request, cluster)
     else:
-        launch = plan_launch(plane, cluster, register(definition), request)
+        launch = plan_launch(plane, make_vpc(plane), cluster, register(definition), request)
     message = tell(launch)
     plan_task(message, site(Path("/nowhere")))
     return message

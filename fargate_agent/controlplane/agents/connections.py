@@ -101,10 +101,8 @@ async def _find_patience(plane: Plane, launch: Launch) -> float:
         found = await find_serving(plane.settings, session, launch.cluster)
     running = [instance for instance in found if is_running(instance.connected_until)]
     away = [instance for instance in found if not is_running(instance.connected_until)]
-    able = [*chain.from_iterable(find_places(plane.vpc, away, launch).values())]
-    if not able or find_subnets(
-        plane.settings, find_places(plane.vpc, running, launch), launch.size
-    ):
+    able = [*chain.from_iterable(find_places(away, launch).values())]
+    if not able or find_subnets(plane.settings, find_places(running, launch), launch.size):
         return 0.0
     newest = max(*(instance.connected_until for instance in able), plane.started_at)
     return newest + plane.settings.agent_grace_s - time.time()

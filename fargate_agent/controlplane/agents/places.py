@@ -8,19 +8,18 @@ from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import ContainerInstance
 from fargate_agent.controlplane.tasks.launch import Launch
 from fargate_agent.controlplane.tasks.overrides import TaskSize
-from fargate_agent.controlplane.vpc import Vpc
 
 Places = Mapping[str, Sequence[ContainerInstance]]
 """The instances that can do what the task needs, by id of the subnet."""
 
 
-def find_places(vpc: Vpc, instances: Sequence[ContainerInstance], launch: Launch) -> Places:
+def find_places(instances: Sequence[ContainerInstance], launch: Launch) -> Places:
     """Return those of the instances that can do what a task needs, with room or without."""
     able = [instance for instance in instances if not find_missing(instance, launch.needs)]
     places: dict[str, Sequence[ContainerInstance]] = {}
-    for subnet_id in launch.subnets:
-        needs = find_subnet_needs(vpc.subnets[subnet_id])
-        places[subnet_id] = (
+    for subnet in launch.subnets:
+        needs = find_subnet_needs(subnet)
+        places[subnet.id] = (
             [instance for instance in able if not find_missing(instance, needs)] if needs else able
         )
     return places

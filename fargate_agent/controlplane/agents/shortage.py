@@ -12,13 +12,12 @@ from fargate_agent.controlplane.agents.served import serves
 from fargate_agent.controlplane.state.model import ContainerInstance
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks.launch import Launch
-from fargate_agent.controlplane.vpc import Vpc
 
 MAX_NAMED: Final = 5
 """Agents that are named; of others there is only the number."""
 
 
-async def explain_shortage(vpc: Vpc, session: Session, launch: Launch) -> str:
+async def explain_shortage(session: Session, launch: Launch) -> str:
     """Return a sentence for the owner of a task that found no place."""
     cluster, size = launch.cluster, launch.size
     known = select(ContainerInstance).where(ContainerInstance.status != "INACTIVE")
@@ -29,7 +28,7 @@ async def explain_shortage(vpc: Vpc, session: Session, launch: Launch) -> str:
         f"{size.storage_gib} GiB of storage"
     )
     if serving:
-        return f"{asked}: {_list(_describe(vpc, instance, launch) for instance in serving)}."
+        return f"{asked}: {_list(_describe(instance, launch) for instance in serving)}."
     if found:
         return f"{asked}: none of {len(found)} registered agents serves this cluster."
     return f"{asked}: no agent is registered."
@@ -41,8 +40,8 @@ def _list(described: Iterable[str]) -> str:
     return "; ".join([*every[:MAX_NAMED], *more])
 
 
-def _describe(vpc: Vpc, instance: ContainerInstance, launch: Launch) -> str:
-    hindrance = _find_hindrance(instance) or _render_missing(vpc, instance, launch)
+def _describe(instance: ContainerInstance, launch: Launch) -> str:
+    hindrance = _find_hindrance(instance) or _render_missing(instance, launch)
     return f"agent {instance.id}: {hindrance or _render_free(instance)}"
 
 
@@ -55,11 +54,11 @@ def _find_hindrance(instance: ContainerInstance) -> str | None:
     return None
 
 
-def _render_missing(vpc: Vpc, instance: ContainerInstance, launch: Launch) -> str | None:
+def _render_missing(instance: ContainerInstance, launch: Launch) -> str | None:
     """Say what an agent lacks in each of the subnets; None if it lacks nothing in one of them."""
     lacks: dict[str, None] = {}
-    for subnet_id in launch.subnets:
-        needs = (*launch.needs, *find_subnet_needs(vpc.subnets[subnet_id]))
+    for subnet in launch.subnets:
+        needs = (*launch.needs, *find_subnet_needs(subnet))
         missing = find_missing(instance, needs)
         if not missing:
             return None

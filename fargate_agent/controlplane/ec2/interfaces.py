@@ -1,12 +1,14 @@
 """ENIs as EC2 describes them."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Final
 
 from sqlalchemy import select
 
+from fargate_agent.controlplane.ec2.tags import read_tags
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.model import Eni
+from fargate_agent.controlplane.state.networks import GroupRow
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import IN_USE
@@ -37,22 +39,23 @@ async def read_interfaces(
     query = select(Eni).where(IN_USE).order_by(Eni.id)
     if ids is not None:
         query = query.where(Eni.id.in_(ids))
+    names = dict((await session.execute(select(GroupRow.id, GroupRow.name))).all())
     while True:
         enis = list(await session.scalars(query.where(Eni.id > after).limit(BATCH)))
+        tags = await read_tags(session, [eni.id for eni in enis])
         for eni in enis:
-            yield render_interface(plane, eni)
+            yield render_interface(plane, eni, names, tags[eni.id])
         if len(enis) < BATCH:
             return
         after = enis[-1].id
         session.expunge_all()
 
 
-def render_interface(plane: Plane, eni: Eni) -> Json:
-    """Return an ENI as DescribeNetworkInterfaces answers it."""
+def render_interface(plane: Plane, eni: Eni, names: Mapping[str, str], tags: list[Json]) -> Json:
+    """Return an ENI as DescribeNetworkInterfaces answers it; `names` are those of the groups."""
     account = plane.settings.account
-    names = {group.id: group.name for group in plane.vpc.security_groups.values()}
     shown: Json = {
-        "AvailabilityZone": plane.vpc.zone(eni.subnet_id),
+        "AvailabilityZone": eni.availability_zone or f"{plane.settings.region}a",
         "Description": plane.arns.attachment(eni.attachment_id),
         "Groups": [
             {"GroupId": group, "GroupName": names.get(group, group)}
@@ -77,8 +80,8 @@ def render_interface(plane: Plane, eni: Eni) -> Json:
         "SourceDestCheck": True,
         "Status": _STATUSES.get(eni.status, "in-use"),
         "SubnetId": eni.subnet_id,
-        "TagSet": [],
-        "VpcId": plane.vpc.id,
+        "TagSet": tags,
+        "VpcId": eni.vpc_id or plane.settings.vpc_id,
     }
     if eni.ipv6_address:
         shown["Ipv6Address"] = eni.ipv6_address

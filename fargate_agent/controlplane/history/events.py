@@ -10,7 +10,6 @@ from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.state.model import Event, Task
 from fargate_agent.controlplane.tasks.render import render_task
 from fargate_agent.controlplane.validate import Json
-from fargate_agent.controlplane.vpc import Vpc
 
 TASK_STATE_CHANGE: Final = "ECS Task State Change"
 SERVICE_ACTION: Final = "ECS Service Action"
@@ -24,9 +23,9 @@ _TYPES: Final = {"ElasticNetworkInterface": "eni"}
 """What attachments are called in events, by what DescribeTasks says."""
 
 
-def render_task_event(arns: Arns, vpc: Vpc, task: Task, now: float) -> Event:
+def render_task_event(arns: Arns, task: Task, now: float) -> Event:
     """Return the event that says how a task is now."""
-    shown = render_task(task, arns, vpc)
+    shown = render_task(task, arns)
     for member in ("tags", "replacements"):
         shown.pop(member, None)
     detail: Json = {

@@ -32,6 +32,7 @@ from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.launch import check_runnable, plan_launch
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.vpc import read_vpc_of
 
 
 async def create_service(plane: Plane, call: Call) -> Json:
@@ -63,7 +64,9 @@ async def create_service(plane: Plane, call: Call) -> Json:
             created_by=plane.arns.user(call.caller.principal),
         )
         template = render_template(service.document)
-        plan_launch(plane, cluster, definition, render_request(service, template))
+        asked = render_request(service, template)
+        vpc = await read_vpc_of(session, plane.settings.region, asked)
+        plan_launch(plane, vpc, cluster, definition, asked)
         known = await find_service(session, cluster, service.name)
         if known is not None and known.status != "INACTIVE":
             await _check_same(session, known, service, template)
@@ -98,7 +101,9 @@ async def update_service(plane: Plane, call: Call) -> Json:
         is_forced = request.get("forceNewDeployment", False)
         # what only takes tasks away needs nothing of what they are made of
         if is_forced or template != primary.document or wanted_count > service.desired_count:
-            plan_launch(plane, cluster, definition, render_request(service, template))
+            asked = render_request(service, template)
+            vpc = await read_vpc_of(session, plane.settings.region, asked)
+            plan_launch(plane, vpc, cluster, definition, asked)
         service.desired_count = wanted_count
         if is_forced or replaces_tasks(template, primary.document):
             await deploying.begin(plane.arns, session, service, template)

@@ -7,6 +7,7 @@ from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.model import Deployment, Service, Task, TaskDefinition
 from fargate_agent.controlplane.tasks.launch import Launch, ServiceMark, plan_launch
 from fargate_agent.controlplane.validate import Json
+from fargate_agent.controlplane.vpc import Vpc
 
 
 def render_request(service: Service, template: Json) -> Json:
@@ -35,8 +36,9 @@ def _as_of_task(configuration: Json) -> Json:
     return {**configuration, "managedEBSVolume": {**ebs, "tagSpecifications": specifications}}
 
 
-def plan_tasks(
+def plan_tasks(  # noqa: PLR0913 - what a launch follows from, each of another kind
     plane: Plane,
+    vpc: Vpc,
     service: Service,
     deployment: Deployment,
     definition: TaskDefinition,
@@ -55,4 +57,4 @@ def plan_tasks(
         for task in tasks
         if task.desired_status == "RUNNING"
     )
-    return plan_launch(plane, service.cluster, definition, request, mark, placed)
+    return plan_launch(plane, vpc, service.cluster, definition, request, mark, placed)

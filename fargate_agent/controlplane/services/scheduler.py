@@ -31,6 +31,7 @@ from fargate_agent.controlplane.state.model import ContainerInstance, Deployment
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.tasks.running import end_task, make_tasks
+from fargate_agent.controlplane.vpc import read_vpc_of
 
 log = logging.getLogger(__name__)
 
@@ -217,7 +218,8 @@ async def _start_tasks(plane: Plane, session: Session, view: _View, count: int) 
     try:
         if definition is None:
             raise client_error("TaskDefinition not found.")
-        launch = plan_tasks(plane, service, view.primary, definition, count, view.tasks)
+        vpc = await read_vpc_of(session, plane.settings.region, view.primary.document)
+        launch = plan_tasks(plane, vpc, service, view.primary, definition, count, view.tasks)
     except ApiError as error:
         news.tell_not_placed(plane.arns, session, service, error.message)
         return False

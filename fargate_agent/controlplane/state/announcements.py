@@ -15,6 +15,8 @@ CHANNEL: Final = "fargate"
 AGENTS: Final = "agents"
 """An agent has come, gone, or has no task any more."""
 EVENTS: Final = "events"
+SECURITY_GROUPS: Final = "security groups"
+"""The version of a security group has moved on; see `vpc.groups`."""
 SERVICES: Final = "services"
 
 

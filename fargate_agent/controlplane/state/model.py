@@ -129,7 +129,13 @@ class Eni(Base):
     """Of the attachment."""
     in_use: Mapped[bool] = mapped_column(default=True)
     """Whether the address is taken."""
+    vpc_id: Mapped[str | None]
+    availability_zone: Mapped[str | None]
+    """Of its subnet, which may since be gone."""
     created_at: Mapped[float]
+
+    groups: Mapped[list["EniGroup"]] = relationship(passive_deletes=True)
+    """Written with a new ENI; `security_groups` is what is read."""
 
     __table_args__ = (
         Index(
@@ -141,6 +147,17 @@ class Eni(Base):
             postgresql_where=text("in_use"),
         ),
     )
+
+
+class EniGroup(Base):
+    """That an ENI is in a security group."""
+
+    __tablename__ = "eni_groups"
+
+    eni_id: Mapped[str] = mapped_column(ForeignKey("enis.id", ondelete="CASCADE"), primary_key=True)
+    group_id: Mapped[str] = mapped_column(primary_key=True)
+
+    __table_args__ = (Index("eni_groups_by_group", "group_id"),)
 
 
 class SubnetCursor(Base):

@@ -7,20 +7,26 @@ can't reserve the same room, nor hand out the same address, and none has to be t
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, true, update
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from fargate_agent.controlplane.errors import NotNowError, StartError
 from fargate_agent.controlplane.state import sqlite
-from fargate_agent.controlplane.state.announcements import CHANNEL, EVENTS, Announcements
+from fargate_agent.controlplane.state.announcements import (
+    CHANNEL,
+    EVENTS,
+    SECURITY_GROUPS,
+    Announcements,
+)
 from fargate_agent.controlplane.state.batches import Batches, Item, Result, Work
 from fargate_agent.controlplane.state.model import Event
+from fargate_agent.controlplane.state.networks import GroupRow, RuleRow
 from fargate_agent.controlplane.state.schema import ensure_schema
 from fargate_agent.controlplane.state.session import Connections, Session
 from fargate_agent.measures.histogram import Histogram
@@ -33,6 +39,8 @@ RESERVE_BYTES: Final = 8 * 1024 * 1024
 
 _TOPICS: Final = "fargate_topics"
 _EVENTS: Final = "fargate_events"
+_RULES: Final = "fargate_rules"
+_MEMBERS: Final = "fargate_members"
 
 
 class Store:
@@ -137,6 +145,7 @@ class Store:
         try:
             session = await _connect(connections)
             session.info.update({_TOPICS: set[str](), _EVENTS: []})
+            session.info.update({_RULES: set[str](), _MEMBERS: set[str]()})
             try:
                 yield session
             finally:
@@ -149,6 +158,7 @@ class Store:
     async def _commit(self, session: Session) -> None:
         if events := session.info[_EVENTS]:
             await session.execute(insert(Event), events)
+        await _move_versions(session)
         if self._shared:
             for topic in sorted(session.info[_TOPICS]):
                 await session.execute(select(func.pg_notify(CHANNEL, topic)))
@@ -208,6 +218,39 @@ def add_event(session: Session, event: Event) -> None:
     members = ("at", "cluster", "kind", "subject", "detail")
     session.info[_EVENTS].append({member: getattr(event, member) for member in members})
     announce(session, EVENTS)
+
+
+def note_rules(session: Session, group_ids: Iterable[str]) -> None:
+    """Have agents told of security groups whose rules this transaction changes."""
+    session.info[_RULES].update(group_ids)
+
+
+def note_members(session: Session, group_ids: Iterable[str]) -> None:
+    """Have agents told of security groups whose members this transaction changes.
+
+    Only those that a rule names are of interest.
+    """
+    session.info[_MEMBERS].update(group_ids)
+
+
+async def _move_versions(session: Session) -> None:
+    rules, members = session.info[_RULES], session.info[_MEMBERS] - session.info[_RULES]
+    moved = 0
+    for groups, condition in (
+        (rules, true()),
+        (members, GroupRow.id.in_(select(RuleRow.source_group))),
+    ):
+        if groups:
+            changed = update(GroupRow).where(GroupRow.id.in_(sorted(groups)), condition)
+            moved += (
+                await session.execute(
+                    changed.values(version=GroupRow.version + 1).execution_options(
+                        synchronize_session=False
+                    )
+                )
+            ).rowcount
+    if moved:
+        announce(session, SECURITY_GROUPS)
 
 
 @asynccontextmanager

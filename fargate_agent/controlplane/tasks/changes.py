@@ -17,9 +17,8 @@ from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state import announcements
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import add_event, announce
+from fargate_agent.controlplane.state.store import add_event, announce, note_members
 from fargate_agent.controlplane.tasks.replacements import list_replacements
-from fargate_agent.controlplane.vpc import Vpc
 
 Result = TypeVar("Result")
 Change = Callable[[Task, ContainerInstance], Result]
@@ -94,16 +93,17 @@ def changing(
         return
     if news := list_replacements(task)[len(replaced) :]:
         add_event(session, render_replacements(plane.arns, task, news, round(time.time(), 3)))
-    note_task(plane.arns, plane.vpc, session, task)
+    note_task(plane.arns, session, task)
     if task.last_status == "STOPPED" and status != "STOPPED":
         capacity.release(plane.settings, instance, task)
+        note_members(session, task.eni.security_groups)
         if instance.reserved_tasks == 0:  # it is free, or retired
             announce(session, announcements.AGENTS)
             announce(session, announcements.instance_topic(instance.id))
 
 
-def note_task(arns: Arns, vpc: Vpc, session: Session, task: Task) -> None:
+def note_task(arns: Arns, session: Session, task: Task) -> None:
     """Write down how a task is now, for whoever follows."""
-    add_event(session, render_task_event(arns, vpc, task, round(time.time(), 3)))
+    add_event(session, render_task_event(arns, task, round(time.time(), 3)))
     if task.deployment_id is not None:
         announce(session, announcements.SERVICES)

@@ -35,7 +35,7 @@ from fargate_agent.controlplane.tasks.overrides import (
     render_overrides,
 )
 from fargate_agent.controlplane.validate import Json, check_length
-from fargate_agent.controlplane.vpc import Vpc
+from fargate_agent.controlplane.vpc import Subnet, Vpc
 
 MAX_COUNT: Final = 10
 """Source: ECS API, RunTask.count."""
@@ -79,7 +79,7 @@ class Launch:
     """Beside room, of an agent; the subnets have some of their own."""
     volumes: tuple[ManagedVolume, ...]
     """Each task has its own."""
-    subnets: tuple[str, ...]
+    subnets: tuple[Subnet, ...]
     security_groups: tuple[str, ...]
     """Empty: the default one."""
     group: str
@@ -92,8 +92,9 @@ class Launch:
     """What all of these tasks show in DescribeTasks and never changes."""
 
 
-def plan_launch(
+def plan_launch(  # noqa: PLR0913 - what a launch follows from, each of another kind
     plane: Plane,
+    vpc: Vpc,
     cluster: str,
     definition: TaskDefinition,
     request: Json,
@@ -103,7 +104,8 @@ def plan_launch(
     """Decide what a RunTask request means; the first thing that is wrong is what is said.
 
     Args:
-        plane: its settings and its VPC.
+        plane: its settings.
+        vpc: what there is of the subnets and security groups that are named.
         cluster: name of the cluster.
         definition: that is meant.
         request: the request, or what a service makes of its own.
@@ -119,7 +121,7 @@ def plan_launch(
     is_relaxed = cluster in plane.settings.relaxed_clusters
     if not is_relaxed and (request.get("launchType") or request.get("capacityProviderStrategy")):
         _check_compatible(document)
-    network = _check_network(plane.vpc, request, document, relaxed=is_relaxed)
+    network = _check_network(vpc, request, document, relaxed=is_relaxed)
     if not is_relaxed:
         _check_compatible(document)
     _check_platform(request, document)
@@ -144,7 +146,7 @@ def plan_launch(
             *find_volume_needs(v.filesystem_type for v in volumes),
         ),
         volumes=volumes,
-        subnets=tuple(network["subnets"]),
+        subnets=tuple(vpc.subnets[subnet] for subnet in dict.fromkeys(network["subnets"])),
         security_groups=tuple(network.get("securityGroups", [])),
         group=_plan_group(request, definition, service),
         started_by=request.get("startedBy") if service is None else service.deployment_id,

@@ -31,7 +31,7 @@ async def describe_tasks(plane: Plane, call: Call) -> Json:
         cluster = await find_known_cluster(plane.arns, plane.settings, session, call.request)
         ids = dict.fromkeys(plane.arns.parse_task(reference, cluster) for reference in references)
         known = await find_tasks(session, cluster, ids)
-    shown = [render_task(known[i], plane.arns, plane.vpc) for i in ids if i in known]
+    shown = [render_task(known[i], plane.arns) for i in ids if i in known]
     if "TAGS" not in call.request.get("include", []):
         for task in shown:
             task["tags"] = []

@@ -7,7 +7,6 @@ from fargate_agent.controlplane.state.model import Task
 from fargate_agent.controlplane.tasks.health import STARTING, UNKNOWN
 from fargate_agent.controlplane.tasks.managed_volumes import render_attachments
 from fargate_agent.controlplane.validate import Json
-from fargate_agent.controlplane.vpc import Vpc
 
 _WHEN_KNOWN: Final = {
     "connectivityAt": "connectivity_at",
@@ -24,13 +23,13 @@ _WHEN_KNOWN: Final = {
 """Members that are absent until they are known."""
 
 
-def render_task(task: Task, arns: Arns, vpc: Vpc) -> Json:
+def render_task(task: Task, arns: Arns) -> Json:
     """Return a task as DescribeTasks answers it, with its tags."""
     shown: Json = {
         **task.document,
         "taskArn": arns.task(task.cluster, task.id),
         "clusterArn": arns.cluster(task.cluster),
-        "availabilityZone": vpc.zone(task.eni.subnet_id),
+        "availabilityZone": task.eni.availability_zone or f"{arns.region}a",
         "attachments": [_render_attachment(task), *render_attachments(task)],
         "containers": [_render_container(container, task) for container in task.containers],
         "cpu": str(task.cpu_units),

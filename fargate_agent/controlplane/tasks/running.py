@@ -38,7 +38,7 @@ from fargate_agent.controlplane.tasks.overrides import override_task
 from fargate_agent.controlplane.tasks.payload import render_task as render_task_message
 from fargate_agent.controlplane.tasks.render import render_task
 from fargate_agent.controlplane.validate import Json
-from fargate_agent.controlplane.vpc import Vpc
+from fargate_agent.controlplane.vpc import Vpc, read_vpc, read_vpc_of
 
 log = logging.getLogger(__name__)
 
@@ -68,24 +68,21 @@ async def run_task(plane: Plane, call: Call) -> Json:
     request = call.request
     async with plane.store.read() as session:
         cluster = await find_cluster(plane.arns, plane.settings, session, request)
-        if (
-            replay := await _find_replay(plane.arns, plane.vpc, session, cluster, request)
-        ) is not None:
+        if (replay := await _find_replay(plane.arns, session, cluster, request)) is not None:
             return replay
         found = await find_definition(plane.arns, session, request["taskDefinition"])
         planned = await plan_capacity(session, cluster, request)
+        vpc = await read_vpc_of(session, plane.settings.region, request)
     definition = check_runnable(found)
     check_pass_role(plane, call, override_task(definition.document, request.get("overrides", {})))
     check_pass_volume_roles(plane, call, request.get("volumeConfigurations", []))
-    launch = plan_launch(plane, cluster, definition, planned)
+    launch = plan_launch(plane, vpc, cluster, definition, planned)
     await wait_for_room(plane, launch)
     async with plane.store.write() as session:
         await find_cluster(
             plane.arns, plane.settings, session, request
         )  # it may have been deleted meanwhile
-        if (
-            replay := await _find_replay(plane.arns, plane.vpc, session, cluster, request)
-        ) is not None:
+        if (replay := await _find_replay(plane.arns, session, cluster, request)) is not None:
             return replay
         tasks, failures = await make_tasks(plane, session, launch)
         _note_trace(tasks, call.traceparent)
@@ -103,7 +100,7 @@ async def run_task(plane: Plane, call: Call) -> Json:
             )
     if not _may_see_agents(plane.arns, call, cluster):
         failures = [{"reason": failure["reason"]} for failure in failures]
-    answer = _answer(plane.arns, plane.vpc, tasks, failures)
+    answer = _answer(plane.arns, tasks, failures)
     for task in tasks:
         log.info("task %s: %s:%s on %s", task.id, task.family, task.revision, task.eni.address)
     return answer
@@ -127,7 +124,7 @@ async def stop_task(plane: Plane, call: Call) -> Json:
     async with plane.store.write() as session:
         task = await _find_task(plane.arns, plane.settings, session, call.request)
         await end_task(plane, session, task, reason, "UserInitiated")
-    return {"task": {**render_task(task, plane.arns, plane.vpc), "tags": []}}
+    return {"task": {**render_task(task, plane.arns), "tags": []}}
 
 
 async def start_task(plane: Plane, call: Call) -> Json:
@@ -158,23 +155,25 @@ async def make_tasks(
     """Make the tasks of a launch as far as there is room; return them, and what failed.
 
     They are there when the transaction is committed, and their agents are told.
+
+    Raises:
+        ApiError: a subnet or a security group is gone.
     """
-    places = find_places(
-        plane.vpc, await find_usable(plane.settings, session, launch.cluster), launch
-    )
+    subnets, groups = [subnet.id for subnet in launch.subnets], launch.security_groups
+    vpc = await read_vpc(session, plane.settings.region, subnets, groups)
+    vpc.check(subnets, groups)  # one may have been deleted meanwhile
+    places = find_places(await find_usable(plane.settings, session, launch.cluster), launch)
     tasks: list[Task] = []
     for subnet_id in find_subnets(plane.settings, places, launch.size):
         missing = launch.count - len(tasks)
-        for eni in await plane.vpc.provision(session, missing, subnet_id, launch.security_groups):
+        for eni in await vpc.provision(session, missing, subnet_id, groups):
             instance = choose_instance(plane.settings, places[subnet_id], launch.size)
             if instance is None:
                 break
             reserve(instance, launch.size)
-            task = _render_row(
-                plane.arns, plane.vpc, launch, instance, eni, launch.providers[len(tasks)]
-            )
+            task = _render_row(plane.arns, vpc, launch, instance, eni, launch.providers[len(tasks)])
             session.add(task)
-            note_task(plane.arns, plane.vpc, session, task)
+            note_task(plane.arns, session, task)
             announce(session, instance_topic(instance.id))
             tasks.append(task)
         if len(tasks) == launch.count:
@@ -182,9 +181,7 @@ async def make_tasks(
     missing = launch.count - len(tasks)
     if find_subnets(plane.settings, places, launch.size):
         return tasks, _fail(missing, NO_ADDRESS)
-    return tasks, _fail(
-        missing, NO_CAPACITY, detail=await explain_shortage(plane.vpc, session, launch)
-    )
+    return tasks, _fail(missing, NO_CAPACITY, detail=await explain_shortage(session, launch))
 
 
 def _note_trace(tasks: list[Task], traceparent: str | None) -> None:
@@ -212,9 +209,7 @@ async def _find_task(
     return task
 
 
-async def _find_replay(
-    arns: Arns, vpc: Vpc, session: Session, cluster: str, request: Json
-) -> Json | None:
+async def _find_replay(arns: Arns, session: Session, cluster: str, request: Json) -> Json | None:
     """Return the answer to a request that was answered before; None if it wasn't.
 
     Raises:
@@ -239,7 +234,7 @@ async def _find_replay(
         for task_id in known.task_ids
         if task_id not in found
     ]
-    return _answer(arns, vpc, [found[i] for i in known.task_ids if i in found], forgotten)
+    return _answer(arns, [found[i] for i in known.task_ids if i in found], forgotten)
 
 
 def _digest(request: Json) -> str:
@@ -328,8 +323,8 @@ def _render_message(  # noqa: PLR0913 - what is one task's own, beside its launc
         containers=containers,
         size=launch.size,
         group=launch.group,
-        zone=vpc.zone(eni.subnet_id),
-        vpc_id=vpc.id,
+        zone=vpc.subnets[eni.subnet_id].availability_zone,
+        vpc_id=vpc.subnets[eni.subnet_id].vpc_id,
         eni=vpc.render_message(eni, arns),
         role_arn=arns.role,
     )
@@ -354,9 +349,9 @@ def _render_new_container(container: Json, task_arn: str) -> Json:
     }
 
 
-def _answer(arns: Arns, vpc: Vpc, tasks: list[Task], failures: list[Json]) -> Json:
+def _answer(arns: Arns, tasks: list[Task], failures: list[Json]) -> Json:
     return {
-        "tasks": [render_task(task, arns, vpc) for task in tasks],
+        "tasks": [render_task(task, arns) for task in tasks],
         "failures": failures,
     }
 

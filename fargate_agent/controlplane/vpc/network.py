@@ -1,23 +1,25 @@
 """Where tasks can be put, and the ENI that each of them gets."""
 
 import time
-from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
+
+from sqlalchemy import select
 
 from fargate_agent.controlplane.errors import invalid_parameter
 from fargate_agent.controlplane.names import Arns, new_eni_id, new_mac, new_uuid
 from fargate_agent.controlplane.settings import ControlPlaneSettings
-from fargate_agent.controlplane.state.model import Eni
+from fargate_agent.controlplane.state.model import Eni, EniGroup
+from fargate_agent.controlplane.state.networks import GroupRow, SubnetRow, VpcRow
 from fargate_agent.controlplane.state.session import Session
+from fargate_agent.controlplane.state.store import note_members
+from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc.addresses import take_addresses
-from fargate_agent.controlplane.vpc.plan import (
-    SecurityGroup,
-    Subnet,
-    plan_security_groups,
-    plan_subnets,
-)
+from fargate_agent.controlplane.vpc.plan import Subnet, plan_cidr_blocks, plan_subnets
 from fargate_agent.controlplane.vpc_settings import DEFAULT_SECURITY_GROUP
+from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.messages import (
     EniMessage,
     Ipv4Assignment,
@@ -30,20 +32,33 @@ MAX_SECURITY_GROUPS: Final = 5
 """Source: ECS API, AwsVpcConfiguration."""
 
 
-class Vpc:
-    """The subnets and security groups there are."""
+Cidr = IPv4Network | IPv6Network
 
-    def __init__(self, settings: ControlPlaneSettings) -> None:
-        self.id = settings.vpc_id
-        self.subnets: Mapping[str, Subnet] = plan_subnets(settings)
-        self.security_groups: Mapping[str, SecurityGroup] = plan_security_groups(settings)
-        """By id."""
-        self._region = settings.region
-        self._domain = (
-            "ec2.internal"
-            if settings.region == "us-east-1"
-            else f"{settings.region}.compute.internal"
-        )
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Range:
+    """What a VPC is, as far as its ENIs are told."""
+
+    cidr_blocks: tuple[Cidr, ...]
+    default_group: str
+    """Of ENIs that name no security group."""
+
+
+class Vpc:
+    """Subnets and security groups, as they are in one transaction."""
+
+    def __init__(
+        self,
+        region: str,
+        vpcs: Mapping[str, Range],
+        subnets: Mapping[str, Subnet],
+        security_groups: Mapping[str, str],
+    ) -> None:
+        """All by id; of a security group its VPC."""
+        self.vpcs = vpcs
+        self.subnets = subnets
+        self.security_groups = security_groups
+        self._domain = "ec2.internal" if region == "us-east-1" else f"{region}.compute.internal"
 
     def check(self, subnets: Sequence[str], security_groups: Sequence[str]) -> None:
         """Return if a task can be put there.
@@ -51,12 +66,7 @@ class Vpc:
         Raises:
             ApiError: a subnet or security group doesn't exist, or there are none, or too many.
         """
-        if not subnets:
-            raise invalid_parameter("subnets can not be empty.")
-        if len(subnets) > MAX_SUBNETS:
-            raise invalid_parameter(f"subnets can have at most {MAX_SUBNETS} items.")
-        if len(security_groups) > MAX_SECURITY_GROUPS:
-            raise invalid_parameter(f"securityGroups can have at most {MAX_SECURITY_GROUPS} items.")
+        _check_counts(subnets, security_groups)
         for subnet in subnets:
             if subnet not in self.subnets:
                 raise invalid_parameter(
@@ -69,11 +79,18 @@ class Vpc:
                     f"Error retrieving security group information for [{group}]: The security "
                     f"group '{group}' does not exist (ErrorCode: InvalidGroup.NotFound)"
                 )
+        self._check_same_vpc(subnets, security_groups)
 
-    def zone(self, subnet_id: str) -> str:
-        """Return the availability zone of a subnet, which may since have left the settings."""
-        subnet = self.subnets.get(subnet_id)
-        return subnet.availability_zone if subnet else f"{self._region}a"
+    def _check_same_vpc(self, subnets: Sequence[str], security_groups: Sequence[str]) -> None:
+        vpcs = {self.subnets[subnet].vpc_id for subnet in subnets}
+        if len(vpcs) > 1:  # text unverified
+            raise invalid_parameter("The subnets must all be of the same VPC.")
+        for group in security_groups:
+            if self.security_groups[group] not in vpcs:  # text unverified
+                raise invalid_parameter(
+                    f"The security group '{group}' and the subnet '{subnets[0]}' belong to "
+                    "different VPCs."
+                )
 
     async def provision(
         self,
@@ -88,8 +105,10 @@ class Vpc:
         task, and stores it, before the transaction ends.
         """
         subnet = self.subnets[subnet_id]
-        groups = list(dict.fromkeys(security_groups)) or [DEFAULT_SECURITY_GROUP]
+        default = self.vpcs[subnet.vpc_id].default_group
+        groups = list(dict.fromkeys(security_groups)) or [default]
         addresses = await take_addresses(session, subnet, count)
+        note_members(session, groups)
         return [self._render_eni(subnet, address, groups) for address in addresses]
 
     def _render_eni(self, subnet: Subnet, address: IPv4Address, groups: list[str]) -> Eni:
@@ -105,7 +124,10 @@ class Vpc:
             private_dns_name=f"ip-{str(address).replace('.', '-')}.{self._domain}",
             status="PRECREATED",
             in_use=True,
+            vpc_id=subnet.vpc_id,
+            availability_zone=subnet.availability_zone,
             created_at=time.time(),
+            groups=[EniGroup(group_id=group) for group in groups],
         )
 
     def render_message(self, eni: Eni, arns: Arns) -> EniMessage:
@@ -134,4 +156,74 @@ class Vpc:
                 MacvlanProperties(parent_interface=subnet.parent) if subnet.parent else None
             ),
             mtu=subnet.mtu,
+            security_groups=tuple(eni.security_groups),
+            vpc_cidr_blocks=self.vpcs[subnet.vpc_id].cidr_blocks,
         )
+
+
+def _check_counts(subnets: Sequence[str], security_groups: Sequence[str]) -> None:
+    if not subnets:
+        raise invalid_parameter("subnets can not be empty.")
+    if len(subnets) > MAX_SUBNETS:
+        raise invalid_parameter(f"subnets can have at most {MAX_SUBNETS} items.")
+    if len(security_groups) > MAX_SECURITY_GROUPS:
+        raise invalid_parameter(f"securityGroups can have at most {MAX_SECURITY_GROUPS} items.")
+
+
+def plan_vpc(settings: ControlPlaneSettings) -> Vpc:
+    """Return what the settings say; a store may say more."""
+    blocks, ipv6_blocks = plan_cidr_blocks(settings)
+    whole = Range(cidr_blocks=(*blocks, *ipv6_blocks), default_group=DEFAULT_SECURITY_GROUP)
+    groups = {group.id: settings.vpc_id for group in settings.all_security_groups}
+    return Vpc(settings.region, {settings.vpc_id: whole}, plan_subnets(settings), groups)
+
+
+async def read_vpc(
+    session: Session, region: str, subnet_ids: Collection[str], group_ids: Collection[str]
+) -> Vpc:
+    """Return those of the subnets and security groups that there are, with the subnets' VPCs."""
+    chosen = (
+        select(SubnetRow, VpcRow)
+        .join(VpcRow, VpcRow.id == SubnetRow.vpc_id)
+        .where(SubnetRow.id.in_(subnet_ids))
+    )
+    rows = (await session.execute(chosen)).all()
+    groups = select(GroupRow.id, GroupRow.vpc_id).where(GroupRow.id.in_(group_ids))
+    return Vpc(
+        region,
+        {vpc.id: _read_range(vpc) for _, vpc in rows},
+        {row.id: plan_row(row) for row, _ in rows},
+        dict((await session.execute(groups)).all()) if group_ids else {},
+    )
+
+
+async def read_vpc_of(session: Session, region: str, request: Json) -> Vpc:
+    """Return what a request of RunTask names, as far as it is there."""
+    network = request.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+    return await read_vpc(
+        session, region, network.get("subnets", ()), network.get("securityGroups", ())
+    )
+
+
+def plan_row(row: SubnetRow) -> Subnet:
+    """Return a subnet as it is kept."""
+    return Subnet(
+        id=row.id,
+        vpc_id=row.vpc_id,
+        cidr=IPv4Network(row.cidr),
+        ipv6_cidr=None if row.ipv6_cidr is None else IPv6Network(row.ipv6_cidr),
+        kind=EniKind(row.kind),
+        parent=row.parent,
+        gateway=IPv4Address(row.gateway),
+        gateway6=None if row.gateway6 is None else IPv6Address(row.gateway6),
+        mtu=row.mtu,
+        dns=tuple(IPv4Address(server) for server in row.dns),
+        availability_zone=row.availability_zone,
+    )
+
+
+def _read_range(row: VpcRow) -> Range:
+    return Range(
+        cidr_blocks=(*map(IPv4Network, row.cidr_blocks), *map(IPv6Network, row.ipv6_cidr_blocks)),
+        default_group=row.default_group,
+    )

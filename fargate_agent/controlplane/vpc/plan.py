@@ -19,11 +19,7 @@ from socket import inet_ntoa
 from typing import Final
 
 from fargate_agent.controlplane.settings import ControlPlaneSettings
-from fargate_agent.controlplane.vpc_settings import (
-    RuleSettings,
-    SecurityGroupSettings,
-    SubnetSettings,
-)
+from fargate_agent.controlplane.vpc_settings import DEFAULT_VPC, SubnetSettings
 from fargate_agent.wire.eni_kinds import EniKind
 
 RESERVED_ADDRESSES: Final = 4
@@ -35,6 +31,7 @@ class Subnet:
     """A subnet of the VPC."""
 
     id: str
+    vpc_id: str = DEFAULT_VPC
     cidr: IPv4Network
     ipv6_cidr: IPv6Network | None = None
     kind: EniKind = EniKind.VETH
@@ -96,24 +93,14 @@ class Subnet:
         }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SecurityGroup:
-    """A security group. Its rules are shown and not enforced."""
-
-    id: str
-    name: str
-    description: str
-    ingress: tuple[RuleSettings, ...]
-    egress: tuple[RuleSettings, ...]
-
-
-def plan_subnet(subnet: SubnetSettings, region: str) -> Subnet:
+def plan_subnet(subnet: SubnetSettings, region: str, vpc_id: str) -> Subnet:
     """Decide what the settings leave open."""
     gateway6 = subnet.gateway6
     if gateway6 is None and subnet.ipv6_cidr is not None and subnet.kind is EniKind.VETH:
         gateway6 = subnet.ipv6_cidr[1]
     return Subnet(
         id=subnet.id,
+        vpc_id=vpc_id,
         cidr=subnet.cidr,
         ipv6_cidr=subnet.ipv6_cidr,
         kind=subnet.kind,
@@ -127,21 +114,26 @@ def plan_subnet(subnet: SubnetSettings, region: str) -> Subnet:
 
 
 def plan_subnets(settings: ControlPlaneSettings) -> dict[str, Subnet]:
-    """Return every subnet by id."""
-    return {subnet.id: plan_subnet(subnet, settings.region) for subnet in settings.all_subnets}
+    """Return every subnet of the settings by id."""
+    return {
+        subnet.id: plan_subnet(subnet, settings.region, settings.vpc_id)
+        for subnet in settings.all_subnets
+    }
 
 
-def plan_security_groups(settings: ControlPlaneSettings) -> dict[str, SecurityGroup]:
-    """Return every security group by id."""
-    return {group.id: _plan_security_group(group) for group in settings.all_security_groups}
+def plan_cidr_blocks(
+    settings: ControlPlaneSettings,
+) -> tuple[list[IPv4Network], list[IPv6Network]]:
+    """Return the ranges of the VPC of the settings.
 
-
-def _plan_security_group(group: SecurityGroupSettings) -> SecurityGroup:
-    name = group.name or group.id
-    return SecurityGroup(
-        id=group.id,
-        name=name,
-        description=group.description or name,
-        ingress=group.ingress,
-        egress=group.egress,
-    )
+    Ranges of subnets that are not in its own are ranges of it too, as it is with AWS.
+    """
+    blocks: list[IPv4Network] = [settings.vpc_cidr]
+    ipv6_blocks: list[IPv6Network] = [settings.vpc_ipv6_cidr] if settings.vpc_ipv6_cidr else []
+    for subnet in settings.all_subnets:
+        if not any(subnet.cidr.subnet_of(block) for block in blocks):
+            blocks.append(subnet.cidr)
+        ipv6 = subnet.ipv6_cidr
+        if ipv6 is not None and not any(ipv6.subnet_of(block) for block in ipv6_blocks):
+            ipv6_blocks.append(ipv6)
+    return blocks, ipv6_blocks
