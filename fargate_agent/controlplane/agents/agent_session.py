@@ -28,6 +28,7 @@ from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import change_task, changing
 from fargate_agent.controlplane.telemetry.intake import MetricsIntake
+from fargate_agent.controlplane.vpc.groups import tell_groups
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import (
@@ -270,6 +271,7 @@ class AgentSession:
         message = task.message
         if task.desired_status == "RUNNING":
             message = self._roles.complete(task, is_new=is_new)
+            message = {**message, "securityGroups": await tell_groups(self._store, task)}
         await self._send(
             PayloadMessage(
                 message_id=message_id,
