@@ -85,6 +85,7 @@ async def measure(root: Path) -> None:
         services = Services()
         async with services.serve(context) as url:
             environment = {
+                "FARGATE_AGENT_HOST_PORTS": url.rpartition(":")[2],
                 "FARGATE_AGENT_AWS": "real",
                 "FARGATE_AGENT_AWS_ENDPOINT_URL": url,
                 "SSL_CERT_FILE": str(certificate),

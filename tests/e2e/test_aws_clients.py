@@ -16,13 +16,13 @@ from fargate_agent.network.namespaces import socket_in_netns
 from tests.fixtures.awscli import AwsCli, stack_variables
 from tests.fixtures.machine import wait_for
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.stack import DEADLINE_S, REGISTRY, Stack, tool
+from tests.fixtures.stack import DEADLINE_S, REGISTRY, WEB_GROUP, Stack, tool
 
 # the AWS CLI starts a dozen times, each time for seconds
 pytestmark = [pytest.mark.e2e, pytest.mark.root, pytest.mark.timeout(180)]
 
 QUICK = {"Delay": 1, "MaxAttempts": 60}
-NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-outside"]}}
+NETWORK = {"awsvpcConfiguration": {"subnets": ["subnet-outside"], "securityGroups": [WEB_GROUP]}}
 EXEC_REFUSED = (
     "The execute command failed because execute command was not enabled when the task was run or "
     "the execute command agent isn’t running. Wait and try again or run a new task with execute "

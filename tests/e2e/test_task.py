@@ -2,12 +2,15 @@
 
 import json
 import re
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 
+from tests.fixtures.containerd import PrivateContainerd
+from tests.fixtures.network import serve_caller
 from tests.fixtures.registry import FakeRegistry
-from tests.fixtures.stack import OUTSIDE, Stack, tool
+from tests.fixtures.stack import OUTSIDE, Stack, make_stack, tool
 
 pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
@@ -71,27 +74,35 @@ async def test_exit_code_and_reason_are_reported_when_the_essential_container_en
     assert stack.leftovers(arn) == []
 
 
-async def test_veth_task_reaches_its_gateway_and_no_instance_metadata(
-    stack: Stack, registry: FakeRegistry
+async def test_veth_task_reaches_an_open_port_of_the_host_and_no_instance_metadata(
+    tmp_path: Path,
+    private_containerd: PrivateContainerd,
+    outside: tuple[Path, str],
+    registry: FakeRegistry,
 ) -> None:
-    first = stack.run(tool("main", "exit 0"))  # brings the image, by the interface that leads to it
-    await stack.wait_for(first, "STOPPED")
+    async with serve_caller(None, IPv4Address("0.0.0.0")) as port:
+        settings = {"FARGATE_AGENT_HOST_PORTS": str(port)}
+        async with make_stack(tmp_path, private_containerd, outside, **settings) as stack:
+            first = stack.run(
+                tool("main", "exit 0")
+            )  # brings the image, by the NIC that leads there
+            await stack.wait_for(first, "STOPPED")
 
-    arn = stack.run(
-        tool(
-            "main",
-            "nc -w 1 169.254.169.254 80 </dev/null 2>&1; echo imds $?;"
-            "nc -w 1 10.213.0.1 9 </dev/null 2>&1; exit 0",
-        ),
-        subnet="subnet-default",
-    )
-    await stack.wait_for(arn, "STOPPED")
-    lines = await stack.logs(arn)
+            arn = stack.run(
+                tool(
+                    "main",
+                    "nc -w 1 169.254.169.254 80 </dev/null 2>&1; echo imds $?;"
+                    f"nc -w 5 10.213.0.1 {port} </dev/null; echo; exit 0",
+                ),
+                subnet="subnet-default",
+            )
+            task = await stack.wait_for(arn, "STOPPED")
+            lines = await stack.logs(arn)
 
-    assert "main: imds 1" in lines
-    assert any("Invalid argument" in line or "nreachable" in line for line in lines)
-    assert any("Connection refused" in line for line in lines)  # the gateway answered
-    assert stack.leftovers(arn) == []
+            assert "main: imds 1" in lines
+            details = {one["name"]: one["value"] for one in task["attachments"][0]["details"]}
+            assert f"main: {details['privateIPv4Address']}" in lines  # the host said who asked
+            assert stack.leftovers(arn) == []
 
 
 async def test_registry_is_asked_through_the_interface_of_the_task(

@@ -13,6 +13,8 @@ STEADY: Final = "steady"
 """Role of the task that goes on from check to check."""
 
 LAN_SUBNET: Final = "subnet-lan"
+LAN_GROUP: Final = "sg-lan"
+"""Both are those of the document."""
 """Of docs/install.md: its tasks are in the network of the second NIC."""
 
 _STEADY_SCRIPT: Final = """
@@ -154,7 +156,8 @@ def check_macvlan(lab: Lab, progress: Progress) -> None:
             "mkdir /www; echo served by macvlan >/www/index.html; httpd -p 8080 -h /www; "
             "trap 'exit 0' TERM; sleep 600 & wait"
         )
-        task_id = lab.run_task(definition("lan", script), f"--subnet {LAN_SUBNET}")
+        where = f"--subnet {LAN_SUBNET} --security-group {LAN_GROUP}"
+        task_id = lab.run_task(definition("lan", script), where)
         address = lab.address(task_id)
         deadline = time.monotonic() + PATIENCE_S
         page = ""
@@ -258,8 +261,11 @@ def require_nothing_left(lab: Lab, task_id: str) -> None:
 
 
 def require_no_links(lab: Lab) -> None:
-    """No task, no interface of a task."""
-    links = lab.sh("ip -o link show type veth; ip -o link show type macvlan")
+    """No task, no interface of a task.
+
+    What is made ahead has no alias yet; only a task's interface says whose it is.
+    """
+    links = lab.sh("ip -o link show type veth | grep alias; ip -o link show type macvlan")
     require(not links, f"interfaces are left: {links}")
 
 
