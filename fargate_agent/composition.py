@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -26,13 +27,15 @@ from fargate_agent.image.registry.kept_logins import KeptLogins
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.desk import LoggerDesk
-from fargate_agent.network.bridge import Bridges
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
+from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
 from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.network.names import name_instance
+from fargate_agent.network.masquerade import Masquerade
+from fargate_agent.network.names import name_instance, ours_prefix
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
+from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import ContainerPlan, Site, TaskPlan
 from fargate_agent.preconditions import find_logger_user, find_runtime
@@ -119,14 +122,20 @@ async def _closing_in_time(driver: Driver) -> AsyncIterator[None]:
 
 def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> KernelNetns:
     """Make the driver of network namespaces. `has_tasks` says whether tasks may still need one."""
-    return KernelNetns(name_instance(settings.state_dir), settings.netns_dir, has_tasks)
+    return KernelNetns(
+        name_instance(settings.state_dir), settings.netns_dir, has_tasks, settings.eni_ifname
+    )
 
 
-def make_enis(instance: str, findings: Findings) -> Mapping[EniKind, EniDriver]:
-    """Make the driver of each kind of ENI; for `instance` see `network.names`."""
+def make_enis(
+    prepared: PreparedEnis, state_dir: Path, findings: Findings
+) -> Mapping[EniKind, EniDriver]:
+    """Make the driver of each kind of ENI; `prepared` is what comes with network namespaces."""
+    firewall = Masquerade(prepared.instance, findings)
+    forwarding = Forwarding(state_dir / FORWARDING_FILE, ours_prefix(prepared.instance))
     return {
-        EniKind.VETH: VethEni(Bridges(instance, findings)),
-        EniKind.MACVLAN: MacvlanEni(),
+        EniKind.VETH: VethEni(prepared, firewall, forwarding, findings),
+        EniKind.MACVLAN: MacvlanEni(prepared),
     }
 
 
@@ -208,7 +217,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         runtime=runtime,
         storage=storage,
         netns=netns,
-        enis=make_enis(name_instance(settings.state_dir), shared.findings),
+        enis=make_enis(netns.prepared, settings.state_dir, shared.findings),
         metadata=TaskMetadata(
             Sources(
                 find_task=supervisor.find,

@@ -18,7 +18,6 @@ from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.dns import read_host_nameservers
-from fargate_agent.network.names import name_instance
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.runtime.secret_files import remove_tmpfs
 from fargate_agent.settings import AgentSettings
@@ -67,8 +66,9 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
     from fargate_agent.composition import make_enis, make_netns  # all drivers, slow to import
 
     try:
-        enis = make_enis(name_instance(settings.state_dir), Findings()).values()
-        await _sweep((make_netns(settings, lambda: False), *enis), say)
+        netns = make_netns(settings, lambda: False)
+        enis = make_enis(netns.prepared, settings.state_dir, Findings()).values()
+        await _sweep((netns, *enis), say)
         if settings.containerd_address.exists():
             async with _served(settings) as containerd:
                 await _remove_containers(containerd, say)

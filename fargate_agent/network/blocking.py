@@ -9,8 +9,9 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -35,6 +36,9 @@ RTM_DELLINK: Final = 17
 _HEADER: Final = struct.Struct("=IHHII")
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _IFINFO: Final = struct.Struct("=BxHiII")
+_KIND: Final = 0x3FFF
+"""What of an attribute's number is not a flag. Source: Linux, include/uapi/linux/netlink.h,
+`NLA_TYPE_MASK`."""
 _ERROR: Final = struct.Struct("=i")
 """Source: Linux, include/uapi/linux/netlink.h, `struct nlmsgerr`."""
 
@@ -46,6 +50,17 @@ class NetlinkError(Exception):
         """Record what was asked, and the kernel's answer as an `errno` number."""
         super().__init__(f"{what}: {os.strerror(code)}")
         self.code = code
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One message of several that go in one send."""
+
+    what: str
+    """What it does, for the error."""
+    message: bytes
+    fine: frozenset[int] = frozenset()
+    """Refusals that are as good as success, as `errno` numbers."""
 
 
 class Answer(NamedTuple):
@@ -111,6 +126,40 @@ def ask(link: socket.socket, what: str, request: bytes) -> list[Answer]:
         raise NetlinkError(what, error.errno or errno.ETIMEDOUT) from error
 
 
+def ask_each(link: socket.socket, requests: Sequence[Request]) -> list[int]:
+    """Send all messages at once, and read what the kernel says of each.
+
+    One that is refused doesn't keep the kernel from those after it. Returns an `errno` number for
+    each, 0 where it was done.
+
+    Raises:
+        NetlinkError: the kernel didn't answer in time.
+    """
+    codes = [0] * len(requests)
+    link.settimeout(ANSWER_TIMEOUT_S)
+    try:
+        link.send(b"".join(_number_messages([one.message for one in requests])))
+        while True:
+            for kind, number, payload in _split_numbered(link.recv(BUFFER_BYTES)):
+                if kind == NLMSG_ERROR and 0 < number <= len(requests):
+                    codes[number - 1] = -_ERROR.unpack_from(payload)[0]
+                    if number == len(requests):
+                        return codes
+    except OSError as error:  # TimeoutError is one
+        raise NetlinkError(requests[-1].what, error.errno or errno.ETIMEDOUT) from error
+
+
+def require_each(link: socket.socket, requests: Sequence[Request]) -> None:
+    """Send all messages at once.
+
+    Raises:
+        NetlinkError: the kernel refused one; the first of those is told.
+    """
+    for request, code in zip(requests, ask_each(link, requests), strict=True):
+        if code not in request.fine | {0}:
+            raise NetlinkError(request.what, code)
+
+
 def delete_link(netns: Path | None, index: int) -> None:
     """Take an interface away, and a veth's other end with it; one that is gone is fine.
 
@@ -130,12 +179,36 @@ def delete_link(netns: Path | None, index: int) -> None:
                 raise
 
 
+def _number_messages(messages: Sequence[bytes]) -> Iterator[bytes]:
+    """Number them from 1 on; only the last asks for an answer in any case."""
+    for number, message in enumerate(messages, start=1):
+        size, kind, flags, _, port = _HEADER.unpack_from(message)
+        if number == len(messages):
+            flags |= NLM_F_ACK
+        yield _HEADER.pack(size, kind, flags, number, port) + message[_HEADER.size :]
+
+
 def _split(data: bytes) -> Iterator[Answer]:
+    for kind, _, payload in _split_numbered(data):
+        yield Answer(kind, payload)
+
+
+def _split_numbered(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     offset = 0
     while offset < len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, offset)
-        yield Answer(kind, data[offset + _HEADER.size : offset + length])
+        length, kind, _, number, _ = _HEADER.unpack_from(data, offset)
+        yield kind, number, data[offset + _HEADER.size : offset + length]
         offset += (length + 3) & ~3
+
+
+def read_attributes(data: bytes) -> dict[int, bytes]:
+    """Return the attributes of a payload by number; of several with one number the last."""
+    found, offset = {}, 0
+    while offset + _ATTRIBUTE.size <= len(data):
+        size, kind = _ATTRIBUTE.unpack_from(data, offset)
+        found[kind & _KIND] = data[offset + _ATTRIBUTE.size : offset + size]
+        offset += max((size + 3) & ~3, _ATTRIBUTE.size)
+    return found
 
 
 def _check(what: str, answer: Answer) -> None:

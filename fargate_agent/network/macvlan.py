@@ -15,6 +15,7 @@ from fargate_agent.network.blocking import delete_link
 from fargate_agent.network.interface import configure, wait_until_passing
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import Link, Netlink
+from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.network.probe import AddressProbes
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.plan import EniPlan
@@ -34,7 +35,9 @@ _OURS: Final = re.compile(r"fg[0-9a-f]{4}[a-z].+")
 class MacvlanEni(EniDriver):
     """Attaches ENIs to NICs of the host."""
 
-    def __init__(self) -> None:
+    def __init__(self, prepared: PreparedEnis) -> None:
+        """`prepared` is what comes with network namespaces, which is of no use here."""
+        self._prepared = prepared
         self._probes = AddressProbes()
 
     async def __aexit__(self, *_: object) -> None:
@@ -47,6 +50,7 @@ class MacvlanEni(EniDriver):
                 parent = await _ready_parent(host, eni)
                 interface = await _find(task, eni)
                 if interface is None:
+                    await self._prepared.discard(netns)
                     with netns.open("rb") as namespace:
                         await host.add_macvlan(parent.index, namespace.fileno(), eni.mac, eni.mtu)
                     interface = await _find(task, eni)

@@ -1,13 +1,10 @@
 """How the agent's things on the host are named, so that each can be told to be its own.
 
-Every name follows from the agent's instance and from what the thing is for. An interface has room
-for 15 characters: `fg`, four of the instance, a letter, eight of the purpose. The interface's alias
-says the same in full, for people and for the sweep.
+An interface has room for 15 characters: `fg`, four of the instance, a letter, eight of a number.
+Whose it is stands in its alias, for people and for the sweep.
 """
 
-import base64
 import hashlib
-from ipaddress import IPv4Interface
 from pathlib import Path
 from typing import Final
 
@@ -25,14 +22,24 @@ def ours_prefix(instance: str) -> str:
     return f"fg{hashlib.sha256(instance.encode()).hexdigest()[:4]}"
 
 
-def bridge_name(instance: str, gateway: IPv4Interface) -> str:
-    """Name the bridge of a subnet; the same for all its ENIs."""
-    return f"{ours_prefix(instance)}b{_digest(str(gateway))}"
+def bridge_prefix(instance: str) -> str:
+    """What the names of bridges begin with, of which older agents had one for each subnet."""
+    return f"{ours_prefix(instance)}b"
 
 
-def veth_name(instance: str, eni_id: str) -> str:
-    """Name the host's end of an ENI."""
-    return f"{ours_prefix(instance)}v{_digest(eni_id)}"
+def host_end_name(instance: str, number: int) -> str:
+    """Name the host's end of an ENI. It is made before it is known whose it is: see `eni_alias`."""
+    return f"{host_end_prefix(instance)}{number:08x}"
+
+
+def host_end_prefix(instance: str) -> str:
+    """What the name of every host's end begins with."""
+    return f"{ours_prefix(instance)}v"
+
+
+def route_metric(instance: str) -> int:
+    """Choose the metric of an agent's routes for what is unreachable: the last to be taken."""
+    return 0xF000_0000 + int(hashlib.sha256(instance.encode()).hexdigest()[:4], 16)
 
 
 def metadata_netns_name(instance: str) -> str:
@@ -52,14 +59,8 @@ def metadata_end_name(netns: Path) -> str:
 
 
 def nat_table_name(bridge: str) -> str:
-    """Name the packet filter table of a bridge."""
+    """Name the packet filter table that an older agent gave a bridge."""
     return f"fargate-{bridge}"
-
-
-def bridge_mac(bridge: str) -> str:
-    """Choose the MAC of a bridge: unicast, locally administered."""
-    digest = hashlib.sha256(bridge.encode()).digest()
-    return ":".join(f"{octet:02x}" for octet in (0x02, *digest[:5]))
 
 
 def instance_alias(instance: str) -> str:
@@ -75,8 +76,3 @@ def eni_alias(instance: str, netns: Path, eni_id: str) -> str:
 def netns_alias(instance: str, netns_name: str) -> str:
     """What the mark of every ENI of one network namespace begins with."""
     return f"{instance_alias(instance)}:{netns_name}"
-
-
-def _digest(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return base64.b32encode(digest[:5]).decode().lower()

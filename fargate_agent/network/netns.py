@@ -24,6 +24,7 @@ from fargate_agent.network.namespaces import (
     unmount_netns,
 )
 from fargate_agent.network.netlink import LOOPBACK_INDEX, NO_IPV6, Netlink, NetlinkError
+from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.network.sysctl import TASK_SETTINGS, write_settings
 from fargate_agent.plan import TMDS_ADDRESS
@@ -42,20 +43,29 @@ SPARE_AFTER_S: Final = 0.5
 class KernelNetns(NetnsDriver, Service, Sweeper):
     """Network namespaces of the kernel this agent runs on."""
 
-    def __init__(self, instance: str, netns_dir: Path, has_tasks: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        instance: str,
+        netns_dir: Path,
+        has_tasks: Callable[[], bool],
+        eni_ifname: str = "eth1",
+    ) -> None:
         """Make nothing yet.
 
         `instance` tells this agent from others on the machine; short, and without a colon.
         `has_tasks` says whether there may be a task of which not everything was taken back.
+        `eni_ifname` is a task's first interface, which is made with the namespace.
         """
         self._instance = instance
         self._netns_dir = netns_dir
         self._has_tasks = has_tasks
         self.metadata: Final = MetadataNetns(instance, netns_dir)
+        self.prepared: Final = PreparedEnis(instance, eni_ifname)
         self._spare: FileIO | None = None
         self._taken = asyncio.Event()
 
     async def __aexit__(self, *_: object) -> None:
+        self.prepared.close()
         if self._spare is not None:
             self._spare.close()
 
@@ -88,6 +98,7 @@ class KernelNetns(NetnsDriver, Service, Sweeper):
 
     async def release(self, netns: Path) -> None:
         with kernel_refusals("network namespace"):
+            self.prepared.forget(netns)
             await in_thread(unmount_netns, netns)
 
     async def sweep(self, kept: Collection[str]) -> list[str]:
@@ -98,6 +109,7 @@ class KernelNetns(NetnsDriver, Service, Sweeper):
         for netns in await in_thread(_list_netns, self._netns_dir):
             try:
                 if netns.name not in names | shared and await self._is_ours(netns):
+                    self.prepared.forget(netns)
                     await in_thread(unmount_netns, netns)
                     log.info("swept %s", netns.name)
                     swept.append(netns.name)
@@ -122,7 +134,9 @@ class KernelNetns(NetnsDriver, Service, Sweeper):
 
     async def _make(self, opened: ExitStack) -> FileIO:
         namespace = await in_thread(_make_quiet_netns, opened)
-        await self._furnish(Path(f"/proc/self/fd/{namespace.fileno()}"))
+        netns = Path(f"/proc/self/fd/{namespace.fileno()}")
+        await self._furnish(netns)
+        await in_thread(self.prepared.make, netns)
         return namespace
 
     async def _furnish(self, netns: Path) -> None:

@@ -31,13 +31,15 @@ METADATA_SETTINGS: Final = {
 }
 """Those of the namespace where tasks find their metadata."""
 
-_IGNORE_ANNOUNCEMENTS: Final = {
-    "ipv4/conf/{name}/accept_redirects": 0,
+HOST_END_SETTINGS: Final = {
     "ipv6/conf/{name}/accept_ra": 0,
     "ipv6/conf/{name}/accept_redirects": 0,
     "ipv6/conf/{name}/autoconf": 0,
+    "ipv6/conf/{name}/force_forwarding": 1,
 }
-"""Source: Linux, Documentation/networking/ip-sysctl.rst."""
+"""The host's end of an ENI takes nothing from the task but packets to be passed on; set before it
+is up. What there is of IPv4 goes by netlink. Source: Linux,
+Documentation/networking/ip-sysctl.rst."""
 
 
 def write_settings(settings: Mapping[str, int]) -> None:
@@ -53,14 +55,3 @@ def write_settings(settings: Mapping[str, int]) -> None:
             path = ROOT / name
             if path.read_text(encoding="ascii").strip() != str(value):
                 path.write_text(str(value), encoding="ascii")
-
-
-def ignore_announcements(name: str) -> None:
-    """Let an interface of the host take no address and no route from what tasks send to it.
-
-    To be called before the interface is up.
-
-    Raises:
-        OSError: the kernel refused.
-    """
-    write_settings({path.format(name=name): to for path, to in _IGNORE_ANNOUNCEMENTS.items()})

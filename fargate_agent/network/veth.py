@@ -1,112 +1,389 @@
-"""ENIs as veth pairs: one end in the task's network namespace, the other on its subnet's bridge."""
+"""ENIs as a VPC has them: each alone on its wire, whose other end is the host, which routes.
 
+Nothing is shared: what a task sends is for the host, which delivers by address and drops what has
+a source that isn't the task's. What is there is read from the kernel, but for what this agent has
+attached itself.
+"""
+
+import asyncio
 import logging
+import socket
+import threading
+from collections import defaultdict
 from collections.abc import Collection
+from contextlib import suppress
 from pathlib import Path
+from typing import Final, Protocol
 
 from fargate_agent.drivers import EniDriver, Service, Sweeper
-from fargate_agent.network.blocking import delete_link
-from fargate_agent.network.bridge import Bridges
-from fargate_agent.network.interface import configure, wait_until_passing
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.findings import Findings
+from fargate_agent.network.blocking import NetlinkError, delete_link, open_netlink
+from fargate_agent.network.bridges import remove_unused_bridges
+from fargate_agent.network.conntrack import forget_flows
+from fargate_agent.network.forwarding import Forwarding
+from fargate_agent.network.interface import wait_until_passing
 from fargate_agent.network.names import (
     NETNS_PREFIX,
     eni_alias,
     netns_alias,
     ours_prefix,
-    veth_name,
+    route_metric,
 )
-from fargate_agent.network.netlink import Netlink, NetlinkError, find_index, get_index
-from fargate_agent.network.probe import AddressProbes
-from fargate_agent.network.reasons import kernel_refusals
-from fargate_agent.network.sysctl import ignore_announcements
+from fargate_agent.network.netlink import Link, Netlink
+from fargate_agent.network.pair import Pair, find_inside, read_end, settle
+from fargate_agent.network.prepared import PreparedEnis
+from fargate_agent.network.reasons import SubnetInUseError, kernel_refusals
+from fargate_agent.network.removals import Removals
+from fargate_agent.network.routes import (
+    AddressInUseError,
+    addresses_of,
+    claim,
+    find_interface,
+    furnish_task,
+    ranges_of,
+    read_addresses,
+    read_eni_routes,
+    release,
+    remove_unreachable,
+)
+from fargate_agent.network.rtnetlink import UNICAST, UNREACHABLE, Network
 from fargate_agent.plan import EniPlan
 from fargate_agent.threads import in_thread
+
+FORWARDING_PERIOD_S: Final = 10.0
+"""For how long a new uplink of the host may drop the answers that running tasks wait for."""
+
+NO_WAY_OUT: Final = "tasks reach each other, but no other network"
 
 log = logging.getLogger(__name__)
 
 
-class VethEni(EniDriver, Service, Sweeper):
-    """Attaches ENIs to bridges that the agent itself keeps."""
+class Firewall(Protocol):
+    """What lets through what is for an ENI and comes from it; nothing passes that it isn't told."""
 
-    def __init__(self, bridges: Bridges) -> None:
-        self._bridges = bridges
-        self._probes = AddressProbes()
+    async def ensure(self) -> None:
+        """Return when nothing passes but what is let through."""
+        ...
+
+    async def open_eni(self, eni: EniPlan) -> None:
+        """Let through what the ENI's groups allow."""
+        ...
+
+    async def close_eni(self, eni: EniPlan) -> None:
+        """Let through nothing of the ENI."""
+        ...
+
+    async def note_uplinks(self, names: Collection[str]) -> None:
+        """Of what comes from these interfaces, pass on only what is for an ENI."""
+        ...
+
+
+class VethEni(EniDriver, Service, Sweeper):
+    """Attaches ENIs to the host itself."""
+
+    def __init__(
+        self,
+        prepared: PreparedEnis,
+        firewall: Firewall,
+        forwarding: Forwarding,
+        findings: Findings,
+    ) -> None:
+        """Make nothing yet; `prepared` has what is made with network namespaces."""
+        self._instance = prepared.instance
+        self._prepared = prepared
+        self._firewall = firewall
+        self._forwarding = forwarding
+        self._findings = findings
+        self._metric = route_metric(self._instance)
+        self._attached: dict[str, Pair] = {}
+        """By the id of the ENI."""
+        self._users: defaultdict[Network, set[str]] = defaultdict(set)
+        """Ids of the ENIs that are attached, by the ranges of their VPC."""
+        self._forwarded: set[int] = set()
+        """Versions of IP that ENIs have had."""
+        self._removals = Removals()
+        self._turn = threading.Lock()
 
     async def __aexit__(self, *_: object) -> None:
-        """Let go of the sockets of ENIs that were attached and not confirmed; the ENIs stay."""
-        self._probes.close_all()
+        """Remove what is still there of ENIs that were detached; the others stay."""
+        await self._removals.finish()
 
     async def serve(self) -> None:
-        await self._bridges.keep_forwarding()
+        """Have packets passed on by interfaces that get routes later, until cancelled.
+
+        In the end the host's settings are put back, unless there are ENIs.
+        """
+        try:
+            while True:
+                await asyncio.sleep(FORWARDING_PERIOD_S)
+                for version in tuple(self._forwarded):
+                    await self._forward(version)
+                for pair in tuple(self._attached.values()):
+                    with suppress(OSError):
+                        await in_thread(self._forwarding.ensure_end, pair.name)
+        finally:
+            if not self._attached:
+                with suppress(OSError):  # the next agent does it
+                    self._forwarding.restore()
 
     async def sweep(self, kept: Collection[str]) -> list[str]:
         swept: list[str] = []
         try:
-            swept += await self._sweep_interfaces(kept)
-            swept += await self._bridges.release_unused()
-        except NetlinkError as error:
+            swept += await self._sweep_ends(kept)
+            swept += await remove_unused_bridges(self._instance)
+            swept += await in_thread(self._sweep_unreachable)
+            if not kept:
+                await in_thread(self._forwarding.restore)
+        except (NetlinkError, OSError) as error:
             log.warning("could not clean up interfaces: %s", error)
         for name in swept:
             log.info("swept %s", name)
         return swept
 
     async def attach(self, eni: EniPlan, netns: Path) -> None:
+        """Return when the ENI is up; what fails leaves it without a way to or from it.
+
+        First comes what keeps packets from passing, then the route, then what lets them pass.
+        """
+        if eni.address.ip == eni.gateway or (
+            eni.ipv6_address is not None and eni.ipv6_address.ip == eni.ipv6_gateway
+        ):
+            raise ResourceInitializationError(
+                f"ENI {eni.id}: address {eni.address.ip} is already in use by the gateway"
+            )
         with kernel_refusals(f"ENI {eni.id}"):
-            async with Netlink.open() as host, Netlink.open(netns) as task:
-                async with self._bridges.hold(eni, host) as bridge:
-                    await self._ensure_pair(eni, netns, host, task, bridge)
-                is_new = await configure(task, netns, eni)
-                await wait_until_passing(veth_name(self._bridges.instance, eni.id))
-                await wait_until_passing(self._bridges.name_of(eni))
-                if is_new:
-                    self._probes.start(eni, netns)
+            await self._firewall.ensure()
+            taken = self._prepared.take(netns, eni.ifname)
+            if taken is not None and await in_thread(self._attach_prepared, eni, netns, *taken):
+                await self._open(eni)
+                return
+            await self._removals.finish(netns)
+            was_bridged = await in_thread(self._attach, eni, netns)
+            await self._open(eni)
+            await wait_until_passing(self._attached[eni.id].name)
+            if was_bridged:
+                await remove_unused_bridges(self._instance)
 
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
-        self._probes.confirm(eni)
+        """Nobody else can have the address: the host has one route to it."""
 
     async def update(self, eni: EniPlan, netns: Path) -> None:
-        """Nothing depends on them yet."""
+        with kernel_refusals(f"ENI {eni.id}"):
+            await self._firewall.open_eni(eni)
 
     async def detach(self, eni: EniPlan, netns: Path) -> None:
-        self._probes.close(eni)
+        """Return when the address is free. The interface goes with the namespace, or after it."""
         with kernel_refusals(f"ENI {eni.id}"):
-            end = find_index(veth_name(self._bridges.instance, eni.id))
-            if end is not None:
-                await in_thread(delete_link, None, end)
-            await self._bridges.release(eni)
+            pair = self._attached.get(eni.id)
+            if pair is None:
+                await self._detach_unknown(eni)
+                return
+            await self._firewall.close_eni(eni)
+            await in_thread(self._let_go, eni, pair.index)
+            self._attached.pop(eni.id, None)
+            self._removals.add(pair.index, netns)
 
-    async def _sweep_interfaces(self, kept: Collection[str]) -> list[str]:
-        """Remove the host's ends whose alias names the namespace of no task that is kept."""
-        instance = self._bridges.instance
+    async def _open(self, eni: EniPlan) -> None:
+        try:
+            await self._firewall.open_eni(eni)
+        except BaseException:
+            await in_thread(self._let_go, eni, self._attached[eni.id].index)
+            raise
+        versions = {address.version for address in addresses_of(eni)}
+        for version in versions - self._forwarded:
+            self._forwarded.add(version)
+            await self._forward(version)
+
+    async def _forward(self, version: int) -> None:
+        """Have the host pass packets on; what may not pass is told to the firewall first."""
+        try:
+            uplinks = await in_thread(self._forwarding.find, version)
+            await self._firewall.note_uplinks(uplinks)
+            await in_thread(self._forwarding.ensure, version)
+        except OSError as error:
+            self._findings.note(f"forwarding can't be switched on ({error})", NO_WAY_OUT)
+
+    def _attach_prepared(self, eni: EniPlan, netns: Path, pair: Pair, task: socket.socket) -> bool:
+        """Make the prepared pair the ENI's; False: somebody has taken it away."""
+        with task, open_netlink(None, socket.NETLINK_ROUTE) as host:
+            if find_inside(host, pair.name) != pair.index:
+                return False
+            if not self._users.get(eni.address.network):
+                self._refuse_own_subnets(host, eni)
+            self._furnish(eni, netns, pair, task, host)
+        return True
+
+    def _attach(self, eni: EniPlan, netns: Path) -> bool:
+        """Make the ENI's pair, or find it and complete it; whether it was on a bridge."""
+        with (
+            open_netlink(netns, socket.NETLINK_ROUTE) as task,
+            open_netlink(None, socket.NETLINK_ROUTE) as host,
+        ):
+            found = self._prepared.pairs.find(eni.ifname, task, host)
+            if found is None or not found[1].alias:
+                self._refuse_own_subnets(host, eni)
+            if found is None:
+                pair = self._prepared.pairs.make(netns, eni.ifname, task, host)
+            else:
+                pair = found[0]
+                settle(pair, task, host)
+            self._furnish(eni, netns, pair, task, host)
+        return found is not None and bool(found[1].master)
+
+    def _furnish(
+        self, eni: EniPlan, netns: Path, pair: Pair, task: socket.socket, host: socket.socket
+    ) -> None:
+        furnish_task(task, pair, eni)
+        alias = eni_alias(self._instance, netns, eni.id)
+        try:
+            with self._turn:
+                self._claim(host, pair, eni, alias)
+                for one in ranges_of(eni):
+                    self._users[one].add(eni.id)
+        except AddressInUseError as error:
+            holder = read_end(host, error.interface) if error.interface else None
+            raise ResourceInitializationError(
+                f"ENI {eni.id}: address {error.address} is already in use by "
+                f"{_describe_holder(holder.name, holder.alias) if holder else 'this machine'}"
+            ) from error
+        self._attached[eni.id] = pair
+
+    def _claim(self, host: socket.socket, pair: Pair, eni: EniPlan, alias: str) -> None:
+        try:
+            claim(host, pair, eni, alias, self._metric)
+        except AddressInUseError as error:
+            holder = read_end(host, error.interface) if error.interface else None
+            is_ours = holder is not None and self._prepared.pairs.is_ours(holder.name)
+            if holder is None or not is_ours or not holder.alias.endswith(f":{eni.id}"):
+                raise
+            # The ENI's own, whose other end is in a namespace that has lost its name.
+            delete_link(None, holder.index)
+            claim(host, pair, eni, alias, self._metric)
+
+    def _refuse_own_subnets(self, host: socket.socket, eni: EniPlan) -> None:
+        subnets = [eni.address.network, *([eni.ipv6_address.network] if eni.ipv6_address else ())]
+        prefix = ours_prefix(self._instance)
+        for index, address in read_addresses(host):
+            for subnet in subnets:
+                if address.version == subnet.version and address.ip in subnet:
+                    end = read_end(host, index)
+                    if end is not None and not end.name.startswith(prefix):
+                        raise SubnetInUseError(
+                            f"this machine has an address of its own, {address.ip}, in the subnet "
+                            f"{subnet}"
+                        )
+
+    async def _detach_unknown(self, eni: EniPlan) -> None:
+        """Detach what another agent has attached, or nobody."""
+        async with Netlink.open() as netlink:
+            ends = {link.index for link in await netlink.links() if self._is_end_of(link, eni)}
+        ends |= await in_thread(self._find_unmarked, eni)
+        if await in_thread(self._is_held_by, eni, ends | {0}):
+            await self._firewall.close_eni(eni)
+            for index in ends or {0}:
+                await in_thread(self._let_go, eni, index)
+        for index in ends:
+            await in_thread(delete_link, None, index)
+
+    def _is_end_of(self, link: Link, eni: EniPlan) -> bool:
+        is_its = (link.alias or "").endswith(f":{eni.id}")
+        return is_its and self._prepared.pairs.is_ours(link.name)
+
+    def _find_unmarked(self, eni: EniPlan) -> set[int]:
+        """The host's end that the ENI's address leads to, if it has lost its alias."""
+        with open_netlink(None, socket.NETLINK_ROUTE) as host:
+            index = find_interface(host, eni.address.ip)
+            end = read_end(host, index) if index else None
+        is_its = end is not None and self._prepared.pairs.is_ours(end.name) and not end.alias
+        return {index} if is_its else set()
+
+    def _is_held_by(self, eni: EniPlan, interfaces: set[int]) -> bool:
+        """Whether the ENI's addresses lead to these interfaces."""
+        with open_netlink(None, socket.NETLINK_ROUTE) as host:
+            return all(find_interface(host, one) in interfaces for one in addresses_of(eni))
+
+    def _let_go(self, eni: EniPlan, index: int) -> None:
+        """Free the ENI's addresses; `index` is the host's end, 0 is none."""
+        with self._turn, open_netlink(None, socket.NETLINK_ROUTE) as host:
+            if index:
+                release(host, index, eni)
+            for one in ranges_of(eni):
+                self._users[one].discard(eni.id)
+            unused = {one for one in ranges_of(eni) if not self._users[one]}
+            self._remove_unreachable(host, unused)
+            for one in unused:
+                self._users.pop(one, None)
+        forget_flows(addresses_of(eni))
+
+    def _remove_unreachable(
+        self, host: socket.socket, ranges: Collection[Network] | None
+    ) -> list[str]:
+        """Take back what makes ranges unreachable that have no ENI; None is all ranges."""
+        if ranges is not None and not ranges:
+            return []
+        routes = read_eni_routes(host)
+        ours = [
+            one.network for one in routes if one.kind == UNICAST and self._is_ours(one.interface)
+        ]
+        unused = [
+            one
+            for one in routes
+            if (one.kind, one.metric) == (UNREACHABLE, self._metric)
+            and (ranges is None or one.network in ranges)
+            and not any(_is_within(address, one.network) for address in ours)
+        ]
+        remove_unreachable(host, unused)
+        return [f"route to {one.network}" for one in unused]
+
+    def _is_ours(self, index: int) -> bool:
+        try:
+            return self._prepared.pairs.is_ours(socket.if_indextoname(index))
+        except OSError:  # it has gone
+            return False
+
+    def _sweep_unreachable(self) -> list[str]:
+        with self._turn, open_netlink(None, socket.NETLINK_ROUTE) as host:
+            return self._remove_unreachable(host, None)
+
+    async def _sweep_ends(self, kept: Collection[str]) -> list[str]:
+        """Remove the host's ends whose alias names the namespace of no task that is kept.
+
+        Those without have no ENI, and go with the namespace that they were made with.
+        """
         names = (f"{NETNS_PREFIX}{task_id}" for task_id in kept)
-        aliases = tuple(f"{netns_alias(instance, name)}:" for name in names)
+        aliases = tuple(f"{netns_alias(self._instance, name)}:" for name in names)
+        routed = await in_thread(self._find_routed)
         async with Netlink.open() as netlink:
             left = [
                 link
                 for link in await netlink.links()
-                if link.name.startswith(f"{ours_prefix(instance)}v")
+                if self._prepared.pairs.is_ours(link.name)
+                and (link.alias or link.index in routed)
                 and not (link.alias or "").startswith(aliases)
             ]
+        await in_thread(self._free_all, {link.index for link in left})
         for link in left:
             await in_thread(delete_link, None, link.index)
         return [link.name for link in left]
 
-    async def _ensure_pair(
-        self, eni: EniPlan, netns: Path, host: Netlink, task: Netlink, bridge: int
-    ) -> None:
-        name = veth_name(self._bridges.instance, eni.id)
-        alias = eni_alias(self._bridges.instance, netns, eni.id)
-        end = find_index(name)
-        if end is not None:
-            interface = await task.find_link(eni.ifname)
-            if interface is not None and interface.peer == end:
-                ignore_announcements(name)
-                await host.set_up(end, alias, master=bridge)
-                return
-            # Its other end is in a namespace that has lost its name.
-            await in_thread(delete_link, None, end)
-        with netns.open("rb") as namespace:
-            inside = {"ifname": eni.ifname, "address": eni.mac}
-            await host.add_veth(name, bridge, namespace.fileno(), inside, eni.mtu)
-        ignore_announcements(name)
-        await host.set_up(get_index(name), alias)
+    def _find_routed(self) -> set[int]:
+        """The interfaces that addresses of ENIs lead to."""
+        with open_netlink(None, socket.NETLINK_ROUTE) as host:
+            return {one.interface for one in read_eni_routes(host) if one.kind == UNICAST}
+
+    def _free_all(self, ends: Collection[int]) -> None:
+        """Forget the flows of the addresses that lead to the host's ends."""
+        if ends:
+            with open_netlink(None, socket.NETLINK_ROUTE) as host:
+                routes = read_eni_routes(host)
+            forget_flows(one.network.network_address for one in routes if one.interface in ends)
+
+
+def _describe_holder(name: str, alias: str) -> str:
+    eni_id = alias.rpartition(":")[2]
+    return f"{eni_id} of this machine" if eni_id.startswith("eni-") else f"interface {name}"
+
+
+def _is_within(inner: Network, outer: Network) -> bool:
+    return inner.version == outer.version and inner.network_address in outer

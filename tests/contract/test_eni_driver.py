@@ -11,17 +11,22 @@ from fargate_agent.composition import make_enis
 from fargate_agent.drivers import EniDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.findings import Findings
+from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import EniPlan
 from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.network import MakeEni, read_ip, run_ip
+from tests.fixtures.pulls import eventually
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("bridges")]
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture(params=EniKind)
-def driver(request: pytest.FixtureRequest, instance: str) -> EniDriver:
+async def driver(
+    request: pytest.FixtureRequest, netns_driver: KernelNetns, tmp_path: Path
+) -> AsyncIterator[EniDriver]:
     kind: EniKind = request.param
-    return make_enis(instance, Findings())[kind]
+    async with make_enis(netns_driver.prepared, tmp_path, Findings())[kind] as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -79,7 +84,7 @@ async def test_detach_may_be_repeated(driver: EniDriver, eni: EniPlan, netns: Pa
     await driver.detach(eni, netns)
     await driver.detach(eni, netns)
 
-    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth0"]
+    await eventually(lambda: "eth1" not in run_ip("link", netns=netns))
 
 
 async def test_detach_of_what_was_never_attached_succeeds(
@@ -129,8 +134,9 @@ async def test_attach_to_a_namespace_that_is_not_there_names_the_eni(
 
 
 async def test_an_interface_of_that_name_that_is_not_the_enis_is_left_alone(
-    driver: EniDriver, eni: EniPlan, netns: Path
+    driver: EniDriver, eni: EniPlan, netns: Path, netns_driver: KernelNetns
 ) -> None:
+    await netns_driver.prepared.discard(netns)
     run_ip("link", "add", "eth1", "type", "bridge", netns=netns)
     before = run_ip("link", "show", "eth1", netns=netns)
 

@@ -73,15 +73,12 @@ def test_links_lead_to_the_programs(installed: Path) -> None:
         link = installed / "usr/local/bin" / name
         assert link.readlink() == Path("/opt/fargate/venv/bin") / name
         assert (installed / f"opt/fargate/venv/bin/{name}").stat().st_mode & 0o111 == 0o111
-    assert (installed / "opt/cni/bin/fargate-veth").readlink() == Path(
-        "/opt/fargate/cni/fargate-veth"
-    )
 
 
 def test_programs_name_the_interpreter_they_will_have(installed: Path) -> None:
     tree = installed / "opt/fargate"
 
-    for program in (*(tree / "venv/bin" / name for name in PROGRAMS), tree / "cni/fargate-veth"):
+    for program in (tree / "venv/bin" / name for name in PROGRAMS):
         assert program.read_text().splitlines()[0] == "#!/opt/fargate/venv/bin/python"
 
 
@@ -158,7 +155,7 @@ def test_upgrade_keeps_what_was_edited_and_renews_the_rest(installed: Path) -> N
     delivered = (CHECKOUT / "systemd/control-plane.toml").read_text()
     assert (settings / "control-plane.toml").read_text() == delivered
     assert not any(file.exists() for file in gone)
-    assert sorted(path.name for path in (installed / "opt").iterdir()) == ["cni", "fargate"]
+    assert sorted(path.name for path in (installed / "opt").iterdir()) == ["fargate"]
 
 
 def test_interrupted_upgrade_leaves_the_old_version_whole(installed: Path) -> None:

@@ -111,7 +111,8 @@ async def test_sweep_ends_what_an_agent_left_and_keeps_images(
     netns = settings.netns_dir / f"fargate-{secrets.token_hex(8)}"
     netns.parent.mkdir()
     instance = name_instance(settings.state_dir)
-    await KernelNetns(instance, settings.netns_dir, lambda: True).ensure(netns)
+    async with KernelNetns(instance, settings.netns_dir, lambda: True) as driver:
+        await driver.ensure(netns)
     said: list[str] = []
 
     await sweep_machine(settings, said.append)

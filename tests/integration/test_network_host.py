@@ -1,22 +1,23 @@
 """What tasks can change of the host's own network, and what the agent does."""
 
 import asyncio
+import json
 import socket
 import struct
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from ipaddress import IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import pytest
 
-from fargate_agent.network.bridge import Bridges
-from fargate_agent.network.forwarding import ensure_forwarding
-from fargate_agent.network.names import veth_name
+from fargate_agent.network.forwarding import Forwarding
 from fargate_agent.network.namespaces import inside, socket_in_netns
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
-from tests.fixtures.network import MakeEni, MakeNetns, read_ip, run_ip
+from tests.fixtures.network import MakeEni, MakeNetns, OpenFirewall, read_ip, run_ip
 from tests.fixtures.pulls import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
@@ -65,16 +66,17 @@ def count_advertisements(name: str) -> int:
 
 @pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4 only", "with IPv6"])
 async def test_a_router_that_a_task_plays_is_ignored(
-    ipv6: bool, netns: Path, make_eni: MakeEni, veth: VethEni, bridges: Bridges
+    ipv6: bool, netns: Path, make_eni: MakeEni, veth: VethEni
 ) -> None:
     subnet = IPv6Network("fd00:213:2::/64")
     addresses = {"ipv6_address": IPv6Interface((subnet[5], 64)), "ipv6_gateway": subnet[1]}
     eni = make_eni(**addresses if ipv6 else {})
     await veth.attach(eni, netns)
+    (end,) = [link for link in read_ip("link") if link.get("ifalias", "").endswith(eni.id)]
 
     def has_come() -> bool:
         announce(netns, "eth1")
-        return count_advertisements(bridges.name_of(eni)) > 0
+        return count_advertisements(end["ifname"]) > 0
 
     await eventually(has_come)
 
@@ -84,38 +86,20 @@ async def test_a_router_that_a_task_plays_is_ignored(
     await veth.detach(eni, netns)
 
 
-@pytest.mark.parametrize(
-    "setting",
-    [
-        "ipv4/{}/accept_redirects",
-        "ipv6/{}/accept_ra",
-        "ipv6/{}/accept_redirects",
-        "ipv6/{}/autoconf",
-    ],
-)
-async def test_interfaces_of_the_host_take_nothing_from_tasks(
-    setting: str, attached: EniPlan, netns: Path, bridges: Bridges, instance: str, veth: VethEni
-) -> None:
-    for name in (bridges.name_of(attached), veth_name(instance, attached.id)):
-        path = CONF / setting.format(f"conf/{name}")
-        assert path.read_text() == "0\n"
-        path.write_text("1")  # as an older agent left it
-
-    await veth.attach(attached, netns)
-
-    for name in (bridges.name_of(attached), veth_name(instance, attached.id)):
-        assert (CONF / setting.format(f"conf/{name}")).read_text() == "0\n"
-
-
-def read_global_settings() -> dict[Path, str]:
-    """The settings of the thread's namespace that are for all interfaces, and for new ones."""
+def read_settings() -> dict[Path, str]:
+    """The settings of all interfaces of the thread's namespace."""
     return {
         path: path.read_text()
         for version in ("ipv4", "ipv6")
-        for scope in ("all", "default")
-        for path in (CONF / version / "conf" / scope).iterdir()
+        for path in (CONF / version / "conf").glob("*/*")
         if path.name != "stable_secret"  # can't be read before it is set
     }
+
+
+def read_global_settings() -> dict[Path, str]:
+    """Those that are for all interfaces, and for new ones."""
+    settings = read_settings()
+    return {path: settings[path] for path in settings if path.parent.name in {"all", "default"}}
 
 
 @dataclass(frozen=True)
@@ -151,6 +135,12 @@ async def host(make_netns: MakeNetns) -> Host:
 
 
 @pytest.fixture
+def forwarding(tmp_path: Path) -> Forwarding:
+    """What an agent has changed, whose interfaces are named `fgxxxx…`."""
+    return Forwarding(tmp_path / "forwarding.json", "fgxxxx")
+
+
+@pytest.fixture
 def without_force_forwarding(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the kernel were older than 6.17."""
     monkeypatch.setattr("fargate_agent.network.forwarding.FORCE_FORWARDING", "no_such_setting")
@@ -162,26 +152,91 @@ def without_force_forwarding(monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["ipv4", "ipv6"],
 )
 async def test_interfaces_with_routes_forward_and_the_whole_host_stays_as_it_is(
-    version: int, setting: str, host: Host
+    version: int, setting: str, host: Host, forwarding: Forwarding
 ) -> None:
     with inside(host.netns):
         if not (CONF / setting.format("all")).exists():
             pytest.skip("the kernel can't forward IPv6 on single interfaces")
         before = read_global_settings()
 
-        ensure_forwarding(version)
+        forwarding.ensure(version)
 
         assert read_global_settings() == before
+        assert forwarding.find(version) - {"eth0"} == {"wan"}
     assert host.read(setting.format("wan")) == "1"
     assert host.read(setting.format("idle")) == "0"
 
 
-async def test_a_host_that_forwards_is_left_alone(host: Host) -> None:
+@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+async def test_what_will_forward_is_known_before_it_does(
+    version: int, host: Host, forwarding: Forwarding
+) -> None:
+    with inside(host.netns):
+        before = forwarding.find(version)
+        forwarding.ensure(version)
+        after = forwarding.find(version)
+
+    assert before == after
+    assert before - {"eth0"} == {"wan"}
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("is_old", [False, True], ids=["by interface", "the whole host"])
+async def test_the_next_agent_puts_back_what_was_off(
+    version: int,
+    is_old: bool,
+    host: Host,
+    forwarding: Forwarding,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    if is_old:
+        request.getfixturevalue("without_force_forwarding")
+    host.write("ipv6/conf/wan/accept_ra", "1")
+    with inside(host.netns):
+        before = read_settings()
+        forwarding.ensure(version)
+        assert read_settings() != before
+
+        Forwarding(tmp_path / "forwarding.json", "fgxxxx").restore()
+
+        assert read_settings() == before
+    assert not (tmp_path / "forwarding.json").exists()
+
+
+async def test_what_somebody_has_changed_since_stays(host: Host, forwarding: Forwarding) -> None:
+    with inside(host.netns):
+        forwarding.ensure(4)
+    host.write("ipv4/conf/wan/forwarding", "0")
+    host.write("ipv4/conf/idle/forwarding", "1")
+
+    with inside(host.netns):
+        forwarding.restore()
+
+    assert host.read("ipv4/conf/wan/forwarding") == "0"
+    assert host.read("ipv4/conf/idle/forwarding") == "1"
+
+
+async def test_what_was_written_down_before_the_machine_started_is_forgotten(
+    host: Host, forwarding: Forwarding, tmp_path: Path
+) -> None:
+    changed = {"ipv4/conf/wan/forwarding": ["0", "1"]}
+    noted = json.dumps({"boot": "another", "changed": changed})
+    (tmp_path / "forwarding.json").write_text(noted)
+    host.write("ipv4/conf/wan/forwarding", "1")
+
+    with inside(host.netns):
+        forwarding.restore()
+
+    assert host.read("ipv4/conf/wan/forwarding") == "1"
+
+
+async def test_a_host_that_forwards_is_left_alone(host: Host, forwarding: Forwarding) -> None:
     host.write("ipv4/ip_forward", "1")
     host.write("ipv4/conf/wan/forwarding", "0")
 
     with inside(host.netns):
-        ensure_forwarding(4)
+        forwarding.ensure(4)
 
     assert host.read("ipv4/conf/wan/forwarding") == "0"
 
@@ -189,7 +244,11 @@ async def test_a_host_that_forwards_is_left_alone(host: Host) -> None:
 @pytest.mark.usefixtures("without_force_forwarding")
 @pytest.mark.parametrize("what", ["bridge", "master"])
 async def test_uplinks_that_listen_to_routers_go_on_when_the_host_forwards(
-    host: Host, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    host: Host,
+    forwarding: Forwarding,
+    what: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name in ("wan", "idle"):
         host.write(f"ipv6/conf/{name}/accept_ra", "1")
@@ -197,7 +256,7 @@ async def test_uplinks_that_listen_to_routers_go_on_when_the_host_forwards(
     monkeypatch.setattr("fargate_agent.network.forwarding._LINKS", tmp_path)
 
     with inside(host.netns):
-        ensure_forwarding(6)
+        forwarding.ensure(6)
 
     assert host.read("ipv6/conf/all/forwarding") == "1"
     assert host.read("ipv6/conf/wan/accept_ra") == "2"  # before it has heard any
@@ -205,22 +264,45 @@ async def test_uplinks_that_listen_to_routers_go_on_when_the_host_forwards(
     assert host.read("ipv6/conf/default/accept_ra") == "0"
 
 
+def is_on(setting: Path) -> bool:
+    return setting.read_text().strip() == "1"
+
+
+@pytest.fixture
+def forwarding_off(test_network: object) -> Iterator[None]:
+    """The host of the test forwards nothing, and is as before in the end."""
+    path = CONF / "ipv4/ip_forward"
+    before = path.read_text()
+    path.write_text("0")
+    yield
+    path.write_text(before)
+
+
+@pytest.mark.usefixtures("forwarding_off")
 async def test_an_uplink_that_comes_while_tasks_run_forwards_too(
-    bridges: Bridges, make_eni: MakeEni, netns: Path, monkeypatch: pytest.MonkeyPatch
+    eni: EniPlan,
+    netns: Path,
+    veth: VethEni,
+    firewall: OpenFirewall,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("fargate_agent.network.bridge.FORWARDING_PERIOD_S", 0.01)
-    (CONF / "ipv4/ip_forward").write_text("0")
-    eni, driver = make_eni(), VethEni(bridges)
-    await driver.attach(eni, netns)
-    job = asyncio.create_task(bridges.keep_forwarding())
+    """The firewall is told of it before; and what was switched off on the host's end is on."""
+    monkeypatch.setattr("fargate_agent.network.veth.FORWARDING_PERIOD_S", 0.01)
+    await veth.attach(eni, netns)
+    (end,) = [link for link in read_ip("link") if link.get("ifalias", "").endswith(eni.id)]
+    (CONF / "ipv4/conf" / end["ifname"] / "forwarding").write_text("0")
+    job = asyncio.create_task(veth.serve())
 
     run_ip("link", "add", "late", "type", "veth", "peer", "name", "latepeer")
     run_ip("addr", "add", "198.51.100.1/24", "dev", "late")
     run_ip("link", "set", "late", "up")
 
-    forwarding = CONF / "ipv4/conf/late/forwarding"
-    await eventually(lambda: forwarding.read_text().strip() == "1")
+    for name in ("late", end["ifname"]):
+        forwarding = CONF / f"ipv4/conf/{name}/forwarding"
+        await eventually(partial(is_on, forwarding))
+    assert "uplinks late" in firewall.told
     job.cancel()
     await asyncio.wait([job])
+    assert (CONF / "ipv4/conf/late/forwarding").read_text().strip() == "1"  # there is an ENI
     run_ip("link", "del", "late")
-    await driver.detach(eni, netns)
+    await veth.detach(eni, netns)

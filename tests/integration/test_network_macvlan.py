@@ -11,6 +11,7 @@ import pytest
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.macvlan import MacvlanEni
 from fargate_agent.network.metadata import MetadataNetns
+from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import TMDS_ADDRESS, EniPlan
 from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.network import (
@@ -62,8 +63,8 @@ def eni(make_eni: MakeEni, parent: str) -> EniPlan:
 
 
 @pytest.fixture
-async def driver() -> AsyncIterator[MacvlanEni]:
-    async with MacvlanEni() as driver:
+async def driver(netns_driver: KernelNetns) -> AsyncIterator[MacvlanEni]:
+    async with MacvlanEni(netns_driver.prepared) as driver:
         yield driver
 
 
@@ -136,8 +137,14 @@ async def test_a_parent_that_is_not_there_is_named(
 
 
 async def test_an_attach_that_was_cut_short_is_completed(
-    eni: EniPlan, netns: Path, driver: MacvlanEni, gateway: Path, parent: str
+    eni: EniPlan,
+    netns: Path,
+    driver: MacvlanEni,
+    gateway: Path,
+    parent: str,
+    netns_driver: KernelNetns,
 ) -> None:
+    await netns_driver.prepared.discard(netns)
     run_ip("link", "set", parent, "up")
     command = ["link", "add", "link", parent, "name", "eth1", "netns", str(netns)]
     run_ip(*command, "address", eni.mac, "type", "macvlan", "mode", "bridge")

@@ -12,10 +12,8 @@ import pytest
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.namespaces import inside, make_netns, mount_netns
 from fargate_agent.network.netns import KernelNetns
-from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
 from tests.fixtures.network import (
-    MakeEni,
     MakeNetns,
     ask_caller,
     is_dropped,
@@ -81,22 +79,15 @@ async def test_nothing_of_it_is_on_the_host(
         assert not [one for one in read_ip("address") if "169.254.170.2" in str(one["addr_info"])]
 
 
-async def test_a_neighbour_that_routes_through_a_task_is_not_passed_on(
-    metadata_netns: MetadataNetns,
-    netns: Path,
-    attached: EniPlan,
-    make_netns: MakeNetns,
-    make_eni: MakeEni,
-    veth: VethEni,
+async def test_what_comes_for_the_endpoint_from_the_network_is_not_passed_on(
+    metadata_netns: MetadataNetns, netns: Path, attached: EniPlan
 ) -> None:
-    """So arrive frames of its own making too: to the MAC of the task, for the endpoint."""
-    neighbour, eni = await make_netns(), make_eni()
-    await veth.attach(eni, neighbour)
-    route = (f"{ENDPOINT}/32", "via", str(attached.address.ip))
-    run_ip("route", "replace", *route, netns=neighbour)
+    """So arrive frames of the host's, or somebody's, own making: to the MAC of the task."""
+    (end,) = [link for link in read_ip("link") if link.get("ifalias", "").endswith(attached.id)]
+    run_ip("route", "add", f"{ENDPOINT}/32", "dev", end["ifname"])
     async with endpoint(metadata_netns, netns, "task"):
-        assert await is_dropped(neighbour, netns, ENDPOINT, PORT)
-    await veth.detach(eni, neighbour)
+        assert await is_dropped(Path("/proc/self/ns/net"), netns, ENDPOINT, PORT)
+    run_ip("route", "del", f"{ENDPOINT}/32", "dev", end["ifname"])
 
 
 async def test_connections_of_a_restart_get_through_after_it(

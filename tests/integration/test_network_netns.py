@@ -9,11 +9,18 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.network.metadata import MetadataNetns
+from fargate_agent.network.names import host_end_prefix
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import read_link_stats, socket_in_netns
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import EniPlan
-from tests.fixtures.network import ask_caller, open_tcp, read_ip, serve_caller
+from tests.fixtures.network import (
+    ask_caller,
+    open_tcp,
+    read_host_names,
+    read_ip,
+    serve_caller,
+)
 from tests.fixtures.pulls import eventually
 
 pytestmark = pytest.mark.root
@@ -54,7 +61,11 @@ async def test_a_plain_file_left_by_a_crash_becomes_a_namespace(
     await netns_driver.ensure(plain_file)
 
     assert is_netns(plain_file)
-    assert [link["ifname"] for link in read_ip("link", netns=plain_file)] == ["lo", "eth0"]
+    assert [link["ifname"] for link in read_ip("link", netns=plain_file)] == [
+        "lo",
+        "eth0",
+        "eth1",
+    ]
     await netns_driver.release(plain_file)
 
 
@@ -105,8 +116,8 @@ async def test_link_stats_count_what_went_through_the_interface(
     netns: Path, attached: EniPlan
 ) -> None:
     before = await read_link_stats(netns)
-    async with serve_caller(None, attached.gateway) as port:
-        await ask_caller(netns, attached.gateway, port)
+    async with serve_caller(netns, attached.address.ip) as port:
+        await ask_caller(None, attached.address.ip, port)
 
     after = await read_link_stats(netns)
 
@@ -127,3 +138,53 @@ async def test_where_tasks_find_their_metadata_outlives_an_agent_that_has_some(
         await asyncio.wait([job])
 
     assert metadata_netns.path.exists() == has_tasks
+
+
+async def test_the_first_interface_is_prepared_and_its_other_end_goes_with_the_namespace(
+    tmp_path: Path, netns_driver: KernelNetns, instance: str
+) -> None:
+    netns = tmp_path / "netns" / "fargate-prepared"
+    await netns_driver.ensure(netns)
+
+    (inside_end,) = read_ip("link", "show", "eth1", netns=netns)
+    (end,) = [one for one in read_ip("link") if host_end_prefix(instance) in one["ifname"]]
+    assert (inside_end["ifindex"], inside_end["mtu"]) == (3, 9001)
+    for one in (inside_end, end):
+        assert {"NOARP", "UP"} <= set(one["flags"])
+    assert inside_end["address"] == end["address"]
+    settings = {
+        "ipv4/conf/{}/forwarding": "1",
+        "ipv4/conf/{}/rp_filter": "1",
+        "ipv4/conf/{}/accept_redirects": "0",
+        "ipv4/conf/{}/send_redirects": "0",
+        "ipv6/conf/{}/accept_ra": "0",
+        "ipv6/conf/{}/accept_redirects": "0",
+        "ipv6/conf/{}/autoconf": "0",
+    }
+    for setting, value in settings.items():
+        path = Path("/proc/sys/net") / setting.format(end["ifname"])
+        assert (setting, path.read_text().strip()) == (setting, value)
+    assert read_ip("address", "show", "dev", end["ifname"])[0]["addr_info"] == []
+
+    await netns_driver.release(netns)
+
+    await eventually(lambda: read_host_names(instance) == set())
+
+
+async def test_a_prepared_interface_makes_room_for_one_of_another_kind(
+    netns: Path, netns_driver: KernelNetns, instance: str
+) -> None:
+    await netns_driver.prepared.discard(netns)
+    await netns_driver.prepared.discard(netns)
+
+    assert [link["ifname"] for link in read_ip("link", netns=netns)] == ["lo", "eth0"]
+    assert read_host_names(instance) == set()
+
+
+async def test_an_interface_that_has_its_eni_makes_no_room(
+    netns: Path, attached: EniPlan, netns_driver: KernelNetns
+) -> None:
+    await netns_driver.prepared.discard(netns)
+
+    async with serve_caller(netns, attached.address.ip) as port:
+        assert await ask_caller(None, attached.address.ip, port)

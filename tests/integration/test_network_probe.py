@@ -1,20 +1,28 @@
-"""Whether an address that somebody else has is noticed."""
+"""Whether an address that somebody else has is noticed, on a network that others share."""
 
 import asyncio
 import socket
+import uuid
 from collections.abc import AsyncIterator
-from dataclasses import replace
-from ipaddress import IPv4Interface
 from pathlib import Path
 
 import pytest
 
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.bridge import Bridges
+from fargate_agent.network.macvlan import MacvlanEni
 from fargate_agent.network.netlink import socket_in_netns
-from fargate_agent.network.veth import VethEni
+from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import EniPlan
-from tests.fixtures.network import MakeEni, MakeNetns, ask_caller, read_ip, serve_caller
+from fargate_agent.wire.eni_kinds import EniKind
+from tests.fixtures.network import (
+    MakeEni,
+    MakeNetns,
+    ask_caller,
+    read_ip,
+    remove_link,
+    run_ip,
+    serve_caller,
+)
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
 
@@ -24,13 +32,55 @@ REPLY = b"\x00\x02"
 
 
 @pytest.fixture
+async def driver(netns_driver: KernelNetns) -> AsyncIterator[MacvlanEni]:
+    async with MacvlanEni(netns_driver.prepared) as driver:
+        yield driver
+
+
+@pytest.fixture
+async def gateway(make_netns: MakeNetns, parent: str, eni: EniPlan) -> Path:
+    """A machine at the other end of the wire, with the gateway's address."""
+    netns = await make_netns()
+    run_ip("link", "set", f"{parent}p", "netns", str(netns))
+    address = f"{eni.gateway}/{eni.address.network.prefixlen}"
+    run_ip("address", "add", address, "dev", f"{parent}p", netns=netns)
+    run_ip("link", "set", f"{parent}p", "up", netns=netns)
+    return netns
+
+
+@pytest.fixture
+async def parent() -> AsyncIterator[str]:
+    """A NIC of this host."""
+    name = f"fgt{uuid.uuid4().hex[:8]}"
+    run_ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
+    run_ip("link", "set", name, "up")
+    yield name
+    remove_link(name)
+
+
+@pytest.fixture
+def eni(make_eni: MakeEni, parent: str) -> EniPlan:
+    return make_eni(kind=EniKind.MACVLAN, parent=parent)
+
+
+@pytest.fixture
+async def attached(
+    eni: EniPlan, netns: Path, driver: MacvlanEni, gateway: Path
+) -> AsyncIterator[EniPlan]:
+    await driver.attach(eni, netns)
+    yield eni
+    await driver.detach(eni, netns)
+
+
+@pytest.fixture
 async def rival(
-    attached: EniPlan, make_eni: MakeEni, make_netns: MakeNetns, veth: VethEni
+    attached: EniPlan, parent: str, make_eni: MakeEni, make_netns: MakeNetns, driver: MacvlanEni
 ) -> AsyncIterator[tuple[EniPlan, Path]]:
     """A second ENI that has been given the address of the first; not attached yet."""
-    eni, netns = make_eni(address=attached.address), await make_netns()
+    eni = make_eni(kind=EniKind.MACVLAN, parent=parent, address=attached.address)
+    netns = await make_netns()
     yield eni, netns
-    await veth.detach(eni, netns)
+    await driver.detach(eni, netns)
 
 
 async def wait_for_reply(netns: Path) -> None:
@@ -45,62 +95,52 @@ async def wait_for_reply(netns: Path) -> None:
 
 
 async def test_an_address_in_use_is_refused_with_the_mac_of_its_holder(
-    attached: EniPlan, rival: tuple[EniPlan, Path], veth: VethEni
+    attached: EniPlan, rival: tuple[EniPlan, Path], driver: MacvlanEni
 ) -> None:
     eni, netns = rival
-    await veth.attach(eni, netns)
+    await driver.attach(eni, netns)
     await wait_for_reply(netns)
 
     with pytest.raises(ResourceInitializationError) as refusal:
-        await veth.confirm(eni, netns)
+        await driver.confirm(eni, netns)
 
     assert refusal.value.detail == (
         f"ENI {eni.id}: address {eni.address.ip} is already in use on its subnet by {attached.mac}"
     )
-    await veth.detach(eni, netns)
-
-
-async def test_the_gateways_address_is_refused_to_a_task(
-    make_eni: MakeEni, netns: Path, veth: VethEni
-) -> None:
-    plan = make_eni()
-    eni = replace(plan, address=IPv4Interface((plan.gateway, plan.address.network.prefixlen)))
-    await veth.attach(eni, netns)
-    await wait_for_reply(netns)
-
-    with pytest.raises(ResourceInitializationError, match="already in use"):
-        await veth.confirm(eni, netns)
-
-    await veth.detach(eni, netns)
+    await driver.detach(eni, netns)
 
 
 async def test_a_task_that_is_adopted_asks_no_more(
-    attached: EniPlan, rival: tuple[EniPlan, Path], veth: VethEni, bridges: Bridges
+    attached: EniPlan, rival: tuple[EniPlan, Path], driver: MacvlanEni, netns_driver: KernelNetns
 ) -> None:
     eni, netns = rival
-    await veth.attach(eni, netns)
+    await driver.attach(eni, netns)
     await wait_for_reply(netns)
 
-    successor = VethEni(bridges)
+    successor = MacvlanEni(netns_driver.prepared)
     await successor.attach(eni, netns)
     await successor.confirm(eni, netns)
 
-    await veth.detach(eni, netns)
+    await driver.detach(eni, netns)
 
 
 async def test_an_address_that_changes_hands_is_reachable_at_once(
-    attached: EniPlan, netns: Path, rival: tuple[EniPlan, Path], veth: VethEni
+    attached: EniPlan,
+    netns: Path,
+    rival: tuple[EniPlan, Path],
+    driver: MacvlanEni,
+    gateway: Path,
 ) -> None:
     async with serve_caller(netns, attached.address.ip) as port:
-        await ask_caller(None, attached.address.ip, port)
-    await veth.detach(attached, netns)
+        await ask_caller(gateway, attached.address.ip, port)
+    await driver.detach(attached, netns)
     eni, other = rival
 
-    await veth.attach(eni, other)
-    await veth.confirm(eni, other)
+    await driver.attach(eni, other)
+    await driver.confirm(eni, other)
 
     async with serve_caller(other, eni.address.ip) as port:
         async with asyncio.timeout(3):  # with the MAC of before it takes the kernel longer
-            await ask_caller(None, eni.address.ip, port)
-    (neighbour,) = read_ip("neighbour", "show", str(eni.address.ip))
+            await ask_caller(gateway, eni.address.ip, port)
+    (neighbour,) = read_ip("neighbour", "show", str(eni.address.ip), netns=gateway)
     assert neighbour["lladdr"] == eni.mac

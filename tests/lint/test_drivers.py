@@ -33,7 +33,7 @@ ENI: Final = (
     ),
     (
         "fargate_agent/composition.py",
-        "        EniKind.MACVLAN: MacvlanEni(),\n",
+        "        EniKind.MACVLAN: MacvlanEni(prepared),\n",
         "        EniKind.WIRE: WireEni(),\n",
     ),
 )
@@ -76,6 +76,7 @@ from fargate_agent.acs.capabilities import read_attributes
 from fargate_agent.composition import make_enis
 from fargate_agent.controlplane.vpc_settings import SubnetSettings
 from fargate_agent.findings import Findings
+from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.plan import plan_task
 from fargate_agent.task.steps import do, network_waves, undo
 from tests.fakes import fake_drivers
@@ -84,7 +85,7 @@ from tests.messages import eni_json, site, task_message
 subnet = SubnetSettings(id="subnet-0123456789abcdef0", cidr="10.0.0.0/24", kind="wire")
 eni = eni_json(interfaceAssociationProtocol=subnet.kind)
 plan = plan_task(task_message(elasticNetworkInterfaces=[eni]), site(Path("/state")))
-enis = make_enis("made-up", Findings())
+enis = make_enis(PreparedEnis("made-up", "eth1"), Path("/state"), Findings())
 drivers = dataclasses.replace(fake_drivers().all, enis=enis)
 
 async def main():

@@ -14,7 +14,6 @@ GENERATED: Final = CHECKOUT / "fargate_agent/containerd/pb"
 MAX_LINES: Final = 400
 
 PROGRAMS_WITHOUT_SUFFIX: Final = (
-    "cni/fargate-veth",
     "examples/busybox-image",
     "shim-loggers/logger",
     "systemd/install-wheels",
@@ -77,7 +76,6 @@ def test_everything_is_formatted() -> None:
 @pytest.mark.timeout(300)  # without its cache mypy reads all anew
 def test_types_are_right() -> None:
     run("-m", "mypy")
-    run("-m", "mypy", "cni/fargate-veth")  # not found by its name
 
 
 def test_imports_keep_the_contracts() -> None:
