@@ -7,12 +7,19 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, select, text
 from sqlalchemy.engine import make_url
 
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.state.announcements import Announcements
-from fargate_agent.controlplane.state.model import Base, Cluster, ContainerInstance, Task
+from fargate_agent.controlplane.state.model import (
+    Base,
+    Cluster,
+    ContainerInstance,
+    Eni,
+    EniGroup,
+    Task,
+)
 from fargate_agent.controlplane.state.store import open_store
 from tests.fixtures.postgres import with_database
 
@@ -123,8 +130,86 @@ async def test_first_version_is_taken_over_with_all_that_it_knew(first_version: 
     assert running.tags == [{"key": "k", "value": "v"}]
     assert "tags" not in running.document
     assert running.eni.address == "10.0.0.4"
+    assert running.eni.availability_zone is None
     assert stopped.storage_gib == 20
     assert stopped.connected
+
+
+def go_back(connection: Connection) -> None:
+    """Have tables and rows as the version before networks were tables has left them."""
+    for table in (
+        "resource_tags",
+        "network_objects",
+        "eni_groups",
+        "security_group_rules",
+        "security_groups",
+        "subnets",
+        "vpcs",
+    ):
+        connection.execute(text(f"DROP TABLE {table}"))
+    for column in ("vpc_id", "availability_zone"):
+        connection.execute(text(f"ALTER TABLE enis DROP COLUMN {column}"))
+    connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
+
+
+def write_task(connection: Connection) -> None:
+    """Have a task with an ENI, as every version since the second one writes them."""
+    connection.execute(
+        text(
+            "INSERT INTO clusters (name, status, document, tags) VALUES ('c', 'ACTIVE', '{}', '[]')"
+        )
+    )
+    connection.execute(
+        text(
+            "INSERT INTO task_definitions (family, revision, status, document, tags) "
+            "VALUES ('web', 1, 'ACTIVE', '{}', '[]')"
+        )
+    )
+    connection.execute(
+        text(
+            "INSERT INTO container_instances (id, cluster, access_key_id, status, reserved_tasks, "
+            "reserved_cpu_units, reserved_memory_mib, reserved_storage_gib, served, "
+            "connected_until, silent, document, tags, registered_at, timeline) "
+            "VALUES ('i', 'c', 'AKIA', 'ACTIVE', 1, 0, 0, 0, true, 0, false, '{}', '[]', 0, 0)"
+        )
+    )
+    message = '{"zone": "us-east-1b", "vpcId": "vpc-mine"}'
+    connection.execute(
+        text(
+            "INSERT INTO tasks (id, cluster, family, revision, instance_id, delivery, "
+            "desired_status, last_status, version, cpu_units, memory_mib, storage_gib, "
+            '"group", settled, tags, health_status, connected, document, containers, essential, '
+            "message, created_at) VALUES ('t', 'c', 'web', 1, 'i', 'ACKED', 'RUNNING', 'RUNNING', "
+            "1, 0, 0, 0, 'g', false, '[]', 'UNKNOWN', true, '{}', '[]', '[]', :message, 0)"
+        ),
+        {"message": message},
+    )
+    connection.execute(
+        text(
+            "INSERT INTO enis (id, attachment_id, task_id, subnet_id, address, security_groups, "
+            "mac, private_dns_name, status, in_use, created_at) VALUES ('eni-1', 'a', 't', "
+            "'subnet-b', '10.0.0.4', :groups, '02::1', 'ip', 'ATTACHED', true, 0)"
+        ),
+        {"groups": '["sg-b", "sg-a"]'},
+    )
+
+
+@pytest.mark.root
+async def test_enis_of_the_version_before_say_where_they_are_and_who_is_in_a_group(
+    bare_url: str,
+) -> None:
+    async with open_store(make_url(bare_url), Announcements()) as store, store.write() as session:
+        await session.with_connection(go_back)
+        await session.with_connection(write_task)
+
+    async with open_store(make_url(bare_url), Announcements()) as store, store.read() as session:
+        eni = await session.get_one(Eni, "eni-1")
+        groups = sorted(await session.scalars(select(EniGroup.group_id)))
+    found = await with_database(bare_url, differences)
+
+    assert (eni.availability_zone, eni.vpc_id) == ("us-east-1b", "vpc-mine")
+    assert groups == ["sg-a", "sg-b"]
+    assert found == []
 
 
 def make_later(connection: Connection) -> None:

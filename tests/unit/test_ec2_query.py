@@ -82,19 +82,25 @@ def test_query_without_an_action_is_refused(query: str, code: str) -> None:
     assert refusal.value.kind == code
 
 
+def example(shape: Any) -> Any:
+    """Make a value with every member, and two items in each list."""
+    match shape.type_name:
+        case "structure":
+            return {name: example(member) for name, member in shape.members.items()}
+        case "list":
+            return [example(shape.member)] * 2
+        case "integer":
+            return 5
+        case "boolean":
+            return True
+        case _:
+            return "a b"
+
+
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_request_with_every_member_is_read_as_botocore_writes_it(operation: str) -> None:
     model = service_model().operation_model(operation)
-    request: dict[str, Any] = {
-        name: {
-            "string": "a b",
-            "integer": 5,
-            "boolean": True,
-            "list": ["x", "y"] if member.type_name == "list" and name != "Filters" else [],
-        }[member.type_name]
-        for name, member in model.input_shape.members.items()
-    }
-    request["Filters"] = [{"Name": "vpc-id", "Values": ["v", "w"]}, {"Name": "b", "Values": ["c"]}]
+    request = example(model.input_shape)
 
     sent = EC2Serializer().serialize_to_request(request, model)["body"]
     parsed = parse_request({name: str(value) for name, value in sent.items()}, model.input_shape)

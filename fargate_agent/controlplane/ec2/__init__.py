@@ -1,6 +1,4 @@
-"""The calls of EC2 that tools make to see where a task runs; its query protocol.
-
-Only what describes the VPC and its ENIs is here, and nothing of it can be changed.
+"""The calls of EC2 about VPCs, what is in them, and where a task runs; its query protocol.
 
 Codes of errors are those of the EC2 API reference. Their texts are unverified, but for those of
 `DryRunOperation` and `InvalidAction`, which clients know.

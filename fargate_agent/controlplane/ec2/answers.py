@@ -1,29 +1,23 @@
-"""From a query to its answer: ids, filters and pages, the same way for all kinds of things."""
+"""From a query to its answer: ids, filters and pages, the same way for all kinds of things.
+
+A call that changes something is one transaction.
+"""
 
 import asyncio
 import base64
 import binascii
 import sys
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
-from fargate_agent.controlplane.ec2.filters import (
-    INTERFACE_FILTERS,
-    SECURITY_GROUP_FILTERS,
-    SUBNET_FILTERS,
-    VPC_FILTERS,
-    Filters,
-    Path,
-)
-from fargate_agent.controlplane.ec2.interfaces import read_interfaces
-from fargate_agent.controlplane.ec2.networks import read_security_groups, read_subnets, read_vpcs
+from fargate_agent.controlplane.ec2.changes import Change, missing
+from fargate_agent.controlplane.ec2.filters import Filters
+from fargate_agent.controlplane.ec2.kinds import CHANGES, KINDS, Kind
 from fargate_agent.controlplane.ec2.query import parse_action, parse_form, parse_request
 from fargate_agent.controlplane.ec2.shapes import service_model
 from fargate_agent.controlplane.ec2.xml import render_answer, render_error
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.plane import Plane
-from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
 
 CONTENT_TYPE: Final = "text/xml;charset=UTF-8"
@@ -32,66 +26,6 @@ FORBIDDEN: Final = 403
 MIN_RESULTS: Final = 5
 MAX_RESULTS: Final = 1000
 """Smallest and largest page. Source: EC2 API, DescribeNetworkInterfaces."""
-
-Read = Callable[[Plane, Session, Collection[str] | None, str], AsyncIterator[Json]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Kind:
-    """Something that can be described."""
-
-    member: str
-    """Of the answer."""
-    id_member: str
-    """What orders the answer, and tells one from another."""
-    named_by: Mapping[str, str]
-    """Members of the request that name some, and the members of the answer they stand for."""
-    absent: str
-    """The error when one that was named is not there."""
-    absent_text: str
-    filters: Mapping[str, Path]
-    read: Read
-
-
-KINDS: Final[Mapping[str, Kind]] = {
-    "DescribeNetworkInterfaces": Kind(
-        member="NetworkInterfaces",
-        id_member="NetworkInterfaceId",
-        named_by={"NetworkInterfaceIds": "NetworkInterfaceId"},
-        absent="InvalidNetworkInterfaceID.NotFound",
-        absent_text="The networkInterface ID '{}' does not exist",
-        filters=INTERFACE_FILTERS,
-        read=read_interfaces,
-    ),
-    "DescribeSecurityGroups": Kind(
-        member="SecurityGroups",
-        id_member="GroupId",
-        named_by={"GroupIds": "GroupId", "GroupNames": "GroupName"},
-        absent="InvalidGroup.NotFound",
-        absent_text="The security group '{}' does not exist",
-        filters=SECURITY_GROUP_FILTERS,
-        read=read_security_groups,
-    ),
-    "DescribeSubnets": Kind(
-        member="Subnets",
-        id_member="SubnetId",
-        named_by={"SubnetIds": "SubnetId"},
-        absent="InvalidSubnetID.NotFound",
-        absent_text="The subnet ID '{}' does not exist",
-        filters=SUBNET_FILTERS,
-        read=read_subnets,
-    ),
-    "DescribeVpcs": Kind(
-        member="Vpcs",
-        id_member="VpcId",
-        named_by={"VpcIds": "VpcId"},
-        absent="InvalidVpcID.NotFound",
-        absent_text="The vpc ID '{}' does not exist",
-        filters=VPC_FILTERS,
-        read=read_vpcs,
-    ),
-}
-"""By operation."""
 
 _REFUSALS: Final[Mapping[str, tuple[str, int]]] = {
     "AccessDeniedException": ("UnauthorizedOperation", FORBIDDEN),
@@ -117,14 +51,19 @@ async def answer_query(plane: Plane, body: bytes, request_id: str) -> bytes:
         ApiError: it can't be answered; `render_refusal` writes that as EC2 does.
     """
     action = parse_action(body)
-    kind = KINDS.get(action)
-    if kind is None:
+    if action not in KINDS and action not in CHANGES:
         raise ApiError(
             "InvalidAction", f"The action {action[:64]} is not valid for this web service."
         )
     operation = (await asyncio.to_thread(service_model)).operation_model(action)
     request = parse_request(parse_form(body), operation.input_shape)
-    answer = await _describe(plane, kind, request)
+    for member in operation.input_shape.required_members:
+        if request.get(member) in (None, "", []):
+            raise missing(member)
+    if action in KINDS:
+        answer = await _describe(plane, KINDS[action], request)
+    else:
+        answer = await _change(plane, CHANGES[action], request)
     return render_answer(action, answer, operation.output_shape, request_id)
 
 
@@ -135,16 +74,27 @@ def render_refusal(error: ApiError, request_id: str) -> tuple[int, bytes]:
     return status, render_error(code, f"{said}{error.message}", request_id)
 
 
+async def _change(plane: Plane, change: Change, request: Json) -> Json:
+    """Do what a request asks for; of a dry run nothing is left."""
+    async with plane.store.write() as session:
+        answer = await change(plane, session, request)
+        if request.get("DryRun"):
+            raise _dry_run()
+    return answer
+
+
+def _dry_run() -> ApiError:
+    return ApiError(
+        "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412
+    )
+
+
 async def _describe(plane: Plane, kind: Kind, request: Json) -> Json:
     named = {by: set(request[by]) for by in kind.named_by if request.get(by)}
     size, after = _parse_page(request, named)
     filters = Filters(request.get("Filters", []), kind.filters)
     if request.get("DryRun"):
-        raise ApiError(
-            "DryRunOperation",
-            "Request would have succeeded, but DryRun flag is set.",
-            status=412,
-        )
+        raise _dry_run()
     ids = next((named[by] for by in named if kind.named_by[by] == kind.id_member), None)
     found: list[Json] = []
     absent = {by: set(names) for by, names in named.items()}

@@ -128,6 +128,20 @@ SECURITY_GROUP_FILTERS: Final[Mapping[str, Path]] = {
 }
 
 
+RULE_FILTERS: Final[Mapping[str, Path]] = {
+    "group-id": ("GroupId",),
+    "security-group-rule-id": ("SecurityGroupRuleId",),
+    **_TAGS,
+}
+
+TAG_FILTERS: Final[Mapping[str, Path]] = {
+    "key": ("Key",),
+    "resource-id": ("ResourceId",),
+    "resource-type": ("ResourceType",),
+    "value": ("Value",),
+}
+
+
 class Filters:
     """The filters of one request."""
 
@@ -138,22 +152,30 @@ class Filters:
             ApiError: one is unknown.
         """
         self._wanted: list[tuple[Path, re.Pattern[str]]] = []
+        self._tags: list[tuple[str, re.Pattern[str]]] = []
         for each in given:
-            name = each.get("Name", "")
-            if name.startswith("tag:"):
-                path: Path = ()  # nothing here has tags
-            elif name in known:
-                path = known[name]
+            name, values = each.get("Name", ""), _compile(each.get("Values", []))
+            if name in known:
+                self._wanted.append((known[name], values))
+            elif name.startswith("tag:"):
+                self._tags.append((name.removeprefix("tag:"), values))
             else:
                 raise ApiError("InvalidParameterValue", f"The filter '{name[:128]}' is invalid")
-            self._wanted.append((path, _compile(each.get("Values", []))))
 
     def pass_on(self, item: Json) -> bool:
         """Whether all filters hold for what is described by `item`."""
         return all(
             any(pattern.fullmatch(value) for value in _find_values(item, path))
             for path, pattern in self._wanted
+        ) and all(
+            any(tag["Key"] == key and pattern.fullmatch(tag["Value"]) for tag in _find_tags(item))
+            for key, pattern in self._tags
         )
+
+
+def _find_tags(item: Json) -> list[Json]:
+    found: list[Json] = item.get("Tags") or item.get("TagSet") or []
+    return found
 
 
 def _find_values(found: Any, path: Path) -> Iterator[str]:  # noqa: ANN401 - any member of a shape

@@ -15,10 +15,24 @@ API_VERSION: Final = "2016-11-15"
 NAMESPACE: Final = f"http://ec2.amazonaws.com/doc/{API_VERSION}/"
 
 OPERATIONS: Final = (
+    "AuthorizeSecurityGroupEgress",
+    "AuthorizeSecurityGroupIngress",
+    "CreateSecurityGroup",
+    "CreateTags",
+    "DeleteSecurityGroup",
+    "DeleteTags",
     "DescribeNetworkInterfaces",
+    "DescribeSecurityGroupRules",
     "DescribeSecurityGroups",
     "DescribeSubnets",
+    "DescribeTags",
     "DescribeVpcs",
+    "ModifyNetworkInterfaceAttribute",
+    "ModifySecurityGroupRules",
+    "RevokeSecurityGroupEgress",
+    "RevokeSecurityGroupIngress",
+    "UpdateSecurityGroupRuleDescriptionsEgress",
+    "UpdateSecurityGroupRuleDescriptionsIngress",
 )
 
 

@@ -18,8 +18,11 @@ _NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010
 
 
 def render_answer(operation: str, answer: Json, shape: Any, request_id: str) -> bytes:  # noqa: ANN401 - botocore ships no types
-    """Return an answer; the members of `answer` are named as in `shape`, times are seconds."""
-    members = _render_members(answer, shape)
+    """Return an answer; the members of `answer` are named as in `shape`, times are seconds.
+
+    Without a shape it says only that it is done.
+    """
+    members = "<return>true</return>" if shape is None else _render_members(answer, shape)
     text = (
         f'<{operation}Response xmlns="{NAMESPACE}">'
         f"{_element('requestId', _escape(request_id))}{members}</{operation}Response>"
