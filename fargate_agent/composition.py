@@ -28,9 +28,11 @@ from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSe
 from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
+from fargate_agent.network.firewall import memory
+from fargate_agent.network.firewall.firewall import Firewall
+from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
 from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.network.masquerade import Masquerade
 from fargate_agent.network.names import name_instance, ours_prefix
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
@@ -50,6 +52,7 @@ from fargate_agent.secrets.reader import SecretReader
 from fargate_agent.secrets.store import TaskSecrets
 from fargate_agent.secrets.tries import SecretSettings
 from fargate_agent.settings import AgentSettings
+from fargate_agent.settings_network import parse_host_port
 from fargate_agent.task.images import find_image_users
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.tmds.confidential import Confidential
@@ -127,11 +130,23 @@ def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> Kernel
     )
 
 
+def make_firewall(settings: AgentSettings) -> Firewall:
+    """Make what filters the packets of tasks. Touches nothing."""
+    return Firewall(
+        name_instance(settings.state_dir),
+        settings.state_dir / memory.FILE,
+        FirewallSettings(
+            host_ports=tuple(parse_host_port(text) for text in settings.host_ports),
+            host_reaches_tasks=settings.host_reaches_tasks,
+            max_tracked_flows=settings.max_tracked_flows,
+        ),
+    )
+
+
 def make_enis(
-    prepared: PreparedEnis, state_dir: Path, findings: Findings
+    prepared: PreparedEnis, firewall: Firewall, state_dir: Path, findings: Findings
 ) -> Mapping[EniKind, EniDriver]:
     """Make the driver of each kind of ENI; `prepared` is what comes with network namespaces."""
-    firewall = Masquerade(prepared.instance, findings)
     forwarding = Forwarding(state_dir / FORWARDING_FILE, ours_prefix(prepared.instance))
     return {
         EniKind.VETH: VethEni(prepared, firewall, forwarding, findings),
@@ -192,6 +207,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     settings, containerd = shared.settings, shared.containerd
     user = find_logger_user(settings.logger_user)
     netns = make_netns(settings, supervisor.has_tasks)
+    firewall = make_firewall(settings)
     runtime = RuncRuntime(
         containerd,
         RuncSettings(
@@ -217,7 +233,8 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         runtime=runtime,
         storage=storage,
         netns=netns,
-        enis=make_enis(netns.prepared, settings.state_dir, shared.findings),
+        security_groups=firewall,
+        enis=make_enis(netns.prepared, firewall, settings.state_dir, shared.findings),
         metadata=TaskMetadata(
             Sources(
                 find_task=supervisor.find,

@@ -37,6 +37,7 @@ from fargate_agent.containerd.errors import ContainerdError
 from fargate_agent.credentials.audit import Audit
 from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import Drivers, Service
+from fargate_agent.errors import TaskError
 from fargate_agent.findings import Findings
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.locks import KeyedLocks
@@ -205,13 +206,14 @@ async def _run_services(
         await supervisor.adopt()
         for task_id, why in supervisor.unreadable.items():
             shared.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
+        await _adopt_groups(drivers, supervisor)
         await sweep(drivers, shared.site, _find_tasks(supervisor))
         outbox = Outbox()
         session = Session(
             http,
             control_plane,
             _describe_machine(shared, drivers),
-            Responder(supervisor, reporter.send, shared.roles),
+            Responder(supervisor, reporter.send, shared.roles, drivers.security_groups),
             outbox,
         )
         observing = Observing(
@@ -245,6 +247,20 @@ async def _run_services(
                     _tell_systemd(settings, notifier, session, supervisor),
                 )
             )
+
+
+async def _adopt_groups(drivers: Drivers, supervisor: Supervisor) -> None:
+    """Keep the security groups of tasks that run enforced, before anything else is done.
+
+    A kernel that refuses it refuses each attachment as well, and the tasks say why.
+    """
+    enis = [eni for run in supervisor.runs() if not run.ended.is_set() for eni in run.plan.enis]
+    if not enis:
+        return
+    try:
+        await drivers.security_groups.adopt(enis)
+    except TaskError as error:
+        log.error("security groups of the tasks that run are not enforced: %s", error)
 
 
 @asynccontextmanager

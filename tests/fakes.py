@@ -1,7 +1,7 @@
 """Fakes of every driver. Each call is written into a diary: a test reads as what happened."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,12 +23,14 @@ from fargate_agent.drivers import (
     PullProgress,
     Runtime,
     SecretStore,
+    SecurityGroups,
     StorageUse,
     VolumeDriver,
     no_login,
 )
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan, VolumePlan
+from fargate_agent.plan.security_groups import GroupPlan
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.volume_kinds import VolumeKind
 
@@ -299,6 +301,20 @@ class FakeSecrets(SecretStore):
         self.held.discard(task.id)
 
 
+class FakeSecurityGroups(SecurityGroups):
+    """Remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.adopted: list[EniPlan] = []
+        self.learned: list[tuple[tuple[GroupPlan, ...], bool]] = []
+
+    async def adopt(self, enis: Collection[EniPlan]) -> None:
+        self.adopted += enis
+
+    async def learn(self, groups: Collection[GroupPlan], *, is_whole: bool = False) -> None:
+        self.learned.append((tuple(groups), is_whole))
+
+
 @dataclass
 class FakeDrivers:
     """Every fake, and the `Drivers` made of them."""
@@ -319,6 +335,7 @@ def fake_drivers(
         runtime=runtime,
         all=Drivers(
             netns=FakeNetns(diary),
+            security_groups=FakeSecurityGroups(),
             enis=dict.fromkeys(EniKind, eni),
             metadata=FakeMetadata(diary),
             images=FakeImages(diary),

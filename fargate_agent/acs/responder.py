@@ -12,7 +12,10 @@ from pydantic import ValidationError
 
 from fargate_agent.credentials.answers import render_expiration
 from fargate_agent.credentials.roles import Roles
+from fargate_agent.drivers import SecurityGroups
+from fargate_agent.errors import TaskError
 from fargate_agent.plan import read_keys
+from fargate_agent.plan.security_groups import plan_groups
 from fargate_agent.task.status import StateChange, StopCode, TaskStatus
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.arns import parse_task_arn
@@ -27,12 +30,14 @@ from fargate_agent.wire.messages import (
     IAMRoleCredentialsMessage,
     PayloadMessage,
     RoleCredentialsMessage,
+    SecurityGroupsMessage,
     TaskIdentifier,
     TaskManifestMessage,
     TaskMessage,
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
 )
+from fargate_agent.wire.security_groups import SecurityGroupMessage
 from fargate_agent.wire.telemetry import AckPublishMetric
 
 log = logging.getLogger(__name__)
@@ -45,35 +50,44 @@ class Responder:
     """Answers messages. It outlives connections: what a manifest asked is remembered."""
 
     def __init__(
-        self, supervisor: Supervisor, send: Callable[[StateChange], None], roles: Roles
+        self,
+        supervisor: Supervisor,
+        send: Callable[[StateChange], None],
+        roles: Roles,
+        groups: SecurityGroups,
     ) -> None:
-        """`send` queues a change for the control plane; `roles` keeps credentials."""
+        """`send` queues a change for the control plane; `roles` keeps credentials.
+
+        `groups` enforces security groups.
+        """
         self._supervisor = supervisor
         self._send = send
         self._roles = roles
+        self._groups = groups
         self._timeline = 0
         self._manifest_id: str | None = None
 
     async def answer(self, frame: Frame) -> list[Frame]:
         """Do what a message asks and return the replies, in order."""
         match frame:
-            case HeartbeatMessage():
-                return [HeartbeatAckRequest(message_id=frame.message_id)]
             case PayloadMessage():
                 return await self._take_payload(frame)
+            case SecurityGroupsMessage():
+                return await self._take_groups(frame)
+            case TaskStopVerificationAck():
+                await self._stop_verified(frame)
+                return []
+            case _:
+                return self._answer_at_once(frame)
+
+    def _answer_at_once(self, frame: Frame) -> list[Frame]:
+        match frame:
             case TaskManifestMessage():
                 return self._compare_manifest(frame)
             case IAMRoleCredentialsMessage():
                 return self._take_credentials(frame)
-            case TaskStopVerificationAck():
-                await self._stop_verified(frame)
-            case AckPublishMetric():
-                log.debug("telemetry is taken: %s", frame.message)
-            case ErrorMessage():
-                log.error("the control plane says: %s", frame.message)
             case _:
-                log.info("a %s needs no answer", type(frame).__name__)
-        return []
+                return _answer_simply(frame)
 
     def lacks_credentials(self) -> bool:
         """Whether a task is here whose roles' credentials aren't, be it that they have expired.
@@ -110,9 +124,11 @@ class Responder:
     async def _apply(self, task: TaskMessage) -> bool:
         """Return whether the agent answers for the task from now on.
 
-        Credentials are there before the task begins.
+        Credentials and security groups are there before the task begins.
         """
         task_id = parse_task_arn(task.arn).task_id
+        if not await self._learn(task.security_groups):
+            return False
         for role in _find_credentials(task):
             self._deliver(task_id, role)
         try:
@@ -123,9 +139,30 @@ class Responder:
             )
             self._roles.forget_id(task_id)
             return False
+        except TaskError as error:
+            log.error("task %s is not changed: %s", task.arn, error, extra={"task": task_id})
+            return False
         run = self._supervisor.find(task_id)
         if run is None or run.ended.is_set():
             self._roles.forget_id(task_id)
+        return True
+
+    async def _take_groups(self, message: SecurityGroupsMessage) -> list[Frame]:
+        """Have security groups enforced; acknowledge it when they are."""
+        taken = await self._learn(message.groups, is_whole=message.is_whole)
+        return [_ack(message)] if taken else []
+
+    async def _learn(
+        self, groups: tuple[SecurityGroupMessage, ...], *, is_whole: bool = False
+    ) -> bool:
+        """Return whether security groups are enforced as they are given."""
+        try:
+            await self._groups.learn(plan_groups(groups), is_whole=is_whole)
+        except TaskError as error:
+            log.error("security groups are not changed: %s", error)
+            return False
+        except OSError as error:
+            log.error("security groups hold, but can't be written down: %s", error.strerror)
         return True
 
     def _take_credentials(self, message: IAMRoleCredentialsMessage) -> list[Frame]:
@@ -213,7 +250,21 @@ class Responder:
         )
 
 
-def _ack(frame: PayloadMessage | TaskManifestMessage) -> AckRequest:
+def _answer_simply(frame: Frame) -> list[Frame]:
+    """Answer a message that asks for nothing to be done."""
+    match frame:
+        case HeartbeatMessage():
+            return [HeartbeatAckRequest(message_id=frame.message_id)]
+        case AckPublishMetric():
+            log.debug("telemetry is taken: %s", frame.message)
+        case ErrorMessage():
+            log.error("the control plane says: %s", frame.message)
+        case _:
+            log.info("a %s needs no answer", type(frame).__name__)
+    return []
+
+
+def _ack(frame: PayloadMessage | SecurityGroupsMessage | TaskManifestMessage) -> AckRequest:
     return AckRequest(
         message_id=frame.message_id,
         cluster=frame.cluster_arn,

@@ -233,6 +233,7 @@ class Drivers:
     runtime: Runtime
     storage: EphemeralStorage
     netns: NetnsDriver
+    security_groups: SecurityGroups
     enis: Mapping[EniKind, EniDriver]
     metadata: MetadataEndpoint
     images: ImageStore
@@ -247,6 +248,7 @@ class Drivers:
         yield from self.volumes.values()  # in the storage or beside it, and through the network
         yield self.storage
         yield self.netns
+        yield self.security_groups
         yield from self.enis.values()
         yield self.metadata
         yield self.images

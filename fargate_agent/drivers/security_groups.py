@@ -4,6 +4,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from fargate_agent.drivers.lifecycle import Driver
+from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan
 
 
@@ -12,6 +13,16 @@ class SecurityGroups(Driver, Protocol):
 
     Which ENI is in which group is told by `EniDriver.attach` and `EniDriver.update`.
     """
+
+    async def adopt(self, enis: Collection[EniPlan]) -> None:
+        """Return when what is known is enforced for ENIs that an agent before has attached.
+
+        Called once, before anything is attached.
+
+        Raises:
+            ResourceInitializationError: the kernel refused.
+        """
+        ...
 
     async def learn(self, groups: Collection[GroupPlan], *, is_whole: bool = False) -> None:
         """Return when the groups are enforced as they are given, and a successor knows of it.

@@ -63,12 +63,16 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
         ContainerdError: containerd doesn't answer, or something of it is still there.
         OSError: the files of a task are still mounted.
     """
-    from fargate_agent.composition import make_enis, make_netns  # all drivers, slow to import
+    from fargate_agent.composition import (  # all drivers, slow to import
+        make_enis,
+        make_firewall,
+        make_netns,
+    )
 
     try:
-        netns = make_netns(settings, lambda: False)
-        enis = make_enis(netns.prepared, settings.state_dir, Findings()).values()
-        await _sweep((netns, *enis), say)
+        netns, firewall = make_netns(settings, lambda: False), make_firewall(settings)
+        enis = make_enis(netns.prepared, firewall, settings.state_dir, Findings()).values()
+        await _sweep((netns, *enis, firewall), say)
         if settings.containerd_address.exists():
             async with _served(settings) as containerd:
                 await _remove_containers(containerd, say)

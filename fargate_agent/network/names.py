@@ -58,6 +58,11 @@ def metadata_end_name(netns: Path) -> str:
     return f"task-{netns.stat().st_ino:x}"
 
 
+def firewall_table_name(instance: str) -> str:
+    """Name the packet filter table of an agent."""
+    return f"fargate-{instance}"
+
+
 def nat_table_name(bridge: str) -> str:
     """Name the packet filter table that an older agent gave a bridge."""
     return f"fargate-{bridge}"

@@ -7,7 +7,7 @@ a random key as well, which the record of the task keeps.
 """
 
 from fargate_agent.plan.containers import plan_containers, render_runtime_id
-from fargate_agent.plan.enis import plan_enis
+from fargate_agent.plan.enis import change_groups, change_messages, plan_enis
 from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
 from fargate_agent.plan.host_paths import HostPaths
 from fargate_agent.plan.model import (
@@ -73,6 +73,8 @@ __all__ = [
     "UlimitPlan",
     "VolumePlan",
     "VolumesFromPlan",
+    "change_groups",
+    "change_messages",
     "plan_task",
     "read_keys",
     "render_runtime_id",

@@ -1,5 +1,7 @@
 """From the ENIs of a message to those of a plan; pure."""
 
+from collections.abc import Iterable
+from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
 
 from fargate_agent.errors import ResourceInitializationError
@@ -19,6 +21,27 @@ def plan_enis(messages: tuple[EniMessage, ...], first_ifname: str) -> tuple[EniP
     return tuple(
         _plan_eni(position, eni, first_ifname)
         for position, eni in enumerate(sorted(messages, key=lambda eni: eni.index))
+    )
+
+
+def change_groups(enis: tuple[EniPlan, ...], messages: Iterable[EniMessage]) -> tuple[EniPlan, ...]:
+    """Return ENIs with the security groups that messages about them say."""
+    groups = {message.ec2_id: message.security_groups for message in messages}
+    return tuple(
+        replace(eni, security_groups=groups.get(eni.id, eni.security_groups)) for eni in enis
+    )
+
+
+def change_messages(
+    messages: Iterable[EniMessage], newer: Iterable[EniMessage]
+) -> tuple[EniMessage, ...]:
+    """Return messages about ENIs with the security groups of newer ones."""
+    groups = {message.ec2_id: message.security_groups for message in newer}
+    return tuple(
+        message.model_copy(
+            update={"security_groups": groups.get(message.ec2_id, message.security_groups)}
+        )
+        for message in messages
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from fargate_agent.drivers import Drivers, Image, PullProgress
 from fargate_agent.errors import InternalError, TaskError
 from fargate_agent.parallel import together, until
-from fargate_agent.plan import TaskPlan
+from fargate_agent.plan import EniPlan, TaskPlan
 from fargate_agent.task.containers import Containers
 from fargate_agent.task.network import TaskNetwork
 from fargate_agent.task.phases import Phases, current_phases
@@ -41,7 +41,10 @@ Report = Callable[["TaskRun"], Awaitable[None]]
 
 @dataclass(slots=True, kw_only=True)
 class TaskRun:
-    """A task that an agent answers for. Only `run_task` changes it; others set `stop`, `hurry`."""
+    """A task that an agent answers for. Only `run_task` changes it; others set `stop`, `hurry`.
+
+    The supervisor replaces the plan when the security groups of an ENI have changed.
+    """
 
     plan: TaskPlan
     stop: asyncio.Future[str]
@@ -71,6 +74,10 @@ class TaskRun:
         """Wake whoever watches."""
         moved, self.moved = self.moved, asyncio.Event()
         moved.set()
+
+    def find_eni(self, eni: EniPlan) -> EniPlan:
+        """Return an ENI as it is planned now."""
+        return next(one for one in self.plan.enis if one.id == eni.id)
 
     def change(self) -> StateChange:
         """Return a frozen copy of the facts, for the control plane."""
@@ -112,7 +119,7 @@ async def run_task(
         )
         facts.essential = container.essential
     ground = [ground_wave(run.plan, drivers), local_volumes_wave(run.plan, drivers)]
-    network = network_waves(run.plan, drivers)
+    network = network_waves(run.plan, drivers, run.find_eni)
 
     async def advance(status: TaskStatus) -> None:
         if status.is_after(run.facts.status):

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.parallel import together
-from fargate_agent.plan import TaskPlan
+from fargate_agent.plan import EniPlan, TaskPlan
 from fargate_agent.task.phases import timing
 
 log = logging.getLogger(__name__)
@@ -58,13 +58,23 @@ def local_volumes_wave(plan: TaskPlan, drivers: Drivers) -> Wave:
     return _volume_steps(plan, drivers, through_network=False)
 
 
-def network_waves(plan: TaskPlan, drivers: Drivers) -> list[Wave]:
-    """Put every ENI into the network namespace; then serve metadata there, and mount volumes."""
+def network_waves(
+    plan: TaskPlan, drivers: Drivers, find_eni: Callable[[EniPlan], EniPlan] = lambda eni: eni
+) -> list[Wave]:
+    """Put every ENI into the network namespace; then serve metadata there, and mount volumes.
+
+    `find_eni` returns the plan of an ENI as it is when the ENI is attached: its security groups may
+    have changed.
+    """
+
+    async def attach(eni: EniPlan) -> None:
+        await drivers.enis[eni.kind].attach(find_eni(eni), plan.netns)
+
     enis = [
         Step(
             what=f"ENI {eni.id} {eni.address}",
             phase="eni",
-            do=partial(drivers.enis[eni.kind].attach, eni, plan.netns),
+            do=partial(attach, eni),
             undo=partial(drivers.enis[eni.kind].detach, eni, plan.netns),
         )
         for eni in plan.enis

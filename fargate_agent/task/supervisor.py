@@ -6,12 +6,12 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from os.path import ismount
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ContainerRuntimeError, InternalError, TaskError
-from fargate_agent.plan import Site, plan_task
+from fargate_agent.plan import Site, change_groups, change_messages, plan_task
 from fargate_agent.task.phases import Phase
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import StateChange, StopCode, TaskFacts, TaskStatus
@@ -72,6 +72,7 @@ class Supervisor:
         """Tasks that were left running, by id, and why their records can't be read. Nobody watches
         them. A message about one takes it over."""
         self._run: Callable[[TaskRun], None] | None = None
+        self._drivers: Drivers | None = None
 
     async def adopt(self) -> None:
         """Take over the tasks that a predecessor left. Call it once, before anything else."""
@@ -110,7 +111,7 @@ class Supervisor:
             def run(one: TaskRun) -> None:
                 jobs.create_task(run_task(one, drivers, self._report, self._save), name=one.plan.id)
 
-            self._run = run
+            self._run, self._drivers = run, drivers
             for entry in self._entries.values():
                 await self._begin(entry)
             await asyncio.get_running_loop().create_future()
@@ -148,6 +149,42 @@ class Supervisor:
             await self._begin(entry)
         elif message.desired_status == "STOPPED":
             await self.stop(task_id, STOPPED_BY_USER)
+        else:
+            await self._update(task_id, entry, message)
+
+    async def _update(self, task_id: str, entry: _Entry, message: TaskMessage) -> None:
+        """Take what may change while a task runs: the security groups of its ENIs.
+
+        Raises:
+            ResourceInitializationError: the kernel refused; the groups are those of before.
+        """
+        run = entry.run
+        if run is None or run.facts.status.is_after(TaskStatus.RUNNING):
+            return
+        enis = change_groups(run.plan.enis, message.elastic_network_interfaces)
+        if enis == run.plan.enis:
+            return
+        entry.record.message = entry.record.message.model_copy(
+            update={
+                "elastic_network_interfaces": change_messages(
+                    entry.record.message.elastic_network_interfaces,
+                    message.elastic_network_interfaces,
+                )
+            }
+        )
+        before, run.plan = run.plan, replace(run.plan, enis=enis)
+        await self._write(task_id, entry)
+        if self._drivers is None:
+            return  # what adopts the task attaches its ENIs with their new groups
+        for old, new in zip(before.enis, enis, strict=True):
+            if new != old:
+                await self._drivers.enis[new.kind].update(new, run.plan.netns)
+                log.info(
+                    "%s is in security groups %s",
+                    new.id,
+                    ", ".join(new.security_groups or ()),
+                    extra={"task": task_id},
+                )
 
     async def sync(self, task_arn: str) -> None:
         """Return when the record of a task outlives a power cut.

@@ -21,7 +21,7 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
 )
-from tests.fakes import fake_drivers
+from tests.fakes import FakeSecurityGroups, fake_drivers
 from tests.fixtures.aws import role_json
 from tests.messages import (
     CLUSTER_ARN,
@@ -50,7 +50,8 @@ class Desk:
             send=self.changes.append,
         )
         self.roles = Roles()
-        self.responder = Responder(self.supervisor, self.changes.append, self.roles)
+        self.groups = FakeSecurityGroups()
+        self.responder = Responder(self.supervisor, self.changes.append, self.roles, self.groups)
 
 
 @asynccontextmanager

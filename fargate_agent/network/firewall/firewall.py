@@ -1,0 +1,365 @@
+"""The packet filter of one agent: its table, the security groups, and who is in them.
+
+Whatever changes is put into the kernel in one transaction, and remembered when that has succeeded.
+A table that somebody else has changed or removed is made again as a whole.
+"""
+
+import asyncio
+import errno
+import logging
+from collections.abc import Collection, Iterable, Iterator
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Final
+
+from fargate_agent.drivers import SecurityGroups, Service, Sweeper
+from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.network.firewall.memory import read_groups, write_groups
+from fargate_agent.network.firewall.rules import VERSIONS, find_named, members_name
+from fargate_agent.network.firewall.table import (
+    FirewallSettings,
+    GroupList,
+    remove_address,
+    render_address,
+    render_group,
+    render_group_rules,
+    render_list,
+    render_ranges,
+    render_table,
+    render_uplinks,
+)
+from fargate_agent.network.firewall.watch import Watch
+from fargate_agent.network.names import firewall_table_name, ours_prefix
+from fargate_agent.network.nft.connection import Nft
+from fargate_agent.network.nft.objects import INET, OWNER, PERSIST, Table
+from fargate_agent.network.reasons import kernel_refusals
+from fargate_agent.plan import EniPlan
+from fargate_agent.plan.security_groups import GroupPlan
+from fargate_agent.threads import in_thread
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+WHAT: Final = "change the packet filter"
+RETRY_S: Final = 1.0
+"""How long after a failure a table that is lost is made again."""
+
+log = logging.getLogger(__name__)
+
+
+class Firewall(SecurityGroups, Service, Sweeper):
+    """Owns the agent's packet filter on the host, and what it knows of security groups."""
+
+    def __init__(self, instance: str, file: Path, settings: FirewallSettings) -> None:
+        """`instance` tells this agent from others on the machine; `file` keeps the groups.
+
+        Touches nothing; the groups are read when they are first needed.
+        """
+        self._ours: Final = f"{ours_prefix(instance)}v"
+        self._file = file
+        self._settings = settings
+        self._table: Final = Table(firewall_table_name(instance))
+        self._nft: Nft | None = None
+        self._flags = OWNER | PERSIST
+        self._turn = asyncio.Lock()
+        self._is_made = False
+        self._watch = Watch(self._table.name)
+        self._groups: dict[str, GroupPlan] | None = None
+        self._enis: dict[str, tuple[tuple[Address, ...], GroupList]] = {}
+        """Addresses and groups of the ENIs that are open, by id."""
+        self._chains: set[str] = set()
+        """Groups that have chains and sets."""
+        self._lists: set[GroupList] = set()
+        self._ranges: frozenset[Network] = frozenset()
+        self._uplinks: frozenset[str] = frozenset()
+
+    async def __aexit__(self, *_: object) -> None:
+        """Let go of the table, which stays."""
+        if self._nft is not None:
+            self._nft.close()
+            self._nft = None
+
+    async def serve(self) -> None:
+        """Make the table again when somebody else has removed or changed it, until cancelled."""
+        with self._watch:
+            while True:
+                await self._watch.wait()
+                try:
+                    async with self._turn:
+                        if self._is_made:
+                            await in_thread(self._rebuild)
+                            log.warning(
+                                "another program has changed table %s of the packet filter; it was"
+                                " restored",
+                                self._table.name,
+                            )
+                except NetlinkError as error:
+                    log.error("packet filter of tasks not restored, retrying: %s", error)
+                    await asyncio.sleep(RETRY_S)
+                    self._watch.repeat()
+
+    async def sweep(self, kept: Collection[str]) -> list[str]:
+        """Remove the table if no task is kept."""
+        if kept or self._enis:
+            return []
+        return await self.release()
+
+    async def release(self) -> list[str]:
+        """Remove the table, unless it isn't there; return its name if it was."""
+        async with self._turn:
+            try:
+                removed = await in_thread(self._remove)
+            except NetlinkError as error:
+                log.warning("could not remove the packet filter: %s", error)
+                return []
+        return [f"table {self._table.name}"] if removed else []
+
+    async def adopt(self, enis: Collection[EniPlan]) -> None:
+        with kernel_refusals("packet filter"):
+            async with self._turn:
+                self._read()
+                for eni in enis:
+                    self._remember(eni)
+                await in_thread(self._rebuild)
+
+    async def ensure(self) -> None:
+        """Return when the table is there.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        if not self._is_made:
+            async with self._turn:
+                if not self._is_made:
+                    self._read()
+                    await in_thread(self._rebuild)
+
+    async def open_eni(self, eni: EniPlan) -> None:
+        """Let pass what the groups of a routed ENI allow; repeated, only its groups change.
+
+        Raises:
+            NetlinkError: the kernel refused; what was allowed before still is.
+        """
+        await self.ensure()
+        async with self._turn:
+            before = self._enis.get(eni.id)
+            addresses, groups = _addresses_of(eni), _list_of(eni)
+            if before == (addresses, groups):
+                return
+            ranges = self._ranges | _ranges_of(eni)
+            messages: list[bytes] = []
+            if before is not None:
+                messages += self._render_close(eni.id)
+            self._enis[eni.id] = (addresses, groups)
+            chains, lists = set(self._chains), set(self._lists)
+            try:
+                if ranges != self._ranges:
+                    messages += render_ranges(self._table, ranges)
+                messages += self._render_list(groups)
+                messages += self._render_open(eni.id)
+                self._transact(messages)
+            except BaseException:
+                self._chains, self._lists = chains, lists
+                if before is None:
+                    del self._enis[eni.id]
+                else:
+                    self._enis[eni.id] = before
+                raise
+            self._ranges = ranges
+
+    async def close_eni(self, eni: EniPlan) -> None:
+        """Let nothing new of an ENI pass; one that isn't open is fine.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        async with self._turn:
+            if eni.id not in self._enis:
+                return
+            messages = list(self._render_close(eni.id))
+            kept = self._enis.pop(eni.id)
+            try:
+                if self._is_made:
+                    self._transact(messages)
+            except NetlinkError as error:
+                if error.code != errno.ENOENT:
+                    self._enis[eni.id] = kept
+                    raise
+                await in_thread(self._rebuild)  # somebody has changed the table
+
+    async def note_uplinks(self, names: Collection[str]) -> None:
+        """Of what comes in by these interfaces pass on only what is for an ENI.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        wanted = frozenset(names)
+        await self.ensure()
+        async with self._turn:
+            if wanted != self._uplinks:
+                self._transact(render_uplinks(self._table, wanted))
+                self._uplinks = wanted
+
+    async def learn(self, groups: Collection[GroupPlan], *, is_whole: bool = False) -> None:
+        async with self._turn:
+            known = self._read()
+            new = {group.id: group for group in groups}
+            changed = [group for group in new.values() if known.get(group.id) != group]
+            after = new if is_whole else known | new
+            gone = known.keys() - after.keys()
+            if not changed and not gone:
+                return
+            before, self._groups = known, after
+            chains = set(self._chains)
+            try:
+                if self._is_made:
+                    with kernel_refusals("security groups"):
+                        await in_thread(self._transact, [*self._render_changes(changed, gone)])
+            except BaseException:
+                self._groups, self._chains = before, chains
+                raise
+            await in_thread(write_groups, self._file, after.values())
+
+    def _read(self) -> dict[str, GroupPlan]:
+        if self._groups is None:
+            self._groups = read_groups(self._file)
+        return self._groups
+
+    def _remember(self, eni: EniPlan) -> None:
+        self._enis[eni.id] = (_addresses_of(eni), _list_of(eni))
+        self._ranges |= _ranges_of(eni)
+
+    def _find(self, group_id: str) -> GroupPlan:
+        """Return a group; one that nobody has told allows nothing."""
+        return self._read().get(group_id) or GroupPlan(id=group_id)
+
+    def _connect(self) -> Nft:
+        if self._nft is None:
+            self._nft = Nft()
+        return self._nft
+
+    def _transact(self, messages: Iterable[bytes]) -> None:
+        self._connect().transact(WHAT, messages)
+
+    def _rebuild(self) -> None:
+        """Put the whole table in the place of what is there. Blocks, for some milliseconds."""
+        nft = self._connect()
+        while True:
+            self._chains, self._lists = set(), set()
+            make = self._table.make(self._flags)
+            messages = [make, self._table.remove(), make, *self._render_whole()]
+            try:
+                nft.transact("make the packet filter", messages)
+            except NetlinkError as error:
+                # Source: Linux, net/netfilter/nf_tables_api.c: flags that it doesn't know, 6.9.
+                if error.code not in {errno.EINVAL, errno.EOPNOTSUPP} or not self._flags:
+                    raise
+                self._flags = 0
+                continue
+            break
+        self._is_made = True
+
+    def _render_whole(self) -> Iterator[bytes]:
+        yield from render_table(self._table, self._ours, self._settings)
+        if self._ranges:
+            yield from render_ranges(self._table, self._ranges)
+        if self._uplinks:
+            yield from render_uplinks(self._table, self._uplinks)
+        for _, groups in self._enis.values():
+            yield from self._render_list(groups)
+        for eni_id in self._enis:
+            yield from self._render_open(eni_id)
+
+    def _render_list(self, groups: GroupList) -> Iterator[bytes]:
+        if groups in self._lists:
+            return
+        for group_id in groups.groups or ():
+            if group_id not in self._read():
+                log.warning("security group %s is not known: it allows nothing", group_id)
+            yield from self._render_group(group_id)
+        yield from render_list(self._table, groups, self._ours)
+        self._lists.add(groups)
+
+    def _render_group(self, group_id: str) -> Iterator[bytes]:
+        """Yield what makes a group, and the sets of those that its rules name."""
+        if group_id in self._chains:
+            return
+        yield from self._render_chains(group_id)
+        yield from self._render_rules(self._find(group_id))
+
+    def _render_rules(self, group: GroupPlan) -> Iterator[bytes]:
+        for named in sorted(find_named(group)):
+            yield from self._render_group(named)
+        yield from render_group_rules(self._table, group)
+
+    def _render_chains(self, group_id: str) -> Iterator[bytes]:
+        self._chains.add(group_id)
+        yield from render_group(self._table, group_id)
+        yield from self._render_members(group_id)
+
+    def _render_members(self, group_id: str) -> Iterator[bytes]:
+        members = set(self._members(group_id))
+        for version in VERSIONS:
+            keys = [address.packed for address in members if address.version == version]
+            if keys:
+                yield self._table.add(members_name(group_id, version), sorted(keys))
+
+    def _members(self, group_id: str) -> Iterator[Address]:
+        yield from self._find(group_id).members
+        for addresses, groups in self._enis.values():
+            if group_id in (groups.groups or ()):
+                yield from addresses
+
+    def _render_changes(self, changed: Iterable[GroupPlan], gone: Iterable[str]) -> Iterator[bytes]:
+        """Yield what makes the rules and members of groups so, if anything uses them."""
+        for group in changed:
+            if group.id in self._chains:
+                for version in VERSIONS:
+                    yield self._table.flush_set(members_name(group.id, version))
+                yield from self._render_members(group.id)
+                yield from self._render_rules(group)
+        for group_id in gone:
+            if group_id in self._chains:
+                yield from render_group_rules(self._table, GroupPlan(id=group_id))
+
+    def _render_open(self, eni_id: str) -> Iterator[bytes]:
+        addresses, groups = self._enis[eni_id]
+        for address in addresses:
+            yield from render_address(self._table, address, groups)
+            for group_id in groups.groups or ():
+                yield self._table.add(members_name(group_id, address.version), [address.packed])
+
+    def _render_close(self, eni_id: str) -> Iterator[bytes]:
+        addresses, groups = self._enis[eni_id]
+        for address in addresses:
+            yield from remove_address(self._table, address)
+            for group_id in groups.groups or ():
+                if address not in self._find(group_id).members:
+                    name = members_name(group_id, address.version)
+                    yield self._table.remove_elements(name, [address.packed])
+
+    def _remove(self) -> bool:
+        with Nft() as nft:
+            if (INET, self._table.name) not in nft.tables():
+                self._is_made = False
+                return False
+            # An owner that has gone is followed by who makes the table again.
+            removal = [self._table.make(self._flags), self._table.remove()]
+            (self._nft or nft).transact("remove the packet filter", removal)
+        self._is_made = False
+        self._chains, self._lists = set(), set()
+        return True
+
+
+def _addresses_of(eni: EniPlan) -> tuple[Address, ...]:
+    return (eni.address.ip, *(() if eni.ipv6_address is None else (eni.ipv6_address.ip,)))
+
+
+def _ranges_of(eni: EniPlan) -> frozenset[Network]:
+    subnets = (eni.address.network, eni.ipv6_address.network if eni.ipv6_address else None)
+    return frozenset(eni.vpc_cidr_blocks) | {one for one in subnets if one is not None}
+
+
+def _list_of(eni: EniPlan) -> GroupList:
+    groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
+    return GroupList(groups, tuple(sorted(str(one) for one in _ranges_of(eni))))
