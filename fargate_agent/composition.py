@@ -29,7 +29,7 @@ from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
 from fargate_agent.network.firewall import memory
-from fargate_agent.network.firewall.firewall import Firewall
+from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
 from fargate_agent.network.macvlan import MacvlanEni
@@ -130,9 +130,9 @@ def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> Kernel
     )
 
 
-def make_firewall(settings: AgentSettings) -> Firewall:
+def make_firewall(settings: AgentSettings) -> HostFirewall:
     """Make what filters the packets of tasks. Touches nothing."""
-    return Firewall(
+    return HostFirewall(
         name_instance(settings.state_dir),
         settings.state_dir / memory.FILE,
         FirewallSettings(
@@ -144,7 +144,7 @@ def make_firewall(settings: AgentSettings) -> Firewall:
 
 
 def make_enis(
-    prepared: PreparedEnis, firewall: Firewall, state_dir: Path, findings: Findings
+    prepared: PreparedEnis, firewall: HostFirewall, state_dir: Path, findings: Findings
 ) -> Mapping[EniKind, EniDriver]:
     """Make the driver of each kind of ENI; `prepared` is what comes with network namespaces."""
     forwarding = Forwarding(state_dir / FORWARDING_FILE, ours_prefix(prepared.instance))

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.findings import Finding
-from fargate_agent.network import nftables
 from fargate_agent.network.dns import HOST_RESOLVERS, read_host_nameservers
 from fargate_agent.network.netlink import NetlinkError
+from fargate_agent.network.nft.tables import read_tables
 from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
 
 NO_WAY_OUT: Final = "tasks reach their own subnet, but no other network"
 
-_UNUSED_TABLE: Final = "fargate-doctor"
 _IPV6_INITIAL: Final = {
     "forwarding": "0",
     "accept_redirects": "1",
@@ -27,12 +26,12 @@ _IPV6_INITIAL: Final = {
 def find_network_faults(root: Path) -> Iterator[Finding]:
     """Yield what keeps tasks from having a network, or from reaching other ones; blocks."""
     try:
-        nftables.table_exists(_UNUSED_TABLE, 4)
+        read_tables()
     except (NetlinkError, OSError) as error:
         if os.geteuid() == 0:  # nobody else may ask
             yield Finding(
-                what=f"addresses can't be translated: no nftables on this machine ({error})",
-                effect=NO_WAY_OUT,
+                what=f"packets can't be filtered: no nftables on this machine ({error})",
+                effect="no task with a routed interface starts",
             )
     switch = root / "proc/sys/net/ipv4/ip_forward"
     if os.geteuid() == 0 and switch.exists() and not os.access(switch, os.W_OK):

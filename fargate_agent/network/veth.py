@@ -169,8 +169,10 @@ class VethEni(EniDriver, Service, Sweeper):
         """Nobody else can have the address: the host has one route to it."""
 
     async def update(self, eni: EniPlan, netns: Path) -> None:
-        with kernel_refusals(f"ENI {eni.id}"):
-            await self._firewall.open_eni(eni)
+        """Change what is attached; else `attach` begins with the groups that it is given."""
+        if eni.id in self._attached:
+            with kernel_refusals(f"ENI {eni.id}"):
+                await self._firewall.open_eni(eni)
 
     async def detach(self, eni: EniPlan, netns: Path) -> None:
         """Return when the address is free. The interface goes with the namespace, or after it."""

@@ -11,6 +11,9 @@ from fargate_agent.composition import make_enis
 from fargate_agent.drivers import EniDriver
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.findings import Findings
+from fargate_agent.network.firewall.firewall import HostFirewall
+from fargate_agent.network.firewall.memory import FILE
+from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import EniPlan
 from fargate_agent.wire.eni_kinds import EniKind
@@ -25,8 +28,13 @@ async def driver(
     request: pytest.FixtureRequest, netns_driver: KernelNetns, tmp_path: Path
 ) -> AsyncIterator[EniDriver]:
     kind: EniKind = request.param
-    async with make_enis(netns_driver.prepared, tmp_path, Findings())[kind] as driver:
+    prepared = netns_driver.prepared
+    async with (
+        HostFirewall(prepared.instance, tmp_path / FILE, FirewallSettings()) as firewall,
+        make_enis(prepared, firewall, tmp_path, Findings())[kind] as driver,
+    ):
         yield driver
+        await firewall.release()
 
 
 @pytest.fixture

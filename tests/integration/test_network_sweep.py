@@ -1,5 +1,6 @@
 """Whatever line an agent dies at, the next attach or the sweep puts it right."""
 
+import subprocess
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,6 @@ from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.names import ours_prefix, route_metric
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netns import KernelNetns
-from fargate_agent.network.nftables import add_masquerade
 from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
@@ -235,7 +235,8 @@ async def test_a_task_on_a_bridge_of_an_older_agent_is_taken_off_it(
     run_ip("link", "add", bridge, "type", "bridge")
     run_ip("link", "set", bridge, "up", "alias", f"fargate:{instance}")
     run_ip("address", "add", f"{eni.gateway}/{length}", "dev", bridge)
-    add_masquerade(f"fargate-{bridge}", eni.address.network, bridge)
+    for family in ("ip", "ip6"):
+        subprocess.run(["nft", "add", "table", family, f"fargate-{bridge}"], check=True)
     for number, (one, netns) in enumerate(tasks):
         end = f"{ours_prefix(instance)}v{'b' * 7}{number}"
         run_ip("link", "del", "eth1", netns=netns)

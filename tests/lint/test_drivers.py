@@ -76,6 +76,8 @@ from fargate_agent.acs.capabilities import read_attributes
 from fargate_agent.composition import make_enis
 from fargate_agent.controlplane.vpc_settings import SubnetSettings
 from fargate_agent.findings import Findings
+from fargate_agent.network.firewall.firewall import HostFirewall
+from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.plan import plan_task
 from fargate_agent.task.steps import do, network_waves, undo
@@ -85,7 +87,8 @@ from tests.messages import eni_json, site, task_message
 subnet = SubnetSettings(id="subnet-0123456789abcdef0", cidr="10.0.0.0/24", kind="wire")
 eni = eni_json(interfaceAssociationProtocol=subnet.kind)
 plan = plan_task(task_message(elasticNetworkInterfaces=[eni]), site(Path("/state")))
-enis = make_enis(PreparedEnis("made-up", "eth1"), Path("/state"), Findings())
+firewall = HostFirewall("made-up", Path("/state/groups"), FirewallSettings())
+enis = make_enis(PreparedEnis("made-up", "eth1"), firewall, Path("/state"), Findings())
 drivers = dataclasses.replace(fake_drivers().all, enis=enis)
 
 async def main():

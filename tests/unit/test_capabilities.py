@@ -9,6 +9,8 @@ from fargate_agent.acs.capabilities import read_attributes
 from fargate_agent.composition import make_enis
 from fargate_agent.findings import Findings
 from fargate_agent.logdriver.catalog import make_log_drivers
+from fargate_agent.network.firewall.firewall import HostFirewall
+from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.settings import AgentSettings
 from fargate_agent.wire.attributes import Attribute
@@ -31,7 +33,8 @@ def write(path: Path, text: str) -> None:
 
 
 def names(root: Path, *log_drivers: str) -> set[str]:
-    enis = make_enis(PreparedEnis("test", "eth1"), root, Findings()).values()
+    firewall = HostFirewall("test", root / "groups", FirewallSettings())
+    enis = make_enis(PreparedEnis("test", "eth1"), firewall, root, Findings()).values()
     logs = {name: LOGS[name] for name in log_drivers}
     return {attribute.name for attribute in read_attributes(enis, logs, root=root)}
 

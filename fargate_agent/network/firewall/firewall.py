@@ -47,7 +47,7 @@ RETRY_S: Final = 1.0
 log = logging.getLogger(__name__)
 
 
-class Firewall(SecurityGroups, Service, Sweeper):
+class HostFirewall(SecurityGroups, Service, Sweeper):
     """Owns the agent's packet filter on the host, and what it knows of security groups."""
 
     def __init__(self, instance: str, file: Path, settings: FirewallSettings) -> None:
