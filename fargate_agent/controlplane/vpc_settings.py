@@ -60,8 +60,8 @@ class SubnetSettings(BaseModel):
     ipv6_cidr: IPv6Network | None = None
     """IPv6 range, a /64. Without it tasks have no IPv6 address."""
     kind: EniKind = EniKind.VETH
-    """How tasks are connected: `veth` by a bridge and NAT, `macvlan` as machines on the network of
-    `parent`."""
+    """How tasks are connected: `veth` by the agent's machine, which routes, `macvlan` as machines
+    on the network of `parent`."""
     parent: (
         Annotated[str, matching(r"[^\s/:]{1,15}", "must be the name of a network interface")] | None
     ) = None
@@ -70,8 +70,8 @@ class SubnetSettings(BaseModel):
     """Router of the subnet. Without it: the first address of `cidr`."""
     gateway6: IPv6Address | None = None
     """IPv6 router. Without it: the first address of `ipv6_cidr` with veth, none with macvlan."""
-    mtu: Annotated[int, Field(ge=576, le=65535)] = 1500
-    """The largest packet, in bytes."""
+    mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
+    """The largest packet, in bytes. Without it: 9001 with veth, 1500 with the others."""
     dns: tuple[IPv4Address, ...] = ()
     """DNS servers of the tasks. Without it: those of the agent's machine."""
     availability_zone: str | None = None

@@ -15,8 +15,6 @@ PASSING_POLL_S: Final = 0.001
 """Most often the first look already finds it so."""
 
 _SYSFS: Final = Path("/sys/class/net")
-_FORWARDING: Final = "3"
-"""Source: Linux, include/uapi/linux/if_bridge.h, `BR_STATE_FORWARDING`."""
 
 
 async def configure(netlink: Netlink, netns: Path, eni: EniPlan) -> bool:
@@ -50,11 +48,8 @@ async def wait_until_passing(name: str) -> None:
 
 
 def _is_passing(name: str) -> bool:
-    """Whether it has a carrier and, if it is a port, its bridge forwards for it."""
+    """Whether it has a carrier."""
     try:
-        port = _SYSFS / name / "brport" / "state"
-        if port.exists() and port.read_text(encoding="ascii").strip() != _FORWARDING:
-            return False
         return (_SYSFS / name / "operstate").read_text(encoding="ascii").strip() == "up"
     except FileNotFoundError:
         return False

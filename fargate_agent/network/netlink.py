@@ -131,33 +131,6 @@ class Netlink:
         answer = await self._ask("list addresses", self._route.addr("dump"))
         return [(message["index"], _parse_address(message)) for message in answer]
 
-    async def add_bridge(self, name: str, mac: str) -> None:
-        """Make a bridge that keeps its MAC whatever ports come and go."""
-        await self._ask(
-            f"make bridge {name}",
-            self._route.link("add", ifname=name, kind="bridge", address=mac),
-        )
-
-    async def add_veth(
-        self, host: str, bridge: int, netns: int, inside: Mapping[str, str], mtu: int | None
-    ) -> None:
-        """Make a pair, down: one end on the bridge, the other in the namespace open as `netns`.
-
-        `inside` are the name and the address of that other end.
-        """
-        size = {} if mtu is None else {"mtu": mtu}
-        await self._ask(
-            f"make interface {inside['ifname']}",
-            self._route.link(
-                "add",
-                ifname=host,
-                kind="veth",
-                master=bridge,
-                peer={**inside, **size, "net_ns_fd": netns},
-                **size,
-            ),
-        )
-
     async def add_macvlan(self, parent: int, netns: int, mac: str, mtu: int | None) -> None:
         """Make a child of the parent, straight in the namespace open as `netns`.
 
@@ -181,15 +154,11 @@ class Netlink:
         """Give an interface that is down another name."""
         await self._ask(f"name interface {name}", self._route.link("set", index=index, ifname=name))
 
-    async def set_up(
-        self, index: int, alias: str | None = None, *, master: int | None = None
-    ) -> None:
-        """Switch an interface on; note on it whose it is; make it a port of a bridge."""
+    async def set_up(self, index: int, alias: str | None = None) -> None:
+        """Switch an interface on; note on it whose it is."""
         changes: dict[str, object] = {"state": "up"}
         if alias is not None:
             changes["ifalias"] = alias
-        if master is not None:
-            changes["master"] = master
         await self._ask("bring interface up", self._route.link("set", index=index, **changes))
 
     async def add_address(self, index: int, address: Interface) -> bool:

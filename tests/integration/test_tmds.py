@@ -31,7 +31,8 @@ DEADLINE_S = 10.0
 
 
 def add_link(netns: Path) -> str:
-    """Put an eth1 into the namespace; return the name of its other end, which goes with it."""
+    """Put another eth1 into the namespace; return the name of the other end, which goes with it."""
+    run_ip("link", "del", "eth1", netns=netns)
     host_end = f"v{uuid.uuid4().hex[:8]}"
     run_ip("link", "add", host_end, "type", "veth", "peer", "name", "eth1", "netns", str(netns))
     return host_end

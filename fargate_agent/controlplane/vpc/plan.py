@@ -26,6 +26,12 @@ RESERVED_ADDRESSES: Final = 4
 """At the start of a subnet."""
 
 
+VPC_MTU: Final = 9001
+"""Source: EC2 User Guide, "Network MTU"."""
+LAN_MTU: Final = 1500
+"""Of Ethernet."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subnet:
     """A subnet of the VPC."""
@@ -38,7 +44,7 @@ class Subnet:
     parent: str | None = None
     gateway: IPv4Address
     gateway6: IPv6Address | None = None
-    mtu: int = 1500
+    mtu: int = VPC_MTU
     """Bytes."""
     dns: tuple[IPv4Address, ...] = ()
     availability_zone: str
@@ -107,7 +113,7 @@ def plan_subnet(subnet: SubnetSettings, region: str, vpc_id: str) -> Subnet:
         parent=subnet.parent,
         gateway=subnet.gateway or subnet.cidr[1],
         gateway6=gateway6,
-        mtu=subnet.mtu,
+        mtu=subnet.mtu or (VPC_MTU if subnet.kind is EniKind.VETH else LAN_MTU),
         dns=subnet.dns,
         availability_zone=subnet.availability_zone or f"{region}a",
     )
