@@ -8,6 +8,7 @@ import asyncio
 import errno
 import logging
 from collections.abc import Collection, Iterable, Iterator
+from contextlib import suppress
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Final
@@ -80,7 +81,18 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             self._nft = None
 
     async def serve(self) -> None:
-        """Make the table again when somebody else has removed or changed it, until cancelled."""
+        """Make the table again when somebody else has removed or changed it, until cancelled.
+
+        In the end the table goes, unless there are ENIs.
+        """
+        try:
+            await self._keep()
+        finally:
+            if not self._enis:
+                with suppress(NetlinkError):  # the next agent does it
+                    self._remove()
+
+    async def _keep(self) -> None:
         with self._watch:
             while True:
                 await self._watch.wait()
