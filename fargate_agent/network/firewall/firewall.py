@@ -64,7 +64,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         self._flags = OWNER | PERSIST
         self._turn = asyncio.Lock()
         self._is_made = False
-        self._watch = Watch(self._table.name)
+        self._watch = Watch(self._table.name, self._find_port)
         self._groups: dict[str, GroupPlan] | None = None
         self._enis: dict[str, tuple[tuple[Address, ...], GroupList]] = {}
         """Addresses and groups of the ENIs that are open, by id."""
@@ -244,6 +244,9 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
     def _find(self, group_id: str) -> GroupPlan:
         """Return a group; one that nobody has told allows nothing."""
         return self._read().get(group_id) or GroupPlan(id=group_id)
+
+    def _find_port(self) -> int | None:
+        return None if self._nft is None else self._nft.port
 
     def _connect(self) -> Nft:
         if self._nft is None:

@@ -1,9 +1,8 @@
 """Hears of changes of the agent's table that others have made."""
 
 import asyncio
-import os
 import socket
-import struct
+from collections.abc import Callable
 from typing import Final
 
 from fargate_agent.network.nft.attributes import read_text
@@ -11,21 +10,18 @@ from fargate_agent.network.nft.connection import open_events, read_events
 
 BUFFER_BYTES: Final = 1 << 20
 
-_NEW_GENERATION: Final = 15
-"""Ends the messages about one transaction. Source: Linux,
-include/uapi/linux/netfilter/nf_tables.h, `NFT_MSG_NEWGEN`."""
-_GENERATION_PID: Final = 2
 _TABLE_NAME: Final = 1
 
 
 class Watch:
-    """Listens while it is open. A change is one of another process, in any transaction."""
+    """Listens while it is open."""
 
-    def __init__(self, table: str) -> None:
+    def __init__(self, table: str, find_own_port: Callable[[], int | None]) -> None:
+        """`find_own_port` returns the number of the socket whose changes are the agent's."""
         self._table = table
+        self._find_own_port = find_own_port
         self._changed = asyncio.Event()
         self._events: socket.socket | None = None
-        self._is_touched = False
 
     def __enter__(self) -> "Watch":
         self._events = open_events()
@@ -50,17 +46,12 @@ class Watch:
     def _hear(self, events: socket.socket) -> None:
         try:
             while data := events.recv(BUFFER_BYTES):
-                for kind, _, attributes in read_events(data):
-                    if kind == _NEW_GENERATION:
-                        self._end(attributes.get(_GENERATION_PID, bytes(4)))
-                    elif read_text(attributes.get(_TABLE_NAME, b"")) == self._table:
-                        self._is_touched = True
+                own = self._find_own_port()
+                for port, attributes in read_events(data):
+                    name = read_text(attributes.get(_TABLE_NAME, b""))
+                    if name == self._table and port != own:
+                        self._changed.set()
         except BlockingIOError:
             pass
         except OSError:  # ENOBUFS: some were lost
-            self._changed.set()
-
-    def _end(self, pid: bytes) -> None:
-        touched, self._is_touched = self._is_touched, False
-        if touched and struct.unpack("!I", pid)[0] != os.getpid():
             self._changed.set()

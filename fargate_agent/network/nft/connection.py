@@ -71,6 +71,12 @@ class Nft:
         """Close the socket; tables that it owns go, unless they persist."""
         self._socket.close()
 
+    @property
+    def port(self) -> int:
+        """The number by which the kernel names this socket where it tells of changes."""
+        port: int = self._socket.getsockname()[0]
+        return port
+
     def transact(self, what: str, messages: Iterable[bytes]) -> None:
         """Do all of the messages, or none.
 
@@ -170,15 +176,15 @@ def open_events() -> socket.socket:
     return link
 
 
-def read_events(data: bytes) -> list[tuple[int, int, dict[int, bytes]]]:
-    """Return kind, family and attributes of each message about the packet filter."""
+def read_events(data: bytes) -> list[tuple[int, dict[int, bytes]]]:
+    """Return the attributes of what was changed in the packet filter, and by which socket."""
     found = []
     offset = 0
     while offset + _HEADER.size <= len(data):
-        length, kind, *_ = _HEADER.unpack_from(data, offset)
+        length, kind, _, _, port = _HEADER.unpack_from(data, offset)
         body = data[offset + _HEADER.size : offset + length]
         if kind >> 8 == SUBSYSTEM and len(body) >= _FAMILY_BYTES:
-            found.append((kind & 0xFF, body[0], read_attributes(body[_FAMILY_BYTES:])))
+            found.append((port, read_attributes(body[_FAMILY_BYTES:])))
         offset += (length + 3) & ~3
     return found
 
