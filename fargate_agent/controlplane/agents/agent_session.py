@@ -9,7 +9,6 @@ import logging
 import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Final
 
@@ -17,18 +16,26 @@ from aiohttp import WSMsgType
 from sqlalchemy import Select, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
+from fargate_agent.controlplane.agents.group_delivery import GroupDelivery
 from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.agents.role_delivery import RoleDelivery
+from fargate_agent.controlplane.agents.sent import (
+    Sent,
+    is_unsettled,
+    message_id,
+    note_sent,
+    select_live,
+)
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.roles.kept import TaskRoles
-from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
+from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import change_task, changing
 from fargate_agent.controlplane.telemetry.intake import MetricsIntake
-from fargate_agent.controlplane.vpc.groups import tell_groups
+from fargate_agent.controlplane.validate import Json
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.messages import (
@@ -57,15 +64,6 @@ MAX_SENT: Final = 50
 """Tasks that are handed over at once."""
 
 
-@dataclass(slots=True)
-class _Sent:
-    task_id: str
-    desired_status: str
-    at: float
-    is_acked: bool = False
-    """Which is being written down."""
-
-
 class AgentSession:
     """One connection."""
 
@@ -88,7 +86,7 @@ class AgentSession:
         self._store = plane.store
         self._arns = plane.arns
         self._settings = plane.settings
-        self._unacked: dict[str, _Sent] = {}
+        self._unacked: dict[str, Sent] = {}
         """By message id, which is the same whenever a message is sent again."""
         self._stops_acked: set[str] = set()
         """Tasks whose end this agent, on this connection, has taken over."""
@@ -100,6 +98,9 @@ class AgentSession:
         self._wake = wake
         self._check = opened.check
         self.over = asyncio.Event()
+        self._groups = GroupDelivery(
+            plane, instance.id, (self._cluster_arn, self._instance_arn), self._send
+        )
         self._roles = RoleDelivery(
             plane, roles, send=self._send, wake=wake.set, give_up=self.over.set
         )
@@ -108,7 +109,13 @@ class AgentSession:
         """Return when the agent has hung up or may say no more, or another connection is there."""
         try:
             await self._send_manifest()
-            await first_of(self._read(), self._deliver(), self._beat(), self._wait_over())
+            await first_of(
+                self._read(),
+                self._deliver(),
+                self._groups.serve(),
+                self._beat(),
+                self._wait_over(),
+            )
         finally:
             for late in self._late:
                 late.cancel()
@@ -162,7 +169,7 @@ class AgentSession:
         async with self._store.write() as session:
             instance = await session.get_one(ContainerInstance, self._instance_id)
             instance.timeline = max(instance.timeline + 1, time.time_ns() // 1_000_000)
-            live = _live_tasks(self._instance_id).where(Task.delivery == "ACKED")
+            live = select_live(self._instance_id).where(Task.delivery == "ACKED")
             tasks = (await session.scalars(live)).all()
         return instance.timeline, tasks
 
@@ -212,7 +219,7 @@ class AgentSession:
             instance = await session.get_one(ContainerInstance, self._instance_id)
             # by id alone: with more to go by, PostgreSQL may read all that the instance ever had
             chosen = select(Task).where(Task.id.in_(ids[:MAX_SENT])).order_by(Task.created_at)
-            tasks = (task for task in await session.scalars(chosen) if _is_unsettled(task))
+            tasks = (task for task in await session.scalars(chosen) if is_unsettled(task))
             due = [
                 (task, task.delivery == "WAITING")
                 for task in tasks
@@ -237,12 +244,12 @@ class AgentSession:
         return [task_id for _, task_id in due]
 
     def _unsettled(self) -> Select[Task]:
-        return _live_tasks(self._instance_id).where(
+        return select_live(self._instance_id).where(
             or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
         )
 
     def _is_due(self, task_id: str, desired_status: str) -> bool:
-        sent = self._unacked.get(_message_id(task_id, desired_status))
+        sent = self._unacked.get(message_id(task_id, desired_status))
         if sent is not None:
             return time.monotonic() - sent.at >= self._settings.resend_s
         return task_id not in self._stops_acked
@@ -252,7 +259,7 @@ class AgentSession:
 
         async def send() -> None:
             await self._roles.wait_ready(task.id)
-            is_ended = _message_id(task.id, "STOPPED") in self._unacked
+            is_ended = message_id(task.id, "STOPPED") in self._unacked
             if is_ended or task.id in self._stops_acked or self._roles.is_refused(task.id):
                 return  # and mustn't begin after its end
             try:
@@ -260,21 +267,28 @@ class AgentSession:
             except (ConnectionError, TimeoutError):
                 self.over.set()
 
-        self._unacked[_message_id(task.id, task.desired_status)] = _sent(task)
+        self._unacked[message_id(task.id, task.desired_status)] = note_sent(task)
         late = asyncio.create_task(send())
         self._late.add(late)
         late.add_done_callback(self._late.discard)
 
     async def _send_task(self, task: Task, *, is_new: bool) -> None:
-        message_id = _message_id(task.id, task.desired_status)
-        self._unacked[message_id] = _sent(task)
-        message = task.message
-        if task.desired_status == "RUNNING":
-            message = self._roles.complete(task, is_new=is_new)
-            message = {**message, "securityGroups": await tell_groups(self._store, task)}
+        self._unacked[message_id(task.id, task.desired_status)] = note_sent(task)
+        if task.desired_status != "RUNNING":
+            await self._send_payload(task, task.message)
+            return
+        message = self._roles.complete(task, is_new=is_new)
+        async with self._groups.turn:
+            groups = [
+                group.model_dump(mode="json", by_alias=True)
+                for group in await self._groups.render(task)
+            ]
+            await self._send_payload(task, {**message, "securityGroups": groups})
+
+    async def _send_payload(self, task: Task, message: Json) -> None:
         await self._send(
             PayloadMessage(
-                message_id=message_id,
+                message_id=message_id(task.id, task.desired_status),
                 cluster_arn=self._cluster_arn,
                 container_instance_arn=self._instance_arn,
                 generated_at=time.time_ns() // 1_000_000,
@@ -303,6 +317,7 @@ class AgentSession:
     async def _handle(self, frame: Frame | None) -> None:
         match frame:
             case AckRequest():
+                self._groups.note_ack(frame.message_id)
                 self._begin_ack(frame.message_id)
             case IAMRoleCredentialsAckRequest():
                 self._roles.note_ack(frame)
@@ -317,25 +332,25 @@ class AgentSession:
             case _:
                 log.debug("agent %s: %s", self._instance_id, type(frame).__name__)
 
-    def _begin_ack(self, message_id: str) -> None:
+    def _begin_ack(self, acked: str) -> None:
         """Don't wait: acks that come together are one transaction."""
-        sent = self._unacked.get(message_id)
+        sent = self._unacked.get(acked)
         if sent is None or sent.is_acked:
             return
         sent.is_acked = True
         if sent.desired_status == "RUNNING":
             self._roles.note_taken(sent.task_id)
-        ack = asyncio.create_task(self._note_ack(message_id, sent))
+        ack = asyncio.create_task(self._note_ack(acked, sent))
         self._acks.add(ack)
         ack.add_done_callback(self._acks.discard)
 
-    async def _note_ack(self, message_id: str, sent: _Sent) -> None:
+    async def _note_ack(self, acked: str, sent: Sent) -> None:
         """Write down that the agent has taken a message; if that fails it is sent again."""
 
         def change(task: Task, _: ContainerInstance) -> None:
             if sent.desired_status == "STOPPED":
                 lifecycle.note_stop_acked(task, round(time.time(), 3))
-            else:
+            elif sent.is_of(task):  # else it goes out again, as it is now
                 lifecycle.note_start_acked(task)
 
         try:
@@ -354,13 +369,14 @@ class AgentSession:
             sent.is_acked = False
             log.exception("task %s: acknowledged, which was not written", sent.task_id)
             return
-        self._unacked.pop(message_id, None)
+        self._unacked.pop(acked, None)
+        self._wake.set()  # the task may have changed since
 
     async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:
         async with self._store.read() as session:
             live = {
                 self._arns.task(task.cluster, task.id)
-                for task in await session.scalars(_live_tasks(self._instance_id))
+                for task in await session.scalars(select_live(self._instance_id))
                 if task.desired_status == "RUNNING"
             }
         stop = tuple(
@@ -375,21 +391,3 @@ class AgentSession:
                 stop_tasks=stop,
             )
         )
-
-
-def _live_tasks(instance_id: str) -> Select[Task]:
-    return select(Task).where(Task.instance_id == instance_id, LIVE).order_by(Task.created_at)
-
-
-def _is_unsettled(task: Task) -> bool:
-    return task.last_status != "STOPPED" and (
-        task.desired_status == "STOPPED" or task.delivery != "ACKED"
-    )
-
-
-def _sent(task: Task) -> _Sent:
-    return _Sent(task.id, task.desired_status, time.monotonic())
-
-
-def _message_id(task_id: str, desired_status: str) -> str:
-    return f"{task_id}-{desired_status}"

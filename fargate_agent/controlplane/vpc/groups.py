@@ -16,8 +16,6 @@ from sqlalchemy import or_, select
 from fargate_agent.controlplane.state.model import LIVE, Eni, EniGroup, Task
 from fargate_agent.controlplane.state.networks import GroupRow, NetworkObject, RuleRow
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import Store
-from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc.addresses import IN_USE
 from fargate_agent.wire.security_groups import SecurityGroupMessage, SecurityGroupRule
 
@@ -77,15 +75,6 @@ async def read_group_messages(
         )
         for id_ in sorted(versions)
     ]
-
-
-async def tell_groups(store: Store, task: Task) -> list[Json]:
-    """Return the groups of a task, for its message, as they are now."""
-    async with store.read() as session:
-        groups = await read_group_messages(
-            session, task.eni.security_groups, except_agent=task.instance_id
-        )
-    return [group.model_dump(mode="json", by_alias=True) for group in groups]
 
 
 async def read_prefix_lists(session: Session, ids: Collection[str]) -> dict[str, tuple[Cidr, ...]]:
