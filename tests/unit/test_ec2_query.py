@@ -89,7 +89,7 @@ def example(shape: Any) -> Any:
             return {name: example(member) for name, member in shape.members.items()}
         case "list":
             return [example(shape.member)] * 2
-        case "integer":
+        case "integer" | "long":
             return 5
         case "boolean":
             return True

@@ -12,7 +12,7 @@ from typing import Final
 
 from fargate_agent.controlplane.ec2.changes import Change, missing
 from fargate_agent.controlplane.ec2.filters import Filters
-from fargate_agent.controlplane.ec2.kinds import CHANGES, KINDS, Kind
+from fargate_agent.controlplane.ec2.kinds import CHANGES, KINDS, READS, Kind
 from fargate_agent.controlplane.ec2.query import parse_action, parse_form, parse_request
 from fargate_agent.controlplane.ec2.shapes import service_model
 from fargate_agent.controlplane.ec2.xml import render_answer, render_error
@@ -51,7 +51,7 @@ async def answer_query(plane: Plane, body: bytes, request_id: str) -> bytes:
         ApiError: it can't be answered; `render_refusal` writes that as EC2 does.
     """
     action = parse_action(body)
-    if action not in KINDS and action not in CHANGES:
+    if not any(action in known for known in (KINDS, READS, CHANGES)):
         raise ApiError(
             "InvalidAction", f"The action {action[:64]} is not valid for this web service."
         )
@@ -62,6 +62,8 @@ async def answer_query(plane: Plane, body: bytes, request_id: str) -> bytes:
             raise missing(member)
     if action in KINDS:
         answer = await _describe(plane, KINDS[action], request)
+    elif action in READS:
+        answer = await _read(plane, READS[action], request)
     else:
         answer = await _change(plane, CHANGES[action], request)
     return render_answer(action, answer, operation.output_shape, request_id)
@@ -83,6 +85,14 @@ async def _change(plane: Plane, change: Change, request: Json) -> Json:
     return answer
 
 
+async def _read(plane: Plane, read: Change, request: Json) -> Json:
+    async with plane.store.read() as session:
+        answer = await read(plane, session, request)
+    if request.get("DryRun"):
+        raise _dry_run()
+    return answer
+
+
 def _dry_run() -> ApiError:
     return ApiError(
         "DryRunOperation", "Request would have succeeded, but DryRun flag is set.", status=412
@@ -92,7 +102,7 @@ def _dry_run() -> ApiError:
 async def _describe(plane: Plane, kind: Kind, request: Json) -> Json:
     named = {by: set(request[by]) for by in kind.named_by if request.get(by)}
     size, after = _parse_page(request, named)
-    filters = Filters(request.get("Filters", []), kind.filters)
+    filters = Filters(request.get("Filters") or request.get("Filter", []), kind.filters)
     if request.get("DryRun"):
         raise _dry_run()
     ids = next((named[by] for by in named if kind.named_by[by] == kind.id_member), None)

@@ -142,6 +142,78 @@ TAG_FILTERS: Final[Mapping[str, Path]] = {
 }
 
 
+GATEWAY_FILTERS: Final[Mapping[str, Path]] = {
+    "attachment.state": ("Attachments", "State"),
+    "attachment.vpc-id": ("Attachments", "VpcId"),
+    "internet-gateway-id": ("InternetGatewayId",),
+    "owner-id": ("OwnerId",),
+    **_TAGS,
+}
+
+EGRESS_ONLY_FILTERS: Final[Mapping[str, Path]] = {**_TAGS}
+
+NAT_FILTERS: Final[Mapping[str, Path]] = {
+    "nat-gateway-id": ("NatGatewayId",),
+    "state": ("State",),
+    "subnet-id": ("SubnetId",),
+    "vpc-id": ("VpcId",),
+    **_TAGS,
+}
+
+ADDRESS_FILTERS: Final[Mapping[str, Path]] = {
+    "allocation-id": ("AllocationId",),
+    "association-id": ("AssociationId",),
+    "network-border-group": ("NetworkBorderGroup",),
+    "public-ip": ("PublicIp",),
+    **_TAGS,
+}
+
+ROUTE_TABLE_FILTERS: Final[Mapping[str, Path]] = {
+    "association.main": ("Associations", "Main"),
+    "association.route-table-association-id": ("Associations", "RouteTableAssociationId"),
+    "association.route-table-id": ("Associations", "RouteTableId"),
+    "association.subnet-id": ("Associations", "SubnetId"),
+    "route-table-id": ("RouteTableId",),
+    "route.destination-cidr-block": ("Routes", "DestinationCidrBlock"),
+    "route.destination-ipv6-cidr-block": ("Routes", "DestinationIpv6CidrBlock"),
+    "route.gateway-id": ("Routes", "GatewayId"),
+    "route.nat-gateway-id": ("Routes", "NatGatewayId"),
+    "route.origin": ("Routes", "Origin"),
+    "route.state": ("Routes", "State"),
+    "vpc-id": ("VpcId",),
+    **_TAGS,
+}
+
+ACL_FILTERS: Final[Mapping[str, Path]] = {
+    "association.association-id": ("Associations", "NetworkAclAssociationId"),
+    "association.network-acl-id": ("Associations", "NetworkAclId"),
+    "association.subnet-id": ("Associations", "SubnetId"),
+    "default": ("IsDefault",),
+    "network-acl-id": ("NetworkAclId",),
+    "owner-id": ("OwnerId",),
+    "vpc-id": ("VpcId",),
+    **_TAGS,
+}
+
+PREFIX_LIST_FILTERS: Final[Mapping[str, Path]] = {
+    "owner-id": ("OwnerId",),
+    "prefix-list-id": ("PrefixListId",),
+    "prefix-list-name": ("PrefixListName",),
+    **_TAGS,
+}
+
+ZONE_FILTERS: Final[Mapping[str, Path]] = {
+    "group-name": ("GroupName",),
+    "message": ("Messages",),
+    "opt-in-status": ("OptInStatus",),
+    "region-name": ("RegionName",),
+    "state": ("State",),
+    "zone-id": ("ZoneId",),
+    "zone-name": ("ZoneName",),
+    "zone-type": ("ZoneType",),
+}
+
+
 class Filters:
     """The filters of one request."""
 

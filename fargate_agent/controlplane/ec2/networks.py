@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from typing import Final
 
 from sqlalchemy import select
 
@@ -14,6 +15,13 @@ from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc import count_in_use
 from fargate_agent.controlplane.vpc.network import plan_row
 from fargate_agent.controlplane.vpc_settings import DEFAULT_SUBNET
+
+NAMING: Final[Json] = {
+    "HostnameType": "ip-name",
+    "EnableResourceNameDnsARecord": False,
+    "EnableResourceNameDnsAAAARecord": False,
+}
+"""How ENIs of a subnet are named."""
 
 
 async def read_vpcs(
@@ -102,11 +110,7 @@ def render_subnet(arns: Arns, row: SubnetRow, taken: int, tags: list[Json]) -> J
         "MapCustomerOwnedIpOnLaunch": False,
         "MapPublicIpOnLaunch": False,
         "OwnerId": arns.account,
-        "PrivateDnsNameOptionsOnLaunch": {
-            "HostnameType": "ip-name",
-            "EnableResourceNameDnsARecord": False,
-            "EnableResourceNameDnsAAAARecord": False,
-        },
+        "PrivateDnsNameOptionsOnLaunch": NAMING,
         "State": "available",
         "SubnetArn": resource_arn(arns, "subnet", row.id),
         "SubnetId": row.id,

@@ -16,6 +16,8 @@ MAX_PARAMETERS: Final = 2000
 """A thousand ids, and as much for filters."""
 MAX_INTEGER_DIGITS: Final = 10
 """Of a signed number of 32 bits, without its sign."""
+MAX_DIGITS: Final = {"integer": MAX_INTEGER_DIGITS, "long": 19}
+"""A long one has 64 bits."""
 
 _BOOLEANS: Final = {"true": True, "1": True, "false": False, "0": False}
 
@@ -121,8 +123,8 @@ def _parse_scalar(text: str, kind: str, name: str) -> str | int | bool:
     if kind == "boolean" and text.lower() in _BOOLEANS:
         return _BOOLEANS[text.lower()]
     digits = text.removeprefix("-")
-    if kind == "integer" and digits.isascii() and digits.isdigit():
-        if len(digits) <= MAX_INTEGER_DIGITS:
+    if kind in MAX_DIGITS and digits.isascii() and digits.isdigit():
+        if len(digits) <= MAX_DIGITS[kind]:
             return int(text)
     elif kind == "string":
         return text

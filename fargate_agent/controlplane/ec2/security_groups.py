@@ -105,8 +105,13 @@ async def create_security_group(plane: Plane, session: Session, request: Json) -
     }
 
 
-def add_group(session: Session, vpc: VpcRow, name: str, description: str) -> GroupRow:
-    """Make a group with the rules that a new one has."""
+def add_group(
+    session: Session, vpc: VpcRow, name: str, description: str, *, is_open: bool = False
+) -> GroupRow:
+    """Make a group with the rules that a new one has: everything may go out.
+
+    `is_open`: everything may come in from its own members, as a VPC's default group has it.
+    """
     group = GroupRow(
         id=new_resource_id("sg"),
         vpc_id=vpc.id,
@@ -119,17 +124,21 @@ def add_group(session: Session, vpc: VpcRow, name: str, description: str) -> Gro
     )
     session.add(group)
     cidrs = ["0.0.0.0/0", *(["::/0"] if vpc.ipv6_cidr_blocks else [])]
-    for position, cidr in enumerate(cidrs):
+    peers: list[tuple[bool, str | None, str | None]] = [(True, cidr, None) for cidr in cidrs]
+    if is_open:
+        peers.append((False, None, group.id))
+    for position, (is_egress, cidr, source) in enumerate(peers):
         session.add(
             RuleRow(
                 id=new_rule_id(),
                 group_id=group.id,
                 position=position,
-                is_egress=True,
+                is_egress=is_egress,
                 protocol="-1",
                 from_port=-1,
                 to_port=-1,
                 cidr=cidr,
+                source_group=source,
             )
         )
     return group

@@ -12,13 +12,20 @@ import logging
 import secrets
 import time
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
 
 from sqlalchemy import delete, select, update
 
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import Eni, EniGroup
-from fargate_agent.controlplane.state.networks import GroupRow, RuleRow, SubnetRow, VpcRow
+from fargate_agent.controlplane.state.networks import (
+    GroupRow,
+    NetworkObject,
+    RuleRow,
+    SubnetRow,
+    VpcRow,
+)
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.state.store import Store, note_rules
 from fargate_agent.controlplane.vpc.addresses import IN_USE
@@ -31,6 +38,11 @@ from fargate_agent.controlplane.vpc_settings import (
 
 log = logging.getLogger(__name__)
 
+ROUTE_TABLE: Final = "route-table"
+"""`kind` of the rows of route tables."""
+DEFAULT_ROUTE_TABLE: Final = "rtb-default"
+DEFAULT_GATEWAY: Final = "igw-default"
+
 
 async def ensure_vpc(settings: ControlPlaneSettings, store: Store) -> None:
     """Have the VPC of the settings in the store.
@@ -42,6 +54,7 @@ async def ensure_vpc(settings: ControlPlaneSettings, store: Store) -> None:
         await _ensure_vpc(settings, session)
         await _ensure_subnets(settings, session)
         await _ensure_groups(settings, session)
+        await _ensure_routes(settings, session)
         former = VpcRow.from_settings, VpcRow.id != settings.vpc_id
         await session.execute(delete(VpcRow).where(*former))
 
@@ -68,7 +81,7 @@ async def _ensure_vpc(settings: ControlPlaneSettings, session: Session) -> None:
     row.default_group = DEFAULT_SECURITY_GROUP
     await session.flush()
     former = select(VpcRow.id).where(VpcRow.from_settings, VpcRow.id != settings.vpc_id)
-    for table in (SubnetRow, GroupRow):  # the VPC has another name now
+    for table in (SubnetRow, GroupRow, NetworkObject):  # the VPC has another name now
         await session.execute(
             update(table).where(table.vpc_id.in_(former)).values(vpc_id=settings.vpc_id)
         )
@@ -197,6 +210,45 @@ async def _ensure_group(
                     )
                 )
     note_rules(session, [group.id])
+
+
+async def _ensure_routes(settings: ControlPlaneSettings, session: Session) -> None:
+    """Have a main route table that leads out by a gateway, as in a default VPC of AWS."""
+    chosen = select(NetworkObject.id).where(
+        NetworkObject.kind == ROUTE_TABLE, NetworkObject.vpc_id == settings.vpc_id
+    )
+    if await session.scalar(chosen.limit(1)) is not None:
+        return
+    session.add(
+        NetworkObject(
+            id=DEFAULT_GATEWAY,
+            kind="internet-gateway",
+            vpc_id=settings.vpc_id,
+            document={"OwnerId": settings.account},
+            created_at=time.time(),
+        )
+    )
+    table = render_main_table(DEFAULT_ROUTE_TABLE, settings.vpc_id)
+    out = {"GatewayId": DEFAULT_GATEWAY, "Origin": "CreateRoute", "State": "active"}
+    routes = [{"DestinationCidrBlock": "0.0.0.0/0", **out}]
+    table.document = {**table.document, "Routes": routes}
+    session.add(table)
+
+
+def render_main_table(id_: str, vpc_id: str) -> NetworkObject:
+    """Return the main route table of a VPC, with no route but those inside it."""
+    return NetworkObject(
+        id=id_,
+        kind=ROUTE_TABLE,
+        vpc_id=vpc_id,
+        document={"Main": new_association_id(), "Associations": [], "Routes": []},
+        created_at=time.time(),
+    )
+
+
+def new_association_id() -> str:
+    """Make the id of a route table's association: 17 hex digits."""
+    return f"rtbassoc-{secrets.token_hex(9)[:17]}"
 
 
 def new_rule_id() -> str:
