@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.drivers import SecurityGroups, Service, Sweeper
+from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.network.firewall.guards import Guards
 from fargate_agent.network.firewall.memory import read_groups, write_groups
+from fargate_agent.network.firewall.owned import OwnedTable
 from fargate_agent.network.firewall.rules import VERSIONS, find_named, members_name
 from fargate_agent.network.firewall.table import (
     FirewallSettings,
@@ -31,17 +34,17 @@ from fargate_agent.network.firewall.table import (
 )
 from fargate_agent.network.firewall.watch import Watch
 from fargate_agent.network.names import firewall_table_name, ours_prefix
-from fargate_agent.network.nft.connection import Nft
-from fargate_agent.network.nft.objects import INET, OWNER, PERSIST, Table
+from fargate_agent.network.nft.objects import Table
 from fargate_agent.network.reasons import kernel_refusals
+from fargate_agent.network.routes import addresses_of, ranges_of
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan
 from fargate_agent.threads import in_thread
+from fargate_agent.wire.eni_kinds import EniKind
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
-WHAT: Final = "change the packet filter"
 RETRY_S: Final = 1.0
 """How long after a failure a table that is lost is made again."""
 
@@ -51,7 +54,13 @@ log = logging.getLogger(__name__)
 class HostFirewall(SecurityGroups, Service, Sweeper):
     """Owns the agent's packet filter on the host, and what it knows of security groups."""
 
-    def __init__(self, instance: str, file: Path, settings: FirewallSettings) -> None:
+    def __init__(
+        self,
+        instance: str,
+        file: Path,
+        settings: FirewallSettings,
+        findings: Findings | None = None,
+    ) -> None:
         """`instance` tells this agent from others on the machine; `file` keeps the groups.
 
         Touches nothing; the groups are read when they are first needed.
@@ -60,14 +69,14 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         self._file = file
         self._settings = settings
         self._table: Final = Table(firewall_table_name(instance))
-        self._nft: Nft | None = None
-        self._flags = OWNER | PERSIST
+        self._owned: Final = OwnedTable(self._table)
         self._turn = asyncio.Lock()
         self._is_made = False
-        self._watch = Watch(self._table.name, self._find_port)
+        self._watch = Watch(self._table.name, lambda: self._owned.port)
         self._groups: dict[str, GroupPlan] | None = None
         self._enis: dict[str, tuple[tuple[Address, ...], GroupList]] = {}
         """Addresses and groups of the ENIs that are open, by id."""
+        self._guards = Guards(self._find, self._members, findings or Findings())
         self._chains: set[str] = set()
         """Groups that have chains and sets."""
         self._lists: set[GroupList] = set()
@@ -76,9 +85,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
 
     async def __aexit__(self, *_: object) -> None:
         """Let go of the table, which stays."""
-        if self._nft is not None:
-            self._nft.close()
-            self._nft = None
+        self._owned.close()
 
     async def serve(self) -> None:
         """Make the table again when somebody else has removed or changed it, until cancelled.
@@ -90,7 +97,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         finally:
             if not self._enis:
                 with suppress(NetlinkError):  # the next agent does it
-                    self._remove()
+                    self._owned.remove()
 
     async def _keep(self) -> None:
         with self._watch:
@@ -120,7 +127,8 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         """Remove the table, unless it isn't there; return its name if it was."""
         async with self._turn:
             try:
-                removed = await in_thread(self._remove)
+                removed = await in_thread(self._owned.remove)
+                self._is_made = False
             except NetlinkError as error:
                 log.warning("could not remove the packet filter: %s", error)
                 return []
@@ -131,7 +139,10 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             async with self._turn:
                 self._read()
                 for eni in enis:
-                    self._remember(eni)
+                    if eni.kind is EniKind.VETH:
+                        self._remember(eni)
+                    else:
+                        self._guards.expect(eni)
                 await in_thread(self._rebuild)
 
     async def ensure(self) -> None:
@@ -155,10 +166,10 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         await self.ensure()
         async with self._turn:
             before = self._enis.get(eni.id)
-            addresses, groups = _addresses_of(eni), _list_of(eni)
+            addresses, groups = addresses_of(eni), _list_of(eni)
             if before == (addresses, groups):
                 return
-            ranges = self._ranges | _ranges_of(eni)
+            ranges = self._ranges | ranges_of(eni)
             messages: list[bytes] = []
             if before is not None:
                 messages += self._render_close(eni.id)
@@ -169,7 +180,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                     messages += render_ranges(self._table, ranges)
                 messages += self._render_list(groups)
                 messages += self._render_open(eni.id)
-                self._transact(messages)
+                self._owned.change(messages)
             except BaseException:
                 self._chains, self._lists = chains, lists
                 if before is None:
@@ -178,6 +189,8 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                     self._enis[eni.id] = before
                 raise
             self._ranges = ranges
+            if self._guards:
+                await in_thread(self._guards.refresh, set(eni.security_groups or ()))
 
     async def close_eni(self, eni: EniPlan) -> None:
         """Let nothing new of an ENI pass; one that isn't open is fine.
@@ -192,12 +205,50 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             kept = self._enis.pop(eni.id)
             try:
                 if self._is_made:
-                    self._transact(messages)
+                    self._owned.change(messages)
             except NetlinkError as error:
                 if error.code != errno.ENOENT:
                     self._enis[eni.id] = kept
                     raise
                 await in_thread(self._rebuild)  # somebody has changed the table
+            if self._guards:
+                await in_thread(self._guards.refresh, set(kept[1].groups or ()))
+
+    async def guard_netns(self, eni: EniPlan, netns: Path) -> None:
+        """Enforce the groups of an ENI that isn't routed, in the namespace where its interface is.
+
+        Repeated, what is enforced is replaced, and open connections go on.
+
+        Raises:
+            NetlinkError: the kernel refused; what was enforced before still is.
+        """
+        async with self._turn:
+            self._read()
+            before = self._guards.find(eni.id)
+            await in_thread(self._guards.put, eni, netns)
+            await self._move_member(before, eni)
+
+    async def unguard_netns(self, eni: EniPlan, netns: Path) -> None:
+        """Enforce nothing in that namespace any more; one that isn't guarded is fine.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        async with self._turn:
+            before = self._guards.find(eni.id)
+            await in_thread(self._guards.remove, eni, netns)
+            await self._move_member(before, None)
+
+    async def _move_member(self, before: EniPlan | None, after: EniPlan | None) -> None:
+        """Have all know who is in the groups of an ENI that is guarded."""
+        one, other = (set(eni.security_groups or ()) if eni else set() for eni in (before, after))
+        if moved := one ^ other:
+            await in_thread(self._refresh_members, moved)
+
+    def _refresh_members(self, group_ids: Collection[str]) -> None:
+        self._guards.refresh(group_ids)
+        if self._is_made and (used := [one for one in group_ids if one in self._chains]):
+            self._owned.change(message for one in used for message in self._replace_members(one))
 
     async def note_uplinks(self, names: Collection[str]) -> None:
         """Of what comes in by these interfaces pass on only what is for an ENI.
@@ -209,7 +260,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         await self.ensure()
         async with self._turn:
             if wanted != self._uplinks:
-                self._transact(render_uplinks(self._table, wanted))
+                self._owned.change(render_uplinks(self._table, wanted))
                 self._uplinks = wanted
 
     async def learn(self, groups: Collection[GroupPlan], *, is_whole: bool = False) -> None:
@@ -226,10 +277,12 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             try:
                 if self._is_made:
                     with kernel_refusals("security groups"):
-                        await in_thread(self._transact, [*self._render_changes(changed, gone)])
+                        await in_thread(self._owned.change, [*self._render_changes(changed, gone)])
             except BaseException:
                 self._groups, self._chains = before, chains
                 raise
+            if self._guards:
+                await in_thread(self._guards.refresh, {*new, *gone})
             await in_thread(write_groups, self._file, after.values())
 
     def _read(self) -> dict[str, GroupPlan]:
@@ -238,43 +291,20 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         return self._groups
 
     def _remember(self, eni: EniPlan) -> None:
-        self._enis[eni.id] = (_addresses_of(eni), _list_of(eni))
-        self._ranges |= _ranges_of(eni)
+        self._enis[eni.id] = (addresses_of(eni), _list_of(eni))
+        self._ranges |= ranges_of(eni)
 
     def _find(self, group_id: str) -> GroupPlan:
         """Return a group; one that nobody has told allows nothing."""
         return self._read().get(group_id) or GroupPlan(id=group_id)
 
-    def _find_port(self) -> int | None:
-        return None if self._nft is None else self._nft.port
-
-    def _connect(self) -> Nft:
-        if self._nft is None:
-            self._nft = Nft()
-        return self._nft
-
-    def _transact(self, messages: Iterable[bytes]) -> None:
-        self._connect().transact(WHAT, messages)
-
     def _rebuild(self) -> None:
         """Put the whole table in the place of what is there. Blocks, for some milliseconds."""
-        nft = self._connect()
-        while True:
-            self._chains, self._lists = set(), set()
-            make = self._table.make(self._flags)
-            messages = [make, self._table.remove(), make, *self._render_whole()]
-            try:
-                nft.transact("make the packet filter", messages)
-            except NetlinkError as error:
-                # Source: Linux, net/netfilter/nf_tables_api.c: flags that it doesn't know, 6.9.
-                if error.code not in {errno.EINVAL, errno.EOPNOTSUPP} or not self._flags:
-                    raise
-                self._flags = 0
-                continue
-            break
+        self._owned.replace(self._render_whole)
         self._is_made = True
 
     def _render_whole(self) -> Iterator[bytes]:
+        self._chains, self._lists = set(), set()
         yield from render_table(self._table, self._ours, self._settings)
         if self._ranges:
             yield from render_ranges(self._table, self._ranges)
@@ -324,18 +354,25 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         for addresses, groups in self._enis.values():
             if group_id in (groups.groups or ()):
                 yield from addresses
+        for eni in self._guards:
+            if group_id in (eni.security_groups or ()):
+                yield from addresses_of(eni)
 
     def _render_changes(self, changed: Iterable[GroupPlan], gone: Iterable[str]) -> Iterator[bytes]:
         """Yield what makes the rules and members of groups so, if anything uses them."""
         for group in changed:
             if group.id in self._chains:
-                for version in VERSIONS:
-                    yield self._table.flush_set(members_name(group.id, version))
-                yield from self._render_members(group.id)
+                yield from self._replace_members(group.id)
                 yield from self._render_rules(group)
         for group_id in gone:
             if group_id in self._chains:
+                yield from self._replace_members(group_id)
                 yield from render_group_rules(self._table, GroupPlan(id=group_id))
+
+    def _replace_members(self, group_id: str) -> Iterator[bytes]:
+        for version in VERSIONS:
+            yield self._table.flush_set(members_name(group_id, version))
+        yield from self._render_members(group_id)
 
     def _render_open(self, eni_id: str) -> Iterator[bytes]:
         addresses, groups = self._enis[eni_id]
@@ -353,28 +390,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                     name = members_name(group_id, address.version)
                     yield self._table.remove_elements(name, [address.packed])
 
-    def _remove(self) -> bool:
-        with Nft() as nft:
-            if (INET, self._table.name) not in nft.tables():
-                self._is_made = False
-                return False
-            # An owner that has gone is followed by who makes the table again.
-            removal = [self._table.make(self._flags), self._table.remove()]
-            (self._nft or nft).transact("remove the packet filter", removal)
-        self._is_made = False
-        self._chains, self._lists = set(), set()
-        return True
-
-
-def _addresses_of(eni: EniPlan) -> tuple[Address, ...]:
-    return (eni.address.ip, *(() if eni.ipv6_address is None else (eni.ipv6_address.ip,)))
-
-
-def _ranges_of(eni: EniPlan) -> frozenset[Network]:
-    subnets = (eni.address.network, eni.ipv6_address.network if eni.ipv6_address else None)
-    return frozenset(eni.vpc_cidr_blocks) | {one for one in subnets if one is not None}
-
 
 def _list_of(eni: EniPlan) -> GroupList:
     groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
-    return GroupList(groups, tuple(sorted(str(one) for one in _ranges_of(eni))))
+    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))))

@@ -33,7 +33,7 @@ _VERDICT_REGISTER: Final = 0
 _EQ, _NEQ = 0, 1
 _LINK, _NETWORK, _TRANSPORT = 0, 1, 2
 _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO, _META_PKTTYPE = 6, 7, 15, 16, 19
-_META_PROTOCOL: Final = 1
+_META_PROTOCOL, _META_RTCLASSID = 1, 13
 _CT_STATE, _CT_STATUS = 0, 2
 _STATUS_DNAT: Final = 1 << 5
 _FIB_OIF, _FIB_ADDRTYPE = 1, 3
@@ -149,14 +149,19 @@ def load_destination(version: int) -> bytes:
     return payload(_NETWORK, destination, size)
 
 
-def load_mac_source() -> bytes:
-    """Load the source MAC of a frame."""
-    return payload(_LINK, 6, 6)
+def load_frame(offset: int, size: int) -> bytes:
+    """Load bytes of an Ethernet frame, from its beginning on."""
+    return payload(_LINK, offset, size)
 
 
-def load_network(offset: int, size: int) -> bytes:
-    """Load bytes of what an Ethernet frame carries."""
-    return payload(_NETWORK, offset, size)
+def hop_limit_is(hops: int) -> bytes:
+    """Go on if a packet of IPv6 may pass so many routers more."""
+    return payload(_NETWORK, 7, 1) + compare(bytes([hops]))
+
+
+def has_route() -> bytes:
+    """Go on if a packet was routed by this machine; a frame of a packet socket wasn't."""
+    return meta(_META_RTCLASSID) + within(bytes(4), b"\xff" * 4)
 
 
 def in_network(network: Network, *, equal: bool = True) -> bytes:
