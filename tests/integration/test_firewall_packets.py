@@ -1,0 +1,244 @@
+"""What passes between tasks whose ENIs the host routes, packet by packet."""
+
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Network, IPv6Interface, IPv6Network
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.findings import Findings
+from fargate_agent.network.firewall.firewall import HostFirewall
+from fargate_agent.network.firewall.memory import FILE
+from fargate_agent.network.firewall.table import FirewallSettings
+from fargate_agent.network.veth import VethEni
+from fargate_agent.plan import EniPlan
+from fargate_agent.plan.security_groups import GroupPlan, RulePlan
+from tests.fixtures.network import MakeEni, MakeNetns
+from tests.fixtures.packets import ICMP, PORT, TCP, UDP, Address, arrives, open_socket, send
+
+pytestmark = pytest.mark.root
+
+IPV6 = IPv6Network("fd00:213::/64")
+ANYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+SAME, OTHER = "sg-0aaa", "sg-0bbb"
+OUT = RulePlan(protocol="-1", cidrs=ANYWHERE)
+
+
+def group(group_id: str, *ingress: RulePlan, egress: tuple[RulePlan, ...] = (OUT,)) -> GroupPlan:
+    return GroupPlan(id=group_id, ingress=ingress, egress=egress)
+
+
+def from_group(group_id: str, protocol: str = "-1") -> RulePlan:
+    return RulePlan(protocol=protocol, groups=(group_id,))
+
+
+@dataclass
+class Task:
+    eni: EniPlan
+    netns: Path
+
+    def address(self, version: int) -> Address:
+        if version == 4:
+            return self.eni.address.ip
+        assert self.eni.ipv6_address is not None
+        return self.eni.ipv6_address.ip
+
+    def hears(self, sender: "Task | None", kind: str, version: int, port: int = PORT) -> bool:
+        where = None if sender is None else sender.netns
+        return arrives(where, self.netns, "eth1", kind, self.address(version), port)
+
+
+@pytest.fixture
+def settings() -> FirewallSettings:
+    return FirewallSettings()
+
+
+@pytest.fixture
+async def firewall(
+    instance: str, tmp_path: Path, settings: FirewallSettings, host_left_clean: None
+) -> AsyncIterator[HostFirewall]:
+    async with HostFirewall(instance, tmp_path / FILE, settings, Findings()) as firewall:
+        yield firewall
+        await firewall.release()
+
+
+class Cloud:
+    """Attaches tasks."""
+
+    def __init__(self, veth: VethEni, make_eni: MakeEni, make_netns: MakeNetns) -> None:
+        self._veth = veth
+        self._make_eni = make_eni
+        self._make_netns = make_netns
+        self._numbers = iter(range(10, 100))
+        self.tasks: list[Task] = []
+
+    async def start(self, *groups: str, **changes: object) -> Task:
+        eni = self._make_eni(
+            security_groups=groups or None,
+            ipv6_address=IPv6Interface((IPV6[next(self._numbers)], 64)),
+            ipv6_gateway=IPV6[1],
+            **changes,
+        )
+        task = Task(eni, await self._make_netns())
+        await self._veth.attach(task.eni, task.netns)
+        self.tasks.append(task)
+        return task
+
+    async def update(self, task: Task, *groups: str) -> None:
+        task.eni = replace(task.eni, security_groups=groups or None)
+        await self._veth.update(task.eni, task.netns)
+
+
+@pytest.fixture
+async def cloud(veth: VethEni, make_eni: MakeEni, make_netns: MakeNetns) -> AsyncIterator[Cloud]:
+    cloud = Cloud(veth, make_eni, make_netns)
+    yield cloud
+    for task in cloud.tasks:
+        await veth.detach(task.eni, task.netns)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("kind", [TCP, UDP, ICMP])
+async def test_a_group_is_reached_by_those_that_its_rules_name(
+    cloud: Cloud, firewall: HostFirewall, kind: str, version: int
+) -> None:
+    await firewall.learn([group(SAME, from_group(SAME)), group(OTHER)], is_whole=True)
+    server, same = await cloud.start(SAME), await cloud.start(SAME)
+    other, none = await cloud.start(OTHER), await cloud.start()
+    callers = (same, other, none)
+
+    assert [server.hears(one, kind, version) for one in callers] == [True, False, False]
+
+    await firewall.learn([group(SAME, from_group(OTHER))])
+
+    assert [server.hears(one, kind, version) for one in callers] == [False, True, False]
+
+    await cloud.update(none, OTHER)
+    await cloud.update(other, SAME)
+
+    assert [server.hears(one, kind, version) for one in callers] == [False, False, True]
+    assert not none.hears(server, kind, version)
+
+
+async def test_a_rule_is_of_its_protocol_and_ports(cloud: Cloud, firewall: HostFirewall) -> None:
+    web = RulePlan(protocol="tcp", from_port=80, to_port=81, cidrs=ANYWHERE)
+    names = RulePlan(protocol="17", from_port=53, to_port=53, cidrs=ANYWHERE[:1])
+    echo = RulePlan(protocol="icmp", from_port=8, to_port=-1, cidrs=ANYWHERE)
+    await firewall.learn([group(SAME, web, names, echo)])
+    server, caller = await cloud.start(SAME), await cloud.start()
+
+    heard = {
+        (kind, version, port)
+        for kind, port in (
+            (TCP, 79),
+            (TCP, 80),
+            (TCP, 81),
+            (TCP, 82),
+            (UDP, 53),
+            (UDP, 80),
+            (ICMP, 0),
+        )
+        for version in (4, 6)
+        if server.hears(caller, kind, version, port)
+    }
+
+    assert heard == {
+        *((TCP, 4, 80), (TCP, 4, 81), (TCP, 6, 80), (TCP, 6, 81)),
+        *((UDP, 4, 53), (ICMP, 4, 0)),
+    }
+
+
+async def test_egress_is_what_the_rules_let_out(cloud: Cloud, firewall: HostFirewall) -> None:
+    only_tcp = RulePlan(protocol="tcp", from_port=0, to_port=65535, groups=(OTHER,))
+    await firewall.learn(
+        [group(SAME, egress=(only_tcp,)), group(OTHER, RulePlan(protocol="-1", cidrs=ANYWHERE))]
+    )
+    caller, server = await cloud.start(SAME), await cloud.start(OTHER)
+
+    assert server.hears(caller, TCP, 4)
+    assert server.hears(caller, TCP, 6)
+    assert not server.hears(caller, UDP, 4)
+    assert not server.hears(caller, ICMP, 6)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_an_open_connection_outlives_the_rule_that_let_it_in(
+    cloud: Cloud, firewall: HostFirewall, version: int
+) -> None:
+    await firewall.learn([group(SAME, from_group(SAME))])
+    server, caller = await cloud.start(SAME), await cloud.start(SAME)
+    address = server.address(version)
+    with (
+        open_socket(server.netns, address, socket.SOCK_STREAM) as listener,
+        open_socket(caller.netns, address, socket.SOCK_STREAM) as connection,
+    ):
+        listener.bind((str(address), PORT))
+        listener.listen()
+        connection.connect((str(address), PORT))
+        accepted, _ = listener.accept()
+        with accepted:
+            await firewall.learn([group(SAME)])
+            assert not server.hears(caller, TCP, version)
+
+            connection.sendall(b"still here")
+            assert accepted.recv(100) == b"still here"
+            accepted.sendall(b"so am I")
+            assert connection.recv(100) == b"so am I"
+
+
+async def test_a_group_nobody_has_told_of_lets_nothing_in_or_out(cloud: Cloud) -> None:
+    one, other = await cloud.start("sg-0unknown"), await cloud.start()
+
+    assert not one.hears(other, UDP, 4)
+    assert not other.hears(one, UDP, 4)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_the_host_reaches_tasks_and_not_they_it(cloud: Cloud, version: int) -> None:
+    task = await cloud.start()
+
+    assert task.hears(None, UDP, version, 5)
+
+
+class TestHostPorts:
+    @pytest.fixture
+    def settings(self) -> FirewallSettings:
+        return FirewallSettings(host_ports=(("udp", 5353, 5354),))
+
+    async def test_tasks_reach_the_ports_of_the_host_that_are_open(self, cloud: Cloud) -> None:
+        task = await cloud.start()
+        gateway = task.eni.gateway
+        with (
+            open_socket(None, gateway, socket.SOCK_DGRAM) as refused,
+            open_socket(None, gateway, socket.SOCK_DGRAM) as opened,
+        ):
+            refused.bind((str(gateway), 5352))
+            opened.bind((str(gateway), 5354))
+            send(task.netns, UDP, gateway, 5352)
+            send(task.netns, UDP, gateway, 5354)
+
+            assert opened.recv(100) == b"probe"
+            refused.setblocking(False)
+            with pytest.raises(BlockingIOError):
+                refused.recv(100)
+
+
+class TestFewFlows:
+    @pytest.fixture
+    def settings(self) -> FirewallSettings:
+        return FirewallSettings(max_tracked_flows=16)
+
+    @pytest.mark.parametrize("version", [4, 6])
+    async def test_an_eni_has_no_more_flows_than_it_may(
+        self, cloud: Cloud, firewall: HostFirewall, version: int
+    ) -> None:
+        await firewall.learn([group(SAME, from_group(SAME))])
+        greedy, modest = await cloud.start(SAME), await cloud.start(SAME)
+        server = await cloud.start(SAME)
+
+        heard = [server.hears(greedy, UDP, version, 1000 + number) for number in range(20)]
+
+        assert heard == [True] * 16 + [False] * 4
+        assert server.hears(modest, UDP, version)
