@@ -130,7 +130,7 @@ def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> Kernel
     )
 
 
-def make_firewall(settings: AgentSettings) -> HostFirewall:
+def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
     """Make what filters the packets of tasks. Touches nothing."""
     return HostFirewall(
         name_instance(settings.state_dir),
@@ -140,6 +140,7 @@ def make_firewall(settings: AgentSettings) -> HostFirewall:
             host_reaches_tasks=settings.host_reaches_tasks,
             max_tracked_flows=settings.max_tracked_flows,
         ),
+        findings,
     )
 
 
@@ -207,7 +208,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     settings, containerd = shared.settings, shared.containerd
     user = find_logger_user(settings.logger_user)
     netns = make_netns(settings, supervisor.has_tasks)
-    firewall = make_firewall(settings)
+    firewall = make_firewall(settings, shared.findings)
     runtime = RuncRuntime(
         containerd,
         RuncSettings(

@@ -70,7 +70,7 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
     )
 
     try:
-        netns, firewall = make_netns(settings, lambda: False), make_firewall(settings)
+        netns, firewall = make_netns(settings, lambda: False), make_firewall(settings, Findings())
         enis = make_enis(netns.prepared, firewall, settings.state_dir, Findings()).values()
         await _sweep((netns, *enis, firewall), say)
         if settings.containerd_address.exists():
