@@ -85,8 +85,8 @@ class ControlPlaneSettings(FileSettings):
     """Subnets beside `subnet-default`, or in its place if one has that id. The members of each are
     below."""
     security_groups: tuple[SecurityGroupSettings, ...] = ()
-    """Security groups beside `sg-default`, or in its place if one has that id. They are kept and
-    shown, not enforced. The members of each are below."""
+    """Security groups beside `sg-default`, or in its place if one has that id. Their rules count
+    until a call of the EC2 API changes them. The members of each are below."""
     history_retention_s: Annotated[Retention, Field(ge=3600)] = 7 * 24 * 3600
     """For how many seconds events are kept, which `fargate events` and `fargate why` show."""
     events_file: AbsolutePath | None = None

@@ -115,7 +115,7 @@ class SubnetSettings(BaseModel):
 
 
 class RuleSettings(BaseModel):
-    """What a security group lets in or out. Shown by the EC2 API, not enforced."""
+    """What a security group lets in or out."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -149,7 +149,7 @@ ALL_OUT: Final = (
 
 
 class SecurityGroupSettings(BaseModel):
-    """A security group that RunTask may name. Its rules are not enforced."""
+    """A security group that RunTask may name."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 

@@ -283,14 +283,16 @@ def test_wrong_secret_is_refused_as_ec2_does(plane: ControlPlane) -> None:
     assert code_of(refusal) == ("AuthFailure", 401)
 
 
-def test_agent_may_not_look_at_the_vpc(plane: ControlPlane) -> None:
+def test_agent_may_not_look_at_the_vpc_nor_change_it(plane: ControlPlane) -> None:
     access_key_id, secret = plane.keys["agent"]
     agent = make_ec2(plane, aws_access_key_id=access_key_id, aws_secret_access_key=secret)
 
     with pytest.raises(ClientError) as refusal:
         agent.describe_vpcs()
+    with pytest.raises(ClientError) as change:
+        agent.create_security_group(GroupName="db", Description="d")
 
-    assert code_of(refusal) == ("UnauthorizedOperation", 403)
+    assert code_of(refusal) == code_of(change) == ("UnauthorizedOperation", 403)
 
 
 async def test_signature_for_ecs_is_none_for_ec2(plane: ControlPlane) -> None:

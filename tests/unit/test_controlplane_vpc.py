@@ -1,6 +1,6 @@
 """Which addresses a subnet has for tasks, and which settings of the VPC are refused."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,12 @@ import pytest
 
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.settings import ControlPlaneSettings, read_settings
+from fargate_agent.controlplane.state.networks import SubnetRow
 from fargate_agent.controlplane.vpc import Subnet, plan_vpc
+from fargate_agent.controlplane.vpc.network import plan_row
+from fargate_agent.controlplane.vpc.seeding import fill_row
 from fargate_agent.controlplane.vpc_settings import SubnetSettings
+from fargate_agent.wire.eni_kinds import EniKind
 
 FIRST, LAST = IPv4Address("10.0.0.4"), IPv4Address("10.0.0.14")
 ALL = [str(IPv4Address(number)) for number in range(int(FIRST), int(LAST) + 1)]
@@ -165,3 +169,26 @@ def test_settings_are_refused_with_the_key(text: str, complaint: str, tmp_path: 
 
     assert complaint in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_subnet_is_kept_whole() -> None:
+    whole = Subnet(
+        id="subnet-a",
+        vpc_id="vpc-a",
+        cidr=IPv4Network("10.0.0.0/28"),
+        ipv6_cidr=IPV6,
+        kind=EniKind.MACVLAN,
+        parent="eth1",
+        gateway=IPv4Address("10.0.0.2"),
+        gateway6=IPV6[2],
+        mtu=1400,
+        dns=(IPv4Address("10.0.0.3"),),
+        availability_zone="us-east-1b",
+    )
+    defaults = {each.name: each.default for each in fields(Subnet)}
+    row = SubnetRow(id=whole.id)
+
+    fill_row(row, whole)
+
+    assert plan_row(row) == whole
+    assert [name for name, value in defaults.items() if getattr(whole, name) == value] == []
