@@ -16,11 +16,13 @@ import pytest_asyncio
 
 from tests.fixtures import frames
 from tests.fixtures.attacked import (
+    AWS_PORT,
     GATEWAY,
     HOST,
     LAN,
     OTHER,
     PORT,
+    REGISTRY_PORT,
     UNUSED,
     VERSIONS,
     Attacked,
@@ -31,8 +33,10 @@ from tests.fixtures.attacked import (
     send_from,
     tell_from_host,
 )
+from tests.fixtures.aws import REGION, ROLE
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.network import open_tcp
+from tests.fixtures.stack import DEADLINE_S
 
 pytestmark = [
     pytest.mark.e2e,
@@ -227,22 +231,32 @@ async def test_a_task_sees_no_socket_of_the_agent_or_of_containerd(field: Attack
     assert [one for one in said["unix"] if "agent" in one or "containerd" in one] == []
 
 
-async def test_an_image_is_pulled_through_the_eni_alone(field: Attacked) -> None:
+async def test_image_secrets_and_logs_pass_the_eni_alone(field: Attacked) -> None:
+    options = {"awslogs-group": "g", "awslogs-region": REGION, "awslogs-stream-prefix": "p"}
+    secret = f"arn:aws:secretsmanager:{REGION}:123456789012:secret:db-AbCdEf"
     with Wire(None) as host:
-        task = await field.start()
-        assert await task.run("pings", place(LAN[4])) == {place(LAN[4]): True}
+        task = await field.start(
+            role=ROLE,
+            secrets=[{"name": "A", "valueFrom": secret}],
+            logConfiguration={"logDriver": "awslogs", "options": options},
+        )
+        async with asyncio.timeout(DEADLINE_S):
+            while "PutLogEvents" not in field.asked:
+                await asyncio.sleep(0.05)
+        await task.send([], place(LAN[4]))
         seen = await host.both_until()
 
     field.stack.stop(task.arn)
     await field.stack.wait_for(task.arn, "STOPPED")
+    assert "GetSecretValue" in field.asked
     by_eni, by_uplink = set(), set()
     for one in seen:
         packet = frames.tcp_of(one.data)
-        if packet is None or packet[1:3] != (LAN[4], 5000):
+        if packet is None or packet[1] != LAN[4]:
             continue
         if one.is_outgoing and one.ifname == field.uplink:
-            by_uplink.add(packet[3])
+            by_uplink.add(packet[2:])
         if not one.is_outgoing and packet[0] == task.addresses[4]:
-            by_eni.add(packet[3])
-    assert by_eni
-    assert by_uplink == by_eni
+            by_eni.add(packet[2:])
+    assert {port for port, _ in by_eni} == {REGISTRY_PORT, AWS_PORT}
+    assert by_uplink == by_eni  # port and number of each packet that went there
