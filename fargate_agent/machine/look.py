@@ -11,6 +11,7 @@ from fargate_agent.machine.kernel import find_cgroup_faults, find_kernel_faults,
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.logins import find_login_faults
 from fargate_agent.machine.network import find_name_faults, find_network_faults
+from fargate_agent.machine.packet_filter import find_filter_faults
 from fargate_agent.machine.programs import find_mkfs_faults, find_program_faults
 from fargate_agent.machine.storage import (
     find_room_faults,
@@ -37,6 +38,7 @@ def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
     yield from find_program_faults(cgroups, settings.oci_runtime)
     yield from find_mkfs_faults()
     yield from find_network_faults(root)
+    yield from find_filter_faults(settings.state_dir, settings.host_ports)
     yield from find_name_faults()
     yield from find_volume_faults(root, required=settings.require_ephemeral_storage_limit)
     yield from find_login_faults(settings.registry_auth_file)

@@ -2,7 +2,9 @@
 
 A table with an owner is passed by when somebody flushes the ruleset, and can't be changed by
 others; it stays when its owner has gone, and the next agent takes it over. Without that (before
-Linux 6.9) `watch` hears of what others do to it.
+Linux 6.9) `watch` hears of what others do to it. It is made again some milliseconds later; until
+then what the host's routes don't prevent passes. Nothing can: whatever else would drop it stands in
+the ruleset that was flushed.
 """
 
 import errno

@@ -21,6 +21,7 @@ from fargate_agent.network.blocking import (
 from fargate_agent.network.nft.attributes import read_attributes, read_text
 from fargate_agent.network.nft.objects import (
     GET_CHAIN,
+    GET_RULE,
     GET_TABLE,
     SUBSYSTEM,
     batch_edge,
@@ -121,6 +122,15 @@ class Nft:
             NetlinkError: the kernel refused.
         """
         answers = self.dump("list packet filter chains", GET_CHAIN)
+        return [(a.payload[0], _attributes(a)) for a in answers]
+
+    def rules(self) -> list[tuple[int, dict[int, bytes]]]:
+        """Return family and attributes of every rule.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        answers = self.dump("list packet filter rules", GET_RULE)
         return [(a.payload[0], _attributes(a)) for a in answers]
 
     def _make_room(self, size_bytes: int) -> None:
