@@ -2,7 +2,8 @@
 
 Usage: sudo .venv/bin/python bench/run.py [NAME]...
 
-The names are starts, pulls, memory, control-plane, loggers, health, metadata and secrets.
+The names are starts, pulls, memory, control-plane, loggers, health, metadata,
+secrets and enis.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ from pathlib import Path
 # In the place of this directory, whose `secrets` isn't that of Python.
 sys.path.insert(0, str(Path(sys.path.pop(0)).parent))
 
-from bench import control_plane, health, loggers, memory, metadata, pulls, secrets, starts
+from bench import control_plane, enis, health, loggers, memory, metadata, pulls, secrets, starts
 from bench.machine import print_machine
 
 BENCHMARKS = {
@@ -26,6 +27,7 @@ BENCHMARKS = {
     "health": health.measure,
     "metadata": metadata.measure,
     "secrets": secrets.measure,
+    "enis": enis.measure,
 }
 
 

@@ -112,16 +112,24 @@ def ask(link: socket.socket, what: str, request: bytes) -> list[Answer]:
     Raises:
         NetlinkError: the kernel refused any of them, or didn't answer in time.
     """
+    return list(ask_bit_by_bit(link, what, request))
+
+
+def ask_bit_by_bit(link: socket.socket, what: str, request: bytes) -> Iterator[Answer]:
+    """Do the same, for answers that are large: yield their messages as they come.
+
+    Raises:
+        NetlinkError: the kernel refused any of them, or didn't answer in time.
+    """
     link.settimeout(ANSWER_TIMEOUT_S)
-    answers: list[Answer] = []
     try:
         link.send(request)
         while True:
             for answer in _split(link.recv(BUFFER_BYTES)):
                 if answer.kind in {NLMSG_ERROR, NLMSG_DONE}:
                     _check(what, answer)
-                    return answers
-                answers.append(answer)
+                    return
+                yield answer
     except OSError as error:  # TimeoutError is one
         raise NetlinkError(what, error.errno or errno.ETIMEDOUT) from error
 

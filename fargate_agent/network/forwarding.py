@@ -11,6 +11,7 @@ import json
 import logging
 import socket
 import threading
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -49,23 +50,17 @@ class Forwarding:
         self._prefix = prefix
         self._turn = threading.Lock()
 
-    def find(self, version: int) -> set[str]:
-        """Return the interfaces that pass packets on only because of `ensure`, now or after it.
+    def find(self, versions: Iterable[int]) -> set[str]:
+        """Return the interfaces that pass packets on only because of this agent.
+
+        Now, or after `ensure` for these versions of IP. Where the whole host forwards since, it
+        does so for somebody else too.
 
         Raises:
             OSError: the kernel refused.
         """
-        conf, changed = ROOT / f"ipv{version}" / "conf", self._recall()
-        setting = "forwarding" if version == 4 else FORCE_FORWARDING
-        if (conf / "all" / setting).exists():
-            found = _routed_v4() if version == 4 else _routed_v6()
-            is_off = _read(conf / "all" / "forwarding") == "0"
-            names = {name for name in found if is_off and _is_off(conf / name / setting)}
-        elif _read(conf / "all" / "forwarding") == "0" or "ipv6/conf/all/forwarding" in changed:
-            names = {name for name in _routed_v6() if self._is_uplink(name)}
-        else:
-            names = set()
-        names |= {Path(path).parent.name for path in changed} - {"all"}
+        changed = self._recall()
+        names = set().union(*(self._find(version, changed) for version in versions))
         return {name for name in names if not name.startswith(self._prefix)}
 
     def ensure(self, version: int) -> None:
@@ -114,6 +109,21 @@ class Forwarding:
                         path.write_text(before, encoding="ascii")
                         log.info("put %s back to %s", path, before)
             self._file.unlink(missing_ok=True)
+
+    def _find(self, version: int, changed: Mapping[str, object]) -> set[str]:
+        conf, everywhere = ROOT / f"ipv{version}" / "conf", f"ipv{version}/conf/all/forwarding"
+        is_off = _read(conf / "all" / "forwarding") == "0"
+        setting = "forwarding" if version == 4 else FORCE_FORWARDING
+        if everywhere in changed or (is_off and not (conf / "all" / setting).exists()):
+            return {name for name in _routed_v6() if self._is_uplink(name)}
+        if not is_off:
+            return set()
+        found = _routed_v4() if version == 4 else _routed_v6()
+        return {
+            name
+            for name in found
+            if f"ipv{version}/conf/{name}/{setting}" in changed or _is_off(conf / name / setting)
+        }
 
     def _switch_on(self, conf: Path, setting: str, names: set[str]) -> None:
         for path in (conf / name / setting for name in sorted(names)):

@@ -41,13 +41,12 @@ from fargate_agent.network.routes import (
     claim,
     find_interface,
     furnish_task,
-    ranges_of,
     read_addresses,
     read_eni_routes,
     release,
-    remove_unreachable,
 )
-from fargate_agent.network.rtnetlink import UNICAST, UNREACHABLE, Network
+from fargate_agent.network.rtnetlink import UNICAST, Network
+from fargate_agent.network.unreachable import Unreachable
 from fargate_agent.plan import EniPlan
 from fargate_agent.threads import in_thread
 
@@ -98,12 +97,13 @@ class VethEni(EniDriver, Service, Sweeper):
         self._metric = route_metric(self._instance)
         self._attached: dict[str, Pair] = {}
         """By the id of the ENI."""
-        self._users: defaultdict[Network, set[str]] = defaultdict(set)
-        """Ids of the ENIs that are attached, by the ranges of their VPC."""
+        self._subnets: defaultdict[Network, set[str]] = defaultdict(set)
+        """Ids of the ENIs that are attached, by their subnet."""
         self._forwarded: set[int] = set()
         """Versions of IP that ENIs have had."""
-        self._removals = Removals()
         self._turn = threading.Lock()
+        self._unreachable = Unreachable(prepared.pairs.is_ours, self._metric, self._turn)
+        self._removals = Removals(self._unreachable.remove_unused)
 
     async def __aexit__(self, *_: object) -> None:
         """Remove what is still there of ENIs that were detached; the others stay."""
@@ -132,7 +132,8 @@ class VethEni(EniDriver, Service, Sweeper):
         try:
             swept += await self._sweep_ends(kept)
             swept += await remove_unused_bridges(self._instance)
-            swept += await in_thread(self._sweep_unreachable)
+            await in_thread(self._unreachable.forget_unowned_flows)
+            swept += await in_thread(self._unreachable.remove_unused)
             if not kept:
                 await in_thread(self._forwarding.restore)
         except (NetlinkError, OSError) as error:
@@ -154,11 +155,12 @@ class VethEni(EniDriver, Service, Sweeper):
             )
         with kernel_refusals(f"ENI {eni.id}"):
             await self._firewall.ensure()
+            await self._removals.wait_for_flows(addresses_of(eni))
             taken = self._prepared.take(netns, eni.ifname)
             if taken is not None and await in_thread(self._attach_prepared, eni, netns, *taken):
                 await self._open(eni)
                 return
-            await self._removals.finish(netns)
+            await self._removals.wait_for_links(netns)
             was_bridged = await in_thread(self._attach, eni, netns)
             await self._open(eni)
             await wait_until_passing(self._attached[eni.id].name)
@@ -175,7 +177,10 @@ class VethEni(EniDriver, Service, Sweeper):
                 await self._firewall.open_eni(eni)
 
     async def detach(self, eni: EniPlan, netns: Path) -> None:
-        """Return when the address is free. The interface goes with the namespace, or after it."""
+        """Return when the address is free.
+
+        Interface and flows go later; an attach of the address waits for the flows.
+        """
         with kernel_refusals(f"ENI {eni.id}"):
             pair = self._attached.get(eni.id)
             if pair is None:
@@ -184,7 +189,8 @@ class VethEni(EniDriver, Service, Sweeper):
             await self._firewall.close_eni(eni)
             await in_thread(self._let_go, eni, pair.index)
             self._attached.pop(eni.id, None)
-            self._removals.add(pair.index, netns)
+            self._removals.add_link(pair.index, netns)
+            self._removals.add_flows(addresses_of(eni))
 
     async def _open(self, eni: EniPlan) -> None:
         try:
@@ -200,10 +206,10 @@ class VethEni(EniDriver, Service, Sweeper):
     async def _forward(self, version: int) -> None:
         """Have the host pass packets on; what may not pass is told to the firewall first."""
         try:
-            uplinks = await in_thread(self._forwarding.find, version)
+            uplinks = await in_thread(self._forwarding.find, tuple(self._forwarded))
             await self._firewall.note_uplinks(uplinks)
             await in_thread(self._forwarding.ensure, version)
-        except OSError as error:
+        except (NetlinkError, OSError) as error:
             self._findings.note(f"forwarding can't be switched on ({error})", NO_WAY_OUT)
 
     def _attach_prepared(self, eni: EniPlan, netns: Path, pair: Pair, task: socket.socket) -> bool:
@@ -211,7 +217,7 @@ class VethEni(EniDriver, Service, Sweeper):
         with task, open_netlink(None, socket.NETLINK_ROUTE) as host:
             if find_inside(host, pair.name) != pair.index:
                 return False
-            if not self._users.get(eni.address.network):
+            if not self._subnets[eni.address.network]:
                 self._refuse_own_subnets(host, eni)
             self._furnish(eni, netns, pair, task, host)
         return True
@@ -241,8 +247,7 @@ class VethEni(EniDriver, Service, Sweeper):
         try:
             with self._turn:
                 self._claim(host, pair, eni, alias)
-                for one in ranges_of(eni):
-                    self._users[one].add(eni.id)
+                self._subnets[eni.address.network].add(eni.id)
         except AddressInUseError as error:
             holder = read_end(host, error.interface) if error.interface else None
             raise ResourceInitializationError(
@@ -283,8 +288,10 @@ class VethEni(EniDriver, Service, Sweeper):
         ends |= await in_thread(self._find_unmarked, eni)
         if await in_thread(self._is_held_by, eni, ends | {0}):
             await self._firewall.close_eni(eni)
-            for index in ends or {0}:
+            for index in ends:
                 await in_thread(self._let_go, eni, index)
+            await in_thread(forget_flows, addresses_of(eni))
+            await in_thread(self._unreachable.remove_unused)
         for index in ends:
             await in_thread(delete_link, None, index)
 
@@ -306,47 +313,10 @@ class VethEni(EniDriver, Service, Sweeper):
             return all(find_interface(host, one) in interfaces for one in addresses_of(eni))
 
     def _let_go(self, eni: EniPlan, index: int) -> None:
-        """Free the ENI's addresses; `index` is the host's end, 0 is none."""
+        """Free the ENI's addresses; `index` is the host's end."""
         with self._turn, open_netlink(None, socket.NETLINK_ROUTE) as host:
-            if index:
-                release(host, index, eni)
-            for one in ranges_of(eni):
-                self._users[one].discard(eni.id)
-            unused = {one for one in ranges_of(eni) if not self._users[one]}
-            self._remove_unreachable(host, unused)
-            for one in unused:
-                self._users.pop(one, None)
-        forget_flows(addresses_of(eni))
-
-    def _remove_unreachable(
-        self, host: socket.socket, ranges: Collection[Network] | None
-    ) -> list[str]:
-        """Take back what makes ranges unreachable that have no ENI; None is all ranges."""
-        if ranges is not None and not ranges:
-            return []
-        routes = read_eni_routes(host)
-        ours = [
-            one.network for one in routes if one.kind == UNICAST and self._is_ours(one.interface)
-        ]
-        unused = [
-            one
-            for one in routes
-            if (one.kind, one.metric) == (UNREACHABLE, self._metric)
-            and (ranges is None or one.network in ranges)
-            and not any(_is_within(address, one.network) for address in ours)
-        ]
-        remove_unreachable(host, unused)
-        return [f"route to {one.network}" for one in unused]
-
-    def _is_ours(self, index: int) -> bool:
-        try:
-            return self._prepared.pairs.is_ours(socket.if_indextoname(index))
-        except OSError:  # it has gone
-            return False
-
-    def _sweep_unreachable(self) -> list[str]:
-        with self._turn, open_netlink(None, socket.NETLINK_ROUTE) as host:
-            return self._remove_unreachable(host, None)
+            release(host, index, eni)
+            self._subnets[eni.address.network].discard(eni.id)
 
     async def _sweep_ends(self, kept: Collection[str]) -> list[str]:
         """Remove the host's ends whose alias names the namespace of no task that is kept.
@@ -364,7 +334,6 @@ class VethEni(EniDriver, Service, Sweeper):
                 and (link.alias or link.index in routed)
                 and not (link.alias or "").startswith(aliases)
             ]
-        await in_thread(self._free_all, {link.index for link in left})
         for link in left:
             await in_thread(delete_link, None, link.index)
         return [link.name for link in left]
@@ -374,18 +343,7 @@ class VethEni(EniDriver, Service, Sweeper):
         with open_netlink(None, socket.NETLINK_ROUTE) as host:
             return {one.interface for one in read_eni_routes(host) if one.kind == UNICAST}
 
-    def _free_all(self, ends: Collection[int]) -> None:
-        """Forget the flows of the addresses that lead to the host's ends."""
-        if ends:
-            with open_netlink(None, socket.NETLINK_ROUTE) as host:
-                routes = read_eni_routes(host)
-            forget_flows(one.network.network_address for one in routes if one.interface in ends)
-
 
 def _describe_holder(name: str, alias: str) -> str:
     eni_id = alias.rpartition(":")[2]
     return f"{eni_id} of this machine" if eni_id.startswith("eni-") else f"interface {name}"
-
-
-def _is_within(inner: Network, outer: Network) -> bool:
-    return inner.version == outer.version and inner.network_address in outer

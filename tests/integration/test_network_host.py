@@ -162,7 +162,7 @@ async def test_interfaces_with_routes_forward_and_the_whole_host_stays_as_it_is(
         forwarding.ensure(version)
 
         assert read_global_settings() == before
-        assert forwarding.find(version) - {"eth0"} == {"wan"}
+        assert forwarding.find([version]) - {"eth0"} == {"wan"}
     assert host.read(setting.format("wan")) == "1"
     assert host.read(setting.format("idle")) == "0"
 
@@ -172,9 +172,9 @@ async def test_what_will_forward_is_known_before_it_does(
     version: int, host: Host, forwarding: Forwarding
 ) -> None:
     with inside(host.netns):
-        before = forwarding.find(version)
+        before = forwarding.find([version])
         forwarding.ensure(version)
-        after = forwarding.find(version)
+        after = forwarding.find([version])
 
     assert before == after
     assert before - {"eth0"} == {"wan"}
@@ -202,6 +202,17 @@ async def test_the_next_agent_puts_back_what_was_off(
 
         assert read_settings() == before
     assert not (tmp_path / "forwarding.json").exists()
+
+
+async def test_a_host_that_somebody_else_makes_a_router_since_is_his(
+    host: Host, forwarding: Forwarding
+) -> None:
+    with inside(host.netns):
+        forwarding.ensure(4)
+    host.write("ipv4/ip_forward", "1")
+
+    with inside(host.netns):
+        assert forwarding.find([4]) == set()
 
 
 async def test_what_somebody_has_changed_since_stays(host: Host, forwarding: Forwarding) -> None:

@@ -23,7 +23,7 @@ from tests.fixtures.network import (
     ask_caller,
     read_host_names,
     read_ip,
-    run_ip,
+    remove_link,
     serve_caller,
 )
 from tests.fixtures.pulls import eventually
@@ -84,7 +84,7 @@ async def test_the_next_agent_completes_or_takes_back_whatever_message_was_the_l
                         assert await ask_caller(None, address, port)
             await veth.detach(dual, netns)
             await netns_driver.release(netns)
-            assert read_routes() == before
+            await eventually(lambda: read_routes() == before)
             await eventually(lambda: read_links(instance) == set())
             await veth.sweep(())
         if not killed:
@@ -137,7 +137,7 @@ class Life:
     async def lose_link(self, eni: EniPlan) -> None:
         for link in read_ip("link"):
             if link.get("ifalias", "").endswith(eni.id):
-                run_ip("link", "del", link["ifname"])
+                remove_link(link["ifname"])  # it may be going just now
 
     async def die(self, _eni: EniPlan) -> None:
         """The next agent knows nothing of what this one has done."""
