@@ -202,3 +202,30 @@ async def test_groups_are_enforced_while_the_agent_is_away_and_by_the_next_one(
     assert while_away is not None
     assert await asyncio.to_thread(while_away.is_alive)
     while_away.close()
+
+
+async def test_interface_that_is_asked_changes_its_groups_and_its_flows_go_on(pair: Pair) -> None:
+    made = await asyncio.to_thread(
+        pair.ec2.create_security_group, GroupName="open", Description="open", VpcId="vpc-default"
+    )
+    closed, pair.group = pair.group, made["GroupId"]
+    await asyncio.to_thread(pair.allow, IpRanges=[{"CidrIp": "0.0.0.0/0"}])
+
+    async def move(group: str) -> None:
+        await asyncio.to_thread(
+            pair.ec2.modify_network_interface_attribute,
+            NetworkInterfaceId=pair.server.eni,
+            Groups=[group],
+        )
+
+    assert await asyncio.to_thread(pair.connect) is None
+    await move(made["GroupId"])
+    await asyncio.to_thread(pair.wait_until, reachable=True)
+    kept = await asyncio.to_thread(pair.connect)
+    assert kept is not None
+    await move(closed)
+    await asyncio.to_thread(pair.wait_until, reachable=False)
+
+    assert await asyncio.to_thread(kept.is_alive)
+    kept.close()
+    assert pair.stack.describe(pair.server.arn)["lastStatus"] == "RUNNING"

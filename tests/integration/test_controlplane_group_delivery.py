@@ -74,14 +74,15 @@ async def test_tasks_of_one_agent_come_without_a_message_about_groups(
     async with SimulatedAgent(plane) as agent:
         await take_groups(agent)
         await start(plane, agent)
+        await start(plane, agent)
         await allow(ec2, 1)
-        await take_groups(agent)  # what it knows from now on
+        first = await take_groups(agent)
         await start(plane, agent)
         await start(plane, agent)
         await allow(ec2, 2)
         following = await take_groups(agent)
 
-    assert ports(following) == [1, 2]
+    assert (ports(first), ports(following)) == ([1], [1, 2])
     assert following.groups[0].members == ()
 
 
@@ -130,6 +131,62 @@ async def test_change_that_is_not_acknowledged_is_sent_again_as_it_is_then(
             pass
 
     assert (ports(unacked), ports(later)) == ([1], [1, 2])
+
+
+async def test_state_that_a_task_brought_is_followed_by_that_of_before_if_it_holds_again(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane)
+    ec2 = make_ec2(plane)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        await take_groups(agent)
+        await start(plane, agent)
+        await allow(ec2, 1)
+        pushed = await agent.receive(SecurityGroupsMessage)
+        await allow(ec2, 2)
+        brought = await start(plane, agent)
+        await asyncio.to_thread(
+            ec2.revoke_security_group_ingress, GroupId=DEFAULT, IpPermissions=web(2)
+        )
+        await agent.ack(pushed)
+        following = await take_groups(agent)
+
+    assert ports(pushed) == [1]
+    (group,) = brought["securityGroups"]
+    assert [rule["fromPort"] for rule in group["ingress"] if rule["protocol"] == "tcp"] == [1, 2]
+    assert ports(following) == [1]
+
+
+async def test_acknowledgement_of_earlier_groups_is_none_of_later_ones(
+    start_control_plane: StartControlPlane,
+) -> None:
+    """A task whose groups have changed while its message was on its way goes out again at once."""
+    plane = await asyncio.to_thread(start_control_plane, resend_s=0.3)
+    ec2 = make_ec2(plane)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    made = await asyncio.to_thread(
+        ec2.create_security_group, GroupName="web", Description="web", VpcId="vpc-default"
+    )
+    async with SimulatedAgent(plane) as agent:
+        await take_groups(agent)
+        job = asyncio.create_task(asyncio.to_thread(run, plane.client()))
+        first = await agent.receive(PayloadMessage)
+        await job
+        (eni,) = first.tasks[0]["elasticNetworkInterfaces"]
+        await asyncio.to_thread(
+            ec2.modify_network_interface_attribute,
+            NetworkInterfaceId=eni["ec2Id"],
+            Groups=[made["GroupId"]],
+        )
+        later = await agent.receive(PayloadMessage)
+        while later.message_id == first.message_id:  # sent before the change
+            later = await agent.receive(PayloadMessage)
+        await agent.ack(first)
+        again = await agent.receive(PayloadMessage)  # for the ack was not of it
+
+    assert again.message_id == later.message_id
+    assert again.tasks[0]["elasticNetworkInterfaces"][0]["securityGroups"] == [made["GroupId"]]
 
 
 async def test_task_whose_interface_changes_groups_is_sent_again(

@@ -22,9 +22,10 @@ from fargate_agent.controlplane.agents.role_delivery import RoleDelivery
 from fargate_agent.controlplane.agents.sent import (
     Sent,
     is_unsettled,
-    message_id,
+    key_of,
     note_sent,
     select_live,
+    sent_key,
 )
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
@@ -87,7 +88,7 @@ class AgentSession:
         self._arns = plane.arns
         self._settings = plane.settings
         self._unacked: dict[str, Sent] = {}
-        """By message id, which is the same whenever a message is sent again."""
+        """By task and what is wanted of it."""
         self._stops_acked: set[str] = set()
         """Tasks whose end this agent, on this connection, has taken over."""
         self._acks: set[asyncio.Task[None]] = set()
@@ -249,7 +250,7 @@ class AgentSession:
         )
 
     def _is_due(self, task_id: str, desired_status: str) -> bool:
-        sent = self._unacked.get(message_id(task_id, desired_status))
+        sent = self._unacked.get(sent_key(task_id, desired_status))
         if sent is not None:
             return time.monotonic() - sent.at >= self._settings.resend_s
         return task_id not in self._stops_acked
@@ -259,7 +260,7 @@ class AgentSession:
 
         async def send() -> None:
             await self._roles.wait_ready(task.id)
-            is_ended = message_id(task.id, "STOPPED") in self._unacked
+            is_ended = sent_key(task.id, "STOPPED") in self._unacked
             if is_ended or task.id in self._stops_acked or self._roles.is_refused(task.id):
                 return  # and mustn't begin after its end
             try:
@@ -267,13 +268,13 @@ class AgentSession:
             except (ConnectionError, TimeoutError):
                 self.over.set()
 
-        self._unacked[message_id(task.id, task.desired_status)] = note_sent(task)
+        self._unacked[sent_key(task.id, task.desired_status)] = note_sent(task)
         late = asyncio.create_task(send())
         self._late.add(late)
         late.add_done_callback(self._late.discard)
 
     async def _send_task(self, task: Task, *, is_new: bool) -> None:
-        self._unacked[message_id(task.id, task.desired_status)] = note_sent(task)
+        self._unacked[sent_key(task.id, task.desired_status)] = note_sent(task)
         if task.desired_status != "RUNNING":
             await self._send_payload(task, task.message)
             return
@@ -288,7 +289,7 @@ class AgentSession:
     async def _send_payload(self, task: Task, message: Json) -> None:
         await self._send(
             PayloadMessage(
-                message_id=message_id(task.id, task.desired_status),
+                message_id=note_sent(task).message_id,
                 cluster_arn=self._cluster_arn,
                 container_instance_arn=self._instance_arn,
                 generated_at=time.time_ns() // 1_000_000,
@@ -334,17 +335,18 @@ class AgentSession:
 
     def _begin_ack(self, acked: str) -> None:
         """Don't wait: acks that come together are one transaction."""
-        sent = self._unacked.get(acked)
-        if sent is None or sent.is_acked:
+        sent = self._unacked.get(key_of(acked))
+        if sent is None or sent.message_id != acked or sent.is_acked:
             return
         sent.is_acked = True
         if sent.desired_status == "RUNNING":
             self._roles.note_taken(sent.task_id)
-        ack = asyncio.create_task(self._note_ack(acked, sent))
+            self._groups.note_taken(sent.task_id)
+        ack = asyncio.create_task(self._note_ack(sent))
         self._acks.add(ack)
         ack.add_done_callback(self._acks.discard)
 
-    async def _note_ack(self, acked: str, sent: Sent) -> None:
+    async def _note_ack(self, sent: Sent) -> None:
         """Write down that the agent has taken a message; if that fails it is sent again."""
 
         def change(task: Task, _: ContainerInstance) -> None:
@@ -369,8 +371,13 @@ class AgentSession:
             sent.is_acked = False
             log.exception("task %s: acknowledged, which was not written", sent.task_id)
             return
-        self._unacked.pop(acked, None)
+        self._forget_sent(sent)
         self._wake.set()  # the task may have changed since
+
+    def _forget_sent(self, sent: Sent) -> None:
+        key = key_of(sent.message_id)
+        if self._unacked.get(key) is sent:  # else it was sent again meanwhile
+            del self._unacked[key]
 
     async def _verify_stops(self, question: TaskStopVerificationMessage) -> None:
         async with self._store.read() as session:

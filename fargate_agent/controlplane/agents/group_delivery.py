@@ -6,8 +6,10 @@ agent come and go without a message about their groups.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -31,6 +33,19 @@ GATHER_S: Final = 0.1
 """How long changes are gathered: many tasks start and stop together."""
 LONGEST_RESEND: Final = 6
 """A push that isn't acknowledged is sent again ever later, up to so many times `resend_s`."""
+FORGOTTEN_AFTER: Final = 3
+"""A message about a task that wasn't sent again for so many times `resend_s` won't be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Carried:
+    """Groups that are on their way with a task, whose message is sent again until it is taken."""
+
+    groups: tuple[SecurityGroupMessage, ...]
+    at: float
+    """On the monotonic clock."""
+    is_first: bool
+    """Else it isn't known which of the messages is acknowledged."""
 
 
 class GroupDelivery:
@@ -48,8 +63,14 @@ class GroupDelivery:
         self._instance_id = instance_id
         self._cluster_arn, self._instance_arn = arns
         self._send = send
+        self._sent: dict[str, SecurityGroupMessage] = {}
+        """What the agent was sent last, be it with a task."""
         self._told: dict[str, SecurityGroupMessage] = {}
-        """What the agent has acknowledged."""
+        """What the agent has acknowledged, if nothing else was sent since."""
+        self._carried: dict[str, _Carried] = {}
+        """By the id of the task."""
+        self._leaves_carried = False
+        """Whether the last look has left out what tasks bring."""
         self._versions: dict[str, int] = {}
         """Of what was looked at last."""
         self._message_id = ""
@@ -64,9 +85,23 @@ class GroupDelivery:
             SQLAlchemyError: the database can't be read.
         """
         async with self._plane.store.read() as session:
-            return await read_group_messages(
+            groups = await read_group_messages(
                 session, task.eni.security_groups, except_agent=self._instance_id
             )
+        self._note_sent(groups)
+        now = time.monotonic()
+        is_first = self._carried.pop(task.id, None) is None
+        self._carried[task.id] = _Carried(groups=tuple(groups), at=now, is_first=is_first)
+        gone = now - FORGOTTEN_AFTER * self._plane.settings.resend_s
+        while self._carried[oldest := next(iter(self._carried))].at < gone:
+            del self._carried[oldest]  # its task has ended before it was taken
+        return groups
+
+    def note_taken(self, task_id: str) -> None:
+        """The agent has acknowledged the message of a task, and so its groups."""
+        carried = self._carried.pop(task_id, None)
+        if carried is not None and carried.is_first:
+            self._note_told(carried.groups)
 
     def note_ack(self, message_id: str) -> None:
         """The agent has acknowledged a message; it may be another one's."""
@@ -86,8 +121,14 @@ class GroupDelivery:
                     await asyncio.sleep(self._plane.settings.resend_s)
                     continue
                 is_whole = False
-                await news.wait()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._patience_s()):
+                        await news.wait()
                 await asyncio.sleep(GATHER_S)
+
+    def _patience_s(self) -> float | None:
+        """Return after what time to look again without news: a task may end on its way."""
+        return self._plane.settings.resend_s if self._leaves_carried else None
 
     async def _tell(self, *, is_whole: bool) -> None:
         """Return when the agent has acknowledged how things are."""
@@ -99,6 +140,7 @@ class GroupDelivery:
                     return
                 self._message_id = new_uuid()
                 self._acked.clear()
+                self._note_sent(changed)
                 await self._send(
                     SecurityGroupsMessage(
                         message_id=self._message_id,
@@ -111,16 +153,40 @@ class GroupDelivery:
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._acked.wait()
-                self._told |= {group.id: group for group in changed}
+                self._note_told(changed)
                 return
             self._versions.clear()  # it may have changed again
+
+    def _note_told(self, groups: Iterable[SecurityGroupMessage]) -> None:
+        for group in groups:
+            if self._sent.get(group.id) == group:  # else something newer is on its way
+                self._told[group.id] = group
+
+    def _note_sent(self, groups: Iterable[SecurityGroupMessage]) -> None:
+        """What the agent knew of groups counts no more once it is sent something else."""
+        for group in groups:
+            self._sent[group.id] = group
+            if self._told.get(group.id) != group:
+                self._told.pop(group.id, None)
 
     async def _read_changed(self, *, is_whole: bool) -> list[SecurityGroupMessage]:
         async with self._plane.store.read() as session:
             group_ids = await read_agent_groups(session, self._instance_id)
             versions = await read_group_versions(session, group_ids)
-            if versions == self._versions and not is_whole:
+            if versions == self._versions and not is_whole and not self._leaves_carried:
                 return []
             groups = await read_group_messages(session, group_ids, except_agent=self._instance_id)
-        self._versions = versions
-        return [group for group in groups if is_whole or self._told.get(group.id) != group]
+        self._versions, self._leaves_carried = versions, False
+        if is_whole:
+            return groups
+        changed = [group for group in groups if self._told.get(group.id) != group]
+        left = [group for group in changed if not self._is_carried(group)]
+        self._leaves_carried = len(left) < len(changed)
+        return left
+
+    def _is_carried(self, group: SecurityGroupMessage) -> bool:
+        """Whether a task that goes out now, or will go out again, brings a group as it is."""
+        since = time.monotonic() - self._plane.settings.resend_s
+        return self._sent.get(group.id) == group and any(
+            group in carried.groups for carried in self._carried.values() if carried.at > since
+        )

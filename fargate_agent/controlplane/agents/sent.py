@@ -1,5 +1,6 @@
 """What an agent was sent of its tasks, and what it is to be sent."""
 
+import hashlib
 import time
 from dataclasses import dataclass
 
@@ -21,6 +22,12 @@ class Sent:
     is_acked: bool = False
     """Which is being written down."""
 
+    @property
+    def message_id(self) -> str:
+        """The same whenever the message is sent again, and another once the groups are others."""
+        digest = hashlib.sha256(",".join(self.groups).encode()).hexdigest()[:8]
+        return f"{sent_key(self.task_id, self.desired_status)}-{digest}"
+
     def is_of(self, task: Task) -> bool:
         """Whether nothing of the task has changed since."""
         return self.groups == tuple(task.eni.security_groups)
@@ -31,9 +38,14 @@ def note_sent(task: Task) -> Sent:
     return Sent(task.id, task.desired_status, tuple(task.eni.security_groups), time.monotonic())
 
 
-def message_id(task_id: str, desired_status: str) -> str:
-    """Return the id of the message about a task; the same whenever it is sent again."""
+def sent_key(task_id: str, desired_status: str) -> str:
+    """Return what a message about a task is kept by; at most one of them is on its way."""
     return f"{task_id}-{desired_status}"
+
+
+def key_of(message_id: str) -> str:
+    """Return the key of a message by its id."""
+    return message_id.rpartition("-")[0]
 
 
 def select_live(instance_id: str) -> Select[Task]:
