@@ -66,6 +66,13 @@ def fargate() -> None:
     help="Range of the default VPC. Without it 10.0.0.0/16, or another range if the host knows"
     " that one.",
 )
+@click.option(
+    "--host-port",
+    "host_ports",
+    multiple=True,
+    metavar="PORT",
+    help="Let tasks reach this port of the machine: 5432, 53/udp, 8000-8100. May be repeated.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Show the logs of the programs too.")
 @output_option
 @click.pass_context

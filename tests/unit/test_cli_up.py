@@ -86,6 +86,7 @@ async def test_what_takes_long_is_said_once(
         containerd=place.containerd_address,
         listen=None,
         vpc_cidr=None,
+        host_ports=(),
         verbose=False,
         as_json=False,
     )

@@ -32,11 +32,13 @@ from fargate_agent.cli.stack.place import find_place
 from fargate_agent.cli.stack.programs import (
     Place,
     agent_program,
+    check_host_ports,
     client_env,
     containerd_program,
     control_plane_program,
     plan_connection,
     render_containerd_config,
+    tell_host_ports,
 )
 from fargate_agent.cli.stack.ready import answers_calls, is_connected, is_served
 from fargate_agent.cli.stack.tail import Tail
@@ -66,6 +68,7 @@ class UpOptions:
     containerd: Path | None
     listen: str | None
     vpc_cidr: str | None
+    host_ports: tuple[str, ...]
     verbose: bool
     as_json: bool
 
@@ -78,6 +81,7 @@ def run_stack(options: UpOptions) -> int:
     """
     if os.geteuid() != 0:
         raise CliError("up needs root: it makes network namespaces and mounts")
+    check_host_ports(options.host_ports)
     layout = Layout(options.state_dir.absolute())
     layout.make()
     with Claims() as claims:
@@ -159,7 +163,8 @@ class _Stack:
         if fault := await asyncio.to_thread(apparmor.load):
             self._say(f"containers run without their AppArmor profile: {fault}")
         self._say("starting the agent")
-        self._start(jobs, agent_program(layout, place, keys["agent"], aws.agent, aws.withheld))
+        told = {**aws.agent, **tell_host_ports(self._options.host_ports)}
+        self._start(jobs, agent_program(layout, place, keys["agent"], told, aws.withheld))
         await self._until("the agent", lambda: is_connected(layout.agent_socket))
         for child in self._children:
             child.settle()
