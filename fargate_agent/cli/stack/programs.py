@@ -15,7 +15,6 @@ from fargate_agent.cli.layout import Layout
 from fargate_agent.cli.stack.children import Program
 from fargate_agent.cli.stack.keys import Key
 from fargate_agent.cli.stack.ports import client_url
-from fargate_agent.settings_network import check_host_port
 
 CONTROL_PLANE_STOP_S: Final = 10
 AGENT_STOP_S: Final = 15
@@ -151,21 +150,11 @@ def agent_program(
     )
 
 
-def check_host_ports(ports: Collection[str]) -> None:
-    """Return if these are ports that tasks can be let reach.
-
-    Raises:
-        CliError: one of them isn't.
-    """
-    for port in ports:
-        try:
-            check_host_port(port)
-        except ValueError as error:
-            raise CliError(f"--host-port {port}: {error}") from None
-
-
 def tell_host_ports(ports: Collection[str]) -> dict[str, str]:
-    """Return what the agent is told of them; without any, its own settings count."""
+    """Return what the agent is told of ports of the machine; it refuses what is none.
+
+    Without any, its own settings count.
+    """
     return {"HOST_PORTS": ",".join(ports)} if ports else {}
 
 

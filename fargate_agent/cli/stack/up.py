@@ -32,7 +32,6 @@ from fargate_agent.cli.stack.place import find_place
 from fargate_agent.cli.stack.programs import (
     Place,
     agent_program,
-    check_host_ports,
     client_env,
     containerd_program,
     control_plane_program,
@@ -81,7 +80,6 @@ def run_stack(options: UpOptions) -> int:
     """
     if os.geteuid() != 0:
         raise CliError("up needs root: it makes network namespaces and mounts")
-    check_host_ports(options.host_ports)
     layout = Layout(options.state_dir.absolute())
     layout.make()
     with Claims() as claims:
