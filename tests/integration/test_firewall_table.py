@@ -1,6 +1,7 @@
 """The agent's table as the kernel has it; `nft` reads it independently of what wrote it."""
 
 import asyncio
+import errno
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,8 @@ import pytest
 
 from fargate_agent.findings import Findings
 from fargate_agent.machine.packet_filter import find_filter_faults
-from fargate_agent.network.firewall import owned
+from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.network.firewall import owned, watch
 from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.memory import FILE
 from fargate_agent.network.firewall.table import FirewallSettings
@@ -310,3 +312,54 @@ def test_doctor_looks_at_input_if_ports_of_the_host_are_open(tmp_path: Path) -> 
 
     assert finding.what == "chain input of table inet fw drops what no rule accepts"
     assert "host_ports 5432" in finding.effect
+
+
+async def test_a_change_makes_a_table_again_that_somebody_has_removed(
+    without_owners: None, firewall: HostFirewall, table: str, eni: EniPlan, make_eni: MakeEni
+) -> None:
+    await firewall.open_eni(eni)
+    nft("delete", "table", "inet", table)
+
+    other = make_eni(security_groups=(GROUP,))
+    await firewall.open_eni(other)
+
+    members = {str(eni.address.ip), str(other.address.ip)}
+    assert elements(read_chains(table), f"members4_{GROUP}") == members
+
+    nft("delete", "table", "inet", table)
+    await firewall.close_eni(eni)
+    nft("delete", "table", "inet", table)
+    await firewall.note_uplinks(["eth9"])
+    chains = read_chains(table)
+    assert elements(chains, "uplinks") == {'"eth9"'}
+    assert elements(chains, f"members4_{GROUP}") == {str(other.address.ip)}
+
+
+async def test_a_kernel_without_packet_filter_ends_no_agent(
+    firewall: HostFirewall, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse() -> None:
+        raise NetlinkError("listen", errno.EPROTONOSUPPORT)
+
+    monkeypatch.setattr(watch, "open_events", refuse)
+    serving = asyncio.create_task(firewall.serve())
+    await eventually(lambda: "aren't heard of" in caplog.text)
+
+    assert not serving.done()
+    serving.cancel()
+    await asyncio.wait([serving])
+
+
+async def test_tasks_are_not_reached_by_the_host_if_it_may_not(
+    instance: str, tmp_path: Path, host_left_clean: None, table: str, eni: EniPlan
+) -> None:
+    settings = FirewallSettings(host_reaches_tasks=False)
+    async with HostFirewall(instance, tmp_path / FILE, settings, Findings()) as firewall:
+        await firewall.open_eni(eni)
+
+        ours = host_end_prefix(instance)
+        assert read_chains(table)["output"][1:] == [
+            f'oifname "{ours}*" ct state established,related accept',
+            f'oifname "{ours}*" drop',
+        ]
+        await firewall.release()

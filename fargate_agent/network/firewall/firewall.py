@@ -9,7 +9,6 @@ import errno
 import logging
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +20,10 @@ from fargate_agent.network.firewall.memory import read_groups, write_groups
 from fargate_agent.network.firewall.owned import OwnedTable
 from fargate_agent.network.firewall.rules import VERSIONS, find_named, members_name
 from fargate_agent.network.firewall.table import (
+    Address,
     FirewallSettings,
     GroupList,
+    Network,
     remove_address,
     render_address,
     render_group,
@@ -42,9 +43,7 @@ from fargate_agent.plan.security_groups import GroupPlan
 from fargate_agent.threads import in_thread
 from fargate_agent.wire.eni_kinds import EniKind
 
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-
+RESTORED: Final = "another program has changed table %s of the packet filter; it was restored"
 RETRY_S: Final = 1.0
 """How long after a failure a table that is lost is made again."""
 
@@ -107,11 +106,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                     async with self._turn:
                         if self._is_made:
                             await in_thread(self._rebuild)
-                            log.warning(
-                                "another program has changed table %s of the packet filter; it was"
-                                " restored",
-                                self._table.name,
-                            )
+                            log.warning(RESTORED, self._table.name)
                 except NetlinkError as error:
                     log.error("packet filter of tasks not restored, retrying: %s", error)
                     await asyncio.sleep(RETRY_S)
@@ -169,28 +164,26 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             addresses, groups = addresses_of(eni), _list_of(eni)
             if before == (addresses, groups):
                 return
-            ranges = self._ranges | ranges_of(eni)
-            messages: list[bytes] = []
-            if before is not None:
-                messages += self._render_close(eni.id)
+            messages = [] if before is None else list(self._render_close(eni.id))
             self._enis[eni.id] = (addresses, groups)
-            chains, lists = set(self._chains), set(self._lists)
+            chains, lists, ranges = set(self._chains), set(self._lists), self._ranges
+            self._ranges = ranges | ranges_of(eni)
             try:
                 if ranges != self._ranges:
-                    messages += render_ranges(self._table, ranges)
+                    messages += render_ranges(self._table, self._ranges)
                 messages += self._render_list(groups)
                 messages += self._render_open(eni.id)
-                self._owned.change(messages)
+                self._change(messages)
             except BaseException:
-                self._chains, self._lists = chains, lists
+                self._chains, self._lists, self._ranges = chains, lists, ranges
                 if before is None:
                     del self._enis[eni.id]
                 else:
                     self._enis[eni.id] = before
                 raise
-            self._ranges = ranges
             if self._guards:
-                await in_thread(self._guards.refresh, set(eni.security_groups or ()))
+                left = () if before is None else before[1].groups or ()
+                await in_thread(self._guards.refresh, {*left, *(groups.groups or ())})
 
     async def close_eni(self, eni: EniPlan) -> None:
         """Let nothing new of an ENI pass; one that isn't open is fine.
@@ -205,12 +198,10 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             kept = self._enis.pop(eni.id)
             try:
                 if self._is_made:
-                    self._owned.change(messages)
-            except NetlinkError as error:
-                if error.code != errno.ENOENT:
-                    self._enis[eni.id] = kept
-                    raise
-                await in_thread(self._rebuild)  # somebody has changed the table
+                    self._change(messages)
+            except BaseException:
+                self._enis[eni.id] = kept
+                raise
             if self._guards:
                 await in_thread(self._guards.refresh, set(kept[1].groups or ()))
 
@@ -248,7 +239,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
     def _refresh_members(self, group_ids: Collection[str]) -> None:
         self._guards.refresh(group_ids)
         if self._is_made and (used := [one for one in group_ids if one in self._chains]):
-            self._owned.change(message for one in used for message in self._replace_members(one))
+            self._change(message for one in used for message in self._replace_members(one))
 
     async def note_uplinks(self, names: Collection[str]) -> None:
         """Of what comes in by these interfaces pass on only what is for an ENI.
@@ -259,9 +250,13 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         wanted = frozenset(names)
         await self.ensure()
         async with self._turn:
-            if wanted != self._uplinks:
-                self._owned.change(render_uplinks(self._table, wanted))
-                self._uplinks = wanted
+            before, self._uplinks = self._uplinks, wanted
+            try:
+                if wanted != before:
+                    self._change(render_uplinks(self._table, wanted))
+            except BaseException:
+                self._uplinks = before
+                raise
 
     async def learn(self, groups: Collection[GroupPlan], *, is_whole: bool = False) -> None:
         async with self._turn:
@@ -277,7 +272,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             try:
                 if self._is_made:
                     with kernel_refusals("security groups"):
-                        await in_thread(self._owned.change, [*self._render_changes(changed, gone)])
+                        await in_thread(self._change, [*self._render_changes(changed, gone)])
             except BaseException:
                 self._groups, self._chains = before, chains
                 raise
@@ -297,6 +292,15 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
     def _find(self, group_id: str) -> GroupPlan:
         """Return a group; one that nobody has told allows nothing."""
         return self._read().get(group_id) or GroupPlan(id=group_id)
+
+    def _change(self, messages: Iterable[bytes]) -> None:
+        """Change the table; one that somebody else has changed is made again of what is known."""
+        try:
+            self._owned.change(messages)
+        except NetlinkError as error:
+            if error.code not in {errno.ENOENT, errno.EEXIST, errno.EBUSY}:
+                raise
+            self._rebuild()
 
     def _rebuild(self) -> None:
         """Put the whole table in the place of what is there. Blocks, for some milliseconds."""

@@ -1,12 +1,16 @@
 """Hears of changes of the agent's table that others have made."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import Final
 
+from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.nft.attributes import read_text
 from fargate_agent.network.nft.connection import open_events, read_events
+
+log = logging.getLogger(__name__)
 
 BUFFER_BYTES: Final = 1 << 20
 
@@ -24,7 +28,11 @@ class Watch:
         self._events: socket.socket | None = None
 
     def __enter__(self) -> "Watch":
-        self._events = open_events()
+        try:
+            self._events = open_events()
+        except NetlinkError as error:  # `wait` never returns; no ENI is attached without a filter
+            log.warning("changes of the packet filter aren't heard of: %s", error)
+            return self
         asyncio.get_running_loop().add_reader(self._events, self._hear, self._events)
         return self
 
