@@ -53,14 +53,15 @@ class Forwarding:
     def find(self, versions: Iterable[int]) -> set[str]:
         """Return the interfaces that pass packets on only because of this agent.
 
-        Now, or after `ensure` for these versions of IP. Where the whole host forwards since, it
-        does so for somebody else too.
+        Now, or after `ensure` for these versions of IP; those that the agent before has used are
+        always among them. Where the whole host forwards since, it does so for somebody else too.
 
         Raises:
             OSError: the kernel refused.
         """
         changed = self._recall()
-        names = set().union(*(self._find(version, changed) for version in versions))
+        used = {4 if name.startswith("ipv4/") else 6 for name in changed}
+        names = set().union(*(self._find(version, changed) for version in used.union(versions)))
         return {name for name in names if not name.startswith(self._prefix)}
 
     def ensure(self, version: int) -> None:

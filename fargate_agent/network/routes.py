@@ -112,7 +112,7 @@ def furnish_task(task: socket.socket, pair: Pair, eni: EniPlan) -> None:
     Raises:
         NetlinkError: the kernel refused.
     """
-    index, mtu = pair.inside, None if eni.mtu in (None, MTU) else eni.mtu
+    index, mtu = pair.inside, eni.mtu or MTU
     what = f"set up interface {eni.ifname}"
     requests = [
         Request(what, render_link(index, mac=eni.mac, mtu=mtu)),
@@ -140,7 +140,7 @@ def claim(host: socket.socket, pair: Pair, eni: EniPlan, alias: str, metric: int
         AddressInUseError: one has a route that leads elsewhere.
         NetlinkError: the kernel refused.
     """
-    index, mtu = pair.index, None if eni.mtu in (None, MTU) else eni.mtu
+    index, mtu = pair.index, eni.mtu or MTU
     what = f"set up interface {pair.name}"
     requests = [Request(what, render_link(index, mac=eni.mac, alias=alias, mtu=mtu))]
     for gateway in _gateways(eni):

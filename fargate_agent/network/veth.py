@@ -134,7 +134,9 @@ class VethEni(EniDriver, Service, Sweeper):
             swept += await remove_unused_bridges(self._instance)
             await in_thread(self._unreachable.forget_unowned_flows)
             swept += await in_thread(self._unreachable.remove_unused)
-            if not kept:
+            if kept:  # what the agent before switched on stays what only ENIs are reached by
+                await self._firewall.note_uplinks(await in_thread(self._forwarding.find, ()))
+            else:
                 await in_thread(self._forwarding.restore)
         except (NetlinkError, OSError) as error:
             log.warning("could not clean up interfaces: %s", error)

@@ -169,14 +169,16 @@ async def test_interfaces_with_routes_forward_and_the_whole_host_stays_as_it_is(
 
 @pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 async def test_what_will_forward_is_known_before_it_does(
-    version: int, host: Host, forwarding: Forwarding
+    version: int, host: Host, forwarding: Forwarding, tmp_path: Path
 ) -> None:
     with inside(host.netns):
         before = forwarding.find([version])
         forwarding.ensure(version)
         after = forwarding.find([version])
 
-    assert before == after
+        of_next_agent = Forwarding(tmp_path / "forwarding.json", "fgxxxx").find([])
+
+    assert before == after == of_next_agent
     assert before - {"eth0"} == {"wan"}
 
 
