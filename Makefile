@@ -38,7 +38,7 @@ TEST_PACKAGES := $(DEMO_PACKAGES) crun nftables rsyslog skopeo umoci util-linux 
 	golang-github-containers-common vagrant postgresql
 VM_PACKAGES := qemu-system-x86 mmdebstrap e2fsprogs python3-venv git iproute2 util-linux \
 	docker-registry skopeo busybox-static
-BENCH_PACKAGES := $(DEMO_PACKAGES) podman netavark iptables util-linux wrk
+BENCH_PACKAGES := $(DEMO_PACKAGES) podman netavark iptables util-linux wrk iperf3 haproxy
 
 missing = for package in $(1); do \
 		dpkg-query -W -f='$${Status}' $$package 2>/dev/null | grep -q 'install ok installed' \

@@ -3,7 +3,7 @@
 Usage: sudo .venv/bin/python bench/run.py [NAME]...
 
 The names are starts, pulls, memory, control-plane, loggers, health, metadata,
-secrets and enis.
+secrets, enis and traffic.
 """
 
 import asyncio
@@ -15,7 +15,18 @@ from pathlib import Path
 # In the place of this directory, whose `secrets` isn't that of Python.
 sys.path.insert(0, str(Path(sys.path.pop(0)).parent))
 
-from bench import control_plane, enis, health, loggers, memory, metadata, pulls, secrets, starts
+from bench import (
+    control_plane,
+    enis,
+    health,
+    loggers,
+    memory,
+    metadata,
+    pulls,
+    secrets,
+    starts,
+    traffic,
+)
 from bench.machine import print_machine
 
 BENCHMARKS = {
@@ -28,6 +39,7 @@ BENCHMARKS = {
     "metadata": metadata.measure,
     "secrets": secrets.measure,
     "enis": enis.measure,
+    "traffic": traffic.measure,
 }
 
 
