@@ -37,8 +37,10 @@ from fargate_agent.network.names import name_instance, ours_prefix
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
+from fargate_agent.network.nic import NicEni
 from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.network.veth import VethEni
+from fargate_agent.network.vlan import VlanEni
 from fargate_agent.plan import ContainerPlan, Site, TaskPlan
 from fargate_agent.preconditions import find_logger_user, find_runtime
 from fargate_agent.runtime.cgroupdriver import CgroupDrivers
@@ -145,13 +147,19 @@ def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
 
 
 def make_enis(
-    prepared: PreparedEnis, firewall: HostFirewall, state_dir: Path, findings: Findings
+    prepared: PreparedEnis,
+    firewall: HostFirewall,
+    state_dir: Path,
+    netns_dir: Path,
+    findings: Findings,
 ) -> Mapping[EniKind, EniDriver]:
     """Make the driver of each kind of ENI; `prepared` is what comes with network namespaces."""
     forwarding = Forwarding(state_dir / FORWARDING_FILE, ours_prefix(prepared.instance))
     return {
         EniKind.VETH: VethEni(prepared, firewall, forwarding, findings),
-        EniKind.MACVLAN: MacvlanEni(prepared),
+        EniKind.MACVLAN: MacvlanEni(prepared, firewall),
+        EniKind.NIC: NicEni(prepared, firewall, netns_dir, findings),
+        EniKind.VLAN: VlanEni(prepared, firewall),
     }
 
 
@@ -235,7 +243,9 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         storage=storage,
         netns=netns,
         security_groups=firewall,
-        enis=make_enis(netns.prepared, firewall, settings.state_dir, shared.findings),
+        enis=make_enis(
+            netns.prepared, firewall, settings.state_dir, settings.netns_dir, shared.findings
+        ),
         metadata=TaskMetadata(
             Sources(
                 find_task=supervisor.find,

@@ -247,9 +247,9 @@ class Drivers:
         yield self.runtime
         yield from self.volumes.values()  # in the storage or beside it, and through the network
         yield self.storage
-        yield self.netns
         yield self.security_groups
-        yield from self.enis.values()
+        yield from self.enis.values()  # out of the namespaces, as long as these are there
+        yield self.netns
         yield self.metadata
         yield self.images
         yield from self.logs.values()

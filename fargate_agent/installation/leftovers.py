@@ -71,8 +71,10 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
 
     try:
         netns, firewall = make_netns(settings, lambda: False), make_firewall(settings, Findings())
-        enis = make_enis(netns.prepared, firewall, settings.state_dir, Findings()).values()
-        await _sweep((netns, *enis, firewall), say)
+        enis = make_enis(
+            netns.prepared, firewall, settings.state_dir, settings.netns_dir, Findings()
+        ).values()
+        await _sweep((*enis, netns, firewall), say)
         if settings.containerd_address.exists():
             async with _served(settings) as containerd:
                 await _remove_containers(containerd, say)

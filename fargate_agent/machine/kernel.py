@@ -20,6 +20,7 @@ MODULES: Final = {
     "veth": "tasks in subnets of kind veth don't start",
     "bridge": "tasks in subnets of kind veth don't start",
     "macvlan": "tasks in subnets of kind macvlan don't start",
+    "8021q": "tasks in subnets of kind vlan don't start",
 }
 """What a task's network is made of, and what is missing without it."""
 

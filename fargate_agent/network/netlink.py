@@ -36,6 +36,8 @@ IFA_F_NODAD: Final = 0x02
 IFF_UP: Final = 0x1
 IFF_LOOPBACK: Final = 0x8
 """Source: Linux, include/uapi/linux/if.h."""
+MAIN_TABLE: Final = 254
+"""Source: Linux, include/uapi/linux/rtnetlink.h."""
 LOOPBACK_INDEX: Final = 1
 """Source: Linux, include/net/net_namespace.h."""
 
@@ -54,7 +56,12 @@ class Link:
     kind: str | None
     """As the kernel names it, e.g. `veth`; None for hardware and `lo`."""
     mac: str
+    permanent_mac: str | None
+    """What the hardware has, if it is hardware."""
     up: bool
+    passing: bool
+    """Whether it has a carrier and packets go through it."""
+    mtu: int
     master: int | None
     """Index of the bridge that it is a port of."""
     peer: int | None
@@ -149,6 +156,64 @@ class Netlink:
                 **size,
             ),
         )
+
+    async def add_vlan(
+        self, trunk: int, vlan_id: int, netns: int, mac: str, mtu: int | None
+    ) -> None:
+        """Make a VLAN of the trunk, straight in the namespace open as `netns`.
+
+        The kernel names it, as that of a macvlan.
+        """
+        size = {} if mtu is None else {"mtu": mtu}
+        await self._ask(
+            "make interface",
+            self._route.link(
+                "add",
+                kind="vlan",
+                vlan_id=vlan_id,
+                link=trunk,
+                net_ns_fd=netns,
+                address=mac,
+                **size,
+            ),
+        )
+
+    async def move(self, index: int, netns: int, name: str) -> None:
+        """Move an interface into the namespace open as `netns`, where it has that name and is down.
+
+        A name with `%d` gets the first free number. If the name is taken there, it is in either
+        namespace under the name of before.
+        """
+        await self._ask(
+            f"move interface {name}",
+            self._route.link("set", index=index, net_ns_fd=netns, ifname=name),
+        )
+
+    async def mark(self, index: int, alias: str) -> None:
+        """Note on an interface what is said; nothing takes away what was noted."""
+        await self._ask("mark interface", self._route.link("set", index=index, ifalias=alias))
+
+    async def set_mtu(self, index: int, mtu: int) -> None:
+        """Say how large packets may be, in bytes."""
+        await self._ask(f"set MTU {mtu}", self._route.link("set", index=index, mtu=mtu))
+
+    async def set_mac(self, index: int, mac: str) -> None:
+        """Give an interface that is down another MAC."""
+        await self._ask(f"set MAC {mac}", self._route.link("set", index=index, address=mac))
+
+    async def default_interfaces(self) -> set[int]:
+        """Return the interfaces that default routes lead to."""
+        found = set()
+        for family in (socket.AF_INET, socket.AF_INET6):
+            routes = await self._ask(
+                "list routes", self._route.route("dump", family=family, table=MAIN_TABLE)
+            )
+            found |= {
+                route.get_attr("RTA_OIF")
+                for route in routes
+                if route["dst_len"] == 0 and route.get_attr("RTA_OIF") is not None
+            }
+        return found
 
     async def rename(self, index: int, name: str) -> None:
         """Give an interface that is down another name."""
@@ -274,7 +339,10 @@ def _parse_link(message: Any) -> Link:  # noqa: ANN401 - pyroute2 is untyped
         name=message.get_attr("IFLA_IFNAME"),
         kind=info.get_attr("IFLA_INFO_KIND") if info else None,
         mac=message.get_attr("IFLA_ADDRESS") or "",
+        permanent_mac=message.get_attr("IFLA_PERM_ADDRESS"),
         up=bool(message["flags"] & IFF_UP),
+        passing=message.get_attr("IFLA_OPERSTATE") == "UP",
+        mtu=message.get_attr("IFLA_MTU") or 0,
         master=message.get_attr("IFLA_MASTER"),
         peer=message.get_attr("IFLA_LINK"),
         alias=message.get_attr("IFLA_IFALIAS"),

@@ -3,11 +3,18 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from ipaddress import IPv4Interface, IPv6Address, IPv6Interface
+from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan.model import EniPlan
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.messages import EniMessage
+
+MAX_VLAN_ID: Final = 4094
+"""Source: IEEE 802.1Q, 9.6."""
+
+_ON_THE_HOST: Final = frozenset({"", "default"})
+"""How ACS calls an interface of the host. Source: amazon-ecs-agent, ecs-agent, `ValidateENI`."""
 
 
 def plan_enis(messages: tuple[EniMessage, ...], first_ifname: str) -> tuple[EniPlan, ...]:
@@ -46,15 +53,8 @@ def change_messages(
 
 
 def _plan_eni(position: int, eni: EniMessage, first_ifname: str) -> EniPlan:
-    protocol = eni.interface_association_protocol
-    if protocol not in set(EniKind):
-        raise ResourceInitializationError(
-            f"ENI {eni.ec2_id}: an interface of kind '{protocol}' is not supported here"
-        )
-    kind = EniKind(protocol)
-    macvlan = eni.interface_macvlan_properties
-    if kind is EniKind.MACVLAN and macvlan is None:
-        raise ResourceInitializationError(f"ENI {eni.ec2_id}: macvlan without a parent interface")
+    kind = _plan_kind(eni)
+    parent, vlan_id = _plan_parent(eni, kind)
     primary = next((a.private_address for a in eni.ipv4_addresses if a.primary), None)
     if primary is None:
         raise ResourceInitializationError(f"ENI {eni.ec2_id} has no primary IPv4 address")
@@ -71,12 +71,45 @@ def _plan_eni(position: int, eni: EniMessage, first_ifname: str) -> EniPlan:
         ipv6_address=ipv6,
         ipv6_gateway=ipv6_gateway,
         mtu=eni.mtu,
-        parent=macvlan.parent_interface if macvlan else None,
+        parent=parent,
+        vlan_id=vlan_id,
         primary=position == 0,
         private_dns_name=eni.private_dns_name,
         security_groups=eni.security_groups,
         vpc_cidr_blocks=eni.vpc_cidr_blocks,
     )
+
+
+def _plan_kind(eni: EniMessage) -> EniKind:
+    protocol = eni.interface_association_protocol
+    kind = EniKind.NIC if protocol in _ON_THE_HOST else protocol
+    if kind not in set(EniKind):
+        raise ResourceInitializationError(
+            f"ENI {eni.ec2_id}: an interface of kind '{protocol}' is not supported here"
+        )
+    return EniKind(kind)
+
+
+def _plan_parent(eni: EniMessage, kind: EniKind) -> tuple[str | None, int | None]:
+    """Return the NIC that the ENI hangs on, and the number of its VLAN there."""
+    if kind is EniKind.MACVLAN:
+        macvlan = eni.interface_macvlan_properties
+        if macvlan is None:
+            raise ResourceInitializationError(
+                f"ENI {eni.ec2_id}: macvlan without a parent interface"
+            )
+        return macvlan.parent_interface, None
+    if kind is not EniKind.VLAN:
+        return None, None
+    vlan = eni.interface_vlan_properties
+    trunk = None if vlan is None else vlan.trunk_interface_mac_address or vlan.trunk_interface
+    if vlan is None or trunk is None:
+        raise ResourceInitializationError(f"ENI {eni.ec2_id}: vlan without a trunk interface")
+    if not 1 <= int(vlan.vlan_id) <= MAX_VLAN_ID:
+        raise ResourceInitializationError(
+            f"ENI {eni.ec2_id}: VLAN id {vlan.vlan_id} is not between 1 and {MAX_VLAN_ID}"
+        )
+    return trunk, int(vlan.vlan_id)
 
 
 def _plan_ipv6(eni: EniMessage) -> tuple[IPv6Interface | None, IPv6Address | None]:

@@ -124,7 +124,9 @@ class EniPlan:
     mtu: int | None = None
     """Bytes; None leaves the kernel's choice."""
     parent: str | None = None
-    """NIC of the host that a macvlan hangs on."""
+    """NIC of the host that a macvlan or a VLAN hangs on: its name, or of a VLAN's its MAC."""
+    vlan_id: int | None = None
+    """Which VLAN of the parent a branch ENI is."""
     security_groups: tuple[str, ...] | None = None
     """Ids of the groups whose rules hold for it; None: everything may go out, nothing may come in.
     """

@@ -61,7 +61,7 @@ def local_volumes_wave(plan: TaskPlan, drivers: Drivers) -> Wave:
 def network_waves(
     plan: TaskPlan, drivers: Drivers, find_eni: Callable[[EniPlan], EniPlan] = lambda eni: eni
 ) -> list[Wave]:
-    """Put every ENI into the network namespace; then serve metadata there, and mount volumes.
+    """Put the ENIs into the network namespace in their order; then serve metadata, mount volumes.
 
     `find_eni` returns the plan of an ENI as it is when the ENI is attached: its security groups may
     have changed.
@@ -85,7 +85,8 @@ def network_waves(
         do=partial(_open_endpoint, plan, drivers),
         undo=partial(_close_endpoint, plan, drivers),
     )
-    return [enis, [metadata, *_volume_steps(plan, drivers, through_network=True)]]
+    volumes = _volume_steps(plan, drivers, through_network=True)
+    return [*([eni] for eni in enis), [metadata, *volumes]]
 
 
 def _volume_steps(plan: TaskPlan, drivers: Drivers, *, through_network: bool) -> list[Step]:

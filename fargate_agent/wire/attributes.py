@@ -36,9 +36,13 @@ LOG_DRIVER: Final = "com.amazonaws.ecs.capability.logging-driver."
 """Before the name of a log driver."""
 MACVLAN_PARENT: Final = "fargate.capability.task-eni.macvlan."
 """Before the name of a NIC that macvlan ENIs can hang on."""
+NIC: Final = "fargate.capability.task-eni.nic."
+"""Before the MAC, with hyphens, of a NIC that a task can have for itself."""
 PID_SHARING: Final = "ecs.capability.pid-ipc-namespace-sharing"
 TASK_ENI: Final = "ecs.capability.task-eni"
 """Every agent that says what it can do has this one."""
+VLAN_TRUNK: Final = "fargate.capability.task-eni.vlan."
+"""Before the name, or the MAC with hyphens, of a NIC that VLANs of tasks can hang on."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -51,3 +55,8 @@ class Attribute:
     def render(self) -> dict[str, str]:
         """Return it as RegisterContainerInstance takes it."""
         return {"name": self.name, **({"value": self.value} if self.value else {})}
+
+
+def name_mac(mac: str) -> str:
+    """Return a MAC as names of attributes have it, which have no colons."""
+    return mac.lower().replace(":", "-")

@@ -8,3 +8,5 @@ class EniKind(StrEnum):
 
     VETH = "veth"
     MACVLAN = "macvlan"
+    NIC = "nic"
+    VLAN = "vlan"

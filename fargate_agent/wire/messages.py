@@ -49,6 +49,9 @@ class Frame(Message):
         type_names[cls.__name__] = cls
 
 
+MAC: Final = r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"
+
+
 class Ipv4Assignment(Message):
     """One IPv4 address of an ENI."""
 
@@ -70,17 +73,27 @@ class MacvlanProperties(Message):
     """Name of a NIC of the host."""
 
 
+class VlanProperties(Message):
+    """Where a branch ENI hangs. Source: `NetworkInterfaceVlanProperties`."""
+
+    vlan_id: Annotated[str, Field(pattern=r"^[0-9]{1,4}$")]
+    trunk_interface_mac_address: Annotated[str, Field(pattern=MAC)] | None = None
+    trunk_interface: str | None = None
+    """Name of a NIC of the host, where the MAC isn't told. Ours."""
+
+
 class EniMessage(Message):
     """One elastic network interface of a task.
 
-    Source: `ElasticNetworkInterface`; the association protocol `macvlan` and `mtu` are ours.
+    Source: `ElasticNetworkInterface`; the association protocols `macvlan`, `nic` and `veth` without
+    properties, and `mtu`, are ours.
     """
 
     attachment_arn: str
     ec2_id: str
     index: int = 0
     name: str | None = None
-    mac_address: Annotated[str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$")]
+    mac_address: Annotated[str, Field(pattern=MAC)]
     ipv4_addresses: tuple[Ipv4Assignment, ...]
     ipv6_addresses: tuple[Ipv6Assignment, ...] = ()
     subnet_gateway_ipv4_address: IPv4Interface
@@ -90,8 +103,10 @@ class EniMessage(Message):
     domain_name_servers: tuple[str, ...] = ()
     private_dns_name: str | None = None
     interface_association_protocol: str = "default"
-    """One of `EniKind`; ACS knows `default`, `tunnel` and `vlan` besides, which plans refuse."""
+    """One of `EniKind`; ACS knows `default` besides, which is `nic`, and `tunnel`, which plans
+    refuse."""
     interface_macvlan_properties: MacvlanProperties | None = None
+    interface_vlan_properties: VlanProperties | None = None
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
     security_groups: tuple[str, ...] | None = None
     """Ids of the groups whose rules hold for it; None: of an older control plane, which allowed

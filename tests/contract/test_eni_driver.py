@@ -15,9 +15,10 @@ from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.memory import FILE
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.netns import KernelNetns
+from fargate_agent.network.nic import NicEni
 from fargate_agent.plan import EniPlan
 from fargate_agent.wire.eni_kinds import EniKind
-from tests.fixtures.network import MakeEni, read_ip, run_ip
+from tests.fixtures.network import MakeEni, has_vlans, read_ip, run_ip
 from tests.fixtures.pulls import eventually
 
 pytestmark = pytest.mark.root
@@ -28,10 +29,12 @@ async def driver(
     request: pytest.FixtureRequest, netns_driver: KernelNetns, tmp_path: Path
 ) -> AsyncIterator[EniDriver]:
     kind: EniKind = request.param
+    if kind is EniKind.VLAN and not has_vlans():
+        pytest.skip("the kernel has no 8021q; the journey `eni` of tests.vm has")
     prepared = netns_driver.prepared
     async with (
         HostFirewall(prepared.instance, tmp_path / FILE, FirewallSettings()) as firewall,
-        make_enis(prepared, firewall, tmp_path, Findings())[kind] as driver,
+        make_enis(prepared, firewall, tmp_path, tmp_path / "netns", Findings())[kind] as driver,
     ):
         yield driver
         await firewall.release()
@@ -43,7 +46,7 @@ def parent() -> Iterator[str]:
     run_ip("link", "add", name, "type", "veth", "peer", "name", f"{name}p")
     run_ip("link", "set", f"{name}p", "up")
     yield name
-    run_ip("link", "del", name)
+    run_ip("link", "del", f"{name}p")
 
 
 @pytest.fixture
@@ -51,7 +54,9 @@ async def eni(
     make_eni: MakeEni, parent: str, driver: EniDriver, netns: Path, test_network: IPv4Network
 ) -> AsyncIterator[EniPlan]:
     """An ENI that any of the drivers can attach; detached when the test ends."""
-    plan = make_eni(parent=parent)
+    (nic,) = read_ip("link", "show", parent)
+    is_nic = isinstance(driver, NicEni)
+    plan = make_eni(parent=parent, vlan_id=100, **({"mac": nic["address"]} if is_nic else {}))
     yield plan
     await driver.detach(plan, netns)
 

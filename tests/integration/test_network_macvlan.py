@@ -17,6 +17,7 @@ from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.network import (
     MakeEni,
     MakeNetns,
+    OpenFirewall,
     ask_caller,
     is_dropped,
     open_tcp,
@@ -64,7 +65,7 @@ def eni(make_eni: MakeEni, parent: str) -> EniPlan:
 
 @pytest.fixture
 async def driver(netns_driver: KernelNetns) -> AsyncIterator[MacvlanEni]:
-    async with MacvlanEni(netns_driver.prepared) as driver:
+    async with MacvlanEni(netns_driver.prepared, OpenFirewall()) as driver:
         yield driver
 
 

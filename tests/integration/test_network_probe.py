@@ -17,6 +17,7 @@ from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.network import (
     MakeEni,
     MakeNetns,
+    OpenFirewall,
     ask_caller,
     read_ip,
     remove_link,
@@ -33,7 +34,7 @@ REPLY = b"\x00\x02"
 
 @pytest.fixture
 async def driver(netns_driver: KernelNetns) -> AsyncIterator[MacvlanEni]:
-    async with MacvlanEni(netns_driver.prepared) as driver:
+    async with MacvlanEni(netns_driver.prepared, OpenFirewall()) as driver:
         yield driver
 
 
@@ -117,7 +118,7 @@ async def test_a_task_that_is_adopted_asks_no_more(
     await driver.attach(eni, netns)
     await wait_for_reply(netns)
 
-    successor = MacvlanEni(netns_driver.prepared)
+    successor = MacvlanEni(netns_driver.prepared, OpenFirewall())
     await successor.attach(eni, netns)
     await successor.confirm(eni, netns)
 

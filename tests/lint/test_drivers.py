@@ -25,7 +25,7 @@ Additions = tuple[tuple[str, str, str], ...]
 """Each a file, a line of it, and what comes behind it."""
 
 ENI: Final = (
-    ("fargate_agent/wire/eni_kinds.py", '    MACVLAN = "macvlan"\n', '    WIRE = "wire"\n'),
+    ("fargate_agent/wire/eni_kinds.py", '    VLAN = "vlan"\n', '    WIRE = "wire"\n'),
     (
         "fargate_agent/composition.py",
         "from fargate_agent.network.veth import VethEni\n",
@@ -33,7 +33,7 @@ ENI: Final = (
     ),
     (
         "fargate_agent/composition.py",
-        "        EniKind.MACVLAN: MacvlanEni(prepared),\n",
+        "        EniKind.VLAN: VlanEni(prepared, firewall),\n",
         "        EniKind.WIRE: WireEni(),\n",
     ),
 )
@@ -88,7 +88,8 @@ subnet = SubnetSettings(id="subnet-0123456789abcdef0", cidr="10.0.0.0/24", kind=
 eni = eni_json(interfaceAssociationProtocol=subnet.kind)
 plan = plan_task(task_message(elasticNetworkInterfaces=[eni]), site(Path("/state")))
 firewall = HostFirewall("made-up", Path("/state/groups"), FirewallSettings())
-enis = make_enis(PreparedEnis("made-up", "eth1"), firewall, Path("/state"), Findings())
+state, netns_dir = Path("/state"), Path("/netns")
+enis = make_enis(PreparedEnis("made-up", "eth1"), firewall, state, netns_dir, Findings())
 drivers = dataclasses.replace(fake_drivers().all, enis=enis)
 
 async def main():

@@ -150,8 +150,8 @@ OF_TASKS: Final = (
     Mutation(
         "metadata is served before the ENIs are attached",
         STEPS,
-        "return [enis, [metadata, *_volume_steps(plan, drivers, through_network=True)]]",
-        "return [[metadata], enis, _volume_steps(plan, drivers, through_network=True)]",
+        "return [*([eni] for eni in enis), [metadata, *volumes]]",
+        "return [[metadata], *([eni] for eni in enis), volumes]",
         (DIARIES,),
     ),
     Mutation(

@@ -34,7 +34,7 @@ def write(path: Path, text: str) -> None:
 
 def names(root: Path, *log_drivers: str) -> set[str]:
     firewall = HostFirewall("test", root / "groups", FirewallSettings())
-    enis = make_enis(PreparedEnis("test", "eth1"), firewall, root, Findings()).values()
+    enis = make_enis(PreparedEnis("test", "eth1"), firewall, root, root, Findings()).values()
     logs = {name: LOGS[name] for name in log_drivers}
     return {attribute.name for attribute in read_attributes(enis, logs, root=root)}
 

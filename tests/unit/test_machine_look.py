@@ -40,7 +40,7 @@ PLENTY = {
     "dev/loop-control": "",
     f"lib/modules/{os.uname().release}/modules.builtin": "kernel/net/bridge/bridge.ko\n",
     f"lib/modules/{os.uname().release}/modules.dep": "kernel/drivers/net/veth.ko.xz:\n"
-    "kernel/drivers/net/macvlan.ko: kernel/x.ko\n",
+    "kernel/drivers/net/macvlan.ko: kernel/x.ko\nkernel/net/8021q/8021q.ko:\n",
 }
 
 
