@@ -85,7 +85,8 @@ NEW_TASKS: Final = {
             log uri web
             ready
             ensure netns / ensure storage / prepare
-            attach eth1 / attach eth2
+            attach eth1
+            attach eth2
             listen
             hold secrets
             report PENDING
@@ -101,7 +102,8 @@ NEW_TASKS: Final = {
             stop web
             drop secrets
             close
-            detach eth1 / detach eth2
+            detach eth2
+            detach eth1
             release netns / release storage / release
             report STOPPED
         """,
