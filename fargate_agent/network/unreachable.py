@@ -48,6 +48,15 @@ class Unreachable:
             remove_unreachable(host, unused)
         return [f"route to {one.network}" for one in unused]
 
+    def has_enis(self) -> bool:
+        """Whether an ENI of the agent is attached, whoever did it.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        with open_netlink(None, socket.NETLINK_ROUTE) as host:
+            return any(self._leads_to_eni(one) for one in read_eni_routes(host))
+
     def forget_unowned_flows(self) -> None:
         """Forget the flows of addresses that an agent detached which then died.
 

@@ -123,8 +123,8 @@ class VethEni(EniDriver, Service, Sweeper):
                     with suppress(OSError):
                         await in_thread(self._forwarding.ensure_end, pair.name)
         finally:
-            if not self._attached:
-                with suppress(OSError):  # the next agent does it
+            with suppress(NetlinkError, OSError):  # the next agent does it
+                if not self._unreachable.has_enis():
                     self._forwarding.restore()
 
     async def sweep(self, kept: Collection[str]) -> list[str]:

@@ -17,7 +17,7 @@ from fargate_agent.network.forwarding import Forwarding
 from fargate_agent.network.namespaces import inside, socket_in_netns
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
-from tests.fixtures.network import MakeEni, MakeNetns, OpenFirewall, read_ip, run_ip
+from tests.fixtures.network import MakeEni, MakeNetns, MakeVeth, OpenFirewall, read_ip, run_ip
 from tests.fixtures.pulls import eventually
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
@@ -289,6 +289,30 @@ def forwarding_off(test_network: object) -> Iterator[None]:
     path.write_text("0")
     yield
     path.write_text(before)
+
+
+@pytest.mark.usefixtures("forwarding_off")
+@pytest.mark.parametrize("has_eni", [True, False], ids=["with an ENI", "without"])
+async def test_an_agent_that_ends_puts_forwarding_back_unless_there_is_an_eni(
+    has_eni: bool, eni: EniPlan, netns: Path, veth: VethEni, make_veth: MakeVeth
+) -> None:
+    """Also one that has not taken over the ENI yet."""
+    run_ip("link", "add", "late", "type", "veth", "peer", "name", "latepeer")
+    run_ip("addr", "add", "198.51.100.1/24", "dev", "late")
+    run_ip("link", "set", "late", "up")
+    await veth.attach(eni, netns)
+    if not has_eni:
+        await veth.detach(eni, netns)
+    assert is_on(CONF / "ipv4/conf/late/forwarding")
+
+    job = asyncio.create_task(make_veth().serve())
+    await asyncio.sleep(0)
+    job.cancel()
+    await asyncio.wait([job])
+
+    assert is_on(CONF / "ipv4/conf/late/forwarding") == has_eni
+    run_ip("link", "del", "late")
+    await veth.detach(eni, netns)
 
 
 @pytest.mark.usefixtures("forwarding_off")
