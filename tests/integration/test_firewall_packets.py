@@ -3,7 +3,7 @@
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,7 @@ from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
-from tests.fixtures.network import MakeEni, MakeNetns
+from tests.fixtures.network import TEST_NETWORK, MakeEni, MakeNetns
 from tests.fixtures.packets import ICMP, PORT, TCP, UDP, Address, arrives, open_socket, send
 
 pytestmark = pytest.mark.root
@@ -75,12 +75,12 @@ class Cloud:
         self.tasks: list[Task] = []
 
     async def start(self, *groups: str, **changes: object) -> Task:
-        eni = self._make_eni(
-            security_groups=groups or None,
-            ipv6_address=IPv6Interface((IPV6[next(self._numbers)], 64)),
-            ipv6_gateway=IPV6[1],
-            **changes,
-        )
+        plan = {
+            "security_groups": groups or None,
+            "ipv6_address": IPv6Interface((IPV6[next(self._numbers)], 64)),
+            "ipv6_gateway": IPV6[1],
+        }
+        eni = self._make_eni(**(plan | changes))
         task = Task(eni, await self._make_netns())
         await self._veth.attach(task.eni, task.netns)
         self.tasks.append(task)
@@ -193,6 +193,57 @@ async def test_a_group_nobody_has_told_of_lets_nothing_in_or_out(cloud: Cloud) -
 
     assert not one.hears(other, UDP, 4)
     assert not other.hears(one, UDP, 4)
+
+
+@pytest.mark.parametrize("is_shared", [True, False])
+async def test_vpcs_are_apart_whatever_the_rules_say(
+    cloud: Cloud, firewall: HostFirewall, is_shared: bool
+) -> None:
+    await firewall.learn([group(SAME, RulePlan(protocol="-1", cidrs=ANYWHERE))])
+    subnet = TEST_NETWORK[255 * 256 + 192]
+    elsewhere = {
+        "address": IPv4Interface((subnet + 5, 26)),
+        "gateway": subnet + 1,
+        "ipv6_address": IPv6Interface("fd00:214::5/64"),
+        "ipv6_gateway": IPv6Address("fd00:214::1"),
+    }
+    vpc = (TEST_NETWORK, IPv6Network("fd00:200::/23")) if is_shared else ()
+    one = await cloud.start(SAME, vpc_cidr_blocks=vpc)
+    other = await cloud.start(SAME, vpc_cidr_blocks=vpc, **elsewhere)
+
+    heard = [
+        target.hears(caller, UDP, version)
+        for caller, target in ((one, other), (other, one))
+        for version in (4, 6)
+    ]
+
+    assert heard == [is_shared] * 4
+
+
+async def test_an_open_connection_outlives_the_agent(
+    cloud: Cloud, firewall: HostFirewall, instance: str, tmp_path: Path
+) -> None:
+    await firewall.learn([group(SAME, from_group(SAME))])
+    server, caller = await cloud.start(SAME), await cloud.start(SAME)
+    address = server.address(4)
+    with (
+        open_socket(server.netns, address, socket.SOCK_STREAM) as listener,
+        open_socket(caller.netns, address, socket.SOCK_STREAM) as connection,
+    ):
+        listener.bind((str(address), PORT))
+        listener.listen()
+        connection.connect((str(address), PORT))
+        accepted, _ = listener.accept()
+        await firewall.__aexit__()
+        async with HostFirewall(instance, tmp_path / FILE, FirewallSettings()) as successor:
+            with accepted:
+                connection.sendall(b"while nobody is there")
+                assert accepted.recv(100) == b"while nobody is there"
+
+                await successor.adopt([server.eni, caller.eni])
+                accepted.sendall(b"with the next one")
+                assert connection.recv(100) == b"with the next one"
+                assert server.hears(caller, TCP, 4)
 
 
 @pytest.mark.parametrize("version", [4, 6])
