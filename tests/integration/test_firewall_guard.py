@@ -29,6 +29,7 @@ pytestmark = pytest.mark.root
 IPV6 = IPv6Network("fd00:213::/64")
 ANYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 GROUP, FRIENDS = "sg-0aaa", "sg-0bbb"
+MAX_FLOWS = 16
 OUT = RulePlan(protocol="-1", cidrs=ANYWHERE)
 
 
@@ -64,7 +65,8 @@ def findings() -> Findings:
 async def firewall(
     instance: str, tmp_path: Path, findings: Findings, host_left_clean: None
 ) -> AsyncIterator[HostFirewall]:
-    async with HostFirewall(instance, tmp_path / FILE, FirewallSettings(), findings) as firewall:
+    settings = FirewallSettings(max_tracked_flows=MAX_FLOWS)
+    async with HostFirewall(instance, tmp_path / FILE, settings, findings) as firewall:
         yield firewall
 
 
@@ -252,6 +254,16 @@ async def test_groups_let_out_what_their_rules_allow_and_answers(
 
     with pytest.raises(PermissionError):  # the kernel's word for an output that is dropped
         send(guarded.task, UDP, peer)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_an_eni_has_no_more_flows_than_it_may(guarded: Lan, version: int) -> None:
+    peer = guarded.peer(version)
+    for number in range(MAX_FLOWS):
+        send(guarded.task, UDP, peer, 1000 + number)
+
+    with pytest.raises(PermissionError):
+        send(guarded.task, UDP, peer, 2000)
 
 
 async def test_only_frames_of_the_enis_own_addresses_come_out(guarded: Lan) -> None:

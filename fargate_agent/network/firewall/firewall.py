@@ -75,7 +75,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         self._groups: dict[str, GroupPlan] | None = None
         self._enis: dict[str, tuple[tuple[Address, ...], GroupList]] = {}
         """Addresses and groups of the ENIs that are open, by id."""
-        self._guards = Guards(self._find, self._members, findings or Findings())
+        self._guards = Guards(self._find, self._members, settings, findings or Findings())
         self._chains: set[str] = set()
         """Groups that have chains and sets."""
         self._lists: set[GroupList] = set()

@@ -40,7 +40,9 @@ from fargate_agent.network.nft.expressions import (
     hop_limit_is,
     in_network,
     load_frame,
+    load_source,
     mask,
+    more_connections_than,
     packet_type_is,
     protocol_is,
     source_in,
@@ -51,6 +53,7 @@ from fargate_agent.network.nft.expressions import (
 )
 from fargate_agent.network.nft.objects import (
     EGRESS,
+    EVAL,
     INPUT,
     OUTPUT,
     Table,
@@ -80,9 +83,15 @@ Members = Callable[[str], Iterable[Address]]
 
 
 def render_guard(
-    table: Table, eni: EniPlan, groups: Sequence[GroupPlan], members: Members
+    table: Table,
+    eni: EniPlan,
+    groups: Sequence[GroupPlan],
+    members: Members,
+    max_tracked_flows: int,
 ) -> Iterator[bytes]:
     """Yield what lets through what the groups of an ENI allow; `table` is there and empty."""
+    for version in VERSIONS:
+        yield table.set(f"flows{version}", addresses(version), EVAL)
     named = sorted({name for group in groups for name in find_named(group)})
     for name in named:
         for version in VERSIONS:
@@ -97,7 +106,7 @@ def render_guard(
     yield table.rule("input", from_interface(eni.ifname), go_to("to_task"))
     yield table.rule("output", to_interface(eni.ifname), go_to("from_task"))
     yield from _render_to_task(table, eni, groups)
-    yield from _render_from_task(table, eni, groups)
+    yield from _render_from_task(table, eni, groups, max_tracked_flows)
 
 
 def _render_to_task(table: Table, eni: EniPlan, groups: Sequence[GroupPlan]) -> Iterator[bytes]:
@@ -122,7 +131,9 @@ def _render_to_task(table: Table, eni: EniPlan, groups: Sequence[GroupPlan]) -> 
     yield table.rule("to_task", drop())
 
 
-def _render_from_task(table: Table, eni: EniPlan, groups: Sequence[GroupPlan]) -> Iterator[bytes]:
+def _render_from_task(
+    table: Table, eni: EniPlan, groups: Sequence[GroupPlan], max_tracked_flows: int
+) -> Iterator[bytes]:
     if eni.ipv6_address is not None:
         for kind in (_SOLICITATION, _ADVERTISEMENT, _LISTENER_REPORT):
             yield table.rule(
@@ -135,6 +146,9 @@ def _render_from_task(table: Table, eni: EniPlan, groups: Sequence[GroupPlan]) -
     for network in NOT_FORWARDED:
         yield table.rule("from_task", destination_in(network), drop())
     yield table.rule("from_task", state_is(ESTABLISHED | RELATED), accept())
+    for version in VERSIONS:
+        counted = more_connections_than(max_tracked_flows, f"flows{version}")
+        yield table.rule("from_task", version_is(version), load_source(version) + counted, drop())
     if eni.security_groups is None:
         yield table.rule("from_task", accept())
     for group in groups:

@@ -17,6 +17,7 @@ from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.firewall.guard_tables import render_egress_guard, render_guard
 from fargate_agent.network.firewall.rules import find_named
+from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.nft.connection import Nft
 from fargate_agent.network.nft.objects import INET, NETDEV, Table
 from fargate_agent.plan import EniPlan
@@ -56,11 +57,13 @@ class Guards:
         self,
         find: Callable[[str], GroupPlan],
         members: Callable[[str], Iterable[Address]],
+        settings: FirewallSettings,
         findings: Findings,
     ) -> None:
         """`find` returns a group by its id, `members` the addresses in it."""
         self._find = find
         self._members = members
+        self._max_tracked_flows = settings.max_tracked_flows
         self._findings = findings
         self._held: dict[str, _Held] = {}
         """By the id of the ENI."""
@@ -136,7 +139,7 @@ class Guards:
         table = Table(table_name(eni))
         what = f"filter what {eni.id} sends and receives"
         with Nft(netns) as nft:
-            rendered = render_guard(table, eni, groups, self._members)
+            rendered = render_guard(table, eni, groups, self._members, self._max_tracked_flows)
             nft.transact(what, [table.make(), table.remove(), table.make(), *rendered])
             self._replace_egress(nft, what, eni)
 
