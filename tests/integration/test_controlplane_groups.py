@@ -16,12 +16,15 @@ WEB = {
     ],
 }
 LB = {"id": "sg-lb", "egress": []}
+LAN = {"id": "subnet-lan", "cidr": "192.168.57.0/24", "kind": "macvlan", "parent": "eth1"}
+"""What goes there leaves the VPC: agents don't route to it."""
+ROUTED = {"id": "subnet-routed", "cidr": "10.99.0.0/24"}
 
 
 async def test_task_comes_with_its_groups_and_those_that_their_rules_name(
     start_control_plane: StartControlPlane,
 ) -> None:
-    plane = start_control_plane(security_groups=[WEB, LB])
+    plane = start_control_plane(security_groups=[WEB, LB], subnets=[LAN, ROUTED])
     client = plane.client()
     client.register_task_definition(**FARGATE)
 
@@ -42,7 +45,7 @@ async def test_task_comes_with_its_groups_and_those_that_their_rules_name(
 
     (eni,) = task["elasticNetworkInterfaces"]
     assert eni["securityGroups"] == ["sg-web"]
-    assert eni["vpcCidrBlocks"] == ["10.0.0.0/16"]
+    assert eni["vpcCidrBlocks"] == ["10.0.0.0/16", "10.99.0.0/24"]
     lb, web = task["securityGroups"]
     assert (lb["id"], lb["ingress"], lb["egress"], lb["members"]) == ("sg-lb", [], [], [])
     assert web["ingress"] == [

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
 from sqlalchemy import select
@@ -40,6 +40,7 @@ class Range:
     """What a VPC is, as far as its ENIs are told."""
 
     cidr_blocks: tuple[Cidr, ...]
+    """Without subnets whose interfaces hang on a network that agents don't route to."""
     default_group: str
     """Of ENIs that name no security group."""
 
@@ -173,9 +174,20 @@ def _check_counts(subnets: Sequence[str], security_groups: Sequence[str]) -> Non
 def plan_vpc(settings: ControlPlaneSettings) -> Vpc:
     """Return what the settings say; a store may say more."""
     blocks, ipv6_blocks = plan_cidr_blocks(settings)
-    whole = Range(cidr_blocks=(*blocks, *ipv6_blocks), default_group=DEFAULT_SECURITY_GROUP)
+    subnets = plan_subnets(settings)
+    elsewhere = {
+        cidr
+        for subnet in subnets.values()
+        if subnet.kind is not EniKind.VETH
+        for cidr in (subnet.cidr, subnet.ipv6_cidr)
+    }
+    everything: list[Cidr] = [*blocks, *ipv6_blocks]
+    whole = Range(
+        cidr_blocks=tuple(one for one in everything if one not in elsewhere),
+        default_group=DEFAULT_SECURITY_GROUP,
+    )
     groups = {group.id: settings.vpc_id for group in settings.all_security_groups}
-    return Vpc(settings.region, {settings.vpc_id: whole}, plan_subnets(settings), groups)
+    return Vpc(settings.region, {settings.vpc_id: whole}, subnets, groups)
 
 
 async def read_vpc(
@@ -188,10 +200,14 @@ async def read_vpc(
         .where(SubnetRow.id.in_(subnet_ids))
     )
     rows = (await session.execute(chosen)).all()
+    elsewhere = select(SubnetRow.cidr, SubnetRow.ipv6_cidr).where(
+        SubnetRow.vpc_id.in_([vpc.id for _, vpc in rows]), SubnetRow.kind != EniKind.VETH
+    )
+    others = {cidr for pair in (await session.execute(elsewhere)).all() for cidr in pair}
     groups = select(GroupRow.id, GroupRow.vpc_id).where(GroupRow.id.in_(group_ids))
     return Vpc(
         region,
-        {vpc.id: _read_range(vpc) for _, vpc in rows},
+        {vpc.id: _read_range(vpc, others) for _, vpc in rows},
         {row.id: plan_row(row) for row, _ in rows},
         dict((await session.execute(groups)).all()) if group_ids else {},
     )
@@ -222,8 +238,10 @@ def plan_row(row: SubnetRow) -> Subnet:
     )
 
 
-def _read_range(row: VpcRow) -> Range:
+def _read_range(row: VpcRow, elsewhere: Collection[str | None]) -> Range:
+    """Return what ENIs are told of a VPC; `elsewhere` are subnets that agents don't route to."""
+    blocks = [*row.cidr_blocks, *row.ipv6_cidr_blocks]
     return Range(
-        cidr_blocks=(*map(IPv4Network, row.cidr_blocks), *map(IPv6Network, row.ipv6_cidr_blocks)),
+        cidr_blocks=tuple(ip_network(one) for one in blocks if one not in elsewhere),
         default_group=row.default_group,
     )
