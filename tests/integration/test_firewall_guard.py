@@ -4,7 +4,7 @@ import random
 import socket
 import struct
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
@@ -13,11 +13,14 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.findings import Findings
+from fargate_agent.network.firewall import guards
 from fargate_agent.network.firewall.firewall import HostFirewall
-from fargate_agent.network.firewall.guard_tables import link_local_of
+from fargate_agent.network.firewall.guard_tables import link_local_of, render_egress_guard
 from fargate_agent.network.firewall.memory import FILE
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.namespaces import inside
+from fargate_agent.network.nft.expressions import expression
+from fargate_agent.network.nft.objects import Table
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
 from fargate_agent.wire.eni_kinds import EniKind
@@ -319,3 +322,35 @@ async def test_nothing_of_it_is_left_and_a_repetition_is_fine(
 
     assert is_let_in(lan, 4)
     assert is_let_in(lan, 6)
+
+
+@pytest.mark.parametrize(
+    ("understood", "finding"),
+    [
+        ([False], "the kernel has no CONFIG_IP_ROUTE_CLASSID"),
+        ([], "a kernel older than 5.16 can't filter what interfaces of tasks send"),
+    ],
+)
+async def test_what_a_kernel_cannot_filter_is_noted(
+    lan: Lan,
+    firewall: HostFirewall,
+    findings: Findings,
+    monkeypatch: pytest.MonkeyPatch,
+    understood: list[bool],
+    finding: str,
+) -> None:
+    def render(table: Table, eni: EniPlan, *, knows_routes: bool) -> Iterator[bytes]:
+        yield from render_egress_guard(table, eni, knows_routes=knows_routes)
+        if knows_routes not in understood:
+            yield table.rule("egress", expression("of a later kernel"))
+
+    monkeypatch.setattr(guards, "render_egress_guard", render)
+
+    await firewall.guard_netns(lan.eni, lan.task)
+
+    assert [one.what for one in findings] == [finding]
+    spoofed = render_ipv4(lan, str(lan.other_v4), str(lan.other_v4))
+    raw = render_ipv4(lan, str(lan.own(4)), str(lan.other_v4))
+    await firewall.learn([GroupPlan(id=GROUP, egress=(OUT,))])
+    assert comes_out(lan, spoofed, raw) == ([raw] if understood else [spoofed, raw])
+    assert not is_let_in(lan, 4)
