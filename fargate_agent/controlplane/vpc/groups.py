@@ -9,7 +9,7 @@ a group that any rule names. `SECURITY_GROUPS` is announced with it.
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy import or_, select
 
@@ -21,6 +21,19 @@ from fargate_agent.wire.security_groups import SecurityGroupMessage, SecurityGro
 
 PREFIX_LIST: Final = "prefix-list"
 """`kind` of the rows of prefix lists."""
+
+
+class _Rule(NamedTuple):
+    """A row of `RuleRow`, as far as an agent is told it."""
+
+    is_egress: bool
+    protocol: str
+    from_port: int
+    to_port: int
+    cidr: str | None
+    source_group: str | None
+    prefix_list: str | None
+
 
 Address = IPv4Address | IPv6Address
 Cidr = IPv4Network | IPv6Network
@@ -57,15 +70,11 @@ async def read_group_messages(
     Members are addresses in use by tasks of other container instances than `except_agent`. Those of
     a group that no rule names are left out: nobody asks for them.
     """
-    versions = await read_group_versions(session, group_ids)
-    chosen = select(RuleRow).where(RuleRow.group_id.in_(versions)).order_by(RuleRow.position)
-    rules: dict[str, list[RuleRow]] = defaultdict(list)
-    for rule in await session.scalars(chosen):
-        rules[rule.group_id].append(rule)
+    rules = await _read_rules(session, group_ids)
     lists = await read_prefix_lists(
         session, {rule.prefix_list for each in rules.values() for rule in each if rule.prefix_list}
     )
-    members = await _read_members(session, versions, except_agent)
+    members = await _read_members(session, rules, except_agent)
     return [
         SecurityGroupMessage(
             id=id_,
@@ -73,7 +82,7 @@ async def read_group_messages(
             egress=_render_rules((rule for rule in rules[id_] if rule.is_egress), lists),
             members=tuple(members[id_]),
         )
-        for id_ in sorted(versions)
+        for id_ in sorted(rules)
     ]
 
 
@@ -90,9 +99,48 @@ async def read_prefix_lists(session: Session, ids: Collection[str]) -> dict[str,
     }
 
 
+async def _read_rules(session: Session, group_ids: Collection[str]) -> dict[str, list[_Rule]]:
+    """Return the rules of groups that are there, and of those that their rules name.
+
+    As plain rows, in one statement: this is asked for at each start of a task.
+    """
+    named = select(RuleRow.source_group).where(RuleRow.group_id.in_(group_ids))
+    chosen = (
+        select(
+            GroupRow.id,
+            RuleRow.is_egress,
+            RuleRow.protocol,
+            RuleRow.from_port,
+            RuleRow.to_port,
+            RuleRow.cidr,
+            RuleRow.source_group,
+            RuleRow.prefix_list,
+        )
+        .join_from(GroupRow, RuleRow, RuleRow.group_id == GroupRow.id, isouter=True)
+        .where(or_(GroupRow.id.in_(group_ids), GroupRow.id.in_(named)))
+        .order_by(RuleRow.position)
+    )
+    rules: dict[str, list[_Rule]] = {}
+    for group_id, *members in (await session.execute(chosen)).all():
+        of_group = rules.setdefault(group_id, [])
+        if members[0] is not None:  # a group without rules has one row of nothing
+            of_group.append(_Rule._make(members))
+    return rules
+
+
+async def _has_others(session: Session, instance_id: str) -> bool:
+    """Whether another container instance has tasks; looked up in the index of live ones."""
+    before = select(Task.id).where(LIVE, Task.instance_id < instance_id).limit(1)
+    behind = select(Task.id).where(LIVE, Task.instance_id > instance_id).limit(1)
+    return bool(await session.scalar(select(or_(before.exists(), behind.exists()))))
+
+
 async def _read_members(
     session: Session, group_ids: Collection[str], except_agent: str | None
 ) -> dict[str, list[Address]]:
+    members: dict[str, list[Address]] = defaultdict(list)
+    if except_agent is not None and not await _has_others(session, except_agent):
+        return members
     chosen = (
         select(EniGroup.group_id, Eni.address, Eni.ipv6_address)
         .join(Eni, Eni.id == EniGroup.eni_id)
@@ -105,7 +153,6 @@ async def _read_members(
     )
     if except_agent is not None:
         chosen = chosen.join(Task, Task.id == Eni.task_id).where(Task.instance_id != except_agent)
-    members: dict[str, list[Address]] = defaultdict(list)
     for group_id, address, ipv6_address in (await session.execute(chosen)).all():
         members[group_id].append(ip_address(address))
         if ipv6_address is not None:
@@ -114,7 +161,7 @@ async def _read_members(
 
 
 def _render_rules(
-    rules: Iterable[RuleRow], lists: dict[str, tuple[Cidr, ...]]
+    rules: Iterable[_Rule], lists: dict[str, tuple[Cidr, ...]]
 ) -> tuple[SecurityGroupRule, ...]:
     """Return one rule for each protocol and range of ports."""
     cidrs: dict[tuple[str, int, int], dict[Cidr, None]] = defaultdict(dict)
