@@ -109,6 +109,32 @@ async def test_each_agent_is_told_the_members_that_others_have(
     assert second["securityGroups"][0]["members"] == [address_of(first)]
 
 
+async def test_task_repeats_no_large_group_that_its_agent_knows(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane)
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as one:
+        for _ in range(7):
+            await asyncio.to_thread(run, ecs, count=10)
+        for _ in range(70):
+            await one.take()
+        await asyncio.to_thread(
+            ecs.update_container_instances_state,
+            containerInstances=[one.instance_arn],
+            status="DRAINING",
+        )
+        async with SimulatedAgent(plane) as other:
+            await take_groups(other)
+            first = await start(plane, other)
+            second = await start(plane, other)
+
+    (group,) = first["securityGroups"]
+    assert len(group["members"]) == 70
+    assert second["securityGroups"] == []
+
+
 def address_of(task: dict[str, Any]) -> str:
     (eni,) = task["elasticNetworkInterfaces"]
     (address,) = eni["ipv4Addresses"]

@@ -33,6 +33,8 @@ GATHER_S: Final = 0.1
 """How long changes are gathered: many tasks start and stop together."""
 LONGEST_RESEND: Final = 6
 """A push that isn't acknowledged is sent again ever later, up to so many times `resend_s`."""
+MANY_MEMBERS: Final = 64
+"""A message about a task repeats no group with so many: 1,000 of them are 13 kB."""
 FORGOTTEN_AFTER: Final = 3
 """A message about a task that wasn't sent again for so many times `resend_s` won't be."""
 
@@ -79,15 +81,22 @@ class GroupDelivery:
         """Held from reading groups to sending them, so that an older state never goes out last."""
 
     async def render(self, task: Task) -> list[SecurityGroupMessage]:
-        """Return the groups of a task as they are now. The caller has the turn until it sends them.
+        """Return the groups of a task as they are now, but for large ones that the agent knows so.
+
+        The caller has the turn until it sends them.
 
         Raises:
             SQLAlchemyError: the database can't be read.
         """
         async with self._plane.store.read() as session:
-            groups = await read_group_messages(
+            found = await read_group_messages(
                 session, task.eni.security_groups, except_agent=self._instance_id
             )
+        groups = [
+            group
+            for group in found
+            if len(group.members) < MANY_MEMBERS or self._told.get(group.id) != group
+        ]
         self._note_sent(groups)
         now = time.monotonic()
         is_first = self._carried.pop(task.id, None) is None
