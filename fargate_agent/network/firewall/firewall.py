@@ -234,10 +234,10 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         """Have all know who is in the groups of an ENI that is guarded."""
         one, other = (set(eni.security_groups or ()) if eni else set() for eni in (before, after))
         if moved := one ^ other:
-            await in_thread(self._refresh_members, moved)
+            await in_thread(self._refresh_members, moved, after.id if after else "")
 
-    def _refresh_members(self, group_ids: Collection[str]) -> None:
-        self._guards.refresh(group_ids)
+    def _refresh_members(self, group_ids: Collection[str], put: str) -> None:
+        self._guards.refresh(group_ids, put)
         if self._is_made and (used := [one for one in group_ids if one in self._chains]):
             self._change(message for one in used for message in self._replace_members(one))
 
