@@ -23,15 +23,17 @@ from fargate_agent.network.names import name_instance
 from fargate_agent.network.namespaces import make_netns, mount_netns, unmount_netns
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import EniPlan
+from fargate_agent.plan.security_groups import GroupPlan, RulePlan
 from fargate_agent.settings import AgentSettings
 from fargate_agent.wire.eni_kinds import EniKind
 
 ROUNDS: Final = int(os.environ.get("BENCH_ENIS_ROUNDS", "31"))
 TASKS: Final = (1, 50, 200, 500)
+GROUP: Final = "sg-bench"
 SUBNET: Final = IPv4Network("10.213.0.0/20")
 CNI: Final = Path("/usr/lib/cni")
 """Of Debian's package containernetworking-plugins."""
-CHAIN: Final = (
+CHAIN: Final[tuple[dict[str, object], ...]] = (
     {
         "type": "bridge",
         "bridge": "cnibench",
@@ -68,11 +70,14 @@ async def _measure_beside(root: Path, tasks: int) -> list[float]:
     settings = AgentSettings(state_dir=root / "state", netns_dir=root / "netns")
     settings.state_dir.mkdir(exist_ok=True)
     instance = name_instance(settings.state_dir)
-    firewall = make_firewall(settings)
+    findings = Findings()
+    firewall = make_firewall(settings, findings)
     netns = KernelNetns(instance, settings.netns_dir, lambda: False)
-    enis = make_enis(netns.prepared, firewall, settings.state_dir, Findings())
+    enis = make_enis(netns.prepared, firewall, settings.state_dir, settings.netns_dir, findings)
     rounds = []
+    rule = RulePlan(protocol="-1", cidrs=(IPv4Network("0.0.0.0/0"),))
     async with netns, firewall, enis[EniKind.VETH] as driver:
+        await firewall.learn([GroupPlan(id=GROUP, egress=(rule,))])
         plans = [_plan(SUBNET[place]) for place in range(10, 10 + tasks)]
         paths = [settings.netns_dir / f"fargate-{uuid.uuid4().hex}" for _ in plans]
         for plan, path in zip(plans[1:], paths[1:], strict=True):
@@ -107,7 +112,7 @@ def _plan(address: IPv4Address) -> EniPlan:
         mac=":".join(f"{octet:02x}" for octet in (0x02, 0, *address.packed)),
         address=IPv4Interface((address, SUBNET.prefixlen)),
         gateway=SUBNET[1],
-        security_groups=("sg-bench",),
+        security_groups=(GROUP,),
         vpc_cidr_blocks=(IPv4Network("10.213.0.0/16"),),
     )
 

@@ -38,6 +38,7 @@ from tests.fixtures.pulls import eventually
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
 
 IPV6 = IPv6Network("fd00:213::/64")
+IPV6_OUTSIDE = IPv6Network("fd00:213:ffff::/64")
 LARGE = bytes(200_000)
 
 
@@ -78,15 +79,22 @@ async def test_tasks_of_different_subnets_reach_each_other(
     await veth.detach(eni, other)
 
 
+@pytest.mark.parametrize("ipv6", [False, True], ids=["IPv4", "IPv6"])
 async def test_large_packets_find_the_smaller_mtu_on_their_way(
-    eni: EniPlan, netns: Path, veth: VethEni, outsider: Path
+    ipv6: bool, make_eni: MakeEni, netns: Path, veth: VethEni, outsider: Path
 ) -> None:
+    eni = make_eni(**plan_ipv6(5))
+    (uplink,) = [one["dev"] for one in read_ip("route") if one["dst"] == str(OUTSIDE)]
+    run_ip("address", "add", f"{IPV6_OUTSIDE[1]}/64", "dev", uplink, "nodad")
+    run_ip("address", "add", f"{IPV6_OUTSIDE[2]}/64", "dev", "out", "nodad", netns=outsider)
+    run_ip("route", "add", str(IPV6), "via", str(IPV6_OUTSIDE[1]), netns=outsider)
+    # So that the task's packets are as large as its own interface lets them be.
+    run_ip("link", "set", "out", "mtu", "9001", netns=outsider)
     await veth.attach(eni, netns)  # now that the host has its uplink
+    there = IPV6_OUTSIDE[2] if ipv6 else OUTSIDER
     loop = asyncio.get_running_loop()
-    with open_tcp(outsider, OUTSIDER) as listener, open_tcp(netns, OUTSIDER) as connection:
-        # So that the task's packets are as large as its own interface lets them be.
-        run_ip("link", "set", "out", "mtu", "9001", netns=outsider)
-        listener.bind((str(OUTSIDER), 0))
+    with open_tcp(outsider, there) as listener, open_tcp(netns, there) as connection:
+        listener.bind((str(there), 0))
         listener.listen()
         async with asyncio.timeout(10):
             await loop.sock_connect(connection, listener.getsockname())
@@ -98,7 +106,7 @@ async def test_large_packets_find_the_smaller_mtu_on_their_way(
                     received += len(await loop.sock_recv(accepted, 65536))
             await sending
 
-    (route,) = read_ip("route", "get", str(OUTSIDER), netns=netns)
+    (route,) = read_ip("route", "get", str(there), netns=netns)
     assert route["metrics"][0]["mtu"] == 1500
     await veth.detach(eni, netns)
 
