@@ -63,12 +63,16 @@ def network_waves(
 ) -> list[Wave]:
     """Put the ENIs into the network namespace in their order; then serve metadata, mount volumes.
 
-    `find_eni` returns the plan of an ENI as it is when the ENI is attached: its security groups may
-    have changed.
+    `find_eni` returns the plan of an ENI as it is then: its security groups may have changed before
+    the ENI is attached, and meanwhile.
     """
 
     async def attach(eni: EniPlan) -> None:
-        await drivers.enis[eni.kind].attach(find_eni(eni), plan.netns)
+        driver, attached = drivers.enis[eni.kind], find_eni(eni)
+        await driver.attach(attached, plan.netns)
+        while (newer := find_eni(eni)) != attached:
+            await driver.update(newer, plan.netns)
+            attached = newer
 
     enis = [
         Step(

@@ -11,7 +11,7 @@ from os.path import ismount
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ContainerRuntimeError, InternalError, TaskError
-from fargate_agent.plan import Site, change_groups, change_messages, plan_task
+from fargate_agent.plan import EniPlan, Site, change_groups, change_messages, plan_task
 from fargate_agent.task.phases import Phase
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import StateChange, StopCode, TaskFacts, TaskStatus
@@ -164,26 +164,31 @@ class Supervisor:
         enis = change_groups(run.plan.enis, message.elastic_network_interfaces)
         if enis == run.plan.enis:
             return
-        entry.record.message = entry.record.message.model_copy(
-            update={
-                "elastic_network_interfaces": change_messages(
-                    entry.record.message.elastic_network_interfaces,
-                    message.elastic_network_interfaces,
-                )
-            }
+        stored, before = entry.record.message, run.plan.enis
+        interfaces = change_messages(
+            stored.elastic_network_interfaces, message.elastic_network_interfaces
         )
-        before, run.plan = run.plan, replace(run.plan, enis=enis)
+        entry.record.message = stored.model_copy(update={"elastic_network_interfaces": interfaces})
+        run.plan = replace(run.plan, enis=enis)
         await self._write(task_id, entry)
+        try:
+            await self._update_enis(run, before)
+        except TaskError:  # the message comes again, and finds what it has to change
+            entry.record.message, run.plan = stored, replace(run.plan, enis=before)
+            await self._write(task_id, entry)
+            raise
+
+    async def _update_enis(self, run: TaskRun, before: tuple[EniPlan, ...]) -> None:
         if self._drivers is None:
             return  # what adopts the task attaches its ENIs with their new groups
-        for old, new in zip(before.enis, enis, strict=True):
+        for old, new in zip(before, run.plan.enis, strict=True):
             if new != old:
                 await self._drivers.enis[new.kind].update(new, run.plan.netns)
                 log.info(
                     "%s is in security groups %s",
                     new.id,
                     ", ".join(new.security_groups or ()),
-                    extra={"task": task_id},
+                    extra={"task": run.plan.id},
                 )
 
     async def sync(self, task_arn: str) -> None:
