@@ -48,6 +48,28 @@ GroupText = Annotated[
 """Source: EC2 API, CreateSecurityGroup, for names and descriptions in a VPC."""
 
 
+MAC: Final = "[0-9a-f]{2}(?::[0-9a-f]{2}){5}"
+Mac = Annotated[str, matching(MAC, "must be a MAC address such as 52:54:00:12:34:56")]
+
+MAX_VLAN_ID: Final = 4094
+"""Source: IEEE 802.1Q, 9.6."""
+
+_KEYS_OF_KINDS: Final = (
+    (EniKind.MACVLAN, "parent"),
+    (EniKind.NIC, "nics"),
+    (EniKind.VLAN, "trunk"),
+    (EniKind.VLAN, "vlan_ids"),
+)
+"""Which subnets have what."""
+
+
+def read_vlan_ids(text: str) -> range:
+    """Return the VLANs of a range such as `100-199`; none if there can't be such."""
+    first, _, last = text.partition("-")
+    ids = range(int(first), int(last or first) + 1)
+    return ids if ids and ids[0] >= 1 and ids[-1] <= MAX_VLAN_ID else range(0)
+
+
 class SubnetSettings(BaseModel):
     """A subnet that tasks can be put into."""
 
@@ -61,11 +83,31 @@ class SubnetSettings(BaseModel):
     """IPv6 range, a /64. Without it tasks have no IPv6 address."""
     kind: EniKind = EniKind.VETH
     """How tasks are connected: `veth` by the agent's machine, which routes, `macvlan` as machines
-    on the network of `parent`."""
+    on the network of `parent`, `nic` by one of the `nics` each, `vlan` by a VLAN of `trunk` each.
+    """
     parent: (
         Annotated[str, matching(r"[^\s/:]{1,15}", "must be the name of a network interface")] | None
     ) = None
     """The network interface of the agent's machine that a macvlan hangs on."""
+    nics: tuple[Mac, ...] = ()
+    """MAC addresses of network interfaces of agents' machines, each for one task at a time."""
+    trunk: (
+        Annotated[
+            str,
+            matching(
+                rf"[^\s/:]{{1,15}}|{MAC}", "must be the name or MAC address of a network interface"
+            ),
+        ]
+        | None
+    ) = None
+    """The network interface of the agent's machine, by name or MAC address, that VLANs hang on."""
+    vlan_ids: (
+        Annotated[
+            str, matching(r"\d{1,4}(-\d{1,4})?", "must be a number, or two with a hyphen between")
+        ]
+        | None
+    ) = None
+    """The VLANs of the trunk that tasks can have, one each, such as `100-199`."""
     gateway: IPv4Address | None = None
     """Router of the subnet. Without it: the first address of `cidr`."""
     gateway6: IPv6Address | None = None
@@ -84,11 +126,22 @@ class SubnetSettings(BaseModel):
                 f"{self.id}: cidr {self.cidr} must be between "
                 f"/{MIN_SUBNET_PREFIX} and /{MAX_SUBNET_PREFIX}"
             )
-        if (self.kind is EniKind.MACVLAN) != (self.parent is not None):
-            raise ValueError(f"{self.id}: kind macvlan needs a parent, kind veth has none")
         ends = (self.cidr.network_address, self.cidr.broadcast_address)
         if self.gateway is not None and (self.gateway not in self.cidr or self.gateway in ends):
             raise ValueError(f"{self.id}: gateway {self.gateway} is not a host of {self.cidr}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> "SubnetSettings":
+        for kind, name in _KEYS_OF_KINDS:
+            if (self.kind is kind) != bool(getattr(self, name)):
+                wanted = "needs" if self.kind is kind else "has no"
+                raise ValueError(f"{self.id}: kind {self.kind} {wanted} {name}")
+        for mac in self.nics:
+            if self.nics.count(mac) > 1:
+                raise ValueError(f"{self.id}: nics has {mac} twice")
+        if self.vlan_ids is not None and not read_vlan_ids(self.vlan_ids):
+            raise ValueError(f"{self.id}: vlan_ids {self.vlan_ids} is not within 1-{MAX_VLAN_ID}")
         return self
 
     @model_validator(mode="after")
@@ -248,3 +301,9 @@ def _check_apart(one: SubnetSettings, other: SubnetSettings) -> None:
     for first, second in ranges:
         if first.overlaps(second):
             raise ValueError(f"subnets {one.id} ({first}) and {other.id} ({second}) overlap")
+    if twice := set(one.nics) & set(other.nics):
+        raise ValueError(f"subnets {one.id} and {other.id} both have the NIC {min(twice)}")
+    if one.trunk is not None and one.trunk == other.trunk:
+        ids = [set(read_vlan_ids(subnet.vlan_ids or "0")) for subnet in (one, other)]
+        if ids[0] & ids[1]:
+            raise ValueError(f"subnets {one.id} and {other.id} have VLANs of {one.trunk} in common")

@@ -59,4 +59,4 @@ class Attribute:
 
 def name_mac(mac: str) -> str:
     """Return a MAC as names of attributes have it, which have no colons."""
-    return mac.lower().replace(":", "-")
+    return mac.replace(":", "-")

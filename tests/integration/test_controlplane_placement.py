@@ -35,6 +35,19 @@ LAN = {
     "kind": "macvlan",
     "parent": "nic7",
 }
+NICS = {
+    "id": "subnet-nics",
+    "cidr": "10.10.0.0/24",
+    "kind": "nic",
+    "nics": ["52:54:00:00:00:01", "52:54:00:00:00:02"],
+}
+TRUNK = {
+    "id": "subnet-trunk",
+    "cidr": "10.11.0.0/24",
+    "kind": "vlan",
+    "trunk": "nic7",
+    "vlan_ids": "100-101",
+}
 INIT = {"linuxParameters": {"initProcessEnabled": True}}
 SYSCTL = {"namespace": "net.core.somaxconn", "value": "64"}
 ROOM = [{"name": "CPU", "type": "INTEGER", "integerValue": 256}]
@@ -236,3 +249,52 @@ async def test_agent_that_can_do_more_since_it_registered_gets_the_task(
 
     assert reasons(before) == [NO_CAPACITY]
     assert len(after["tasks"]) == 1
+
+
+async def test_each_task_has_a_nic_of_its_agent_as_long_as_one_is_free(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, subnets=[NICS])
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    agents = {}
+    for number in (2, 1):
+        name = f"fargate.capability.task-eni.nic.52-54-00-00-00-0{number}"
+        agents[number] = SimulatedAgent(plane)
+        await agents[number].register(attributes=[*BASE, {"name": name}])
+        await agents[number].connect()
+
+    network = {"networkConfiguration": subnets("subnet-nics")}
+    made = await asyncio.to_thread(run, ecs, count=3, **network)
+    taken = {number: await agent.take() for number, agent in agents.items()}
+    for agent in agents.values():
+        await agent.disconnect()
+
+    assert len(made["tasks"]) == 2
+    assert reasons(made) == ["RESOURCE:ENI"]
+    for number, task in taken.items():
+        (eni,) = task["elasticNetworkInterfaces"]
+        assert eni["interfaceAssociationProtocol"] == "nic"
+        assert eni["macAddress"] == f"52:54:00:00:00:0{number}"
+
+
+async def test_each_task_has_a_vlan_of_its_own_as_long_as_one_is_free(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, subnets=[TRUNK])
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    agent = SimulatedAgent(plane)
+    await agent.register(attributes=[*BASE, {"name": "fargate.capability.task-eni.vlan.nic7"}])
+    await agent.connect()
+
+    network = {"networkConfiguration": subnets("subnet-trunk")}
+    made = await asyncio.to_thread(run, ecs, count=3, **network)
+    taken = [(await agent.take())["elasticNetworkInterfaces"][0] for _ in made["tasks"]]
+    await agent.disconnect()
+
+    assert reasons(made) == ["RESOURCE:ENI"]
+    assert {eni["interfaceAssociationProtocol"] for eni in taken} == {"vlan"}
+    properties = sorted(eni["interfaceVlanProperties"]["vlanId"] for eni in taken)
+    assert properties == ["100", "101"]
+    assert {eni["interfaceVlanProperties"]["trunkInterface"] for eni in taken} == {"nic7"}

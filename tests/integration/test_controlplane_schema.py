@@ -147,7 +147,7 @@ def go_back(connection: Connection) -> None:
         "vpcs",
     ):
         connection.execute(text(f"DROP TABLE {table}"))
-    for column in ("vpc_id", "availability_zone"):
+    for column in ("vpc_id", "availability_zone", "vlan_id"):
         connection.execute(text(f"ALTER TABLE enis DROP COLUMN {column}"))
     connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
 

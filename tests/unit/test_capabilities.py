@@ -80,9 +80,15 @@ def test_firelens_goes_with_both_routers(root: Path) -> None:
 def test_nics_are_named_but_no_loopback_and_none_of_an_agent(root: Path) -> None:
     for name, kind in (("eth0", "1"), ("lo", "772"), ("fg12abvabcdefgh", "1"), ("tun0", "65534")):
         write(root / "sys/class/net" / name / "type", kind)
+        write(root / "sys/class/net" / name / "address", "52:54:00:00:00:01")
 
-    prefix = "fargate.capability.task-eni.macvlan."
-    assert {name for name in names(root) if name.startswith(prefix)} == {f"{prefix}eth0"}
+    prefix = "fargate.capability.task-eni."
+    assert {name.removeprefix(prefix) for name in names(root) if name.startswith(prefix)} == {
+        "macvlan.eth0",
+        "nic.52-54-00-00-00-01",
+        "vlan.eth0",
+        "vlan.52-54-00-00-00-01",
+    }
 
 
 def test_emulation_counts_only_while_it_is_enabled(root: Path) -> None:

@@ -77,8 +77,43 @@ def test_file_is_found_by_environment(file: Path, monkeypatch: pytest.MonkeyPatc
         ),
         pytest.param(
             '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "macvlan"',
-            "subnet-b: kind macvlan needs a parent",
+            "subnet-b: kind macvlan needs parent",
             id="macvlan without parent",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nparent = "eth0"',
+            "subnet-b: kind veth has no parent",
+            id="veth with parent",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "nic"',
+            "subnet-b: kind nic needs nics",
+            id="nic without nics",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "nic"\n'
+            'nics = ["52:54:00:00:00:01", "52:54:00:00:00:01"]',
+            "subnet-b: nics has 52:54:00:00:00:01 twice",
+            id="one nic twice",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "vlan"\ntrunk = "eth1"',
+            "subnet-b: kind vlan needs vlan_ids",
+            id="vlan without ids",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "vlan"\ntrunk = "eth1"\n'
+            'vlan_ids = "4000-4095"',
+            "subnet-b: vlan_ids 4000-4095 is not within 1-4094",
+            id="vlan id too high",
+        ),
+        pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "vlan"\ntrunk = "eth1"\n'
+            'vlan_ids = "100-110"\n'
+            '[[subnets]]\nid = "subnet-c"\ncidr = "10.2.0.0/24"\nkind = "vlan"\ntrunk = "eth1"\n'
+            'vlan_ids = "110"',
+            "subnets subnet-b and subnet-c have VLANs of eth1 in common",
+            id="vlans in common",
         ),
         pytest.param(
             '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/30"', "subnet-b: cidr", id="tiny"

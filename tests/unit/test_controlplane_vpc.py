@@ -179,6 +179,8 @@ def test_subnet_is_kept_whole() -> None:
         ipv6_cidr=IPV6,
         kind=EniKind.MACVLAN,
         parent="eth1",
+        nics=("52:54:00:00:00:01",),
+        vlan_ids=range(100, 200),
         gateway=IPv4Address("10.0.0.2"),
         gateway6=IPV6[2],
         mtu=1400,

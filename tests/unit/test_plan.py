@@ -170,10 +170,54 @@ def test_enis_are_named_in_the_order_of_their_indexes() -> None:
 
 
 @pytest.mark.parametrize(
+    ("eni", "kind", "parent", "vlan_id"),
+    [
+        pytest.param(
+            eni_json(interfaceAssociationProtocol="default"), "nic", None, None, id="as ACS says it"
+        ),
+        pytest.param(eni_json(interfaceAssociationProtocol="nic"), "nic", None, None, id="nic"),
+        pytest.param(
+            eni_json(
+                interfaceAssociationProtocol="vlan",
+                interfaceVlanProperties={
+                    "vlanId": "133",
+                    "trunkInterfaceMacAddress": "52:54:00:00:00:09",
+                },
+            ),
+            *("vlan", "52:54:00:00:00:09", 133),
+            id="branch",
+        ),
+        pytest.param(
+            eni_json(
+                interfaceAssociationProtocol="vlan",
+                interfaceVlanProperties={"vlanId": "1", "trunkInterface": "eth1"},
+            ),
+            *("vlan", "eth1", 1),
+            id="trunk by name",
+        ),
+    ],
+)
+def test_eni_is_planned_by_the_words_of_acs(
+    eni: dict[str, object], kind: str, parent: str | None, vlan_id: int | None
+) -> None:
+    (planned,) = plan_task(task_message(elasticNetworkInterfaces=[eni]), SITE).enis
+
+    assert (planned.kind, planned.parent, planned.vlan_id) == (kind, parent, vlan_id)
+
+
+@pytest.mark.parametrize(
     "eni",
     [
-        pytest.param(eni_json(interfaceAssociationProtocol="vlan"), id="vlan"),
+        pytest.param(eni_json(interfaceAssociationProtocol="tunnel"), id="tunnel"),
         pytest.param(eni_json(interfaceAssociationProtocol="macvlan"), id="macvlan without parent"),
+        pytest.param(eni_json(interfaceAssociationProtocol="vlan"), id="vlan without trunk"),
+        pytest.param(
+            eni_json(
+                interfaceAssociationProtocol="vlan",
+                interfaceVlanProperties={"vlanId": "4095", "trunkInterface": "eth1"},
+            ),
+            id="vlan id too high",
+        ),
         pytest.param(
             eni_json(ipv4Addresses=[{"privateAddress": "10.213.0.5"}]), id="no primary address"
         ),

@@ -31,10 +31,14 @@ from fargate_agent.wire.attributes import (
     IPV6,
     LOG_DRIVER,
     MACVLAN_PARENT,
+    NIC,
     PID_SHARING,
     TASK_ENI,
+    VLAN_TRUNK,
+    name_mac,
 )
 from fargate_agent.wire.container_paths import normalize_path
+from fargate_agent.wire.eni_kinds import EniKind
 
 ARCHITECTURES: Final = {"X86_64": "x86_64", "ARM64": "arm64"}
 """Values of the attribute by those of a task definition."""
@@ -86,11 +90,20 @@ def find_storage_needs(document: Json, overrides: Json) -> tuple[Need, ...]:
 def find_subnet_needs(subnet: Subnet) -> tuple[Need, ...]:
     """Return what a task needs to have an ENI in a subnet."""
     needs = []
-    if subnet.parent is not None:
+    if subnet.kind is EniKind.NIC:
+        needs.append(_need_nic(*subnet.nics))
+    elif subnet.kind is EniKind.VLAN and subnet.parent is not None:
+        needs.append(_need(f"trunk {subnet.parent}", VLAN_TRUNK + name_mac(subnet.parent)))
+    elif subnet.parent is not None:
         needs.append(_need(f"network interface {subnet.parent}", MACVLAN_PARENT + subnet.parent))
     if subnet.ipv6_cidr is not None:
         needs.append(_need("IPv6", IPV6))
     return tuple(needs)
+
+
+def find_eni_needs(subnet: Subnet, mac: str) -> tuple[Need, ...]:
+    """Return what a task needs to have one ENI of a subnet, beside what all of them need."""
+    return (_need_nic(mac),) if subnet.kind is EniKind.NIC else ()
 
 
 def find_missing(instance: ContainerInstance, needs: Sequence[Need]) -> list[Need]:
@@ -163,6 +176,10 @@ def _find_linux(parameters: Json) -> Iterator[Need]:
 
 def _need(what: str, attribute: str) -> Need:
     return Need(what, ((attribute, ""),))
+
+
+def _need_nic(*macs: str) -> Need:
+    return Need(f"NIC {' or '.join(macs)}", tuple((NIC + name_mac(mac), "") for mac in macs))
 
 
 def _has(has: Mapping[str, str], need: Need) -> bool:

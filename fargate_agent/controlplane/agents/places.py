@@ -3,11 +3,16 @@
 from collections.abc import Mapping, Sequence
 
 from fargate_agent.controlplane.agents.capacity import choose_instance
-from fargate_agent.controlplane.agents.needs import find_missing, find_subnet_needs
+from fargate_agent.controlplane.agents.needs import (
+    find_eni_needs,
+    find_missing,
+    find_subnet_needs,
+)
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import ContainerInstance
 from fargate_agent.controlplane.tasks.launch import Launch
 from fargate_agent.controlplane.tasks.overrides import TaskSize
+from fargate_agent.controlplane.vpc.plan import Subnet
 
 Places = Mapping[str, Sequence[ContainerInstance]]
 """The instances that can do what the task needs, by id of the subnet."""
@@ -23,6 +28,14 @@ def find_places(instances: Sequence[ContainerInstance], launch: Launch) -> Place
             [instance for instance in able if not find_missing(instance, needs)] if needs else able
         )
     return places
+
+
+def find_able(
+    instances: Sequence[ContainerInstance], subnet: Subnet, mac: str
+) -> Sequence[ContainerInstance]:
+    """Return those of the instances, which can have ENIs of a subnet, that can have one of them."""
+    needs = find_eni_needs(subnet, mac)
+    return [one for one in instances if not find_missing(one, needs)] if needs else instances
 
 
 def find_subnets(settings: ControlPlaneSettings, places: Places, size: TaskSize) -> list[str]:

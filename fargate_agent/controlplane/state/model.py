@@ -124,6 +124,7 @@ class Eni(Base):
     ipv6_address: Mapped[str | None]
     security_groups: Mapped[list[Any]] = mapped_column(default=list)
     mac: Mapped[str]
+    vlan_id: Mapped[int | None]
     private_dns_name: Mapped[str]
     status: Mapped[str] = mapped_column(default="PRECREATED")
     """Of the attachment."""

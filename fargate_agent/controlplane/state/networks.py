@@ -41,6 +41,10 @@ class SubnetRow(Base):
     kind: Mapped[str]
     """One of `EniKind`."""
     parent: Mapped[str | None]
+    """What a macvlan or a VLAN hangs on."""
+    nics: Mapped[list[Any] | None]
+    """MACs."""
+    vlan_ids: Mapped[str | None]
     gateway: Mapped[str]
     gateway6: Mapped[str | None]
     mtu: Mapped[int]

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from fargate_agent.controlplane.access.permissions import Target, check_permission
 from fargate_agent.controlplane.agents.capacity import choose_instance, find_usable, reserve
 from fargate_agent.controlplane.agents.connections import wait_for_room
-from fargate_agent.controlplane.agents.places import find_places, find_subnets
+from fargate_agent.controlplane.agents.places import find_able, find_places, find_subnets
 from fargate_agent.controlplane.agents.shortage import explain_shortage
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
@@ -167,9 +167,12 @@ async def make_tasks(
     for subnet_id in find_subnets(plane.settings, places, launch.size):
         missing = launch.count - len(tasks)
         for eni in await vpc.provision(session, missing, subnet_id, groups):
-            instance = choose_instance(plane.settings, places[subnet_id], launch.size)
-            if instance is None:
+            if len(tasks) == launch.count:
                 break
+            able = find_able(places[subnet_id], vpc.subnets[subnet_id], eni.mac)
+            instance = choose_instance(plane.settings, able, launch.size)
+            if instance is None:
+                continue
             reserve(instance, launch.size)
             task = _render_row(plane.arns, vpc, launch, instance, eni, launch.providers[len(tasks)])
             session.add(task)

@@ -1,5 +1,6 @@
 """Where tasks can be put, and the ENI that each of them gets."""
 
+import re
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Final
 from sqlalchemy import select
 
 from fargate_agent.controlplane.errors import invalid_parameter
-from fargate_agent.controlplane.names import Arns, new_eni_id, new_mac, new_uuid
+from fargate_agent.controlplane.names import Arns, new_eni_id, new_uuid
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.model import Eni, EniGroup
 from fargate_agent.controlplane.state.networks import GroupRow, SubnetRow, VpcRow
@@ -18,13 +19,19 @@ from fargate_agent.controlplane.state.store import note_members
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc.addresses import take_addresses
 from fargate_agent.controlplane.vpc.plan import Subnet, plan_cidr_blocks, plan_subnets
-from fargate_agent.controlplane.vpc_settings import DEFAULT_SECURITY_GROUP
+from fargate_agent.controlplane.vpc.ports import Port, take_ports
+from fargate_agent.controlplane.vpc_settings import (
+    DEFAULT_SECURITY_GROUP,
+    MAC,
+    read_vlan_ids,
+)
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.messages import (
     EniMessage,
     Ipv4Assignment,
     Ipv6Assignment,
     MacvlanProperties,
+    VlanProperties,
 )
 
 MAX_SUBNETS: Final = 16
@@ -100,19 +107,26 @@ class Vpc:
         subnet_id: str,
         security_groups: Sequence[str] = (),
     ) -> list[Eni]:
-        """Return so many new ENIs in a subnet, or fewer if it has no more addresses.
+        """Return so many new ENIs in a subnet, or fewer if it has no more addresses or VLANs.
 
+        Of kind `nic` it is one for each NIC that is free: not every agent with a NIC has room.
         Without security groups they get the default one. The caller gives each that it wants a
         task, and stores it, before the transaction ends.
         """
         subnet = self.subnets[subnet_id]
         default = self.vpcs[subnet.vpc_id].default_group
         groups = list(dict.fromkeys(security_groups)) or [default]
-        addresses = await take_addresses(session, subnet, count)
+        ports = await take_ports(session, subnet, count)
+        addresses = await take_addresses(session, subnet, len(ports))
         note_members(session, groups)
-        return [self._render_eni(subnet, address, groups) for address in addresses]
+        return [
+            self._render_eni(subnet, address, port, groups)
+            for address, port in zip(addresses, ports, strict=False)
+        ]
 
-    def _render_eni(self, subnet: Subnet, address: IPv4Address, groups: list[str]) -> Eni:
+    def _render_eni(
+        self, subnet: Subnet, address: IPv4Address, port: Port, groups: list[str]
+    ) -> Eni:
         ipv6_address = subnet.ipv6_address(address)
         return Eni(
             id=new_eni_id(),
@@ -121,7 +135,8 @@ class Vpc:
             address=str(address),
             ipv6_address=None if ipv6_address is None else str(ipv6_address),
             security_groups=groups,
-            mac=new_mac(),
+            mac=port.mac,
+            vlan_id=port.vlan_id,
             private_dns_name=f"ip-{str(address).replace('.', '-')}.{self._domain}",
             status="PRECREATED",
             in_use=True,
@@ -154,12 +169,26 @@ class Vpc:
             private_dns_name=eni.private_dns_name,
             interface_association_protocol=subnet.kind,
             interface_macvlan_properties=(
-                MacvlanProperties(parent_interface=subnet.parent) if subnet.parent else None
+                MacvlanProperties(parent_interface=subnet.parent)
+                if subnet.parent and subnet.kind is EniKind.MACVLAN
+                else None
             ),
+            interface_vlan_properties=_render_vlan(eni, subnet),
             mtu=subnet.mtu,
             security_groups=tuple(eni.security_groups),
             vpc_cidr_blocks=self.vpcs[subnet.vpc_id].cidr_blocks,
         )
+
+
+def _render_vlan(eni: Eni, subnet: Subnet) -> VlanProperties | None:
+    if eni.vlan_id is None or subnet.parent is None:
+        return None
+    is_mac = re.fullmatch(MAC, subnet.parent) is not None
+    return VlanProperties(
+        vlan_id=str(eni.vlan_id),
+        trunk_interface_mac_address=subnet.parent if is_mac else None,
+        trunk_interface=None if is_mac else subnet.parent,
+    )
 
 
 def _check_counts(subnets: Sequence[str], security_groups: Sequence[str]) -> None:
@@ -230,6 +259,8 @@ def plan_row(row: SubnetRow) -> Subnet:
         ipv6_cidr=None if row.ipv6_cidr is None else IPv6Network(row.ipv6_cidr),
         kind=EniKind(row.kind),
         parent=row.parent,
+        nics=tuple(row.nics or ()),
+        vlan_ids=read_vlan_ids(row.vlan_ids) if row.vlan_ids else range(0),
         gateway=IPv4Address(row.gateway),
         gateway6=None if row.gateway6 is None else IPv6Address(row.gateway6),
         mtu=row.mtu,

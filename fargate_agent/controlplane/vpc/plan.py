@@ -19,7 +19,7 @@ from socket import inet_ntoa
 from typing import Final
 
 from fargate_agent.controlplane.settings import ControlPlaneSettings
-from fargate_agent.controlplane.vpc_settings import DEFAULT_VPC, SubnetSettings
+from fargate_agent.controlplane.vpc_settings import DEFAULT_VPC, SubnetSettings, read_vlan_ids
 from fargate_agent.wire.eni_kinds import EniKind
 
 RESERVED_ADDRESSES: Final = 4
@@ -42,6 +42,10 @@ class Subnet:
     ipv6_cidr: IPv6Network | None = None
     kind: EniKind = EniKind.VETH
     parent: str | None = None
+    """What a macvlan or a VLAN hangs on."""
+    nics: tuple[str, ...] = ()
+    """MACs."""
+    vlan_ids: range = range(0)
     gateway: IPv4Address
     gateway6: IPv6Address | None = None
     mtu: int = VPC_MTU
@@ -110,7 +114,9 @@ def plan_subnet(subnet: SubnetSettings, region: str, vpc_id: str) -> Subnet:
         cidr=subnet.cidr,
         ipv6_cidr=subnet.ipv6_cidr,
         kind=subnet.kind,
-        parent=subnet.parent,
+        parent=subnet.parent or subnet.trunk,
+        nics=subnet.nics,
+        vlan_ids=read_vlan_ids(subnet.vlan_ids) if subnet.vlan_ids else range(0),
         gateway=subnet.gateway or subnet.cidr[1],
         gateway6=gateway6,
         mtu=subnet.mtu or (VPC_MTU if subnet.kind is EniKind.VETH else LAN_MTU),

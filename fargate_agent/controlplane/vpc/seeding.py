@@ -114,6 +114,9 @@ def fill_row(row: SubnetRow, subnet: Subnet) -> None:
     row.ipv6_cidr = None if subnet.ipv6_cidr is None else str(subnet.ipv6_cidr)
     row.kind = subnet.kind.value
     row.parent = subnet.parent
+    row.nics = list(subnet.nics) or None
+    ids = subnet.vlan_ids
+    row.vlan_ids = f"{ids[0]}-{ids[-1]}" if ids else None
     row.gateway = str(subnet.gateway)
     row.gateway6 = None if subnet.gateway6 is None else str(subnet.gateway6)
     row.mtu = subnet.mtu
