@@ -313,6 +313,8 @@ def test_gateways_and_routes_of_a_vpc_module_are_shown(ec2: Any) -> None:
     assert nat["NatGatewayAddresses"][0]["PublicIp"] == module.address["PublicIp"]
     assert gateway["Attachments"] == [{"State": "available", "VpcId": module.vpc}]
     assert "AssociationId" in address
+    told = ec2.describe_addresses_attribute(AllocationIds=[address["AllocationId"]])
+    assert [one["PublicIp"] for one in told["Addresses"]] == [address["PublicIp"]]
 
 
 def test_what_something_else_needs_is_not_deleted(ec2: Any) -> None:

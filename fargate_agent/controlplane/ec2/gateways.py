@@ -144,6 +144,19 @@ async def release_address(plane: Plane, session: Session, request: Json) -> Json
     return {}
 
 
+async def describe_address_attributes(plane: Plane, session: Session, request: Json) -> Json:
+    """Return the addresses without a domain name: none has one."""
+    del plane
+    rows = [
+        await find_gateway(session, ADDRESS, id_) for id_ in request.get("AllocationIds", [])
+    ] or await list_objects(session, ADDRESS)
+    return {
+        "Addresses": [
+            {"AllocationId": row.id, "PublicIp": row.document["PublicIp"]} for row in rows
+        ]
+    }
+
+
 async def create_nat_gateway(plane: Plane, session: Session, request: Json) -> Json:
     """Make a NAT gateway in a subnet."""
     del plane

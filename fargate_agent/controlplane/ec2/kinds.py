@@ -215,6 +215,7 @@ CHANGES: Final[Mapping[str, Change]] = {
 """By operation."""
 
 READS: Final[Mapping[str, Change]] = {
+    "DescribeAddressesAttribute": gateways.describe_address_attributes,
     "DescribeVpcAttribute": vpcs.describe_vpc_attribute,
     "GetManagedPrefixListEntries": prefix_lists.get_prefix_list_entries,
 }

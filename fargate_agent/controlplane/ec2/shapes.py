@@ -41,6 +41,7 @@ OPERATIONS: Final = (
     "DeleteTags",
     "DeleteVpc",
     "DescribeAddresses",
+    "DescribeAddressesAttribute",
     "DescribeAvailabilityZones",
     "DescribeEgressOnlyInternetGateways",
     "DescribeInternetGateways",
