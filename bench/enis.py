@@ -99,7 +99,7 @@ async def _measure_beside(root: Path, tasks: int) -> list[float]:
             await driver.detach(plan, path)
             await netns.release(path)
     for sweeper in (netns, driver, firewall):
-        await sweeper.sweep(())  # type: ignore[attr-defined]
+        await sweeper.sweep(())  # type: ignore[union-attr]
     return [statistics.median(one) * 1e3 for one in zip(*rounds, strict=True)]
 
 
