@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from tests.vm import boots, efs, life, lifecycle, services, tasks
+from tests.vm import boots, efs, enis, life, lifecycle, services, tasks
 from tests.vm.lab import Lab, Progress
 from tests.vm.machine import OUTSIDE_ADDRESS
 from tests.vm.walkthrough import Walkthrough
@@ -106,6 +106,16 @@ def go_to_the_file_server(lab: Lab, progress: Progress) -> None:
     efs.check_efs(lab, progress)
 
 
+def go_to_other_networks(lab: Lab, progress: Progress) -> None:
+    """Install, and run tasks whose ENIs are NICs and VLANs."""
+    _begin(lab, progress)
+    lifecycle.install(lab, progress)
+    lab.sh(_KNOW_THE_REGISTRY)
+    enis.prepare(lab)
+    enis.check_nic(lab, progress)
+    enis.check_vlan(lab, progress)
+
+
 def _begin(lab: Lab, progress: Progress) -> dict[str, set[str]]:
     """Boot, and return what the machine holds before the product comes."""
     boots.boot(lab.machine, progress)
@@ -118,6 +128,7 @@ JOURNEYS: Final[dict[str, Callable[[Lab, Progress], None]]] = {
     "operator": go_by_the_document,
     "faults": go_through_faults,
     "efs": go_to_the_file_server,
+    "eni": go_to_other_networks,
 }
 WHOLE: Final = ("operator", "faults")
 """These together go every way of the other ones."""

@@ -1,0 +1,66 @@
+"""ENIs that are NICs of the machine, and VLANs on a trunk."""
+
+from typing import Final
+
+from tests.vm.lab import WEB_PORT, Lab, Progress, definition, require
+from tests.vm.machine import LAN_GATEWAY
+
+_NIC: Final = "eth1"
+_NIC_MAC: Final = "52:54:00:00:00:01"
+_VLAN_GATEWAY: Final = "192.168.61.1"
+_VLAN_ID: Final = 133
+
+_SUBNETS: Final = f"""
+[[subnets]]
+id = "subnet-nic"
+cidr = "192.168.57.0/24"
+gateway = "{LAN_GATEWAY}"
+kind = "nic"
+nics = ["{_NIC_MAC}"]
+
+[[subnets]]
+id = "subnet-vlan"
+cidr = "192.168.61.0/24"
+gateway = "{_VLAN_GATEWAY}"
+kind = "vlan"
+trunk = "trunk0"
+vlan_ids = "{_VLAN_ID}"
+"""
+
+_SWITCH: Final = f"""
+ip netns add switch
+ip link add trunk0 type veth peer name port netns switch
+ip -n switch link set port up
+ip -n switch link add link port name branch type vlan id {_VLAN_ID}
+ip -n switch address add {_VLAN_GATEWAY}/24 dev branch
+ip -n switch link set branch up
+"""
+"""The other end of the trunk, where only what has the VLAN's tag reaches the gateway."""
+
+
+def prepare(lab: Lab) -> None:
+    """Have a trunk, and a subnet of each kind; the agent that starts then says that it has both."""
+    lab.sh(_SWITCH)
+    lab.sh(f"cat >>/etc/fargate/control-plane.toml <<'EOF'\n{_SUBNETS}EOF")
+    lab.sh("systemctl restart fargate-control-plane fargate-agent")
+
+
+def check_nic(lab: Lab, progress: Progress) -> None:
+    """A task has the machine's second NIC for itself, and gives it back."""
+    with progress.check("a task has a NIC of the machine, which it gives back"):
+        before = lab.sh(f"ip -brief link show {_NIC}").split()[0]
+        script = f"cat /sys/class/net/eth1/address; wget -q -O - http://{LAN_GATEWAY}:{WEB_PORT}/"
+        code, shown = lab.follow_task(definition("nic", script), "--subnet subnet-nic")
+        require(code == 0, f"exit {code}: {shown}")
+        require(_NIC_MAC in shown, f"the MAC of the task's interface: {shown}")
+        lab.wait_for(f"ip -brief link show {_NIC}")
+        require(lab.sh(f"ip -brief link show {_NIC}").split()[0] == before, "another name")
+
+
+def check_vlan(lab: Lab, progress: Progress) -> None:
+    """A task is in one VLAN of the trunk, and the interface goes with the task."""
+    with progress.check("a task has a VLAN of a trunk"):
+        script = f"ping -c 1 -W 10 {_VLAN_GATEWAY}"
+        code, shown = lab.follow_task(definition("vlan", script), "--subnet subnet-vlan")
+        require(code == 0, f"exit {code}: {shown}")
+        lab.sh("ip netns del switch")
