@@ -1,0 +1,1 @@
+"""Networks of CNI plugins: an operator's conflist, run as a container runtime runs it."""
