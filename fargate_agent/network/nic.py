@@ -122,6 +122,7 @@ class NicEni(LanEni, Sweeper):
                     ) from error
 
     async def settle(self, task: Netlink, interface: Link, eni: EniPlan) -> None:
+        self._taken[eni.mac] = eni.id  # an agent before may have brought it
         if not interface.up:
             if interface.mac != eni.mac:
                 await task.set_mac(interface.index, eni.mac)
