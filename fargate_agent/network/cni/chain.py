@@ -1,0 +1,131 @@
+"""The plugins of a network, one after the other, for one interface.
+
+Source: containernetworking/cni, SPEC.md 1.1.0, section 3.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from fargate_agent.network.cni.conflist import Conflist, PluginConfig
+from fargate_agent.network.cni.plugin import PluginError, find_program, run_plugin
+
+_log: Final = logging.getLogger(__name__)
+
+ADD_TIMEOUT_S: Final = 60.0
+DEL_TIMEOUT_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """One interface of one container, as plugins are told of it."""
+
+    container_id: str
+    ifname: str
+    netns: Path
+    args: str = ""
+    """`CNI_ARGS`, such as `IP=10.0.0.5;IgnoreUnknown=1`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chain:
+    """Runs the plugins of `network`; the caller runs one operation on a container at a time."""
+
+    network: Conflist
+    directories: Sequence[Path]
+    runtime: Mapping[str, Any]
+    """What is asked for by capability: each plugin gets those that it declares."""
+
+    async def add(self, attachment: Attachment) -> dict[str, Any]:
+        """Return the result of the last plugin. If one fails, DEL has been run for all.
+
+        If this is cancelled, DEL is the caller's to run.
+
+        Raises:
+            PluginError: a plugin failed, or has no result.
+        """
+        result: dict[str, Any] | None = None
+        try:
+            async with asyncio.timeout(ADD_TIMEOUT_S):
+                for plugin in self.network.plugins:
+                    result = await self._run("ADD", plugin, attachment, result, ADD_TIMEOUT_S)
+                    if result is None:
+                        raise PluginError(plugin.type, "ADD", "printed no result")
+        except TimeoutError as error:
+            await self._undo(attachment, result)
+            detail = f"its plugins were not done within {ADD_TIMEOUT_S:g} s"
+            raise PluginError(self.network.name, "ADD", detail) from error
+        except PluginError:
+            await self._undo(attachment, result)
+            raise
+        return result or {}
+
+    async def check(self, attachment: Attachment, result: dict[str, Any]) -> None:
+        """Return if the plugins find what they made, or can't be asked.
+
+        Raises:
+            PluginError: something is missing, or is other than it was made.
+        """
+        if self.network.is_check_disabled or not self.network.supports("0.4.0"):
+            return
+        for plugin in self.network.plugins:
+            await self._run("CHECK", plugin, attachment, result, ADD_TIMEOUT_S)
+
+    async def delete(self, attachment: Attachment, result: dict[str, Any] | None) -> None:
+        """Run DEL from the last plugin to the first; may be repeated.
+
+        Raises:
+            PluginError: the first failure; the other plugins were run all the same.
+        """
+        failure: PluginError | None = None
+        previous = result if self.network.supports("0.4.0") else None
+        for plugin in reversed(self.network.plugins):
+            try:
+                await self._run("DEL", plugin, attachment, previous, DEL_TIMEOUT_S)
+            except PluginError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def _undo(self, attachment: Attachment, result: dict[str, Any] | None) -> None:
+        try:
+            await self.delete(attachment, result)
+        except PluginError as error:
+            # The failure of ADD is what the caller is told.
+            _log.warning("network %s: after ADD failed: %s", self.network.name, error)
+
+    async def _run(
+        self,
+        verb: str,
+        plugin: PluginConfig,
+        attachment: Attachment,
+        previous: dict[str, Any] | None,
+        timeout_s: float,
+    ) -> dict[str, Any] | None:
+        program = await asyncio.to_thread(find_program, self.directories, plugin)
+        if program is None:
+            searched = ", ".join(str(directory) for directory in self.directories)
+            raise PluginError(plugin.type, verb, f"not installed in {searched}")
+        config = {
+            **plugin.fields,
+            "name": self.network.name,
+            "cniVersion": self.network.version,
+        }
+        runtime = {
+            key: self.runtime[key] for key in sorted(plugin.capabilities & set(self.runtime))
+        }
+        if runtime:
+            config["runtimeConfig"] = runtime
+        if previous is not None:
+            config["prevResult"] = previous
+        variables = {
+            "CNI_CONTAINERID": attachment.container_id,
+            "CNI_NETNS": str(attachment.netns),
+            "CNI_IFNAME": attachment.ifname,
+            "CNI_ARGS": attachment.args,
+            "CNI_PATH": ":".join(str(directory) for directory in self.directories),
+        }
+        return await run_plugin(program, verb, config, variables, timeout_s=timeout_s)
