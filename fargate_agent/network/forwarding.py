@@ -50,19 +50,24 @@ class Forwarding:
         self._prefix = prefix
         self._turn = threading.Lock()
 
-    def find(self, versions: Iterable[int]) -> set[str]:
+    def find(self, versions: Iterable[int]) -> dict[int, set[str]]:
         """Return the interfaces that pass packets on only because of this agent.
 
-        Now, or after `ensure` for these versions of IP; those that the agent before has used are
-        always among them. Where the whole host forwards since, it does so for somebody else too.
+        By version of IP: now, or after `ensure` for these versions. Those that the agent before has
+        used are always among them. Where the whole host forwards since, it does so for somebody
+        else too.
 
         Raises:
             OSError: the kernel refused.
         """
         changed = self._recall()
         used = {4 if name.startswith("ipv4/") else 6 for name in changed}
-        names = set().union(*(self._find(version, changed) for version in used.union(versions)))
-        return {name for name in names if not name.startswith(self._prefix)}
+        return {
+            version: {
+                name for name in self._find(version, changed) if not name.startswith(self._prefix)
+            }
+            for version in used.union(versions)
+        }
 
     def ensure(self, version: int) -> None:
         """Have packets of IP version 4 or 6 passed on between all interfaces that have routes now.

@@ -10,7 +10,7 @@ import logging
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -73,8 +73,8 @@ class Firewall(Protocol):
         """Let through nothing of the ENI."""
         ...
 
-    async def note_uplinks(self, names: Collection[str]) -> None:
-        """Of what comes from these interfaces, pass on only what is for an ENI."""
+    async def note_uplinks(self, uplinks: Mapping[int, Collection[str]]) -> None:
+        """Of what comes from these, of their version of IP, pass on only what is for an ENI."""
         ...
 
 

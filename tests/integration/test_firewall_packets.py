@@ -1,9 +1,17 @@
 """What passes between tasks whose ENIs the host routes, packet by packet."""
 
 import socket
+import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from pathlib import Path
 
 import pytest
@@ -11,17 +19,19 @@ import pytest
 from fargate_agent.findings import Findings
 from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.memory import FILE
+from fargate_agent.network.firewall.rules import VERSIONS
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
-from tests.fixtures.network import TEST_NETWORK, MakeEni, MakeNetns
+from tests.fixtures.network import TEST_NETWORK, MakeEni, MakeNetns, remove_link, run_ip
 from tests.fixtures.packets import ICMP, PORT, TCP, UDP, Address, arrives, open_socket, send
 
 pytestmark = pytest.mark.root
 
 IPV6 = IPv6Network("fd00:213::/64")
 ANYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
+LAN = {1: "fd00:213:a::", 2: "fd00:213:b::"}
 SAME, OTHER = "sg-0aaa", "sg-0bbb"
 OUT = RulePlan(protocol="-1", cidrs=ANYWHERE)
 
@@ -293,3 +303,50 @@ class TestFewFlows:
 
         assert heard == [True] * 16 + [False] * 4
         assert server.hears(modest, UDP, version)
+
+
+class TestRouter:
+    """A host that somebody else makes a router, for one version of IP."""
+
+    @pytest.fixture
+    async def machines(self, make_netns: MakeNetns) -> AsyncIterator[list[tuple[str, Path]]]:
+        """Two, each behind a link of the host, which forwards both versions."""
+        switches = [Path(f"/proc/sys/net/ipv{one}/conf/all/forwarding") for one in VERSIONS]
+        before = [one.read_text() for one in switches]
+        for switch in switches:
+            switch.write_text("1")
+        made = []
+        for number in (1, 2):
+            netns, name = await make_netns(), f"fgt{uuid.uuid4().hex[:8]}"
+            run_ip("link", "add", name, "type", "veth", "peer", "name", "out", "netns", str(netns))
+            for place, side, where in ((1, name, None), (2, "out", netns)):
+                for network in (f"10.213.253.{number * 4 + place}/30", f"{LAN[number]}{place}/64"):
+                    run_ip("address", "add", network, "dev", side, "nodad", netns=where)
+                run_ip("link", "set", side, "up", netns=where)
+            run_ip(
+                "route",
+                "add",
+                "10.213.253.0/24",
+                "via",
+                f"10.213.253.{number * 4 + 1}",
+                netns=netns,
+            )
+            run_ip("route", "add", "default", "via", f"{LAN[number]}1", netns=netns)
+            made.append((name, netns))
+        yield made
+        for name, _ in made:
+            remove_link(name)
+        for switch, value in zip(switches, before, strict=True):
+            switch.write_text(value)
+
+    @pytest.mark.parametrize("version", VERSIONS)
+    async def test_what_it_forwards_for_others_passes(
+        self, firewall: HostFirewall, machines: list[tuple[str, Path]], version: int
+    ) -> None:
+        (uplink, sender), (_, receiver) = machines
+        await firewall.note_uplinks({version: {uplink}})
+        addresses = (IPv4Address("10.213.253.10"), IPv6Address(f"{LAN[2]}2"))
+
+        passes = {one.version: arrives(sender, receiver, "out", UDP, one) for one in addresses}
+
+        assert passes == {4: version == 6, 6: version == 4}

@@ -91,7 +91,7 @@ async def test_nft_reads_what_was_meant(
     out = RulePlan(protocol="-1", cidrs=ANYWHERE)
     friends = GroupPlan(id=FRIENDS, members=frozenset({IPv4Address("10.213.9.9")}))
     await firewall.learn([GroupPlan(id=GROUP, ingress=rules, egress=(out,)), friends])
-    await firewall.note_uplinks(["eth9", "eth8"])
+    await firewall.note_uplinks({4: ["eth9", "eth8"], 6: ["eth7"]})
     await firewall.open_eni(eni)
 
     chains = read_chains(table)
@@ -119,7 +119,8 @@ async def test_nft_reads_what_was_meant(
     assert chains["forward"][1:] == [
         f'iifname "{ours}*" goto from_task',
         f'oifname "{ours}*" goto to_task',
-        "iifname @uplinks drop",
+        "meta nfproto ipv4 iifname @uplinks4 drop",
+        "meta nfproto ipv6 iifname @uplinks6 drop",
     ]
     assert chains["from_task"][6:] == [
         "ct state established,related accept",
@@ -140,7 +141,8 @@ async def test_nft_reads_what_was_meant(
         f"ip saddr @members4_{FRIENDS} accept",
         f"ip6 saddr @members6_{FRIENDS} accept",
     ]
-    assert elements(chains, "uplinks") == {'"eth8"', '"eth9"'}
+    assert elements(chains, "uplinks4") == {'"eth8"', '"eth9"'}
+    assert elements(chains, "uplinks6") == {'"eth7"'}
     assert elements(chains, f"members4_{FRIENDS}") == {"10.213.9.9"}
     assert elements(chains, f"members4_{GROUP}") == {str(eni.address.ip)}
     assert elements(chains, f"members6_{GROUP}") == {"fd00:213::5"}
@@ -329,9 +331,9 @@ async def test_a_change_makes_a_table_again_that_somebody_has_removed(
     nft("delete", "table", "inet", table)
     await firewall.close_eni(eni)
     nft("delete", "table", "inet", table)
-    await firewall.note_uplinks(["eth9"])
+    await firewall.note_uplinks({4: ["eth9"]})
     chains = read_chains(table)
-    assert elements(chains, "uplinks") == {'"eth9"'}
+    assert elements(chains, "uplinks4") == {'"eth9"'}
     assert elements(chains, f"members4_{GROUP}") == {str(other.address.ip)}
 
 

@@ -162,7 +162,7 @@ async def test_interfaces_with_routes_forward_and_the_whole_host_stays_as_it_is(
         forwarding.ensure(version)
 
         assert read_global_settings() == before
-        assert forwarding.find([version]) - {"eth0"} == {"wan"}
+        assert forwarding.find([version])[version] - {"eth0"} == {"wan"}
     assert host.read(setting.format("wan")) == "1"
     assert host.read(setting.format("idle")) == "0"
 
@@ -179,7 +179,7 @@ async def test_what_will_forward_is_known_before_it_does(
         of_next_agent = Forwarding(tmp_path / "forwarding.json", "fgxxxx").find([])
 
     assert before == after == of_next_agent
-    assert before - {"eth0"} == {"wan"}
+    assert before[version] - {"eth0"} == {"wan"}
 
 
 @pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -209,12 +209,17 @@ async def test_the_next_agent_puts_back_what_was_off(
 async def test_a_host_that_somebody_else_makes_a_router_since_is_his(
     host: Host, forwarding: Forwarding
 ) -> None:
+    """Only of that version of IP."""
     with inside(host.netns):
         forwarding.ensure(4)
+        forwarding.ensure(6)
     host.write("ipv4/ip_forward", "1")
 
     with inside(host.netns):
-        assert forwarding.find([4]) == set()
+        found = forwarding.find([4])
+
+    assert found[4] == set()
+    assert "wan" in found[6]
 
 
 async def test_what_somebody_has_changed_since_stays(host: Host, forwarding: Forwarding) -> None:
@@ -337,7 +342,7 @@ async def test_an_uplink_that_comes_while_tasks_run_forwards_too(
     for name in ("late", end["ifname"]):
         forwarding = CONF / f"ipv4/conf/{name}/forwarding"
         await eventually(partial(is_on, forwarding))
-    assert "uplinks late" in firewall.told
+    assert "uplinks4 late" in firewall.told
     job.cancel()
     await asyncio.wait([job])
     assert (CONF / "ipv4/conf/late/forwarding").read_text().strip() == "1"  # there is an ENI

@@ -7,7 +7,7 @@ A table that somebody else has changed or removed is made again as a whole.
 import asyncio
 import errno
 import logging
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -80,7 +80,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         """Groups that have chains and sets."""
         self._lists: set[GroupList] = set()
         self._ranges: frozenset[Network] = frozenset()
-        self._uplinks: frozenset[str] = frozenset()
+        self._uplinks: dict[int, frozenset[str]] = {}
 
     async def __aexit__(self, *_: object) -> None:
         """Let go of the table, which stays."""
@@ -241,13 +241,13 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         if self._is_made and (used := [one for one in group_ids if one in self._chains]):
             self._change(message for one in used for message in self._replace_members(one))
 
-    async def note_uplinks(self, names: Collection[str]) -> None:
-        """Of what comes in by these interfaces pass on only what is for an ENI.
+    async def note_uplinks(self, uplinks: Mapping[int, Collection[str]]) -> None:
+        """Of what comes in by these, of their version of IP, pass on only what is for an ENI.
 
         Raises:
             NetlinkError: the kernel refused.
         """
-        wanted = frozenset(names)
+        wanted = {version: frozenset(uplinks.get(version, ())) for version in VERSIONS}
         await self.ensure()
         async with self._turn:
             before, self._uplinks = self._uplinks, wanted

@@ -10,7 +10,7 @@ packet that came in elsewhere is dropped.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses
 from typing import Final
@@ -86,7 +86,6 @@ LINK_LOCAL_V6: Final = IPv6Network("fe80::/10")
 _BEFORE_CONNECTIONS: Final = -300
 """Priority `raw`: ahead of connection tracking. Source: nft(8)."""
 _FILTER, _SOURCE_NAT = 0, 100
-_UPLINKS: Final = "uplinks"
 _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 
 
@@ -120,8 +119,8 @@ class GroupList:
 
 def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
     """Yield what makes the table without any ENI. `ours` begins the names of its interfaces."""
-    yield table.set(_UPLINKS, IFNAME)
     for version in VERSIONS:
+        yield table.set(f"uplinks{version}", IFNAME)
         key = addresses(version)
         yield table.set(f"ranges{version}", key, INTERVAL)
         yield table.set(f"flows{version}", key, EVAL)
@@ -183,7 +182,9 @@ def _render_host(table: Table, ours: str, settings: FirewallSettings) -> Iterato
 def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
     yield table.rule("forward", from_interfaces(ours), go_to("from_task"))
     yield table.rule("forward", to_interfaces(ours), go_to("to_task"))
-    yield table.rule("forward", from_interface_in(_UPLINKS), drop())
+    for version in VERSIONS:
+        uplinks = from_interface_in(f"uplinks{version}")
+        yield table.rule("forward", version_is(version), uplinks, drop())
     for network in NOT_FORWARDED:
         yield table.rule("from_task", destination_in(network), drop())
     yield table.rule("from_task", state_is(ESTABLISHED | RELATED), accept())
@@ -268,11 +269,15 @@ def render_ranges(table: Table, networks: Iterable[Network]) -> Iterator[bytes]:
         yield table.add_ranges(f"ranges{version}", ranges)
 
 
-def render_uplinks(table: Table, names: Iterable[str]) -> Iterator[bytes]:
-    """Yield what makes known which interfaces forward because the agent has made them."""
-    yield table.flush_set(_UPLINKS)
-    if keys := [name.encode().ljust(16, b"\0") for name in sorted(names)]:
-        yield table.add(_UPLINKS, keys)
+def render_uplinks(table: Table, uplinks: Mapping[int, Iterable[str]]) -> Iterator[bytes]:
+    """Yield what makes known which interfaces forward because the agent has made them.
+
+    They are given for both versions of IP: the host may be somebody's router for one of them.
+    """
+    for version, names in uplinks.items():
+        yield table.flush_set(f"uplinks{version}")
+        if keys := [name.encode().ljust(16, b"\0") for name in sorted(names)]:
+            yield table.add(f"uplinks{version}", keys)
 
 
 def render_address(table: Table, address: Address, groups: GroupList) -> Iterator[bytes]:
