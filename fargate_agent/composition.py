@@ -27,6 +27,8 @@ from fargate_agent.image.registry.kept_logins import KeptLogins
 from fargate_agent.image.store import ContainerdImageStore, PullBehavior, PullSettings
 from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.desk import LoggerDesk
+from fargate_agent.network.cni.cache import DIRECTORY as CNI_DIRECTORY
+from fargate_agent.network.cni.eni import CniEni, CniSettings
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
 from fargate_agent.network.firewall import memory
 from fargate_agent.network.firewall.firewall import HostFirewall
@@ -152,6 +154,7 @@ def make_enis(
     state_dir: Path,
     netns_dir: Path,
     findings: Findings,
+    cni: CniSettings | None = None,
 ) -> Mapping[EniKind, EniDriver]:
     """Make the driver of each kind of ENI; `prepared` is what comes with network namespaces."""
     forwarding = Forwarding(state_dir / FORWARDING_FILE, ours_prefix(prepared.instance))
@@ -160,7 +163,13 @@ def make_enis(
         EniKind.MACVLAN: MacvlanEni(prepared, firewall),
         EniKind.NIC: NicEni(prepared, firewall, netns_dir, findings),
         EniKind.VLAN: VlanEni(prepared, firewall),
+        EniKind.CNI: CniEni(prepared, firewall, state_dir / CNI_DIRECTORY, cni),
     }
+
+
+def make_cni_settings(settings: AgentSettings) -> CniSettings:
+    """Return what the settings say of CNI plugins."""
+    return CniSettings(conf_dir=settings.cni_conf_dir, bin_dirs=settings.cni_bin_dirs)
 
 
 def make_volumes(
@@ -244,7 +253,12 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         netns=netns,
         security_groups=firewall,
         enis=make_enis(
-            netns.prepared, firewall, settings.state_dir, settings.netns_dir, shared.findings
+            netns.prepared,
+            firewall,
+            settings.state_dir,
+            settings.netns_dir,
+            shared.findings,
+            make_cni_settings(settings),
         ),
         metadata=TaskMetadata(
             Sources(

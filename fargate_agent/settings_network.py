@@ -1,9 +1,13 @@
 """What the settings of the agent say of networks, in detail."""
 
 import re
+from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
+
+CNI_BIN_DIRS: Final = (Path("/opt/cni/bin"), Path("/usr/lib/cni"))
+"""Where those are who package CNI plugins put them: upstream, and Debian."""
 
 MAX_PORT: Final = 65535
 

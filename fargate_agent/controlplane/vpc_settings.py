@@ -7,7 +7,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from fargate_agent.setting_values import matching
-from fargate_agent.wire.eni_kinds import EniKind
+from fargate_agent.wire.eni_kinds import CNI_NETWORK_NAME, EniKind
 
 DEFAULT_VPC: Final = "vpc-default"
 DEFAULT_SUBNET: Final = "subnet-default"
@@ -59,6 +59,7 @@ _KEYS_OF_KINDS: Final = (
     (EniKind.NIC, "nics"),
     (EniKind.VLAN, "trunk"),
     (EniKind.VLAN, "vlan_ids"),
+    (EniKind.CNI, "network"),
 )
 """Which subnets have what."""
 
@@ -83,7 +84,8 @@ class SubnetSettings(BaseModel):
     """IPv6 range, a /64. Without it tasks have no IPv6 address."""
     kind: EniKind = EniKind.VETH
     """How tasks are connected: `veth` by the agent's machine, which routes, `macvlan` as machines
-    on the network of `parent`, `nic` by one of the `nics` each, `vlan` by a VLAN of `trunk` each.
+    on the network of `parent`, `nic` by one of the `nics` each, `vlan` by a VLAN of `trunk`
+    each, `cni` by the CNI plugins of `network`.
     """
     parent: (
         Annotated[str, matching(r"[^\s/:]{1,15}", "must be the name of a network interface")] | None
@@ -108,6 +110,10 @@ class SubnetSettings(BaseModel):
         | None
     ) = None
     """The VLANs of the trunk that tasks can have, one each, such as `100-199`."""
+    network: Annotated[str, matching(CNI_NETWORK_NAME, "must be the name of a network")] | None = (
+        None
+    )
+    """The network of the agent's machine whose CNI plugins connect tasks."""
     gateway: IPv4Address | None = None
     """Router of the subnet. Without it: the first address of `cidr`."""
     gateway6: IPv6Address | None = None

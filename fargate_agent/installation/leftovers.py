@@ -64,6 +64,7 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
         OSError: the files of a task are still mounted.
     """
     from fargate_agent.composition import (  # all drivers, slow to import
+        make_cni_settings,
         make_enis,
         make_firewall,
         make_netns,
@@ -72,7 +73,12 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
     try:
         netns, firewall = make_netns(settings, lambda: False), make_firewall(settings, Findings())
         enis = make_enis(
-            netns.prepared, firewall, settings.state_dir, settings.netns_dir, Findings()
+            netns.prepared,
+            firewall,
+            settings.state_dir,
+            settings.netns_dir,
+            Findings(),
+            make_cni_settings(settings),
         ).values()
         await _sweep((*enis, netns, firewall), say)
         if settings.containerd_address.exists():

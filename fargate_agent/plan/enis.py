@@ -73,6 +73,7 @@ def _plan_eni(position: int, eni: EniMessage, first_ifname: str) -> EniPlan:
         mtu=eni.mtu,
         parent=parent,
         vlan_id=vlan_id,
+        cni_network=_plan_network(eni, kind),
         primary=position == 0,
         private_dns_name=eni.private_dns_name,
         security_groups=eni.security_groups,
@@ -110,6 +111,15 @@ def _plan_parent(eni: EniMessage, kind: EniKind) -> tuple[str | None, int | None
             f"ENI {eni.ec2_id}: VLAN id {vlan.vlan_id} is not between 1 and {MAX_VLAN_ID}"
         )
     return trunk, int(vlan.vlan_id)
+
+
+def _plan_network(eni: EniMessage, kind: EniKind) -> str | None:
+    """Return the network whose CNI plugins make the ENI."""
+    if kind is not EniKind.CNI:
+        return None
+    if eni.interface_cni_properties is None:
+        raise ResourceInitializationError(f"ENI {eni.ec2_id}: cni without a network")
+    return eni.interface_cni_properties.network
 
 
 def _plan_ipv6(eni: EniMessage) -> tuple[IPv6Interface | None, IPv6Address | None]:

@@ -127,6 +127,8 @@ class EniPlan:
     """NIC of the host that a macvlan or a VLAN hangs on: its name, or of a VLAN's its MAC."""
     vlan_id: int | None = None
     """Which VLAN of the parent a branch ENI is."""
+    cni_network: str | None = None
+    """The network of the host whose CNI plugins make the ENI."""
     security_groups: tuple[str, ...] | None = None
     """Ids of the groups whose rules hold for it; None: everything may go out, nothing may come in.
     """

@@ -21,6 +21,7 @@ from pydantic.alias_generators import to_camel
 
 from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.containers import ContainerMessage, Volume
+from fargate_agent.wire.eni_kinds import CNI_NETWORK_NAME
 from fargate_agent.wire.message import Message
 from fargate_agent.wire.security_groups import SecurityGroupMessage
 from fargate_agent.wire.unsupported import UnsupportedByTasks
@@ -82,11 +83,18 @@ class VlanProperties(Message):
     """Name of a NIC of the host, where the MAC isn't told. Ours."""
 
 
+class CniProperties(Message):
+    """Whose plugins make a CNI ENI. Not in ACS: ours."""
+
+    network: Annotated[str, Field(pattern=CNI_NETWORK_NAME)]
+    """Name of a network that is configured on the host."""
+
+
 class EniMessage(Message):
     """One elastic network interface of a task.
 
-    Source: `ElasticNetworkInterface`; the association protocols `macvlan`, `nic` and `veth` without
-    properties, and `mtu`, are ours.
+    Source: `ElasticNetworkInterface`; the association protocols `cni`, `macvlan`, `nic` and `veth`
+    without properties, and `mtu`, are ours.
     """
 
     attachment_arn: str
@@ -107,6 +115,7 @@ class EniMessage(Message):
     refuse."""
     interface_macvlan_properties: MacvlanProperties | None = None
     interface_vlan_properties: VlanProperties | None = None
+    interface_cni_properties: CniProperties | None = None
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
     security_groups: tuple[str, ...] | None = None
     """Ids of the groups whose rules hold for it; None: of an older control plane, which allowed

@@ -18,7 +18,8 @@ from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.nic import NicEni
 from fargate_agent.plan import EniPlan
 from fargate_agent.wire.eni_kinds import EniKind
-from tests.fixtures.network import MakeEni, has_vlans, read_ip, run_ip
+from tests.fixtures.cni import NETWORK, bridge_name, write_network
+from tests.fixtures.network import MakeEni, has_vlans, read_ip, remove_link, run_ip
 from tests.fixtures.pulls import eventually
 
 pytestmark = pytest.mark.root
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.root
 
 @pytest.fixture(params=EniKind)
 async def driver(
-    request: pytest.FixtureRequest, netns_driver: KernelNetns, tmp_path: Path
+    request: pytest.FixtureRequest, netns_driver: KernelNetns, tmp_path: Path, subnet: IPv4Network
 ) -> AsyncIterator[EniDriver]:
     kind: EniKind = request.param
     if kind is EniKind.VLAN and not has_vlans():
@@ -34,10 +35,18 @@ async def driver(
     prepared = netns_driver.prepared
     async with (
         HostFirewall(prepared.instance, tmp_path / FILE, FirewallSettings()) as firewall,
-        make_enis(prepared, firewall, tmp_path, tmp_path / "netns", Findings())[kind] as driver,
+        make_enis(
+            prepared,
+            firewall,
+            tmp_path,
+            tmp_path / "netns",
+            Findings(),
+            write_network(tmp_path, subnet),
+        )[kind] as driver,
     ):
         yield driver
         await firewall.release()
+    remove_link(bridge_name(tmp_path))
 
 
 @pytest.fixture
@@ -56,7 +65,12 @@ async def eni(
     """An ENI that any of the drivers can attach; detached when the test ends."""
     (nic,) = read_ip("link", "show", parent)
     is_nic = isinstance(driver, NicEni)
-    plan = make_eni(parent=parent, vlan_id=100, **({"mac": nic["address"]} if is_nic else {}))
+    plan = make_eni(
+        parent=parent,
+        vlan_id=100,
+        cni_network=NETWORK,
+        **({"mac": nic["address"]} if is_nic else {}),
+    )
     yield plan
     await driver.detach(plan, netns)
 

@@ -25,7 +25,7 @@ Additions = tuple[tuple[str, str, str], ...]
 """Each a file, a line of it, and what comes behind it."""
 
 ENI: Final = (
-    ("fargate_agent/wire/eni_kinds.py", '    VLAN = "vlan"\n', '    WIRE = "wire"\n'),
+    ("fargate_agent/wire/eni_kinds.py", '    CNI = "cni"\n', '    WIRE = "wire"\n'),
     (
         "fargate_agent/composition.py",
         "from fargate_agent.network.veth import VethEni\n",
@@ -33,7 +33,7 @@ ENI: Final = (
     ),
     (
         "fargate_agent/composition.py",
-        "        EniKind.VLAN: VlanEni(prepared, firewall),\n",
+        "        EniKind.CNI: CniEni(prepared, firewall, state_dir / CNI_DIRECTORY, cni),\n",
         "        EniKind.WIRE: WireEni(),\n",
     ),
 )

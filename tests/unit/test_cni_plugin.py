@@ -1,5 +1,7 @@
 """What a CNI plugin may do, and what the agent makes of it."""
 
+import asyncio
+import contextlib
 import os
 from pathlib import Path
 
@@ -50,13 +52,19 @@ async def test_a_plugin_that_prints_nothing_has_no_result(tmp_path: Path) -> Non
 
 
 async def test_a_plugin_that_hangs_is_killed(tmp_path: Path) -> None:
-    program = _write(tmp_path, f"echo $$ >{tmp_path}/pid; exec sleep 600")
-    with pytest.raises(PluginError, match="not done within 1 s"):
-        await run_plugin(program, "ADD", {}, {}, timeout_s=1)
-    pid = tmp_path / "pid"
-    if pid.exists():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int(pid.read_text()), 0)
+    started = tmp_path / "started"
+    os.mkfifo(started)
+    program = _write(tmp_path, f"exec 9>{started}; echo started >&9; sleep 600 & wait")
+    # Its end is read once the plugin and its child are both gone.
+    reading = asyncio.create_task(asyncio.to_thread(started.read_bytes))
+    try:
+        with pytest.raises(PluginError, match="not done within 3 s"):
+            await run_plugin(program, "ADD", {}, {}, timeout_s=3)
+    finally:
+        with contextlib.suppress(OSError):  # let the reader go if the plugin never came so far
+            os.close(os.open(started, os.O_WRONLY | os.O_NONBLOCK))
+    async with asyncio.timeout(60):
+        assert await reading == b"started\n"
 
 
 async def test_a_daemon_that_keeps_the_output_open_is_not_waited_for(tmp_path: Path) -> None:

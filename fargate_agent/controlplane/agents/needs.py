@@ -12,6 +12,7 @@ from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc.plan import Subnet
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
+    CNI_NETWORK,
     CONTAINER_FILES,
     CONTAINER_HEALTH,
     CONTAINER_INIT,
@@ -94,6 +95,8 @@ def find_subnet_needs(subnet: Subnet) -> tuple[Need, ...]:
         needs.append(_need_nic(*subnet.nics))
     elif subnet.kind is EniKind.VLAN and subnet.parent is not None:
         needs.append(_need(f"trunk {subnet.parent}", VLAN_TRUNK + name_mac(subnet.parent)))
+    elif subnet.kind is EniKind.CNI and subnet.parent is not None:
+        needs.append(_need(f"CNI network {subnet.parent}", CNI_NETWORK + subnet.parent))
     elif subnet.parent is not None:
         needs.append(_need(f"network interface {subnet.parent}", MACVLAN_PARENT + subnet.parent))
     if subnet.ipv6_cidr is not None:

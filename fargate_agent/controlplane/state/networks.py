@@ -41,7 +41,7 @@ class SubnetRow(Base):
     kind: Mapped[str]
     """One of `EniKind`."""
     parent: Mapped[str | None]
-    """What a macvlan or a VLAN hangs on."""
+    """What a macvlan or a VLAN hangs on, or the network whose CNI plugins connect tasks."""
     nics: Mapped[list[Any] | None]
     """MACs."""
     vlan_ids: Mapped[str | None]

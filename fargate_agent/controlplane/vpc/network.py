@@ -27,6 +27,7 @@ from fargate_agent.controlplane.vpc_settings import (
 )
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.messages import (
+    CniProperties,
     EniMessage,
     Ipv4Assignment,
     Ipv6Assignment,
@@ -171,6 +172,11 @@ class Vpc:
             interface_macvlan_properties=(
                 MacvlanProperties(parent_interface=subnet.parent)
                 if subnet.parent and subnet.kind is EniKind.MACVLAN
+                else None
+            ),
+            interface_cni_properties=(
+                CniProperties(network=subnet.parent)
+                if subnet.parent and subnet.kind is EniKind.CNI
                 else None
             ),
             interface_vlan_properties=_render_vlan(eni, subnet),

@@ -42,7 +42,7 @@ class Subnet:
     ipv6_cidr: IPv6Network | None = None
     kind: EniKind = EniKind.VETH
     parent: str | None = None
-    """What a macvlan or a VLAN hangs on."""
+    """What a macvlan or a VLAN hangs on, or the network whose CNI plugins connect tasks."""
     nics: tuple[str, ...] = ()
     """MACs."""
     vlan_ids: range = range(0)
@@ -114,7 +114,7 @@ def plan_subnet(subnet: SubnetSettings, region: str, vpc_id: str) -> Subnet:
         cidr=subnet.cidr,
         ipv6_cidr=subnet.ipv6_cidr,
         kind=subnet.kind,
-        parent=subnet.parent or subnet.trunk,
+        parent=subnet.parent or subnet.trunk or subnet.network,
         nics=subnet.nics,
         vlan_ids=read_vlan_ids(subnet.vlan_ids) if subnet.vlan_ids else range(0),
         gateway=subnet.gateway or subnet.cidr[1],

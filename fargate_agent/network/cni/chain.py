@@ -5,7 +5,7 @@ Source: containernetworking/cni, SPEC.md 1.1.0, section 3.
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,8 @@ class Attachment:
 
     container_id: str
     ifname: str
-    netns: Path
+    netns: Path | None
+    """None: it has gone, which only DEL takes."""
     args: str = ""
     """`CNI_ARGS`, such as `IP=10.0.0.5;IgnoreUnknown=1`."""
 
@@ -51,7 +52,8 @@ class Chain:
         try:
             async with asyncio.timeout(ADD_TIMEOUT_S):
                 for plugin in self.network.plugins:
-                    result = await self._run("ADD", plugin, attachment, result, ADD_TIMEOUT_S)
+                    extra = _previous(result)
+                    result = await self._run("ADD", plugin, attachment, extra, ADD_TIMEOUT_S)
                     if result is None:
                         raise PluginError(plugin.type, "ADD", "printed no result")
         except TimeoutError as error:
@@ -72,7 +74,7 @@ class Chain:
         if self.network.is_check_disabled or not self.network.supports("0.4.0"):
             return
         for plugin in self.network.plugins:
-            await self._run("CHECK", plugin, attachment, result, ADD_TIMEOUT_S)
+            await self._run("CHECK", plugin, attachment, _previous(result), ADD_TIMEOUT_S)
 
     async def delete(self, attachment: Attachment, result: dict[str, Any] | None) -> None:
         """Run DEL from the last plugin to the first; may be repeated.
@@ -81,10 +83,39 @@ class Chain:
             PluginError: the first failure; the other plugins were run all the same.
         """
         failure: PluginError | None = None
-        previous = result if self.network.supports("0.4.0") else None
+        extra = _previous(result if self.network.supports("0.4.0") else None)
         for plugin in reversed(self.network.plugins):
             try:
-                await self._run("DEL", plugin, attachment, previous, DEL_TIMEOUT_S)
+                await self._run("DEL", plugin, attachment, extra, DEL_TIMEOUT_S)
+            except PluginError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
+
+    async def status(self) -> None:
+        """Return if the plugins say that they can make interfaces, or can't be asked.
+
+        Raises:
+            PluginError: one can't.
+        """
+        if self.network.supports("1.1.0"):
+            for plugin in self.network.plugins:
+                await self._run("STATUS", plugin, None, {}, DEL_TIMEOUT_S)
+
+    async def collect(self, valid: Collection[tuple[str, str]]) -> None:
+        """Have the plugins remove what they have of others than these containers and interfaces.
+
+        Raises:
+            PluginError: the first failure; the other plugins were run all the same.
+        """
+        if self.network.is_gc_disabled or not self.network.supports("1.1.0"):
+            return
+        failure: PluginError | None = None
+        kept = [{"containerID": one, "ifname": ifname} for one, ifname in sorted(valid)]
+        for plugin in self.network.plugins:
+            try:
+                extra = {"cni.dev/valid-attachments": kept, "cni.dev/attachments": kept}
+                await self._run("GC", plugin, None, extra, DEL_TIMEOUT_S)
             except PluginError as error:
                 failure = failure or error
         if failure is not None:
@@ -101,8 +132,8 @@ class Chain:
         self,
         verb: str,
         plugin: PluginConfig,
-        attachment: Attachment,
-        previous: dict[str, Any] | None,
+        attachment: Attachment | None,
+        extra: Mapping[str, Any],
         timeout_s: float,
     ) -> dict[str, Any] | None:
         program = await asyncio.to_thread(find_program, self.directories, plugin)
@@ -111,6 +142,7 @@ class Chain:
             raise PluginError(plugin.type, verb, f"not installed in {searched}")
         config = {
             **plugin.fields,
+            **extra,
             "name": self.network.name,
             "cniVersion": self.network.version,
         }
@@ -119,13 +151,14 @@ class Chain:
         }
         if runtime:
             config["runtimeConfig"] = runtime
-        if previous is not None:
-            config["prevResult"] = previous
-        variables = {
-            "CNI_CONTAINERID": attachment.container_id,
-            "CNI_NETNS": str(attachment.netns),
-            "CNI_IFNAME": attachment.ifname,
-            "CNI_ARGS": attachment.args,
-            "CNI_PATH": ":".join(str(directory) for directory in self.directories),
-        }
+        variables = {"CNI_PATH": ":".join(str(directory) for directory in self.directories)}
+        if attachment is not None:
+            variables["CNI_CONTAINERID"] = attachment.container_id
+            variables["CNI_NETNS"] = str(attachment.netns or "")
+            variables["CNI_IFNAME"] = attachment.ifname
+            variables["CNI_ARGS"] = attachment.args
         return await run_plugin(program, verb, config, variables, timeout_s=timeout_s)
+
+
+def _previous(result: dict[str, Any] | None) -> Mapping[str, Any]:
+    return {} if result is None else {"prevResult": result}

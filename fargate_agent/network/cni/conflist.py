@@ -5,7 +5,8 @@ Source: containernetworking/cni, SPEC.md 1.1.0, section 1.
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -48,6 +49,19 @@ class Conflist:
         """Say whether the network speaks `version` of the protocol, or a later one."""
         return VERSIONS.index(self.version) >= VERSIONS.index(version)
 
+    def render(self) -> Mapping[str, Any]:
+        """Return a document of which `parse_conflist` makes the same."""
+        return {
+            "name": self.name,
+            "cniVersion": self.version,
+            "disableCheck": self.is_check_disabled,
+            "disableGC": self.is_gc_disabled,
+            "plugins": [
+                {**one.fields, "capabilities": dict.fromkeys(sorted(one.capabilities), True)}
+                for one in self.plugins
+            ],
+        }
+
 
 def find_conflist(directory: Path, name: str) -> Conflist:
     """Return the network `name`: of the files that hold one, the first by file name; blocks.
@@ -58,22 +72,40 @@ def find_conflist(directory: Path, name: str) -> Conflist:
         ConflistError: no file has this name, or the one that has it can't be used.
     """
     try:
-        files = sorted(path for path in directory.iterdir() if path.suffix in _SUFFIXES)
+        for file, document in _read_documents(directory):
+            if document.get("name") == name:
+                try:
+                    return parse_conflist(document)
+                except ConflistError as error:
+                    raise ConflistError(f"{file.name}: {error}") from error
     except OSError as error:
         raise ConflistError(f"{directory}: {error.strerror}") from error
-    for file in files:
+    raise ConflistError(f"{directory} has no network '{name}'")
+
+
+def list_conflists(directory: Path) -> list[Conflist]:
+    """Return the networks that can be used, of each name the first; blocks."""
+    found: dict[str, Conflist | None] = {}
+    with suppress(OSError):
+        for _, document in _read_documents(directory):
+            name = str(document.get("name"))
+            if name not in found:
+                found[name] = None
+                with suppress(ConflistError):
+                    found[name] = parse_conflist(document)
+    return [network for network in found.values() if network is not None]
+
+
+def _read_documents(directory: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    for file in sorted(path for path in directory.iterdir() if path.suffix in _SUFFIXES):
         try:
             if file.stat().st_size > MAX_FILE_BYTES:
                 continue
             document = json.loads(file.read_bytes())
         except (OSError, ValueError):
             continue
-        if isinstance(document, dict) and document.get("name") == name:
-            try:
-                return parse_conflist(document)
-            except ConflistError as error:
-                raise ConflistError(f"{file.name}: {error}") from error
-    raise ConflistError(f"{directory} has no network '{name}'")
+        if isinstance(document, dict):
+            yield file, document
 
 
 def parse_conflist(document: Mapping[str, Any]) -> Conflist:

@@ -58,7 +58,7 @@ async def run_plugin(
     Raises:
         PluginError: it failed, printed what is no object, or wasn't done in time.
     """
-    stdin = os.memfd_create("cni")
+    stdin = os.memfd_create("cni-config")
     output = _Output()
     try:
         os.set_blocking(stdin, False)

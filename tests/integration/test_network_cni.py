@@ -1,0 +1,190 @@
+"""ENIs that the CNI plugins of Debian make: a bridge of the test's, addresses of host-local."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.network.cni.cache import Attachments
+from fargate_agent.network.cni.eni import CniEni, CniSettings
+from fargate_agent.network.netns import KernelNetns
+from fargate_agent.plan import EniPlan
+from fargate_agent.wire.eni_kinds import EniKind
+from tests.fixtures.cni import NETWORK, bridge_name, list_leases, write_network
+from tests.fixtures.network import (
+    MakeEni,
+    MakeNetns,
+    OpenFirewall,
+    ask_caller,
+    read_ip,
+    remove_link,
+    run_ip,
+    serve_caller,
+)
+
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, subnet: IPv4Network) -> CniSettings:
+    return write_network(tmp_path, subnet)
+
+
+@pytest.fixture
+def eni(make_eni: MakeEni) -> EniPlan:
+    return make_eni(kind=EniKind.CNI, cni_network=NETWORK)
+
+
+def make_driver(netns_driver: KernelNetns, directory: Path, settings: CniSettings) -> CniEni:
+    return CniEni(netns_driver.prepared, OpenFirewall(), directory / "attachments", settings)
+
+
+@pytest.fixture
+async def driver(
+    netns_driver: KernelNetns, tmp_path: Path, settings: CniSettings
+) -> AsyncIterator[CniEni]:
+    async with make_driver(netns_driver, tmp_path, settings) as driver:
+        yield driver
+    remove_link(bridge_name(tmp_path))
+
+
+def list_ports(directory: Path) -> list[str]:
+    """Return what hangs on the bridge of a test."""
+    bridge = bridge_name(directory)
+    if bridge not in [link["ifname"] for link in read_ip("link")]:
+        return []
+    return [link["ifname"] for link in read_ip("link", "show", "master", bridge)]
+
+
+def assert_nothing_is_left(directory: Path) -> None:
+    assert list_ports(directory) == []
+    assert list_leases(directory) == []
+    assert list(Attachments(directory / "attachments")) == []
+
+
+async def test_tasks_speak_to_each_other_and_to_the_gateway(
+    eni: EniPlan, netns: Path, driver: CniEni, make_eni: MakeEni, make_netns: MakeNetns
+) -> None:
+    other, elsewhere = make_eni(kind=EniKind.CNI, cni_network=NETWORK), await make_netns()
+    async with asyncio.TaskGroup() as both:
+        both.create_task(driver.attach(eni, netns))
+        both.create_task(driver.attach(other, elsewhere))
+
+    async with serve_caller(elsewhere, other.address.ip) as port:
+        assert await ask_caller(netns, other.address.ip, port) == str(eni.address.ip)
+    async with serve_caller(None, eni.gateway) as port:
+        assert await ask_caller(netns, eni.gateway, port) == str(eni.address.ip)
+    (link,) = read_ip("link", "show", "eth1", netns=netns)
+    assert link["address"] == eni.mac
+    await driver.detach(eni, netns)
+    await driver.detach(other, elsewhere)
+
+
+async def test_detach_leaves_nothing(
+    eni: EniPlan, netns: Path, driver: CniEni, tmp_path: Path
+) -> None:
+    await driver.attach(eni, netns)
+    assert (len(list_ports(tmp_path)), list_leases(tmp_path)) == (1, [str(eni.address.ip)])
+
+    await driver.detach(eni, netns)
+
+    assert_nothing_is_left(tmp_path)
+
+
+async def test_an_address_is_given_back_also_when_the_namespace_has_gone(
+    eni: EniPlan, netns: Path, driver: CniEni, tmp_path: Path, netns_driver: KernelNetns
+) -> None:
+    await driver.attach(eni, netns)
+    await netns_driver.release(netns)
+
+    await driver.detach(eni, netns)
+
+    assert list_leases(tmp_path) == []
+
+
+async def test_a_network_whose_configuration_was_removed_is_undone_as_it_was(
+    eni: EniPlan, netns: Path, driver: CniEni, tmp_path: Path, settings: CniSettings
+) -> None:
+    await driver.attach(eni, netns)
+    (settings.conf_dir / "10-lan.conflist").unlink()
+
+    await driver.detach(eni, netns)
+
+    assert_nothing_is_left(tmp_path)
+
+
+async def test_an_interface_that_was_lost_is_made_again(
+    eni: EniPlan, netns: Path, driver: CniEni
+) -> None:
+    await driver.attach(eni, netns)
+    run_ip("link", "del", "eth1", netns=netns)
+
+    await driver.attach(eni, netns)
+
+    assert read_ip("link", "show", "eth1", netns=netns)
+    await driver.detach(eni, netns)
+
+
+async def test_an_address_that_is_not_the_enis_is_refused_and_given_back(
+    eni: EniPlan,
+    netns: Path,
+    netns_driver: KernelNetns,
+    tmp_path: Path,
+    settings: CniSettings,
+    driver: CniEni,
+) -> None:
+    given = str(eni.address.ip + 1)
+    file = settings.conf_dir / "10-lan.conflist"
+    document = json.loads(file.read_text())
+    address = f"{given}/{eni.address.network.prefixlen}"
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    result = {"cniVersion": "1.0.0", "ips": [{"address": address}]}
+    (programs / "deaf").write_text(
+        f"#!/bin/sh\n[ $CNI_COMMAND = ADD ] && echo '{json.dumps(result)}'\nexit 0\n"
+    )
+    (programs / "deaf").chmod(0o755)
+    document["plugins"][0]["ipam"] = {"type": "deaf"}
+    file.write_text(json.dumps(document))
+    deaf = replace(settings, bin_dirs=(programs, *settings.bin_dirs))
+
+    with pytest.raises(ResourceInitializationError) as refusal:
+        await make_driver(netns_driver, tmp_path, deaf).attach(eni, netns)
+
+    assert refusal.value.reason == (
+        f"ResourceInitializationError: ENI {eni.id}: network lan gave it address {given} instead"
+        f" of {eni.address.ip}; use an IPAM plugin that takes ips, such as static or host-local"
+    )
+    assert_nothing_is_left(tmp_path)
+
+
+async def test_a_successor_takes_an_attachment_over_and_sweeps_the_rest(
+    eni: EniPlan,
+    netns: Path,
+    driver: CniEni,
+    netns_driver: KernelNetns,
+    tmp_path: Path,
+    settings: CniSettings,
+) -> None:
+    await driver.attach(eni, netns)
+    (before,) = read_ip("address", "show", "eth1", netns=netns)
+    successor = make_driver(netns_driver, tmp_path, settings)
+
+    assert await successor.sweep((netns.name.removeprefix("fargate-"),)) == []
+    await successor.attach(eni, netns)
+    assert read_ip("address", "show", "eth1", netns=netns) == [before]
+
+    assert await successor.sweep(()) == [f"lan {eni.id}"]
+    assert_nothing_is_left(tmp_path)
+
+
+async def test_a_network_that_is_not_configured_is_named(
+    eni: EniPlan, netns: Path, driver: CniEni, settings: CniSettings
+) -> None:
+    with pytest.raises(ResourceInitializationError, match=f"{eni.id}: .* has no network 'other'"):
+        await driver.attach(replace(eni, cni_network="other"), netns)
