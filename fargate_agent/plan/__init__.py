@@ -6,6 +6,7 @@ left behind by making the same plan again. The ids that containers ask for metad
 a random key as well, which the record of the task keeps.
 """
 
+from fargate_agent.plan.changes import find_refused
 from fargate_agent.plan.containers import plan_containers, render_runtime_id
 from fargate_agent.plan.enis import change_groups, change_messages, plan_enis
 from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
@@ -75,6 +76,7 @@ __all__ = [
     "VolumesFromPlan",
     "change_groups",
     "change_messages",
+    "find_refused",
     "plan_task",
     "read_keys",
     "render_runtime_id",

@@ -11,7 +11,14 @@ from os.path import ismount
 
 from fargate_agent.drivers import Drivers
 from fargate_agent.errors import ContainerRuntimeError, InternalError, TaskError
-from fargate_agent.plan import EniPlan, Site, change_groups, change_messages, plan_task
+from fargate_agent.plan import (
+    EniPlan,
+    Site,
+    change_groups,
+    change_messages,
+    find_refused,
+    plan_task,
+)
 from fargate_agent.task.phases import Phase
 from fargate_agent.task.runner import TaskRun, run_task
 from fargate_agent.task.status import StateChange, StopCode, TaskFacts, TaskStatus
@@ -43,6 +50,8 @@ class _Entry:
     record: TaskRecord
     run: TaskRun | None
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    refused: set[str] = field(default_factory=set)
+    """Names of members that messages would have changed and can't, as far as told."""
 
 
 class Supervisor:
@@ -155,12 +164,15 @@ class Supervisor:
     async def _update(self, task_id: str, entry: _Entry, message: TaskMessage) -> None:
         """Take what may change while a task runs: the security groups of its ENIs.
 
+        Credentials are taken before. What else has changed is told once, and left as it is.
+
         Raises:
             ResourceInitializationError: the kernel refused; the groups are those of before.
         """
         run = entry.run
         if run is None or run.facts.status.is_after(TaskStatus.RUNNING):
             return
+        _refuse(task_id, entry, message)
         enis = change_groups(run.plan.enis, message.elastic_network_interfaces)
         if enis == run.plan.enis:
             return
@@ -333,6 +345,19 @@ class Supervisor:
                 error.strerror,
                 extra={"task": task_id},
             )
+
+
+def _refuse(task_id: str, entry: _Entry, message: TaskMessage) -> None:
+    """Say what a message about a known task would change and can't."""
+    refused = find_refused(entry.record.message, message) - entry.refused
+    if refused:
+        log.warning(
+            "task %s: not changed, for it runs already: %s",
+            task_id,
+            ", ".join(sorted(refused)),
+            extra={"task": task_id},
+        )
+    entry.refused |= refused
 
 
 def _note_reboot(record: TaskRecord) -> None:

@@ -1,5 +1,6 @@
 """Security groups of an ENI that change while its task starts, runs, or is refused them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ from fargate_agent.task.steps import network_waves
 from fargate_agent.wire.messages import EniMessage, TaskMessage
 from tests.fakes import Diary, fake_drivers
 from tests.fixtures.desk import Desk
-from tests.messages import TASK_ID, eni_json, site, task_json
+from tests.messages import TASK_ID, container_json, eni_json, site, task_json
+
+TRACEPARENT = f"00-{'1' * 32}-{'2' * 16}-01"
 
 
 def message(*groups: str) -> TaskMessage:
@@ -77,3 +80,48 @@ async def test_groups_that_change_while_an_interface_is_attached_are_not_lost(
     await attach.do()
 
     assert drivers.diary.calls == ["attach eth1", "update eth1"]
+
+
+async def test_what_cannot_change_any_more_is_named_once_without_its_value(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+    other = container_json(environment={"KEY": "s3cret"}, image="other:1")
+    eni = eni_json(securityGroups=["sg-2"], mtu=1400)
+    changed = task_json(
+        containers=[other], elasticNetworkInterfaces=[eni], memory=8192, traceparent=TRACEPARENT
+    )
+    async with desk.serving() as supervisor:
+        await supervisor.apply(message("sg-1"))
+        await desk.wait_for(TaskStatus.RUNNING)
+        run = supervisor.find(TASK_ID)
+        assert run is not None
+        before = run.plan
+        for _ in range(2):
+            await supervisor.apply(TaskMessage.model_validate(changed))
+
+        assert groups_of(desk) == ("sg-2",)
+        assert replace(run.plan, enis=before.enis) == before
+    (told,) = [one.getMessage() for one in caplog.records if "not changed" in one.getMessage()]
+    assert told.rpartition(": ")[2] == (
+        "containers.environment, containers.image, elasticNetworkInterfaces.mtu, memory"
+    )
+    assert "s3cret" not in caplog.text
+
+
+async def test_what_a_record_does_not_have_is_no_change(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Keys of roles, above all: the next agent compares with what it reads."""
+    keys = {"secretAccessKey": "s3cret", "sessionToken": "t0ken", "accessKeyId": "AKIA1"}
+    role = {"credentialsId": "1-2", "roleArn": "arn:aws:iam::000000000000:role/r"}
+    desired = TaskMessage.model_validate(task_json(roleCredentials=role | keys))
+    desk = Desk(tmp_path, fake_drivers())
+    async with desk.serving() as supervisor:
+        await supervisor.apply(desired)
+        await desk.wait_for(TaskStatus.RUNNING)
+    next_desk = Desk(tmp_path, fake_drivers())
+    async with next_desk.serving() as supervisor:
+        await supervisor.apply(desired)
+
+    assert "not changed" not in caplog.text
