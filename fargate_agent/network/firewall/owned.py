@@ -16,6 +16,8 @@ from fargate_agent.network.nft.connection import Nft
 from fargate_agent.network.nft.objects import INET, OWNER, PERSIST, Table
 
 WHAT: Final = "change the packet filter"
+MAKE: Final = "make the packet filter (nftables)"
+"""The first that a kernel without it refuses."""
 
 
 class OwnedTable:
@@ -55,9 +57,7 @@ class OwnedTable:
         while True:
             make = self._table.make(self._flags)
             try:
-                nft.transact(
-                    "make the packet filter", [make, self._table.remove(), make, *render()]
-                )
+                nft.transact(MAKE, [make, self._table.remove(), make, *render()])
             except NetlinkError as error:
                 # Source: Linux, net/netfilter/nf_tables_api.c: flags that it doesn't know, 6.9.
                 if error.code not in {errno.EINVAL, errno.EOPNOTSUPP} or not self._flags:

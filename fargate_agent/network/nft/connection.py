@@ -85,12 +85,14 @@ class Nft:
             NetlinkError: the kernel refused one of them; `what` names it.
         """
         self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        body = b"".join([batch_edge(_BATCH_BEGIN), *messages])
-        end = bytearray(batch_edge(_BATCH_END))
-        # Alone the end is acknowledged, when all is done; errors come for any message.
-        flags = NLM_F_REQUEST | NLM_F_ACK
-        _HEADER.pack_into(end, 0, len(end), _BATCH_END, flags, self._sequence, 0)
-        data = body + bytes(end)
+        *others, last = [one for one in messages if one] or [b""]
+        if not last:
+            return  # nothing is to be done
+        # Errors come for any message, success only for the last one, when all is done. The end of
+        # a batch is acknowledged since Linux 6.10. Source: Linux, net/netfilter/nfnetlink.c.
+        data = b"".join(
+            [batch_edge(_BATCH_BEGIN), *others, self._acknowledged(last), batch_edge(_BATCH_END)]
+        )
         self._make_room(len(data))
         try:
             self._socket.send(data)
@@ -133,6 +135,17 @@ class Nft:
         answers = self.dump("list packet filter rules", GET_RULE)
         return [(a.payload[0], _attributes(a)) for a in answers]
 
+    def _acknowledged(self, messages: bytes) -> bytes:
+        """Have the last of some messages be answered, with the number of the transaction."""
+        rendered = bytearray(messages)
+        offset = last = 0
+        while offset < len(rendered):
+            last = offset
+            offset += (_HEADER.unpack_from(rendered, offset)[0] + 3) & ~3
+        length, kind, flags, _, port = _HEADER.unpack_from(rendered, last)
+        _HEADER.pack_into(rendered, last, length, kind, flags | NLM_F_ACK, self._sequence, port)
+        return bytes(rendered)
+
     def _make_room(self, size_bytes: int) -> None:
         """Have the kernel take as much at once; by its own limit it would not."""
         if size_bytes > self._sent_bytes:
@@ -140,7 +153,7 @@ class Nft:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * self._sent_bytes)
 
     def _read_end(self, what: str) -> None:
-        """Read until the end was acknowledged or refused; raise the first refusal."""
+        """Read until the last message was acknowledged, or one refused; raise that refusal."""
         refused: NetlinkError | None = None
         while True:
             data = self._socket.recv(RECEIVE_BYTES)
