@@ -10,7 +10,7 @@ from fargate_agent.findings import Finding
 from fargate_agent.machine.kernel import find_cgroup_faults, find_kernel_faults, find_nfs_faults
 from fargate_agent.machine.limits import find_process_faults, find_right_faults
 from fargate_agent.machine.logins import find_login_faults
-from fargate_agent.machine.network import find_name_faults, find_network_faults
+from fargate_agent.machine.network import find_name_faults, find_network_faults, find_plugin_faults
 from fargate_agent.machine.packet_filter import find_filter_faults
 from fargate_agent.machine.programs import find_mkfs_faults, find_program_faults
 from fargate_agent.machine.storage import (
@@ -39,6 +39,7 @@ def _look(settings: AgentSettings, root: Path) -> Iterator[Finding]:
     yield from find_mkfs_faults()
     yield from find_network_faults(root)
     yield from find_filter_faults(settings.state_dir, settings.host_ports)
+    yield from find_plugin_faults(settings.cni_conf_dir, settings.cni_bin_dirs)
     yield from find_name_faults()
     yield from find_volume_faults(root, required=settings.require_ephemeral_storage_limit)
     yield from find_login_faults(settings.registry_auth_file)

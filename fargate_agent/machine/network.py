@@ -1,12 +1,14 @@
 """The packet filter, forwarding, and the DNS servers that tasks get."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from fargate_agent.findings import Finding
+from fargate_agent.network.cni.conflist import list_conflists
+from fargate_agent.network.cni.plugin import find_program
 from fargate_agent.network.dns import HOST_RESOLVERS, read_host_nameservers
 from fargate_agent.network.netlink import NetlinkError
 from fargate_agent.network.nft.tables import read_tables
@@ -36,6 +38,19 @@ def find_network_faults(root: Path) -> Iterator[Finding]:
     switch = root / "proc/sys/net/ipv4/ip_forward"
     if os.geteuid() == 0 and switch.exists() and not os.access(switch, os.W_OK):
         yield find_setting_fault(root)
+
+
+def find_plugin_faults(conf_dir: Path, bin_dirs: Sequence[Path]) -> Iterator[Finding]:
+    """Yield what networks of CNI plugins lack; blocks."""
+    for network in list_conflists(conf_dir):
+        missing = [one.type for one in network.plugins if find_program(bin_dirs, one) is None]
+        if missing:
+            searched = ", ".join(map(str, bin_dirs))
+            yield Finding(
+                what=f"CNI network {network.name} of {conf_dir} needs {', '.join(missing)}, not"
+                f" found in {searched}",
+                effect="tasks in subnets of this network aren't placed here",
+            )
 
 
 def find_setting_fault(root: Path) -> Finding:

@@ -65,6 +65,7 @@ def assert_nothing_is_left(directory: Path) -> None:
     assert list_ports(directory) == []
     assert list_leases(directory) == []
     assert list(Attachments(directory / "attachments")) == []
+    assert list((directory / "attachments").glob("*")) == []
 
 
 async def test_tasks_speak_to_each_other_and_to_the_gateway(

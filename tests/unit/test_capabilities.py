@@ -91,6 +91,17 @@ def test_nics_are_named_but_no_loopback_and_none_of_an_agent(root: Path) -> None
     }
 
 
+def test_cni_networks_are_named_whose_plugins_are_there(root: Path) -> None:
+    for name, plugin in (("lan", "bridge"), ("other", "absent")):
+        network = f'{{"cniVersion": "1.0.0", "name": "{name}", "type": "{plugin}"}}'
+        write(root / f"etc/cni/net.d/{name}.conf", network)
+    write(root / "usr/lib/cni/bridge", "")
+    (root / "usr/lib/cni/bridge").chmod(0o755)
+
+    prefix = "fargate.capability.task-eni.cni."
+    assert {name for name in names(root) if name.startswith(prefix)} == {f"{prefix}lan"}
+
+
 def test_emulation_counts_only_while_it_is_enabled(root: Path) -> None:
     other = "aarch64" if platform.machine() == "x86_64" else "x86_64"
     handler = root / "proc/sys/fs/binfmt_misc" / f"qemu-{other}"

@@ -81,6 +81,11 @@ def test_file_is_found_by_environment(file: Path, monkeypatch: pytest.MonkeyPatc
             id="macvlan without parent",
         ),
         pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "cni"',
+            "subnet-b: kind cni needs network",
+            id="cni without network",
+        ),
+        pytest.param(
             '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nparent = "eth0"',
             "subnet-b: kind veth has no parent",
             id="veth with parent",

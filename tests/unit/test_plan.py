@@ -210,6 +210,7 @@ def test_eni_is_planned_by_the_words_of_acs(
     [
         pytest.param(eni_json(interfaceAssociationProtocol="tunnel"), id="tunnel"),
         pytest.param(eni_json(interfaceAssociationProtocol="macvlan"), id="macvlan without parent"),
+        pytest.param(eni_json(interfaceAssociationProtocol="cni"), id="cni without network"),
         pytest.param(eni_json(interfaceAssociationProtocol="vlan"), id="vlan without trunk"),
         pytest.param(
             eni_json(

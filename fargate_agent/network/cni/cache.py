@@ -5,8 +5,10 @@ nothing of theirs that no file tells of. The network is kept as it was, so that 
 when its configuration has been changed or removed. All methods block.
 """
 
+import fcntl
 import json
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +72,31 @@ class Attachments:
 
     def remove(self, held: Held) -> None:
         """Forget an attachment; it may have been forgotten before."""
+        self._lock_file(held).unlink(missing_ok=True)
         self._file(held.container_id, held.ifname).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Remove drafts that an agent before was killed at."""
+        for draft in self._directory.glob(".*"):
+            draft.unlink(missing_ok=True)
+
+    def try_lock(self, held: Held) -> int | None:
+        """Return a descriptor that locks an attachment; None: another holds it.
+
+        Plugins inherit it. If an agent is killed, it is theirs until they have ended, and the next
+        agent doesn't begin before. The caller unlocks it with `unlock`.
+
+        Raises:
+            OSError: the file can't be opened.
+        """
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        descriptor = os.open(self._lock_file(held), flags, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            return None
+        return descriptor
 
     def __iter__(self) -> Iterator[Held]:
         for file in sorted(self._directory.glob("*.json")):
@@ -78,8 +104,17 @@ class Attachments:
             if held is not None:
                 yield held
 
+    def _lock_file(self, held: Held) -> Path:
+        return self._directory / f"{held.container_id}.{held.ifname}.lock"
+
     def _file(self, container_id: str, ifname: str) -> Path:
         return self._directory / f"{container_id}.{ifname}.json"
+
+
+def unlock(descriptor: int) -> None:
+    """Unlock what `try_lock` locked, also if a program that a plugin left running has it open."""
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+    os.close(descriptor)
 
 
 def _read(file: Path) -> Held | None:

@@ -39,6 +39,8 @@ class Chain:
     directories: Sequence[Path]
     runtime: Mapping[str, Any]
     """What is asked for by capability: each plugin gets those that it declares."""
+    inherited: Sequence[int] = ()
+    """Descriptors that plugins have as long as they run."""
 
     async def add(self, attachment: Attachment) -> dict[str, Any]:
         """Return the result of the last plugin. If one fails, DEL has been run for all.
@@ -157,7 +159,9 @@ class Chain:
             variables["CNI_NETNS"] = str(attachment.netns or "")
             variables["CNI_IFNAME"] = attachment.ifname
             variables["CNI_ARGS"] = attachment.args
-        return await run_plugin(program, verb, config, variables, timeout_s=timeout_s)
+        return await run_plugin(
+            program, verb, config, variables, timeout_s=timeout_s, inherited=self.inherited
+        )
 
 
 def _previous(result: dict[str, Any] | None) -> Mapping[str, Any]:

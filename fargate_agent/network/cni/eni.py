@@ -7,8 +7,8 @@ and the pull of its images, begin later.
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -16,8 +16,8 @@ from weakref import WeakValueDictionary
 
 from fargate_agent.drivers import EniDriver, Sweeper
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.cni.cache import Attachments, Held
-from fargate_agent.network.cni.chain import Attachment, Chain
+from fargate_agent.network.cni.cache import Attachments, Held, unlock
+from fargate_agent.network.cni.chain import ADD_TIMEOUT_S, Attachment, Chain
 from fargate_agent.network.cni.conflist import ConflistError, find_conflist, list_conflists
 from fargate_agent.network.cni.plugin import PluginError, find_program
 from fargate_agent.network.lan import Guard
@@ -29,6 +29,9 @@ from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.plan import EniPlan
 from fargate_agent.threads import in_thread
 from fargate_agent.wire.attributes import CNI_NETWORK, Attribute
+
+LOCK_POLL_S: Final = 0.05
+"""Only after a crash is there anything to wait for."""
 
 log: Final = logging.getLogger(__name__)
 
@@ -88,6 +91,7 @@ class CniEni(EniDriver, Sweeper):
                 await self._guard.unguard_netns(eni, netns)
 
     async def sweep(self, kept: Collection[str]) -> list[str]:
+        await asyncio.to_thread(self._held.tidy)
         names = {f"{NETNS_PREFIX}{task_id}" for task_id in kept}
         swept: list[str] = []
         networks = {}
@@ -127,7 +131,8 @@ class CniEni(EniDriver, Sweeper):
         if not is_same or held.result is None or await task.find_link(held.ifname) is None:
             return False
         try:
-            await self._chain(held).check(_attachment(held), held.result)
+            async with self._locked(held) as chain:
+                await chain.check(_attachment(held), held.result)
         except PluginError as error:
             log.warning("ENI %s is attached again: %s", held.eni_id, error)
             return False
@@ -161,7 +166,8 @@ class CniEni(EniDriver, Sweeper):
 
     async def _add(self, held: Held, eni: EniPlan, task: Netlink) -> None:
         try:
-            result = await self._chain(held).add(_attachment(held))
+            async with self._locked(held) as chain:
+                result = await chain.add(_attachment(held))
             held = replace(held, result=result)
             await in_thread(self._held.write, held)
             await _check_link(held, eni, task)
@@ -178,12 +184,30 @@ class CniEni(EniDriver, Sweeper):
     async def _delete(self, held: Held) -> None:
         """Have the plugins remove what they made, or may have made; then forget it."""
         netns = held.netns if is_netns(held.netns) else None
-        await self._chain(held).delete(replace(_attachment(held), netns=netns), held.result)
-        await in_thread(self._held.remove, held)
+        async with self._locked(held) as chain:
+            await chain.delete(replace(_attachment(held), netns=netns), held.result)
+            await in_thread(self._held.remove, held)
 
-    def _chain(self, held: Held) -> Chain:
+    @asynccontextmanager
+    async def _locked(self, held: Held) -> AsyncIterator[Chain]:
+        """Give the chain once plugins that an agent before was killed at have ended."""
+        deadline = asyncio.get_running_loop().time() + ADD_TIMEOUT_S
+        while (lock := self._held.try_lock(held)) is None:
+            if asyncio.get_running_loop().time() > deadline:
+                detail = f"plugins of an agent before still run after {ADD_TIMEOUT_S:g} s"
+                raise PluginError(held.network.name, "wait", detail)
+            await asyncio.sleep(LOCK_POLL_S)
+        try:
+            yield self._chain(held, lock)
+        finally:
+            unlock(lock)
+
+    def _chain(self, held: Held, *inherited: int) -> Chain:
         return Chain(
-            network=held.network, directories=self._settings.bin_dirs, runtime=held.runtime
+            network=held.network,
+            directories=self._settings.bin_dirs,
+            runtime=held.runtime,
+            inherited=inherited,
         )
 
     def _in_turn(self, netns: Path) -> asyncio.Lock:

@@ -9,7 +9,8 @@ import errno
 import json
 import os
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,9 +50,11 @@ async def run_plugin(
     variables: Mapping[str, str],
     *,
     timeout_s: float,
+    inherited: Sequence[int] = (),
 ) -> dict[str, Any] | None:
     """Return what the plugin printed, or None if it printed nothing.
 
+    It has the descriptors `inherited` as long as it runs, also if the agent is killed.
     The plugin sees of the environment only `variables`, the verb and a PATH. When this returns,
     the plugin has ended; if it was stopped, so have those it started in its process group.
 
@@ -64,8 +67,18 @@ async def run_plugin(
         os.set_blocking(stdin, False)
         os.write(stdin, json.dumps(config).encode())
         os.lseek(stdin, 0, os.SEEK_SET)
-        environment = {"PATH": PROGRAM_PATH, **variables, "CNI_COMMAND": verb}
-        process = await _start(program, verb, stdin, output.write_end, environment)
+        run = partial(
+            asyncio.create_subprocess_exec,
+            program,
+            stdin=stdin,
+            stdout=output.write_end,
+            stderr=asyncio.subprocess.DEVNULL,
+            env={"PATH": PROGRAM_PATH, **variables, "CNI_COMMAND": verb},
+            cwd="/",
+            start_new_session=True,
+            pass_fds=inherited,
+        )
+        process = await _start(run, program.name, verb)
         output.listen(lambda: _kill(process))
         await _wait(process, program.name, verb, timeout_s)
         output.read()
@@ -79,26 +92,18 @@ async def run_plugin(
 
 
 async def _start(
-    program: Path, verb: str, stdin: int, stdout: int, environment: Mapping[str, str]
+    run: Callable[[], Awaitable[asyncio.subprocess.Process]], name: str, verb: str
 ) -> asyncio.subprocess.Process:
     tries = 0
     while True:
         try:
-            return await asyncio.create_subprocess_exec(
-                program,
-                stdin=stdin,
-                stdout=stdout,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=environment,
-                cwd="/",
-                start_new_session=True,
-            )
+            return await run()
         except OSError as error:
             tries += 1
             # A program that is just being installed.
             if error.errno != errno.ETXTBSY or tries == _BUSY_TRIES:
                 detail = f"doesn't start: {error.strerror}"
-                raise PluginError(program.name, verb, detail) from error
+                raise PluginError(name, verb, detail) from error
             await asyncio.sleep(_BUSY_WAIT_S)
 
 
