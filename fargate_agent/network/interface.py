@@ -5,8 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from fargate_agent.network.answers import route_answers
 from fargate_agent.network.netlink import Netlink, get_index
 from fargate_agent.plan import EniPlan
+from fargate_agent.threads import in_thread
 
 CARRIER_TIMEOUT_S: Final = 3.0
 """What a NIC takes to agree with its peer on a speed. A task whose wire is cut starts all the
@@ -32,6 +34,7 @@ async def configure(netlink: Netlink, netns: Path, eni: EniPlan) -> bool:
         await netlink.set_default_route(index, eni.gateway)
         if eni.ipv6_gateway is not None:
             await netlink.set_default_route(index, eni.ipv6_gateway)
+    await in_thread(route_answers, netns, index, eni)
     return is_new
 
 

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Interface, IPv6Interface, ip_network
 from typing import Final
 
+from fargate_agent.network.answers import render_answers
 from fargate_agent.network.blocking import (
     NLM_F_ACK,
     NLM_F_DUMP,
@@ -128,7 +129,7 @@ def furnish_task(task: socket.socket, pair: Pair, eni: EniPlan) -> None:
             if gateway is not None:
                 request = render_default_route(index, gateway)
                 requests.append(Request(f"route through {gateway}", request))
-    require_each(task, requests)
+    require_each(task, [*requests, *render_answers(index, eni)])
 
 
 def claim(host: socket.socket, pair: Pair, eni: EniPlan, alias: str, metric: int) -> None:

@@ -48,6 +48,7 @@ _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_PEER: Final = 1
 _ADDRESS_ADDRESS, ADDRESS_LOCAL, _ADDRESS_BROADCAST, _ADDRESS_FLAGS = 1, 2, 4, 8
 ROUTE_DESTINATION, ROUTE_INTERFACE, _ROUTE_GATEWAY, ROUTE_METRIC = 1, 4, 5, 6
+_ROUTE_TABLE: Final = 15
 _PROTOCOL_BOOT, _PROTOCOL_STATIC = 3, 4
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 UP, NO_ARP = 0x1, 0x80
@@ -172,16 +173,32 @@ def render_link_route(index: int, network: IPv4Network, flags: int = 0) -> bytes
     )
 
 
-def render_default_route(index: int, gateway: Address) -> bytes:
-    """Send what has no better route through the gateway."""
+def render_default_route(index: int, gateway: Address, table: int = TABLE_MAIN) -> bytes:
+    """Send what has no better route in a table through the gateway."""
     head = ROUTE.pack(
         *(_family(gateway.version), 0, 0, 0),
-        *(TABLE_MAIN, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, UNICAST, 0),
+        *(0, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, UNICAST, 0),
     )
+    attributes = _number(ROUTE_INTERFACE, index) + _number(_ROUTE_TABLE, table)
     return render_message(
         NEW_ROUTE,
         NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE,
-        head + render_attribute(_ROUTE_GATEWAY, gateway.packed) + _number(ROUTE_INTERFACE, index),
+        head + render_attribute(_ROUTE_GATEWAY, gateway.packed) + attributes,
+    )
+
+
+def render_network_route(index: int, network: Network, table: int) -> bytes:
+    """Send what goes to a network, and looks in that table, straight out of an interface."""
+    scope = _SCOPE_LINK if network.version == 4 else _SCOPE_UNIVERSE
+    head = ROUTE.pack(
+        *(_family(network.version), network.prefixlen, 0, 0),
+        *(0, _PROTOCOL_BOOT, scope, UNICAST, 0),
+    )
+    attributes = _number(ROUTE_INTERFACE, index) + _number(_ROUTE_TABLE, table)
+    return render_message(
+        NEW_ROUTE,
+        NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE,
+        head + render_attribute(ROUTE_DESTINATION, network.network_address.packed) + attributes,
     )
 
 
