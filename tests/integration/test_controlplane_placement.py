@@ -28,6 +28,7 @@ LOGGED = {
 }
 ROLE = "arn:aws:iam::000000000000:role/x"
 ARM = {"cpuArchitecture": "ARM64", "operatingSystemFamily": "LINUX"}
+CNI = {"id": "subnet-cni", "cidr": "10.88.0.0/24", "kind": "cni", "network": "tasks"}
 LAN = {
     "id": "subnet-lan",
     "cidr": "10.9.0.0/24",
@@ -230,6 +231,27 @@ async def test_tasks_for_which_the_first_subnet_has_no_room_go_into_the_next(
     assert [eni["interfaceAssociationProtocol"] for eni in taken] == ["macvlan", "veth"]
     assert len(made["tasks"]) == 2
     assert reasons(made) == [NO_CAPACITY]
+
+
+async def test_task_in_a_cni_subnet_is_placed_where_its_network_is(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane, subnets=[CNI])
+    ecs = plane.client()
+    await asyncio.to_thread(ecs.register_task_definition, **FARGATE)
+    without, having = SimulatedAgent(plane), SimulatedAgent(plane)
+    network = {"name": "fargate.capability.task-eni.cni.tasks"}
+    for agent, attributes in ((without, BASE), (having, [*BASE, network])):
+        await agent.register(attributes=attributes)
+        await agent.connect()
+
+    await asyncio.to_thread(run, ecs, networkConfiguration=subnets("subnet-cni"))
+    (eni,) = (await having.take())["elasticNetworkInterfaces"]
+    for agent in (without, having):
+        await agent.disconnect()
+
+    assert eni["interfaceAssociationProtocol"] == "cni"
+    assert eni["interfaceCniProperties"] == {"network": "tasks"}
 
 
 async def test_agent_that_can_do_more_since_it_registered_gets_the_task(

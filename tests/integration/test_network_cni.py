@@ -2,9 +2,10 @@
 
 import asyncio
 import json
+import os
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,9 @@ from tests.fixtures.network import (
 )
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
+
+
+IPV6 = IPv6Network("fd00:213:5::/64")
 
 
 @pytest.fixture
@@ -129,6 +133,63 @@ async def test_an_interface_that_was_lost_is_made_again(
 
     assert read_ip("link", "show", "eth1", netns=netns)
     await driver.detach(eni, netns)
+
+
+@pytest.mark.parametrize("ipam", ["host-local", "static"])
+async def test_an_eni_has_both_of_its_addresses(
+    ipam: str,
+    eni: EniPlan,
+    netns: Path,
+    driver: CniEni,
+    tmp_path: Path,
+    subnet: IPv4Network,
+    settings: CniSettings,
+) -> None:
+    ranges = [[{"subnet": str(one), "gateway": str(one[1])}] for one in (subnet, IPV6)]
+    write_network(tmp_path, subnet, type=ipam, **({"ranges": ranges} if ipam != "static" else {}))
+    dual = replace(eni, ipv6_address=IPv6Interface((IPV6[5], 64)), ipv6_gateway=IPV6[1])
+
+    await driver.attach(dual, netns)
+    await driver.attach(dual, netns)
+
+    (link,) = read_ip("address", "show", "eth1", netns=netns)
+    found = {one["local"] for one in link["addr_info"] if one["scope"] == "global"}
+    assert found == {str(eni.address.ip), str(IPV6[5])}
+    (route,) = read_ip("route", "show", "default", netns=netns)
+    (route6,) = read_ip("-6", "route", "show", "default", netns=netns)
+    assert (route["gateway"], route6["gateway"]) == (str(eni.gateway), str(IPV6[1]))
+    await driver.detach(dual, netns)
+    assert_nothing_is_left(tmp_path)
+
+
+async def test_an_attach_that_is_cancelled_is_undone(
+    eni: EniPlan, netns: Path, netns_driver: KernelNetns, tmp_path: Path, settings: CniSettings
+) -> None:
+    """The second plugin never ends; the first has made the interface by then."""
+    programs, started = tmp_path / "bin", tmp_path / "started"
+    programs.mkdir()
+    os.mkfifo(started)
+    (programs / "endless").write_text(
+        f"#!/bin/sh\n[ $CNI_COMMAND = ADD ] || exit 0\necho started >{started}\nexec sleep 600\n"
+    )
+    (programs / "endless").chmod(0o755)
+    file = settings.conf_dir / "10-lan.conflist"
+    document = json.loads(file.read_text())
+    document["plugins"].append({"type": "endless"})
+    file.write_text(json.dumps(document))
+    driver = make_driver(
+        netns_driver, tmp_path, replace(settings, bin_dirs=(programs, *settings.bin_dirs))
+    )
+    attach = asyncio.create_task(driver.attach(eni, netns))
+    assert await asyncio.to_thread(started.read_text) == "started\n"
+    assert len(list_ports(tmp_path)) == 1
+
+    attach.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        await attach
+    assert_nothing_is_left(tmp_path)
+    remove_link(bridge_name(tmp_path))
 
 
 async def test_an_address_that_is_not_the_enis_is_refused_and_given_back(

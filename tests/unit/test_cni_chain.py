@@ -78,3 +78,30 @@ async def test_a_plugin_that_is_not_installed_is_named(tmp_path: Path) -> None:
     chain = _make(tmp_path, "1.0.0", one="echo '{}'")
     with pytest.raises(PluginError, match="CNI plugin two, ADD: not installed in"):
         await chain.add(ATTACHMENT)
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.1.0"])
+async def test_status_and_garbage_collection_are_asked_of_those_that_know_them(
+    tmp_path: Path, version: str
+) -> None:
+    chain = _make(tmp_path, version, one="exit 0", two="exit 0")
+    (tmp_path / "record").touch()
+
+    await chain.status()
+    await chain.collect([("task", "eth1")])
+
+    runs = [json.loads(line) for line in (tmp_path / "record").read_text().splitlines()]
+    verbs = [(run["verb"], run["config"]["type"]) for run in runs]
+    asked = [("STATUS", "one"), ("STATUS", "two"), ("GC", "one"), ("GC", "two")]
+    assert verbs == (asked if version == "1.1.0" else [])
+    kept = [{"containerID": "task", "ifname": "eth1"}]
+    assert [run["config"]["cni.dev/valid-attachments"] for run in runs[2:]] == [kept] * len(
+        runs[2:]
+    )
+
+
+async def test_a_plugin_that_can_make_nothing_says_so(tmp_path: Path) -> None:
+    chain = _make(tmp_path, "1.1.0", one='echo \'{"code": 50, "msg": "no uplink"}\'; exit 1')
+
+    with pytest.raises(PluginError, match="CNI plugin one, STATUS: no uplink .code 50"):
+        await chain.status()
