@@ -5,7 +5,6 @@ a source that isn't the task's. What is there is read from the kernel, but for w
 attached itself.
 """
 
-import asyncio
 import logging
 import socket
 import threading
@@ -22,6 +21,7 @@ from fargate_agent.network.blocking import NetlinkError, delete_link, open_netli
 from fargate_agent.network.bridges import remove_unused_bridges
 from fargate_agent.network.conntrack import forget_flows
 from fargate_agent.network.forwarding import Forwarding
+from fargate_agent.network.forwarding_watch import ForwardingWatch
 from fargate_agent.network.interface import wait_until_passing
 from fargate_agent.network.names import (
     NETNS_PREFIX,
@@ -110,18 +110,21 @@ class VethEni(EniDriver, Service, Sweeper):
         await self._removals.finish()
 
     async def serve(self) -> None:
-        """Have packets passed on by interfaces that get routes later, until cancelled.
+        """Have packets passed on, whoever switches that off, until cancelled.
+
+        Also by interfaces that get routes later.
 
         In the end the host's settings are put back, unless there are ENIs.
         """
         try:
-            while True:
-                await asyncio.sleep(FORWARDING_PERIOD_S)
-                for version in tuple(self._forwarded):
-                    await self._forward(version)
-                for pair in tuple(self._attached.values()):
-                    with suppress(OSError):
-                        await in_thread(self._forwarding.ensure_end, pair.name)
+            with ForwardingWatch() as watch:
+                while True:
+                    await watch.wait(FORWARDING_PERIOD_S)
+                    for version in tuple(self._forwarded):
+                        await self._forward(version)
+                    for pair in tuple(self._attached.values()):
+                        with suppress(OSError):
+                            await in_thread(self._forwarding.ensure_end, pair.name)
         finally:
             with suppress(NetlinkError, OSError):  # the next agent does it
                 if not self._unreachable.has_enis():

@@ -348,3 +348,33 @@ async def test_an_uplink_that_comes_while_tasks_run_forwards_too(
     assert (CONF / "ipv4/conf/late/forwarding").read_text().strip() == "1"  # there is an ENI
     run_ip("link", "del", "late")
     await veth.detach(eni, netns)
+
+
+@pytest.mark.usefixtures("forwarding_off")
+@pytest.mark.parametrize("version", [4, 6])
+async def test_forwarding_that_somebody_switches_off_for_the_whole_host_comes_back_at_once(
+    version: int, make_eni: MakeEni, netns: Path, veth: VethEni, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Long before the agent looks by itself."""
+    monkeypatch.setattr("fargate_agent.network.veth.FORWARDING_PERIOD_S", 1000)
+    switch = CONF / f"ipv{version}/conf/all/forwarding"
+    before = switch.read_text()
+    subnet = IPv6Network("fd00:213:2::/64")
+    eni = make_eni(ipv6_address=IPv6Interface((subnet[5], 64)), ipv6_gateway=subnet[1])
+    await veth.attach(eni, netns)
+    (end,) = [link for link in read_ip("link") if link.get("ifalias", "").endswith(eni.id)]
+    own = CONF / f"ipv{version}/conf/{end['ifname']}"
+    setting = own / ("forwarding" if version == 4 else "force_forwarding")
+    if not setting.exists():
+        pytest.skip("the kernel can't forward IPv6 on single interfaces")
+    job = asyncio.create_task(veth.serve())
+    await asyncio.sleep(0)
+
+    switch.write_text("1")
+    switch.write_text("0")
+
+    await eventually(partial(is_on, setting))
+    job.cancel()
+    await asyncio.wait([job])
+    switch.write_text(before)
+    await veth.detach(eni, netns)
