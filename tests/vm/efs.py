@@ -7,7 +7,7 @@ from tests.vm.lab import Lab, Progress, definition, require
 from tests.vm.tasks import require_nothing_left
 
 _SERVER: Final = "10.77.0.2"
-"""The machine itself: tasks reach it by their ENIs alone."""
+"""The machine itself: tasks reach it by their ENIs alone, at a port of `host_ports`."""
 _FS: Final = "fs-0123456789abcdef0"
 _POINT: Final = "fsap-0123456789abcdef0"
 
@@ -19,6 +19,7 @@ systemctl unmask nfs-server 2>&1
 systemctl start nfs-server
 """
 _KNOW_THE_SERVER: Final = f"""
+sed -i '1i host_ports = ["2049"]' /etc/fargate/agent.toml
 cat >>/etc/fargate/agent.toml <<'end'
 
 [efs.{_FS}]

@@ -27,6 +27,13 @@ trunk = "trunk0"
 vlan_ids = "{_VLAN_ID}"
 """
 
+_UNMANAGED: Final = f"""
+printf '[Match]\\nMACAddress={_NIC_MAC}\\n\\n[Link]\\nUnmanaged=yes\\n' \\
+    >/etc/systemd/network/05-nic.network
+networkctl reload
+"""
+"""As docs/networking.md says."""
+
 _SWITCH: Final = f"""
 ip netns add switch
 ip link add trunk0 type veth peer name port netns switch
@@ -40,6 +47,7 @@ ip -n switch link set branch up
 
 def prepare(lab: Lab) -> None:
     """Have a trunk, and a subnet of each kind; the agent that starts then says that it has both."""
+    lab.sh(_UNMANAGED)
     lab.sh(_SWITCH)
     lab.sh(f"cat >>/etc/fargate/control-plane.toml <<'EOF'\n{_SUBNETS}EOF")
     lab.sh("systemctl restart fargate-control-plane fargate-agent")

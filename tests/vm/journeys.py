@@ -15,7 +15,7 @@ _KNOW_THE_REGISTRY: Final = (
 _PREFER_CACHED: Final = (
     "sed -i '1i image_pull_behavior = \"prefer-cached\"' /etc/fargate/agent.toml"
 )
-"""As the document does; without nftables no registry can be reached."""
+"""As the document does; a trunk that leads to the machine itself leads to no registry."""
 _RELAX: Final = "sed -i '1i relaxed_clusters = [\"default\"]' /etc/fargate/control-plane.toml"
 """For log drivers that Fargate hasn't."""
 
@@ -110,7 +110,7 @@ def go_to_other_networks(lab: Lab, progress: Progress) -> None:
     """Install, and run tasks whose ENIs are NICs and VLANs."""
     _begin(lab, progress)
     lifecycle.install(lab, progress)
-    lab.sh(_KNOW_THE_REGISTRY)
+    lab.sh(f"{_KNOW_THE_REGISTRY} && {_PREFER_CACHED}")
     enis.prepare(lab)
     enis.check_nic(lab, progress)
     enis.check_vlan(lab, progress)
