@@ -7,7 +7,7 @@ functions for network namespaces fork, which a process with gRPC's threads doesn
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import (
@@ -201,10 +201,10 @@ class Netlink:
         """Give an interface that is down another MAC."""
         await self._ask(f"set MAC {mac}", self._route.link("set", index=index, address=mac))
 
-    async def default_interfaces(self) -> set[int]:
+    async def default_interfaces(self, versions: Iterable[int] = (4, 6)) -> set[int]:
         """Return the interfaces that default routes lead to."""
         found = set()
-        for family in (socket.AF_INET, socket.AF_INET6):
+        for family in map(_family, versions):
             routes = await self._ask(
                 "list routes", self._route.route("dump", family=family, table=MAIN_TABLE)
             )

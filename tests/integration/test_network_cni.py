@@ -3,7 +3,9 @@
 import asyncio
 import json
 import os
+import socket
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import replace
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
@@ -11,13 +13,20 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.errors import ResourceInitializationError
+from fargate_agent.findings import Findings
 from fargate_agent.network.cni.cache import Attachments
 from fargate_agent.network.cni.eni import CniEni, CniSettings
+from fargate_agent.network.firewall.firewall import HostFirewall
+from fargate_agent.network.firewall.memory import FILE
+from fargate_agent.network.firewall.table import FirewallSettings
+from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.plan import EniPlan
+from fargate_agent.plan.security_groups import GroupPlan, RulePlan
 from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.cni import NETWORK, bridge_name, list_leases, write_network
 from tests.fixtures.network import (
+    CONNECT_TIMEOUT_S,
     MakeEni,
     MakeNetns,
     OpenFirewall,
@@ -32,6 +41,7 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
 
 
 IPV6 = IPv6Network("fd00:213:5::/64")
+ALL = RulePlan(protocol="-1", from_port=-1, to_port=-1, cidrs=(IPv4Network("0.0.0.0/0"),))
 
 
 @pytest.fixture
@@ -88,6 +98,52 @@ async def test_tasks_speak_to_each_other_and_to_the_gateway(
     assert link["address"] == eni.mac
     await driver.detach(eni, netns)
     await driver.detach(other, elsewhere)
+
+
+async def test_security_groups_hold_from_the_attach_on(
+    eni: EniPlan,
+    netns: Path,
+    instance: str,
+    netns_driver: KernelNetns,
+    tmp_path: Path,
+    settings: CniSettings,
+) -> None:
+    member = replace(eni, security_groups=("sg-a",))
+    async with HostFirewall(instance, tmp_path / FILE, FirewallSettings(), Findings()) as firewall:
+        driver = CniEni(netns_driver.prepared, firewall, tmp_path / "attachments", settings)
+        await firewall.learn([GroupPlan(id="sg-a", egress=(ALL,))])
+        await driver.attach(member, netns)
+
+        assert not is_let_in(member, netns)
+
+        await firewall.learn([GroupPlan(id="sg-a", ingress=(ALL,), egress=(ALL,))])
+        assert is_let_in(member, netns)
+        await driver.detach(member, netns)
+        await firewall.release()
+    remove_link(bridge_name(tmp_path))
+
+
+def is_let_in(eni: EniPlan, netns: Path) -> bool:
+    """Whether a first packet of the host reaches the task, before an answer that does."""
+    with ExitStack() as stack:
+        target, asking, answering = (
+            stack.enter_context(socket_in_netns(where, socket.AF_INET, socket.SOCK_DGRAM))
+            for where in (netns, netns, Path("/proc/thread-self/ns/net"))
+        )
+        for one in (target, asking, answering):
+            one.settimeout(CONNECT_TIMEOUT_S)
+        target.bind((str(eni.address.ip), 0))
+        answering.bind((str(eni.gateway), 0))
+        asking.sendto(b"ask", answering.getsockname())
+        _, asker = answering.recvfrom(100)
+        answering.sendto(b"first", target.getsockname())
+        answering.sendto(b"answer", asker)
+        assert asking.recv(100) == b"answer"
+        target.setblocking(False)
+        try:
+            return target.recv(100) == b"first"
+        except BlockingIOError:
+            return False
 
 
 async def test_detach_leaves_nothing(

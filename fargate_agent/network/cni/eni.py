@@ -243,14 +243,14 @@ async def _check_link(held: Held, eni: EniPlan, task: Netlink) -> None:
 
 
 async def _set_routes(eni: EniPlan, task: Netlink) -> None:
-    """Have the default route lead to the ENI's gateways, if the plugins made none."""
+    """Have the default route lead to the ENI's gateways, where the plugins made none."""
     link = await task.get_link(eni.ifname)
     if not link.up:
         await task.set_up(link.index)
-    if eni.primary and link.index not in await task.default_interfaces():
-        await task.set_default_route(link.index, eni.gateway)
-        if eni.ipv6_gateway is not None:
-            await task.set_default_route(link.index, eni.ipv6_gateway)
+    gateways = [one for one in (eni.gateway, eni.ipv6_gateway) if one is not None and eni.primary]
+    for gateway in gateways:
+        if link.index not in await task.default_interfaces((gateway.version,)):
+            await task.set_default_route(link.index, gateway)
 
 
 @contextmanager
