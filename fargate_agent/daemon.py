@@ -255,9 +255,7 @@ async def _adopt_groups(drivers: Drivers, supervisor: Supervisor) -> None:
     A kernel that refuses it refuses each attachment as well, and the tasks say why.
     """
     enis = [eni for run in supervisor.runs() if not run.ended.is_set() for eni in run.plan.enis]
-    if not enis:
-        return
-    try:
+    try:  # without any too: a task whose record can't be read may have some
         await drivers.security_groups.adopt(enis)
     except TaskError as error:
         log.error("security groups of the tasks that run are not enforced: %s", error)

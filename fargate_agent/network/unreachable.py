@@ -39,7 +39,7 @@ class Unreachable:
         """
         with self._turn, open_netlink(None, socket.NETLINK_ROUTE) as host:
             routes = read_eni_routes(host)
-            used = [one.network for one in routes if self._leads_to_eni(one)]
+            used = [one.network for one in routes if _leads_to_eni(one, self._is_ours)]
             unused = [
                 one
                 for one in self._find(routes)
@@ -54,8 +54,7 @@ class Unreachable:
         Raises:
             NetlinkError: the kernel refused.
         """
-        with open_netlink(None, socket.NETLINK_ROUTE) as host:
-            return any(self._leads_to_eni(one) for one in read_eni_routes(host))
+        return has_enis(self._is_ours)
 
     def forget_unowned_flows(self) -> None:
         """Forget the flows of addresses that an agent detached which then died.
@@ -74,12 +73,23 @@ class Unreachable:
         ours = (UNREACHABLE, self._metric)
         return [one for one in routes if (one.kind, one.metric) == ours]
 
-    def _leads_to_eni(self, route: KnownRoute) -> bool:
-        try:
-            name = socket.if_indextoname(route.interface)
-        except OSError:  # it leads nowhere, or the interface has gone
-            return False
-        return route.kind == UNICAST and self._is_ours(name)
+
+def has_enis(is_ours: Callable[[str], bool]) -> bool:
+    """Whether the host has a route to an ENI, by an interface whose name is an agent's.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    with open_netlink(None, socket.NETLINK_ROUTE) as host:
+        return any(_leads_to_eni(one, is_ours) for one in read_eni_routes(host))
+
+
+def _leads_to_eni(route: KnownRoute, is_ours: Callable[[str], bool]) -> bool:
+    try:
+        name = socket.if_indextoname(route.interface)
+    except OSError:  # it leads nowhere, or the interface has gone
+        return False
+    return route.kind == UNICAST and is_ours(name)
 
 
 def _is_within(inner: Network, outer: Network) -> bool:

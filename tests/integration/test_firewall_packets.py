@@ -1,5 +1,6 @@
 """What passes between tasks whose ENIs the host routes, packet by packet."""
 
+import asyncio
 import socket
 import uuid
 from collections.abc import AsyncIterator
@@ -21,6 +22,8 @@ from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.memory import FILE
 from fargate_agent.network.firewall.rules import VERSIONS
 from fargate_agent.network.firewall.table import FirewallSettings
+from fargate_agent.network.names import firewall_table_name
+from fargate_agent.network.nft.tables import read_tables
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
@@ -254,6 +257,24 @@ async def test_an_open_connection_outlives_the_agent(
                 accepted.sendall(b"with the next one")
                 assert connection.recv(100) == b"with the next one"
                 assert server.hears(caller, TCP, 4)
+
+
+async def test_the_table_stays_for_a_task_whose_record_is_lost(
+    cloud: Cloud, firewall: HostFirewall, instance: str, tmp_path: Path
+) -> None:
+    task, caller = await cloud.start(), await cloud.start()
+    assert not task.hears(caller, UDP, 4)
+    await firewall.__aexit__()
+
+    async with HostFirewall(instance, tmp_path / FILE, FirewallSettings(), Findings()) as successor:
+        await successor.adopt(())
+        serving = asyncio.create_task(successor.serve())
+        await asyncio.sleep(0)
+        serving.cancel()
+        await asyncio.wait([serving])
+
+    assert firewall_table_name(instance) in read_tables()
+    assert not task.hears(caller, UDP, 4)
 
 
 @pytest.mark.parametrize("version", [4, 6])

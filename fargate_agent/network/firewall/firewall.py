@@ -24,6 +24,7 @@ from fargate_agent.network.firewall.table import (
     FirewallSettings,
     GroupList,
     Network,
+    list_groups,
     remove_address,
     render_address,
     render_group,
@@ -38,6 +39,7 @@ from fargate_agent.network.names import firewall_table_name, ours_prefix
 from fargate_agent.network.nft.objects import Table
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.network.routes import addresses_of, ranges_of
+from fargate_agent.network.unreachable import has_enis
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan
 from fargate_agent.threads import in_thread
@@ -89,14 +91,18 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
     async def serve(self) -> None:
         """Make the table again when somebody else has removed or changed it, until cancelled.
 
-        In the end the table goes, unless there are ENIs.
+        In the end the table goes, unless there are ENIs, of tasks that nobody knows too.
         """
         try:
             await self._keep()
         finally:
-            if not self._enis:
-                with suppress(NetlinkError):  # the next agent does it
+            with suppress(NetlinkError):  # the next agent does it
+                if not self._is_needed():
                     self._owned.remove()
+
+    def _is_needed(self) -> bool:
+        """Whether there are ENIs: such as were opened, or that the host still has a route to."""
+        return bool(self._enis) or has_enis(lambda name: name.startswith(self._ours))
 
     async def _keep(self) -> None:
         with self._watch:
@@ -138,7 +144,9 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                         self._remember(eni)
                     else:
                         self._guards.expect(eni)
-                await in_thread(self._rebuild)
+                is_needed = await in_thread(self._is_needed)
+                if enis or is_needed:
+                    await in_thread(self._rebuild)
 
     async def ensure(self) -> None:
         """Return when the table is there.
@@ -161,11 +169,11 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         await self.ensure()
         async with self._turn:
             before = self._enis.get(eni.id)
-            addresses, groups = addresses_of(eni), _list_of(eni)
+            addresses, groups = addresses_of(eni), list_groups(eni)
             if before == (addresses, groups):
                 return
             messages = [] if before is None else list(self._render_close(eni.id))
-            self._enis[eni.id] = (addresses, groups)
+            enis, self._enis = self._enis, self._enis | {eni.id: (addresses, groups)}
             chains, lists, ranges = set(self._chains), set(self._lists), self._ranges
             self._ranges = ranges | ranges_of(eni)
             try:
@@ -176,10 +184,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                 self._change(messages)
             except BaseException:
                 self._chains, self._lists, self._ranges = chains, lists, ranges
-                if before is None:
-                    del self._enis[eni.id]
-                else:
-                    self._enis[eni.id] = before
+                self._enis = enis
                 raise
             if self._guards:
                 left = () if before is None else before[1].groups or ()
@@ -286,7 +291,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         return self._groups
 
     def _remember(self, eni: EniPlan) -> None:
-        self._enis[eni.id] = (addresses_of(eni), _list_of(eni))
+        self._enis[eni.id] = (addresses_of(eni), list_groups(eni))
         self._ranges |= ranges_of(eni)
 
     def _find(self, group_id: str) -> GroupPlan:
@@ -393,8 +398,3 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                 if address not in self._find(group_id).members:
                     name = members_name(group_id, address.version)
                     yield self._table.remove_elements(name, [address.packed])
-
-
-def _list_of(eni: EniPlan) -> GroupList:
-    groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
-    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))))

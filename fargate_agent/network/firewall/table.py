@@ -70,6 +70,8 @@ from fargate_agent.network.nft.objects import (
     Table,
     addresses,
 )
+from fargate_agent.network.routes import ranges_of
+from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan
 
 Network = IPv4Network | IPv6Network
@@ -115,6 +117,12 @@ class GroupList:
     def key(self) -> str:
         """Return what names its chains."""
         return hashlib.sha256(repr((self.groups, self.ranges)).encode()).hexdigest()[:16]
+
+
+def list_groups(eni: EniPlan) -> GroupList:
+    """Return what decides for an ENI."""
+    groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
+    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))))
 
 
 def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
