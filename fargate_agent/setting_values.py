@@ -27,6 +27,11 @@ _HOST: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?\.?|[0-9A-Fa
 """A name or an address as it stands in a URL, an IPv6 address without its brackets."""
 
 
+MAX_PORT: Final = 65535
+
+_HOST_PORT: Final = re.compile(r"([0-9]{1,5})(?:-([0-9]{1,5}))?(?:/(tcp|udp))?")
+
+
 def matching(pattern: str, rule: str) -> AfterValidator:
     """Take text that matches the pattern as a whole; `rule` says what it must be."""
 
@@ -134,6 +139,20 @@ def check_absolute(path: Path) -> Path:
     if not path.is_absolute() or ".." in path.parts:
         raise ValueError("must be an absolute path, without ..")
     return path
+
+
+def check_host_port(text: str) -> str:
+    """Return `PORT`, `FIRST-LAST`, or either with `/tcp` or `/udp` behind it.
+
+    Raises:
+        ValueError: it is none of them.
+    """
+    found = _HOST_PORT.fullmatch(text)
+    if found is not None:
+        first, last = int(found[1]), int(found[2] or found[1])
+        if 0 < first <= last <= MAX_PORT:
+            return text
+    raise ValueError("must be ports such as 5432, 53/udp or 8000-8100/tcp")
 
 
 def check_registry(host: str) -> str:

@@ -77,7 +77,8 @@ class ControlPlaneSettings(FileSettings):
     vpc_id: VpcId = DEFAULT_VPC
     """The id of the VPC."""
     vpc_cidr: IPv4Network = IPv4Network("10.0.0.0/16")
-    """Range of the VPC; `subnet-default` is the first /20 of it."""
+    """Range of the VPC, on AWS /16 to /28; larger ones are taken too. `subnet-default` is the first
+    /20 of it."""
     vpc_ipv6_cidr: IPv6Network | None = None
     """IPv6 range of the VPC; `subnet-default` gets the first /64 of it. Without it the VPC has no
     IPv6."""

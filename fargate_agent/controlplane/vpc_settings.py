@@ -1,10 +1,17 @@
 """The VPC as the settings of the control plane tell it: subnets, security groups, their rules."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    model_validator,
+)
 
 from fargate_agent.setting_values import matching
 from fargate_agent.wire.eni_kinds import CNI_NETWORK_NAME, EniKind
@@ -64,6 +71,19 @@ _KEYS_OF_KINDS: Final = (
 """Which subnets have what."""
 
 
+def _read_range(value: object) -> object:
+    """Read a range at once: of a union each part has a complaint of its own."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return ip_network(value)
+    except ValueError:
+        raise ValueError("must be a range such as 10.0.0.0/8") from None
+
+
+Range = Annotated[IPv4Network | IPv6Network, BeforeValidator(_read_range)]
+
+
 def read_vlan_ids(text: str) -> range:
     """Return the VLANs of a range such as `100-199`; none if there can't be such."""
     first, _, last = text.partition("-")
@@ -79,7 +99,8 @@ class SubnetSettings(BaseModel):
     id: SubnetId
     """The id that RunTask names, `subnet-…`."""
     cidr: IPv4Network
-    """Range of the subnet, /16 to /28."""
+    """Range of the subnet, /16 to /28. Of kind `veth` it may be outside of `vpc_cidr`, and is
+    then a further range of the VPC."""
     ipv6_cidr: IPv6Network | None = None
     """IPv6 range, a /64. Without it tasks have no IPv6 address."""
     kind: EniKind = EniKind.VETH
@@ -147,6 +168,11 @@ class SubnetSettings(BaseModel):
             if self.nics.count(mac) > 1:
                 raise ValueError(f"{self.id}: nics has {mac} twice")
         if self.vlan_ids is not None and not read_vlan_ids(self.vlan_ids):
+            first, _, last = self.vlan_ids.partition("-")
+            if last and int(last) < int(first):
+                raise ValueError(
+                    f"{self.id}: vlan_ids {self.vlan_ids} runs backwards, the lower one comes first"
+                )
             raise ValueError(f"{self.id}: vlan_ids {self.vlan_ids} is not within 1-{MAX_VLAN_ID}")
         return self
 
@@ -184,7 +210,7 @@ class RuleSettings(BaseModel):
     """First port; of ICMP the type, and -1 is all. Not with protocol `-1`."""
     to_port: Annotated[int, Field(ge=-1, le=ALL_PORTS)] = -1
     """Last port; of ICMP the code, and -1 is all."""
-    cidrs: tuple[IPv4Network | IPv6Network, ...] = ()
+    cidrs: tuple[Range, ...] = ()
     """Ranges that are meant."""
     groups: tuple[SecurityGroupId, ...] = ()
     """Security groups whose members are meant."""
@@ -192,8 +218,14 @@ class RuleSettings(BaseModel):
     @model_validator(mode="after")
     def _check(self) -> "RuleSettings":
         ports = (self.from_port, self.to_port)
-        if self.protocol in {"tcp", "udp"} and not 0 <= self.from_port <= self.to_port:
-            raise ValueError(f"{self.protocol} needs from_port and to_port, the lower one first")
+        if self.protocol in {"tcp", "udp"}:
+            names = ("from_port", "to_port")
+            if missing := [name for name, port in zip(names, ports, strict=True) if port < 0]:
+                raise ValueError(f"{self.protocol} needs {' and '.join(missing)}")
+            if self.from_port > self.to_port:
+                raise ValueError(
+                    f"from_port {self.from_port} must not be above to_port {self.to_port}"
+                )
         if self.protocol == "-1" and ports != (-1, -1):
             raise ValueError("protocol -1 means all ports, so it has no from_port and to_port")
         if not self.cidrs and not self.groups:

@@ -135,3 +135,22 @@ def test_region_of_a_stack_stays(tmp_path: Path) -> None:
     assert choose_region(tmp_path, {}) == "us-east-1"
     with pytest.raises(CliError, match="was made for region us-east-1, and is to be in eu-west-1"):
         choose_region(tmp_path, {"region": "eu-west-1"})
+
+
+def test_port_that_is_none_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    options = up.UpOptions(
+        state_dir=tmp_path / "stack",
+        containerd=None,
+        listen=None,
+        vpc_cidr=None,
+        host_ports=("5432", "70000"),
+        verbose=False,
+        as_json=False,
+    )
+
+    with pytest.raises(CliError) as error:
+        up.run_stack(options)
+
+    rule = "must be ports such as 5432, 53/udp or 8000-8100/tcp"
+    assert str(error.value) == f"--host-port 70000: {rule}"
+    assert not (tmp_path / "stack").exists()

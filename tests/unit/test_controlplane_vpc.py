@@ -146,6 +146,37 @@ GROUP = '[[security_groups]]\nid = "sg-a"\n'
             id="TCP without ports",
         ),
         pytest.param(
+            f'{GROUP}ingress = [{{ protocol = "udp", from_port = 53, cidrs = ["10.0.0.0/8"] }}]',
+            ".ingress.0: udp needs to_port",
+            id="UDP without its last port",
+        ),
+        pytest.param(
+            f'{GROUP}ingress = [{{ protocol = "tcp", to_port = 53, cidrs = ["10.0.0.0/8"] }}]',
+            ".ingress.0: tcp needs from_port",
+            id="TCP without its first port",
+        ),
+        pytest.param(
+            f"{GROUP}ingress ="
+            ' [{ protocol = "tcp", from_port = 81, to_port = 80, cidrs = ["10.0.0.0/8"] }]',
+            ".ingress.0: from_port 81 must not be above to_port 80",
+            id="ports backwards",
+        ),
+        pytest.param(
+            f'{GROUP}egress = [{{ protocol = "-1", cidrs = ["::/0", "10.0.0.1/8"] }}]',
+            ":3: security_groups.0.egress.0.cidrs.1: must be a range such as 10.0.0.0/8",
+            id="a host where a range should be",
+        ),
+        pytest.param(
+            f'{SUBNET}kind = "vlan"\ntrunk = "eth2"\nvlan_ids = "200-100"',
+            "subnet-b: vlan_ids 200-100 runs backwards",
+            id="VLANs backwards",
+        ),
+        pytest.param(
+            f'{SUBNET}kind = "vlan"\ntrunk = "eth2"\nvlan_ids = "100-4095"',
+            "subnet-b: vlan_ids 100-4095 is not within 1-4094",
+            id="VLANs that can't be",
+        ),
+        pytest.param(
             f'{GROUP}ingress = [{{ protocol = "-1", from_port = 1, cidrs = ["10.0.0.0/8"] }}]',
             "protocol -1 means all ports",
             id="a port of everything",

@@ -15,6 +15,7 @@ from fargate_agent.cli.layout import Layout
 from fargate_agent.cli.stack.children import Program
 from fargate_agent.cli.stack.keys import Key
 from fargate_agent.cli.stack.ports import client_url
+from fargate_agent.setting_values import check_host_port
 
 CONTROL_PLANE_STOP_S: Final = 10
 AGENT_STOP_S: Final = 15
@@ -151,10 +152,16 @@ def agent_program(
 
 
 def tell_host_ports(ports: Collection[str]) -> dict[str, str]:
-    """Return what the agent is told of ports of the machine; it refuses what is none.
+    """Return what the agent is told of ports of the machine. Without any, its own settings count.
 
-    Without any, its own settings count.
+    Raises:
+        CliError: one is none.
     """
+    for port in ports:
+        try:
+            check_host_port(port)
+        except ValueError as error:
+            raise CliError(f"--host-port {port}: {error}") from None
     return {"HOST_PORTS": ",".join(ports)} if ports else {}
 
 

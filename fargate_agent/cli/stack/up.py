@@ -78,6 +78,7 @@ def run_stack(options: UpOptions) -> int:
     Raises:
         CliError: it can't be started here, or a program of it doesn't start.
     """
+    tell_host_ports(options.host_ports)  # refused before anything starts
     if os.geteuid() != 0:
         raise CliError("up needs root: it makes network namespaces and mounts")
     layout = Layout(options.state_dir.absolute())
