@@ -26,6 +26,7 @@ from fargate_agent.wire.attributes import (
     EPHEMERAL_STORAGE,
     IPV6,
     PID_SHARING,
+    SECURITY_GROUPS,
     TASK_ENI,
     Attribute,
 )
@@ -47,6 +48,7 @@ ALWAYS: Final = (
     "ecs.capability.private-registry-authentication.secretsmanager",
     "ecs.capability.secrets.asm.bootstrap.log-driver",
     "ecs.capability.secrets.ssm.bootstrap.log-driver",
+    SECURITY_GROUPS,
     TASK_ENI,
 )
 CPU_AND_MEMORY: Final = "ecs.capability.task-cpu-mem-limit"

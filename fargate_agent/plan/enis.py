@@ -32,18 +32,26 @@ def plan_enis(messages: tuple[EniMessage, ...], first_ifname: str) -> tuple[EniP
 
 
 def change_groups(enis: tuple[EniPlan, ...], messages: Iterable[EniMessage]) -> tuple[EniPlan, ...]:
-    """Return ENIs with the security groups that messages about them say."""
-    groups = {message.ec2_id: message.security_groups for message in messages}
+    """Return ENIs with the security groups that messages about them say, if they say any."""
+    groups = _read_groups(messages)
     return tuple(
         replace(eni, security_groups=groups.get(eni.id, eni.security_groups)) for eni in enis
     )
+
+
+def _read_groups(messages: Iterable[EniMessage]) -> dict[str, tuple[str, ...]]:
+    return {
+        message.ec2_id: message.security_groups
+        for message in messages
+        if message.security_groups is not None
+    }
 
 
 def change_messages(
     messages: Iterable[EniMessage], newer: Iterable[EniMessage]
 ) -> tuple[EniMessage, ...]:
     """Return messages about ENIs with the security groups of newer ones."""
-    groups = {message.ec2_id: message.security_groups for message in newer}
+    groups = _read_groups(newer)
     return tuple(
         message.model_copy(
             update={"security_groups": groups.get(message.ec2_id, message.security_groups)}

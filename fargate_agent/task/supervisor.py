@@ -50,6 +50,7 @@ class _Entry:
     record: TaskRecord
     run: TaskRun | None
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    updating: asyncio.Lock = field(default_factory=asyncio.Lock)
     refused: set[str] = field(default_factory=set)
     """Names of members that messages would have changed and can't, as far as told."""
 
@@ -169,6 +170,10 @@ class Supervisor:
         Raises:
             ResourceInitializationError: the kernel refused; the groups are those of before.
         """
+        async with entry.updating:
+            await self._update_alone(task_id, entry, message)
+
+    async def _update_alone(self, task_id: str, entry: _Entry, message: TaskMessage) -> None:
         run = entry.run
         if run is None or run.facts.status.is_after(TaskStatus.RUNNING):
             return
@@ -182,12 +187,13 @@ class Supervisor:
         )
         entry.record.message = stored.model_copy(update={"elastic_network_interfaces": interfaces})
         run.plan = replace(run.plan, enis=enis)
-        await self._write(task_id, entry)
         try:
-            await self._update_enis(run, before)
-        except TaskError:  # the message comes again, and finds what it has to change
-            entry.record.message, run.plan = stored, replace(run.plan, enis=before)
             await self._write(task_id, entry)
+            await self._update_enis(run, before)
+        except BaseException as error:  # the message comes again, and finds what it has to change
+            entry.record.message, run.plan = stored, replace(run.plan, enis=before)
+            if isinstance(error, TaskError):
+                await self._write(task_id, entry)
             raise
 
     async def _update_enis(self, run: TaskRun, before: tuple[EniPlan, ...]) -> None:

@@ -342,3 +342,22 @@ async def test_eni_is_moved_to_another_group_and_its_agent_is_told(
     (interface,) = shown["NetworkInterfaces"]
     assert interface["Groups"] == [{"GroupId": group, "GroupName": "db"}]
     assert known["tasks"][0]["lastStatus"] == "RUNNING"
+
+
+@pytest.mark.parametrize(
+    "cidr", ["1.2.3.4/0.0.0.0", "10.1.2.3/0.0.0.255", "10.1.2.3", "10.0.0.0/", "10.0.0.0/33"]
+)
+def test_range_with_a_mask_or_without_a_length_is_malformed(ec2: Any, cidr: str) -> None:
+    """Python would read the first one as all addresses."""
+    with pytest.raises(ClientError, match="is malformed"):
+        ec2.authorize_security_group_ingress(
+            GroupId="sg-default",
+            IpPermissions=[
+                {"IpProtocol": "tcp", "FromPort": 1, "ToPort": 1, "IpRanges": [{"CidrIp": cidr}]}
+            ],
+        )
+
+
+def test_what_can_not_stand_in_an_answer_is_refused(ec2: Any) -> None:
+    with pytest.raises(ClientError, match="InvalidParameterValue"):
+        ec2.create_tags(Resources=["sg-default"], Tags=[{"Key": "a\0b", "Value": "c"}])

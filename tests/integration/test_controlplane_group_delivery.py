@@ -3,7 +3,11 @@
 import asyncio
 from typing import Any
 
-from fargate_agent.wire.messages import PayloadMessage, SecurityGroupsMessage
+from fargate_agent.wire.messages import (
+    PayloadMessage,
+    SecurityGroupsMessage,
+    TaskManifestMessage,
+)
 from fargate_agent.wire.security_groups import SecurityGroupRule
 from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import ControlPlane, StartControlPlane, make_ec2
@@ -244,3 +248,50 @@ async def test_task_whose_interface_changes_groups_is_sent_again(
     assert group["id"] == made["GroupId"]
     (rule,) = group["ingress"]
     assert SecurityGroupRule.model_validate(rule).from_port == 80
+
+
+async def test_change_waits_for_no_acknowledgement_of_the_one_before(
+    start_control_plane: StartControlPlane,
+) -> None:
+    """An agent that can't enforce one group is told of all others."""
+    plane = await asyncio.to_thread(start_control_plane)  # where nothing is sent again for 10 s
+    ec2 = make_ec2(plane)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    async with SimulatedAgent(plane) as agent:
+        await take_groups(agent)
+        await start(plane, agent)
+        await allow(ec2, 1)
+        unacked = await agent.receive(SecurityGroupsMessage)
+        agent.deadline_s = 5
+        await asyncio.to_thread(
+            ec2.revoke_security_group_ingress, GroupId=DEFAULT, IpPermissions=web(1)
+        )
+        later = await take_groups(agent)
+
+    assert (ports(unacked), ports(later)) == ([1], [])
+
+
+async def test_task_whose_change_is_on_its_way_is_what_its_agent_answers_for(
+    start_control_plane: StartControlPlane,
+) -> None:
+    plane = await asyncio.to_thread(start_control_plane)
+    ec2 = make_ec2(plane)
+    await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
+    made = await asyncio.to_thread(
+        ec2.create_security_group, GroupName="web", Description="web", VpcId="vpc-default"
+    )
+    async with SimulatedAgent(plane) as agent:
+        task = await start(plane, agent)
+        await agent.disconnect()
+        (eni,) = task["elasticNetworkInterfaces"]
+        await asyncio.to_thread(
+            ec2.modify_network_interface_attribute,
+            NetworkInterfaceId=eni["ec2Id"],
+            Groups=[made["GroupId"]],
+        )
+        await agent.connect()
+        manifest = await agent.receive(TaskManifestMessage)
+        again = await agent.take()
+
+    assert [one.task_arn for one in manifest.tasks] == [task["arn"]]
+    assert again["elasticNetworkInterfaces"][0]["securityGroups"] == [made["GroupId"]]

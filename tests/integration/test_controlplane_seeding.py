@@ -167,3 +167,18 @@ async def test_settings_that_contradict_what_the_api_has_made_are_refused(
 
         with pytest.raises(StartError, match=complaint):
             await ensure_vpc(settings(**said), store)
+
+
+@pytest.mark.root
+async def test_names_of_groups_may_move(bare_url: str) -> None:
+    """From one id to another, and between two that stay."""
+    one, other = {"id": "sg-a", "name": "a"}, {"id": "sg-b", "name": "b"}
+    async with open_store(make_url(bare_url), Announcements()) as store:
+        await ensure_vpc(settings(security_groups=[one, other]), store)
+        swapped = [{**one, "name": "b"}, {**other, "name": "a"}]
+        await ensure_vpc(settings(security_groups=swapped), store)
+        await ensure_vpc(settings(security_groups=[{"id": "sg-c", "name": "a"}]), store)
+
+        async with store.read() as session:
+            rows = await session.scalars(select(GroupRow).where(GroupRow.id != "sg-default"))
+            assert {row.id: row.name for row in rows} == {"sg-c": "a"}

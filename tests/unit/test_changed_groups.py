@@ -1,5 +1,6 @@
 """Security groups of an ENI that change while its task starts, runs, or is refused them."""
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 
@@ -125,3 +126,36 @@ async def test_what_a_record_does_not_have_is_no_change(
         await supervisor.apply(desired)
 
     assert "not changed" not in caplog.text
+
+
+async def test_change_that_is_cut_short_is_made_when_the_message_comes_again(
+    tmp_path: Path,
+) -> None:
+    drivers = fake_drivers(Diary(hang_at="update eth1"))
+    desk = Desk(tmp_path, drivers)
+    async with desk.serving() as supervisor:
+        await supervisor.apply(message("sg-1"))
+        await desk.wait_for(TaskStatus.RUNNING)
+        cut = asyncio.create_task(supervisor.apply(message("sg-2")))
+        while "update eth1" not in drivers.diary.calls:
+            await asyncio.sleep(0)
+        cut.cancel()
+        await asyncio.wait([cut])
+        drivers.diary.hang_at = None
+        await supervisor.apply(message("sg-2"))
+
+        assert drivers.diary.calls.count("update eth1") == 2
+        assert groups_of(desk) == ("sg-2",)
+        assert await stored_groups(desk) == ("sg-2",)
+
+
+async def test_message_that_says_no_groups_changes_none(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, fake_drivers())
+    async with desk.serving() as supervisor:
+        await supervisor.apply(message("sg-1"))
+        await desk.wait_for(TaskStatus.RUNNING)
+        await supervisor.apply(
+            TaskMessage.model_validate(task_json(elasticNetworkInterfaces=[eni_json()]))
+        )
+
+        assert groups_of(desk) == ("sg-1",)

@@ -13,25 +13,27 @@ from operator import itemgetter
 from typing import Final
 
 from aiohttp import WSMsgType
-from sqlalchemy import Select, or_, select
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.agents.group_delivery import GroupDelivery
 from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.agents.role_delivery import RoleDelivery
 from fargate_agent.controlplane.agents.sent import (
+    TAKEN,
     Sent,
     is_unsettled,
     key_of,
     note_sent,
     select_live,
+    select_unsettled,
     sent_key,
 )
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.roles.kept import TaskRoles
-from fargate_agent.controlplane.state.model import ContainerInstance, Task
+from fargate_agent.controlplane.state.model import ContainerInstance, Eni, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks import lifecycle
 from fargate_agent.controlplane.tasks.changes import change_task, changing
@@ -170,7 +172,7 @@ class AgentSession:
         async with self._store.write() as session:
             instance = await session.get_one(ContainerInstance, self._instance_id)
             instance.timeline = max(instance.timeline + 1, time.time_ns() // 1_000_000)
-            live = select_live(self._instance_id).where(Task.delivery == "ACKED")
+            live = select_live(self._instance_id).where(Task.delivery.in_(TAKEN))
             tasks = (await session.scalars(live)).all()
         return instance.timeline, tasks
 
@@ -224,7 +226,7 @@ class AgentSession:
             due = [
                 (task, task.delivery == "WAITING")
                 for task in tasks
-                if self._is_due(task.id, task.desired_status)
+                if self._is_due(task.id, task.desired_status, task.eni.security_groups)
             ]
             for task, _ in due:
                 if task.desired_status == "RUNNING":
@@ -238,21 +240,17 @@ class AgentSession:
 
         This is asked at every change, so the tasks themselves aren't read.
         """
-        unsettled = self._unsettled().with_only_columns(Task.id, Task.desired_status)
-        rows = await session.execute(unsettled)
-        due = [(desired, task_id) for task_id, desired in rows if self._is_due(task_id, desired)]
-        due.sort(key=itemgetter(0), reverse=True)
-        return [task_id for _, task_id in due]
+        columns = (Task.id, Task.desired_status, Eni.security_groups)
+        unsettled = select_unsettled(self._instance_id).with_only_columns(*columns)
+        due = [row for row in await session.execute(unsettled) if self._is_due(*row)]
+        due.sort(key=itemgetter(1), reverse=True)
+        return [task_id for task_id, *_ in due]
 
-    def _unsettled(self) -> Select[Task]:
-        return select_live(self._instance_id).where(
-            or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
-        )
-
-    def _is_due(self, task_id: str, desired_status: str) -> bool:
+    def _is_due(self, task_id: str, desired_status: str, groups: Sequence[str]) -> bool:
         sent = self._unacked.get(sent_key(task_id, desired_status))
         if sent is not None:
-            return time.monotonic() - sent.at >= self._settings.resend_s
+            is_old = time.monotonic() - sent.at >= self._settings.resend_s
+            return is_old or sent.groups != tuple(groups)
         return task_id not in self._stops_acked
 
     def _send_later(self, task: Task, *, is_new: bool) -> None:

@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from fargate_agent.controlplane.agents.capacity import find_serving
 from fargate_agent.controlplane.agents.leases import LEASE_S, is_running, next_lease
 from fargate_agent.controlplane.agents.places import find_places, find_subnets
+from fargate_agent.controlplane.agents.sent import TAKEN
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import AGENTS, instance_topic
 from fargate_agent.controlplane.state.model import LIVE, ContainerInstance, Task
@@ -207,4 +208,4 @@ def _lost(seen_before: float) -> Select[Task, ContainerInstance]:
 
 def _untaken(seen_before: float) -> Select[Task, ContainerInstance]:
     """Select those that the agent was to take and has not."""
-    return _lost(seen_before).where(Task.last_status == "PROVISIONING", Task.delivery != "ACKED")
+    return _lost(seen_before).where(Task.last_status == "PROVISIONING", Task.delivery.not_in(TAKEN))

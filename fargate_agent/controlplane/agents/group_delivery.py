@@ -24,6 +24,7 @@ from fargate_agent.controlplane.vpc.groups import (
     read_group_messages,
     read_group_versions,
 )
+from fargate_agent.parallel import first_of
 from fargate_agent.wire.messages import Frame, SecurityGroupsMessage
 from fargate_agent.wire.security_groups import SecurityGroupMessage
 
@@ -76,6 +77,9 @@ class GroupDelivery:
         self._versions: dict[str, int] = {}
         """Of what was looked at last."""
         self._message_id = ""
+        """Of the push that was sent last."""
+        self._pushed: dict[str, list[SecurityGroupMessage]] = {}
+        """What is on its way, by the ids of the messages."""
         self._acked = asyncio.Event()
         self.turn: Final = asyncio.Lock()
         """Held from reading groups to sending them, so that an older state never goes out last."""
@@ -114,6 +118,7 @@ class GroupDelivery:
 
     def note_ack(self, message_id: str) -> None:
         """The agent has acknowledged a message; it may be another one's."""
+        self._note_told(self._pushed.pop(message_id, ()))
         if message_id == self._message_id:
             self._acked.set()
 
@@ -124,7 +129,7 @@ class GroupDelivery:
             while True:
                 news.clear()
                 try:
-                    await self._tell(is_whole=is_whole)
+                    await self._tell(news, is_whole=is_whole)
                 except SQLAlchemyError as error:
                     log.error("agent %s: security groups not sent: %s", self._instance_id, error)
                     await asyncio.sleep(self._plane.settings.resend_s)
@@ -139,8 +144,11 @@ class GroupDelivery:
         """Return after what time to look again without news: a task may end on its way."""
         return self._plane.settings.resend_s if self._leaves_carried else None
 
-    async def _tell(self, *, is_whole: bool) -> None:
-        """Return when the agent has acknowledged how things are."""
+    async def _tell(self, news: asyncio.Event, *, is_whole: bool) -> None:
+        """Return when the agent has acknowledged how things are.
+
+        What changes meanwhile is sent without waiting for that: it may be a rule that is revoked.
+        """
         resend_s = self._plane.settings.resend_s
         for pause_s in Backoff(first_s=resend_s, longest_s=LONGEST_RESEND * resend_s).pauses_s():
             async with self.turn:
@@ -148,6 +156,7 @@ class GroupDelivery:
                 if not changed and not is_whole:
                     return
                 self._message_id = new_uuid()
+                self._pushed[self._message_id] = changed
                 self._acked.clear()
                 self._note_sent(changed)
                 await self._send(
@@ -161,10 +170,14 @@ class GroupDelivery:
                 )
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
-                    await self._acked.wait()
-                self._note_told(changed)
+                    await first_of(_is_set(self._acked), _is_set(news))
+            if self._acked.is_set():
+                self._pushed.clear()
                 return
-            self._versions.clear()  # it may have changed again
+            if news.is_set():
+                news.clear()
+                await asyncio.sleep(GATHER_S)
+            self._versions.clear()  # what wasn't acknowledged is sent again
 
     def _note_told(self, groups: Iterable[SecurityGroupMessage]) -> None:
         for group in groups:
@@ -199,3 +212,7 @@ class GroupDelivery:
         return self._sent.get(group.id) == group and any(
             group in carried.groups for carried in self._carried.values() if carried.at > since
         )
+
+
+async def _is_set(event: asyncio.Event) -> None:
+    await event.wait()

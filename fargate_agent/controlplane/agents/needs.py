@@ -10,6 +10,7 @@ from fargate_agent.controlplane.state.model import ContainerInstance
 from fargate_agent.controlplane.tasks.health import has_check, may_restart
 from fargate_agent.controlplane.validate import Json
 from fargate_agent.controlplane.vpc.plan import Subnet
+from fargate_agent.controlplane.vpc_settings import DEFAULT_SECURITY_GROUP
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
     CNI_NETWORK,
@@ -34,6 +35,7 @@ from fargate_agent.wire.attributes import (
     MACVLAN_PARENT,
     NIC,
     PID_SHARING,
+    SECURITY_GROUPS,
     TASK_ENI,
     VLAN_TRUNK,
     name_mac,
@@ -86,6 +88,13 @@ def find_storage_needs(document: Json, overrides: Json) -> tuple[Need, ...]:
     if document.get("ephemeralStorage") or overrides.get("ephemeralStorage"):
         return (_need("ephemeral storage of a size of its own", EPHEMERAL_STORAGE),)
     return ()
+
+
+def find_group_needs(security_groups: Sequence[str]) -> tuple[Need, ...]:
+    """Return what a task needs that names security groups: agents of before enforce none."""
+    if set(security_groups) <= {DEFAULT_SECURITY_GROUP}:
+        return ()
+    return (_need("security groups", SECURITY_GROUPS),)
 
 
 def find_subnet_needs(subnet: Subnet) -> tuple[Need, ...]:

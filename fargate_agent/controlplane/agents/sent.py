@@ -3,10 +3,14 @@
 import hashlib
 import time
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 
-from fargate_agent.controlplane.state.model import LIVE, Task
+from fargate_agent.controlplane.state.model import LIVE, Eni, Task
+
+TAKEN: Final = ("ACKED", "CHANGED")
+"""How the delivery stands of tasks that an agent answers for."""
 
 
 @dataclass(slots=True)
@@ -51,6 +55,12 @@ def key_of(message_id: str) -> str:
 def select_live(instance_id: str) -> Select[Task]:
     """Select the tasks of an agent that haven't stopped, the oldest first."""
     return select(Task).where(Task.instance_id == instance_id, LIVE).order_by(Task.created_at)
+
+
+def select_unsettled(instance_id: str) -> Select[Task]:
+    """Select the tasks of which an agent is yet to be told something, with their ENIs."""
+    unsettled = or_(Task.desired_status == "STOPPED", Task.delivery != "ACKED")
+    return select_live(instance_id).join(Eni, Eni.task_id == Task.id).where(unsettled)
 
 
 def is_unsettled(task: Task) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import parse_qsl
 
 from fargate_agent.controlplane.ec2.shapes import API_VERSION, query_name
+from fargate_agent.controlplane.ec2.xml import NO_XML
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.validate import Json
 
@@ -127,6 +128,8 @@ def _parse_scalar(text: str, kind: str, name: str) -> str | int | bool:
         if len(digits) <= MAX_DIGITS[kind]:
             return int(text)
     elif kind == "string":
+        if NO_XML.search(text):
+            raise ApiError("InvalidParameterValue", f"{name} has a character that XML can't have")
         return text
     raise ApiError(
         "InvalidParameterValue", f"Invalid value '{text[:64]}' for {name}; it must be a {kind}"

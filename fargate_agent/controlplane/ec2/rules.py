@@ -4,6 +4,7 @@ Source of codes and limits: EC2 API reference, "Error codes", `IpPermission`; Am
 "Amazon VPC quotas". Source of texts: answers of EC2 that users have published.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Network, IPv6Network
@@ -226,6 +227,10 @@ def _parse_source(member: str, text: str | None, pair: Json) -> dict[str, str]:
             return {"source_group": text or pair.get("GroupName", "")}
 
 
+_HAS_LENGTH: Final = re.compile(r"[0-9A-Fa-f:.]+/[0-9]{1,3}")
+"""An address with a prefix length: Python takes masks too."""
+
+
 def parse_cidr(text: str, version: int) -> str:
     """Return a range as EC2 keeps it: without the bits of a host in it.
 
@@ -237,7 +242,7 @@ def parse_cidr(text: str, version: int) -> str:
         network = kind(text, strict=False)
     except ValueError:
         network = None
-    if network is None or "/" not in text:
+    if network is None or not _HAS_LENGTH.fullmatch(text):
         raise invalid_value(f"CIDR block {text[:64]} is malformed")
     return str(network)
 

@@ -226,7 +226,7 @@ async def _move(session: Session, eni: Eni, groups: list[str]) -> None:
     ]
     task.message = {**task.message, "elasticNetworkInterfaces": interfaces}
     if task.delivery == "ACKED" and task.desired_status == "RUNNING":
-        task.delivery = "SENT"  # so that the message goes out again, as it is now
+        task.delivery = "CHANGED"  # so that the message goes out again, as it is now
     announce(session, instance_topic(task.instance_id))
 
 

@@ -143,6 +143,8 @@ def parse_range(text: str, code: str) -> IPv4Network:
     """
     try:
         network = IPv4Network(text, strict=False)
+        if not text.rpartition("/")[2].isdecimal():
+            raise ValueError(text)  # a mask
     except ValueError:
         raise invalid_value(
             f"Value ({text[:64]}) for parameter cidrBlock is invalid. This is not a valid CIDR"

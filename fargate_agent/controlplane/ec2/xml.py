@@ -13,7 +13,7 @@ from fargate_agent.controlplane.ec2.shapes import NAMESPACE
 from fargate_agent.controlplane.validate import Json
 
 _HEAD: Final = '<?xml version="1.0" encoding="UTF-8"?>\n'
-_NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+NO_XML: Final = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 """What can't stand in a document. Source: XML 1.0, `Char`."""
 
 
@@ -66,4 +66,4 @@ def _element(name: str, content: str) -> str:
 
 
 def _escape(text: str) -> str:
-    return escape(_NO_XML.sub("?", text), quote=False)
+    return escape(NO_XML.sub("?", text), quote=False)

@@ -182,7 +182,8 @@ class Task(Base):
     revision: Mapped[int]
     instance_id: Mapped[str] = mapped_column(ForeignKey("container_instances.id"))
     delivery: Mapped[str] = mapped_column(default="WAITING")
-    """WAITING: no agent has heard of it; SENT: one may have; ACKED: one answers for it."""
+    """WAITING: no agent has heard of it; SENT: one may have; ACKED: one answers for it;
+    CHANGED: one does, and is to hear of a change."""
     desired_status: Mapped[str] = mapped_column(default="RUNNING")
     last_status: Mapped[str] = mapped_column(default="PROVISIONING")
     version: Mapped[int] = mapped_column(default=1)

@@ -10,6 +10,7 @@ from typing import Final
 from fargate_agent.controlplane.agents.needs import (
     ARCHITECTURES,
     Need,
+    find_group_needs,
     find_needs,
     find_storage_needs,
     find_volume_needs,
@@ -144,6 +145,7 @@ def plan_launch(  # noqa: PLR0913 - what a launch follows from, each of another 
             *find_needs(document, containers),
             *find_storage_needs(document, overrides),
             *find_volume_needs(v.filesystem_type for v in volumes),
+            *find_group_needs(network.get("securityGroups", ())),
         ),
         volumes=volumes,
         subnets=tuple(vpc.subnets[subnet] for subnet in dict.fromkeys(network["subnets"])),

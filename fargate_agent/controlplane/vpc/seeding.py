@@ -11,7 +11,8 @@ import json
 import logging
 import secrets
 import time
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from collections.abc import Mapping
+from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from sqlalchemy import delete, select, update
@@ -81,7 +82,7 @@ async def _ensure_vpc(settings: ControlPlaneSettings, session: Session) -> None:
     row.default_group = DEFAULT_SECURITY_GROUP
     await session.flush()
     former = select(VpcRow.id).where(VpcRow.from_settings, VpcRow.id != settings.vpc_id)
-    for table in (SubnetRow, GroupRow, NetworkObject):  # the VPC has another name now
+    for table in (SubnetRow, GroupRow, NetworkObject, Eni):  # the VPC has another name now
         await session.execute(
             update(table).where(table.vpc_id.in_(former)).values(vpc_id=settings.vpc_id)
         )
@@ -105,6 +106,18 @@ async def _ensure_subnets(settings: ControlPlaneSettings, session: Session) -> N
         )
         session.add(row)
         fill_row(row, subnet)
+    await session.flush()
+    await _move_enis(session, wanted)
+
+
+async def _move_enis(session: Session, subnets: Mapping[str, Subnet]) -> None:
+    """Have ENIs whose subnet has another name now be in that one, so that nobody gets theirs."""
+    left = select(Eni).where(IN_USE, Eni.subnet_id.not_in(select(SubnetRow.id)))
+    for eni in await session.scalars(left):
+        address = IPv4Address(eni.address)
+        found = next((one for one in subnets.values() if address in one.cidr), None)
+        if found is not None:
+            eni.subnet_id = found.id
 
 
 def fill_row(row: SubnetRow, subnet: Subnet) -> None:
@@ -139,17 +152,19 @@ async def _ensure_groups(settings: ControlPlaneSettings, session: Session) -> No
     for row in known.values():
         if row.from_settings and row.id not in wanted:
             await _take_out(session, row)
-    names = {
-        row.name: row.id
-        for row in known.values()
-        if row.vpc_id == settings.vpc_id and row.id not in wanted
-    }
+        elif row.id in wanted and row.name != (wanted[row.id].name or row.id):
+            row.name = row.id  # so that its name is free for another
+    await session.flush()
+    kept = await session.scalars(
+        select(GroupRow).where(GroupRow.vpc_id == settings.vpc_id, GroupRow.id.not_in(wanted))
+    )
+    names = {row.name: row.id for row in kept}
     for group in wanted.values():
         name = group.name or group.id
         if name in names:
             raise StartError(
                 f"security group {group.id}: its name {name} is that of {names[name]}, which was"
-                " made by CreateSecurityGroup"
+                " made by CreateSecurityGroup or is still in use"
             )
         await _ensure_group(settings, session, known.get(group.id), group)
 
