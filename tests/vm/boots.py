@@ -69,6 +69,16 @@ def check_power_cut(lab: Lab, progress: Progress) -> None:
 
 def check_poor_machine(lab: Lab, progress: Progress) -> None:
     """What can be done is done, what can't is said."""
+    with progress.check("fargate doctor says what this machine lacks") as note:
+        done = lab.machine.run("fargate doctor")
+        note(done.stdout.strip().splitlines()[-1][:100])
+        require("no nftables" in done.stdout, f"doctor: {done.stdout}{done.stderr}")
+    with progress.check("without nftables no task starts") as note:
+        code, shown = lab.follow_task(definition("unfiltered", "echo it ran"))
+        note(shown.strip().splitlines()[-1][-120:])
+        require(code != 0 and "| it ran" not in shown, f"exit {code}: {shown}")
+        require("nftables" in shown, f"no reason: {shown}")
+    lab.sh("modprobe nf_tables")  # the agent isn't told
     with progress.check("the clock steps by years while a task runs"):
         stepped = time.time() - A_MONTH_S
         script = (
@@ -79,10 +89,6 @@ def check_poor_machine(lab: Lab, progress: Progress) -> None:
         lab.sh(f"date -s @{time.time():.0f}")
         found = lab.wait_for(f"fargate describe {task_id} --output json | grep -A1 exitCode")
         require("6" in found, f"exit code: {found}")
-    with progress.check("fargate doctor says what this machine lacks") as note:
-        done = lab.machine.run("fargate doctor")
-        note(done.stdout.strip().splitlines()[-1][:100])
-        require("no nftables" in done.stdout, f"doctor: {done.stdout}{done.stderr}")
 
 
 def _run_and_forget(lab: Lab, path: str) -> None:
