@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.files import replace_file
+from fargate_agent.network.names import is_of_agent
 from fargate_agent.network.sysctl import ROOT
 
 log = logging.getLogger(__name__)
@@ -151,7 +152,7 @@ class Forwarding:
     def _is_uplink(self, name: str) -> bool:
         link = _LINKS / name
         is_port = (link / "bridge").exists() or (link / "master").exists()
-        return not is_port and not name.startswith(self._prefix)
+        return not is_port and not name.startswith(self._prefix) and not is_of_agent(name)
 
     def _change(self, path: Path, before: str, after: str) -> None:
         """Change a setting if it is as given. It is written down first."""
@@ -190,7 +191,7 @@ class Forwarding:
 def _routed_v4() -> set[str]:
     """The interfaces with routes in the main table. Source: proc(5), /proc/net/route."""
     _, *lines = _ROUTES_V4.read_text(encoding="ascii").splitlines()
-    return {line.split()[0] for line in lines} - {"*"}
+    return {name for line in lines if not is_of_agent(name := line.split()[0])} - {"*"}
 
 
 def _routed_v6() -> set[str]:
@@ -199,7 +200,7 @@ def _routed_v6() -> set[str]:
     return {
         name
         for destination, *_, name in routes
-        if name != "lo" and not destination.startswith(_NOT_ROUTED)
+        if name != "lo" and not is_of_agent(name) and not destination.startswith(_NOT_ROUTED)
     }
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.network.blocking import BUFFER_BYTES, open_netlink
+from fargate_agent.network.names import is_of_agent
 from fargate_agent.network.netlink import Link
 
 MAX_NICS: Final = 100
@@ -24,8 +25,6 @@ OVER_OTHERS: Final = frozenset({"bridge", "bond", "team"})
 
 _ETHERNET: Final = "1"
 """Source: Linux, if_arp.h, ARPHRD_ETHER."""
-_OURS: Final = re.compile(r"fg[0-9a-f]{4}[a-z].+")
-"""Interfaces of agents. Source: `network.names`."""
 _LINK_NEWS: Final = 1
 """Source: Linux, include/uapi/linux/rtnetlink.h, RTMGRP_LINK."""
 
@@ -41,7 +40,7 @@ def _is_nic(link: Path) -> bool:
         kind = (link / "type").read_text().strip()
     except OSError:
         return False
-    return kind == _ETHERNET and not _OURS.fullmatch(link.name)
+    return kind == _ETHERNET and not is_of_agent(link.name)
 
 
 def find_by_mac(links: Collection[Link], mac: str, but: frozenset[str]) -> Link | None:
@@ -54,7 +53,7 @@ def find_by_mac(links: Collection[Link], mac: str, but: frozenset[str]) -> Link 
         for link in links
         if mac in {link.mac, link.permanent_mac}
         and link.kind not in but
-        and not _OURS.fullmatch(link.name)
+        and not is_of_agent(link.name)
     ]
     return min(found, key=_rank) if found else None
 

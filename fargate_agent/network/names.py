@@ -5,11 +5,16 @@ Whose it is stands in its alias, for people and for the sweep.
 """
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Final
 
 NETNS_PREFIX: Final = "fargate-"
 """How `fargate_agent.plan` names the network namespace of a task."""
+
+AGENT_PREFIXES: Final = tuple(f"fg{digit}" for digit in "0123456789abcdef")
+"""What the names of interfaces of all agents begin with."""
+_OF_AGENTS: Final = re.compile(r"fg[0-9a-f]{4}[a-z].+")
 
 
 def name_instance(state_dir: Path) -> str:
@@ -20,6 +25,11 @@ def name_instance(state_dir: Path) -> str:
 def ours_prefix(instance: str) -> str:
     """What the name of every interface of an agent begins with."""
     return f"fg{hashlib.sha256(instance.encode()).hexdigest()[:4]}"
+
+
+def is_of_agent(name: str) -> bool:
+    """Whether an interface is one of this agent or of another on the machine, by its name."""
+    return _OF_AGENTS.fullmatch(name) is not None
 
 
 def bridge_prefix(instance: str) -> str:

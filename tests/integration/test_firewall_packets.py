@@ -371,3 +371,25 @@ class TestRouter:
         passes = {one.version: arrives(sender, receiver, "out", UDP, one) for one in addresses}
 
         assert passes == {4: version == 6, 6: version == 4}
+
+    async def test_an_uplink_leads_to_the_tasks_of_other_agents(
+        self,
+        cloud: Cloud,
+        firewall: HostFirewall,
+        machines: list[tuple[str, Path]],
+        instance: str,
+        tmp_path: Path,
+    ) -> None:
+        (uplink, sender), _ = machines
+        await firewall.learn([group(SAME, RulePlan(protocol="udp", cidrs=ANYWHERE))])
+        task, closed = await cloud.start(SAME), await cloud.start()
+        other, file = f"{instance}-other", tmp_path / "other.json"
+
+        async with HostFirewall(other, file, FirewallSettings(), Findings()) as neighbour:
+            await neighbour.note_uplinks({6: {uplink}})
+            heard = [
+                arrives(sender, one.netns, "eth1", UDP, one.address(6)) for one in (task, closed)
+            ]
+            await neighbour.release()
+
+        assert heard == [True, False]

@@ -119,9 +119,11 @@ async def test_nft_reads_what_was_meant(
     assert chains["forward"][1:] == [
         f'iifname "{ours}*" goto from_task',
         f'oifname "{ours}*" goto to_task',
-        "meta nfproto ipv4 iifname @uplinks4 drop",
-        "meta nfproto ipv6 iifname @uplinks6 drop",
+        "meta nfproto ipv4 iifname @uplinks4 goto from_uplink",
+        "meta nfproto ipv6 iifname @uplinks6 goto from_uplink",
     ]
+    of_agents = [f'oifname "fg{digit:x}*" accept' for digit in range(16)]
+    assert chains["from_uplink"] == [*of_agents, "drop"]
     assert chains["from_task"][6:] == [
         "ct state established,related accept",
         "ct state invalid drop",

@@ -21,6 +21,7 @@ from fargate_agent.network.firewall.rules import (
     render_egress,
     render_ingress,
 )
+from fargate_agent.network.names import AGENT_PREFIXES
 from fargate_agent.network.nft.expressions import (
     ANYCAST,
     BROADCAST,
@@ -134,7 +135,15 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         yield table.set(f"flows{version}", key, EVAL)
         yield table.set(f"out{version}", key, MAP)
         yield table.set(f"in{version}", key, MAP)
-    for chain in ("from_wire", "from_task", "to_task", "to_host", "allowed_out", "refused"):
+    for chain in (
+        "from_wire",
+        "from_task",
+        "to_task",
+        "to_host",
+        "from_uplink",
+        "allowed_out",
+        "refused",
+    ):
         yield table.chain(chain)
     yield table.base_chain("antispoof", PREROUTING, _BEFORE_CONNECTIONS)
     yield table.base_chain("input", INPUT, _FILTER)
@@ -192,7 +201,10 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
     yield table.rule("forward", to_interfaces(ours), go_to("to_task"))
     for version in VERSIONS:
         uplinks = from_interface_in(f"uplinks{version}")
-        yield table.rule("forward", version_is(version), uplinks, drop())
+        yield table.rule("forward", version_is(version), uplinks, go_to("from_uplink"))
+    for prefix in AGENT_PREFIXES:  # the table of that agent decides
+        yield table.rule("from_uplink", to_interfaces(prefix), accept())
+    yield table.rule("from_uplink", drop())
     for network in NOT_FORWARDED:
         yield table.rule("from_task", destination_in(network), drop())
     yield table.rule("from_task", state_is(ESTABLISHED | RELATED), accept())
