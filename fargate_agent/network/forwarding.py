@@ -105,6 +105,8 @@ class Forwarding:
     def restore(self) -> None:
         """Put back what was changed, as far as nobody has changed it since.
 
+        Where the whole host forwards since, each interface does so for somebody else too.
+
         Raises:
             OSError: the kernel refused.
         """
@@ -112,7 +114,7 @@ class Forwarding:
             for name, (before, made) in self._recall().items():
                 path = ROOT / name
                 with suppress(FileNotFoundError):
-                    if _read(path) == made:
+                    if _read(path) == made and not _is_wanted_everywhere(path):
                         path.write_text(before, encoding="ascii")
                         log.info("put %s back to %s", path, before)
             self._file.unlink(missing_ok=True)
@@ -202,6 +204,20 @@ def _routed_v6() -> set[str]:
         for destination, *_, name in routes
         if name != "lo" and not is_of_agent(name) and not destination.startswith(_NOT_ROUTED)
     }
+
+
+def _is_wanted_everywhere(path: Path) -> bool:
+    """Whether the setting of one interface has been switched on for all by somebody else.
+
+    Who does so, as Docker does, writes the setting of each interface. Source: Linux,
+    Documentation/networking/ip-sysctl.rst, `conf/all/forwarding` and `force_forwarding`.
+    """
+    everywhere = path.parent.parent / "all" / path.name
+    return (
+        path.name in ("forwarding", FORCE_FORWARDING)
+        and path != everywhere
+        and _read(everywhere) != "0"
+    )
 
 
 def _is_off(path: Path) -> bool:

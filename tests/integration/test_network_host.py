@@ -235,6 +235,26 @@ async def test_what_somebody_has_changed_since_stays(host: Host, forwarding: For
     assert host.read("ipv4/conf/idle/forwarding") == "1"
 
 
+@pytest.mark.parametrize(
+    ("version", "setting"),
+    [(4, "ipv4/conf/{}/forwarding"), (6, "ipv6/conf/{}/force_forwarding")],
+    ids=["ipv4", "ipv6"],
+)
+async def test_what_somebody_has_switched_on_for_all_stays_on_everywhere(
+    version: int, setting: str, host: Host, forwarding: Forwarding
+) -> None:
+    with inside(host.netns):
+        if not (CONF / setting.format("all")).exists():
+            pytest.skip("the kernel can't forward IPv6 on single interfaces")
+        forwarding.ensure(version)
+    host.write(setting.format("all"), "1")
+
+    with inside(host.netns):
+        before = read_settings()
+        forwarding.restore()
+        assert read_settings() == before
+
+
 async def test_what_was_written_down_before_the_machine_started_is_forgotten(
     host: Host, forwarding: Forwarding, tmp_path: Path
 ) -> None:
