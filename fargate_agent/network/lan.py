@@ -4,9 +4,13 @@ The host isn't on their way, so what the security groups allow is enforced in th
 namespace, from before the interface is up until it has gone.
 """
 
+import asyncio
 from abc import abstractmethod
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 from fargate_agent.drivers import EniDriver
 from fargate_agent.network.blocking import delete_link
@@ -40,6 +44,8 @@ class LanEni(EniDriver):
         self._prepared = prepared
         self._guard = guard
         self._probes = AddressProbes()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Held while an ENI that is attached is changed, by its id."""
 
     async def __aexit__(self, *_: object) -> None:
         """Let go of the sockets of ENIs that were attached and not confirmed; the ENIs stay."""
@@ -69,7 +75,7 @@ class LanEni(EniDriver):
 
     async def update(self, eni: EniPlan, netns: Path) -> None:
         """Change what is attached; else `attach` begins with the groups that it is given."""
-        with kernel_refusals(f"ENI {eni.id}"):
+        async with self._refusals_in_turn(eni):
             if not is_netns(netns):
                 return
             async with Netlink.open(netns) as task:
@@ -79,13 +85,20 @@ class LanEni(EniDriver):
 
     async def detach(self, eni: EniPlan, netns: Path) -> None:
         self._probes.close(eni)
-        with kernel_refusals(f"ENI {eni.id}"):
+        async with self._refusals_in_turn(eni):
             if is_netns(netns):
                 async with Netlink.open(netns) as task:
                     interface = await self.find(task, eni)
                 if interface is not None:
                     await self.take_out(interface, eni, netns)
             await self._guard.unguard_netns(eni, netns)
+
+    @asynccontextmanager
+    async def _refusals_in_turn(self, eni: EniPlan) -> AsyncIterator[None]:
+        """Let nothing else change the ENI; name it when the kernel refuses."""
+        with kernel_refusals(f"ENI {eni.id}"):
+            async with self._turns.setdefault(eni.id, asyncio.Lock()):
+                yield
 
     async def prepare(self, host: Netlink, eni: EniPlan) -> None:
         """Return when what the ENI hangs on is there and up.

@@ -5,14 +5,16 @@ a source that isn't the task's. What is there is read from the kernel, but for w
 attached itself.
 """
 
+import asyncio
 import logging
 import socket
 import threading
 from collections import defaultdict
-from collections.abc import Collection, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 from fargate_agent.drivers import EniDriver, Service, Sweeper
 from fargate_agent.errors import ResourceInitializationError
@@ -97,6 +99,8 @@ class VethEni(EniDriver, Service, Sweeper):
         self._metric = route_metric(self._instance)
         self._attached: dict[str, Pair] = {}
         """By the id of the ENI."""
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """Held while an ENI is changed, by its id."""
         self._subnets: defaultdict[Network, set[str]] = defaultdict(set)
         """Ids of the ENIs that are attached, by their subnet."""
         self._forwarded: set[int] = set()
@@ -158,7 +162,7 @@ class VethEni(EniDriver, Service, Sweeper):
             raise ResourceInitializationError(
                 f"ENI {eni.id}: address {eni.address.ip} is already in use by the gateway"
             )
-        with kernel_refusals(f"ENI {eni.id}"):
+        async with self._refusals_in_turn(eni):
             await self._firewall.ensure()
             await self._removals.wait_for_flows(addresses_of(eni))
             taken = self._prepared.take(netns, eni.ifname)
@@ -177,8 +181,8 @@ class VethEni(EniDriver, Service, Sweeper):
 
     async def update(self, eni: EniPlan, netns: Path) -> None:
         """Change what is attached; else `attach` begins with the groups that it is given."""
-        if eni.id in self._attached:
-            with kernel_refusals(f"ENI {eni.id}"):
+        async with self._refusals_in_turn(eni):
+            if eni.id in self._attached:
                 await self._firewall.open_eni(eni)
 
     async def detach(self, eni: EniPlan, netns: Path) -> None:
@@ -186,16 +190,26 @@ class VethEni(EniDriver, Service, Sweeper):
 
         Interface and flows go later; an attach of the address waits for the flows.
         """
-        with kernel_refusals(f"ENI {eni.id}"):
-            pair = self._attached.get(eni.id)
+        async with self._refusals_in_turn(eni):
+            pair = self._attached.pop(eni.id, None)
             if pair is None:
                 await self._detach_unknown(eni)
                 return
-            await self._firewall.close_eni(eni)
-            await in_thread(self._let_go, eni, pair.index)
-            self._attached.pop(eni.id, None)
+            try:
+                await self._firewall.close_eni(eni)
+                await in_thread(self._let_go, eni, pair.index)
+            except BaseException:
+                self._attached[eni.id] = pair
+                raise
             self._removals.add_link(pair.index, netns)
             self._removals.add_flows(addresses_of(eni))
+
+    @asynccontextmanager
+    async def _refusals_in_turn(self, eni: EniPlan) -> AsyncIterator[None]:
+        """Let nothing else change the ENI; name it when the kernel refuses."""
+        with kernel_refusals(f"ENI {eni.id}"):
+            async with self._turns.setdefault(eni.id, asyncio.Lock()):
+                yield
 
     async def _open(self, eni: EniPlan) -> None:
         try:

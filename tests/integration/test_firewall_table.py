@@ -367,3 +367,18 @@ async def test_tasks_are_not_reached_by_the_host_if_it_may_not(
             f'oifname "{ours}*" drop',
         ]
         await firewall.release()
+
+
+async def test_who_had_an_address_before_loses_it(
+    firewall: HostFirewall, table: str, make_eni: MakeEni
+) -> None:
+    before = make_eni(security_groups=(GROUP,))
+    after = make_eni(security_groups=(FRIENDS,), address=before.address)
+    await firewall.open_eni(before)
+
+    await firewall.open_eni(after)
+    await firewall.close_eni(before)
+
+    chains = read_chains(table)
+    assert elements(chains, f"members4_{GROUP}") == set()
+    assert elements(chains, f"members4_{FRIENDS}") == {str(after.address.ip)}

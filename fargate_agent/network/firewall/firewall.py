@@ -168,23 +168,23 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         """
         await self.ensure()
         async with self._turn:
-            before = self._enis.get(eni.id)
-            addresses, groups = addresses_of(eni), list_groups(eni)
-            if before == (addresses, groups):
+            addresses, groups = now = addresses_of(eni), list_groups(eni)
+            if (before := self._enis.get(eni.id)) == now:
                 return
-            messages = [] if before is None else list(self._render_close(eni.id))
-            enis, self._enis = self._enis, self._enis | {eni.id: (addresses, groups)}
-            chains, lists, ranges = set(self._chains), set(self._lists), self._ranges
-            self._ranges = ranges | ranges_of(eni)
+            kept = set(self._chains), set(self._lists), self._ranges, self._enis
+            gone = [k for k, (at, _) in self._enis.items() if k == eni.id or {*at} & {*addresses}]
+            messages = [part for one in gone for part in self._render_close(one)]
+            self._enis = {one: kept[3][one] for one in kept[3].keys() - gone}
+            self._enis[eni.id] = now
+            self._ranges |= ranges_of(eni)
             try:
-                if ranges != self._ranges:
+                if kept[2] != self._ranges:
                     messages += render_ranges(self._table, self._ranges)
                 messages += self._render_list(groups)
                 messages += self._render_open(eni.id)
                 self._change(messages)
             except BaseException:
-                self._chains, self._lists, self._ranges = chains, lists, ranges
-                self._enis = enis
+                self._chains, self._lists, self._ranges, self._enis = kept
                 raise
             if self._guards:
                 left = () if before is None else before[1].groups or ()
