@@ -155,7 +155,7 @@ async def _tasks(root: Path) -> AsyncIterator[Way]:
     settings.state_dir.mkdir(exist_ok=True)
     firewall = make_firewall(settings, Findings())
     netns = KernelNetns(name_instance(settings.state_dir), settings.netns_dir, lambda: False)
-    enis = make_enis(netns.prepared, firewall, settings.state_dir, Findings())
+    enis = make_enis(netns.prepared, firewall, settings.state_dir, settings.netns_dir, Findings())
     group = GroupPlan(
         id="sg-bench",
         ingress=(RulePlan(protocol="-1", groups=("sg-bench",)),),
