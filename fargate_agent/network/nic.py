@@ -9,6 +9,7 @@ the name that it has.
 import asyncio
 import errno
 import logging
+import socket
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from typing import BinaryIO, Final
 from fargate_agent.drivers import Sweeper
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.findings import Findings
-from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.network.blocking import NetlinkError, open_netlink
 from fargate_agent.network.host_nics import (
     ON_ANOTHER,
     OVER_OTHERS,
@@ -32,7 +33,9 @@ from fargate_agent.network.names import NETNS_PREFIX, eni_alias, instance_alias
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.network.prepared import PreparedEnis
+from fargate_agent.network.routes import read_addresses
 from fargate_agent.plan import EniPlan
+from fargate_agent.threads import in_thread
 from fargate_agent.wire.attributes import NIC, Attribute, name_mac
 
 WAIT_S: Final = 60.0
@@ -182,6 +185,7 @@ class NicEni(LanEni, Sweeper):
                 f" is {use}: configure nothing on it, or take another NIC for tasks"
             )
         before = read_mark(nic.alias)
+        await self._refuse_used(nic, before, eni)
         mark = Mark(
             eni_alias(self._instance, netns, eni.id),
             before.name if before else nic.name,
@@ -198,6 +202,21 @@ class NicEni(LanEni, Sweeper):
             await self._restore(host, nic.index, mark)
             raise
         return True
+
+    async def _refuse_used(self, nic: Link, mark: Mark | None, eni: EniPlan) -> None:
+        """Leave a NIC alone that the host or another agent uses."""
+        what = f"ENI {eni.id}: interface '{nic.name}' of this machine, with MAC address {eni.mac},"
+        if mark and not mark.holder.startswith(f"{instance_alias(self._instance)}:"):
+            raise ResourceInitializationError(
+                f"{what} is marked by another agent: {mark.holder}; if that one is gone, clear the"
+                " alias of the interface"
+            )
+        found = await in_thread(_find_global_address, nic.index)
+        if found is not None:
+            raise ResourceInitializationError(
+                f"{what} has address {found} of this machine: configure nothing on it, or take"
+                " another NIC for tasks"
+            )
 
     async def _sweep_netns(self, netns: Path | None) -> list[str]:
         prefix = f"{instance_alias(self._instance)}:"
@@ -260,6 +279,14 @@ class NicEni(LanEni, Sweeper):
         if link.permanent_mac not in (None, link.mac) and not link.up:
             await host.set_mac(index, link.permanent_mac or link.mac)
         await host.mark(index, mark.alias)
+
+
+def _find_global_address(index: int) -> str | None:
+    with open_netlink(None, socket.NETLINK_ROUTE) as host:
+        found = [
+            str(at) for one, at in read_addresses(host) if one == index and not at.is_link_local
+        ]
+    return found[0] if found else None
 
 
 def _open_host() -> BinaryIO:

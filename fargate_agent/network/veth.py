@@ -21,7 +21,6 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError, delete_link, open_netlink
 from fargate_agent.network.bridges import remove_unused_bridges
-from fargate_agent.network.conntrack import forget_flows
 from fargate_agent.network.forwarding import Forwarding
 from fargate_agent.network.forwarding_watch import ForwardingWatch
 from fargate_agent.network.interface import wait_until_passing
@@ -156,11 +155,10 @@ class VethEni(EniDriver, Service, Sweeper):
 
         First comes what keeps packets from passing, then the route, then what lets them pass.
         """
-        if eni.address.ip == eni.gateway or (
-            eni.ipv6_address is not None and eni.ipv6_address.ip == eni.ipv6_gateway
-        ):
+        gateways = {eni.gateway, eni.ipv6_gateway}
+        if taken_address := next((one for one in addresses_of(eni) if one in gateways), None):
             raise ResourceInitializationError(
-                f"ENI {eni.id}: address {eni.address.ip} is already in use by the gateway"
+                f"ENI {eni.id}: address {taken_address} is already in use by the gateway"
             )
         async with self._refusals_in_turn(eni):
             await self._firewall.ensure()
@@ -307,10 +305,10 @@ class VethEni(EniDriver, Service, Sweeper):
         ends |= await in_thread(self._find_unmarked, eni)
         if await in_thread(self._is_held_by, eni, ends | {0}):
             await self._firewall.close_eni(eni)
+            self._removals.add_flows(addresses_of(eni))  # before the next may have the address
             for index in ends:
                 await in_thread(self._let_go, eni, index)
-            await in_thread(forget_flows, addresses_of(eni))
-            await in_thread(self._unreachable.remove_unused)
+            self._removals.add_flows(addresses_of(eni))  # with its route, once that is gone
         for index in ends:
             await in_thread(delete_link, None, index)
 

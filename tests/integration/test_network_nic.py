@@ -320,6 +320,25 @@ async def test_the_nic_of_the_hosts_default_route_is_not_taken(
     assert describe(nic)[0] == nic
 
 
+@pytest.mark.parametrize("use", ["address", "mark"])
+async def test_a_nic_that_the_host_or_another_agent_uses_is_not_taken(
+    use: str, eni: EniPlan, netns: Path, driver: NicEni, nic: str
+) -> None:
+    plug(nic, eni.mac)
+    if use == "address":
+        run_ip("address", "add", "10.213.255.9/24", "dev", nic)
+    else:
+        holder = eni_alias("another", netns, eni.id)
+        run_ip("link", "set", nic, "alias", f"{holder}:nic:{nic}:1500:")
+    before = describe(nic)
+    what = "has address 10.213.255.9/24" if use == "address" else "is marked by another agent"
+
+    with pytest.raises(ResourceInitializationError, match=what):
+        await driver.attach(eni, netns)
+
+    assert describe(nic) == before
+
+
 async def test_enis_of_a_task_have_names_in_their_order(
     make_eni: MakeEni, netns: Path, driver: NicEni, nic: str
 ) -> None:
