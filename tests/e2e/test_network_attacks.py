@@ -61,7 +61,8 @@ async def watched(
     """Have the first task send frames; return what its sibling's wire saw, and the LAN's."""
     attacker, sibling, _ = field.tasks
     with Wire(sibling.netns, "eth1") as its, Wire(field.lan, "eth0") as lans:
-        await attacker.send(sent, sibling.at(version), place(LAN[version]))
+        places = sibling.at(version), place(LAN[version])
+        assert await attacker.send(sent, *places) == len(sent)
         return await its.until(), await lans.until()
 
 
@@ -209,7 +210,7 @@ async def test_floods_of_questions_leave_the_host_as_it_was(field: Attacked) -> 
     before = read_neighbours()
 
     with Wire(sibling.netns, "eth1") as its:
-        await attacker.send(sent, sibling.at(4))
+        assert await attacker.send(sent, sibling.at(4)) > FLOOD  # what the host has room for
         seen = await its.until()
 
     assert len(read_neighbours() - before) <= 1
