@@ -4,7 +4,7 @@ import asyncio
 import errno
 import re
 import subprocess
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
@@ -12,13 +12,12 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.findings import Findings
-from fargate_agent.machine.packet_filter import find_filter_faults
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.firewall import owned, watch
 from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.memory import FILE
 from fargate_agent.network.firewall.table import FirewallSettings
-from fargate_agent.network.names import firewall_table_name, host_end_prefix, name_instance
+from fargate_agent.network.names import firewall_table_name, host_end_prefix
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
 from fargate_agent.wire.eni_kinds import EniKind
@@ -278,44 +277,6 @@ async def test_groups_that_cannot_be_read_allow_nothing(
     await firewall.open_eni(eni)
 
     assert read_chains(table)[f"out_{GROUP}"] == []
-
-
-@pytest.fixture
-def docker() -> Iterator[list[str]]:
-    """A table as Docker's is, of iptables."""
-    nft(
-        "add table ip filter; add chain ip filter FORWARD"
-        " { type filter hook forward priority 0; policy drop; }"
-    )
-    yield ["ip", "filter", "FORWARD"]
-    nft("delete", "table", "ip", "filter")
-
-
-def test_doctor_finds_a_table_that_drops_what_tasks_send(tmp_path: Path, docker: list[str]) -> None:
-    ends = host_end_prefix(name_instance(tmp_path))
-
-    (finding,) = find_filter_faults(tmp_path, ())
-
-    assert finding.what == "chain FORWARD of table ip filter drops what no rule accepts"
-    assert f"`iptables -I FORWARD -i {ends}+ -j ACCEPT`" in finding.effect
-
-    nft("insert", "rule", *docker, "iifname", f'"{ends}*"', "accept")
-    assert list(find_filter_faults(tmp_path, ())) == []
-
-
-def test_doctor_looks_at_input_if_ports_of_the_host_are_open(tmp_path: Path) -> None:
-    nft(
-        "add table inet fw; add chain inet fw input"
-        " { type filter hook input priority 0; policy drop; }"
-    )
-    try:
-        assert list(find_filter_faults(tmp_path, ())) == []
-        (finding,) = find_filter_faults(tmp_path, ("5432",))
-    finally:
-        nft("delete", "table", "inet", "fw")
-
-    assert finding.what == "chain input of table inet fw drops what no rule accepts"
-    assert "host_ports 5432" in finding.effect
 
 
 async def test_a_change_makes_a_table_again_that_somebody_has_removed(

@@ -78,6 +78,19 @@ def read_attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
+def read_list(data: bytes) -> list[bytes]:
+    """Return what attributes hold that may be of one kind, in order."""
+    found: list[bytes] = []
+    offset = 0
+    while offset + 4 <= len(data):
+        (size,) = struct.unpack_from("=H", data, offset)
+        if size < 4:
+            break
+        found.append(data[offset + 4 : offset + size])
+        offset += (size + 3) & ~3
+    return found
+
+
 def read_text(data: bytes) -> str:
     """Return the text in an attribute."""
     return data.rstrip(b"\0").decode(errors="replace")
