@@ -5,16 +5,23 @@ always pass.
 """
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fargate_agent.wire.message import Message
 
 ALL_PROTOCOLS: Final = "-1"
 """Source: EC2 API, IpPermission, `IpProtocol`."""
 
+MAX_BYTE: Final = 255
+"""Protocols, and types and codes of ICMP, are one byte. Source: RFC 791, RFC 792."""
+
 Port = Annotated[int, Field(ge=-1, le=65535)]
+GroupId = Annotated[str, Field(pattern=r"^sg-[a-z0-9-]{1,64}$")]
+"""It is a part of names in the packet filter, which have room for 255 characters."""
+
+_OF_ICMP: Final = frozenset({"icmp", "icmpv6", "1", "58"})
 
 
 class SecurityGroupRule(Message):
@@ -28,14 +35,22 @@ class SecurityGroupRule(Message):
     """Last port of TCP and UDP; of ICMP the code, and -1 is all."""
     cidrs: tuple[IPv4Network | IPv6Network, ...] = ()
     """Sources of ingress, destinations of egress. Those of a prefix list stand here too."""
-    groups: tuple[str, ...] = ()
+    groups: tuple[GroupId, ...] = ()
     """Security groups whose members are sources or destinations."""
+
+    @model_validator(mode="after")
+    def _refuse_more_than_a_byte(self) -> Self:
+        if self.protocol.isdigit() and int(self.protocol) > MAX_BYTE:
+            raise ValueError(f"protocol {self.protocol} is more than {MAX_BYTE}")
+        if self.protocol.lstrip("0") in _OF_ICMP and max(self.from_port, self.to_port) > MAX_BYTE:
+            raise ValueError(f"type or code of {self.protocol} is more than {MAX_BYTE}")
+        return self
 
 
 class SecurityGroupMessage(Message):
     """One security group."""
 
-    id: str
+    id: GroupId
     ingress: tuple[SecurityGroupRule, ...] = ()
     egress: tuple[SecurityGroupRule, ...] = ()
     members: tuple[IPv4Address | IPv6Address, ...] = ()

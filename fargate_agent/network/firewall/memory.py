@@ -4,12 +4,13 @@ import json
 import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final
 
 from fargate_agent.files import replace_file
-from fargate_agent.plan.security_groups import GroupPlan, RulePlan
+from fargate_agent.plan.security_groups import GroupPlan, RulePlan, plan_groups
+from fargate_agent.wire.security_groups import SecurityGroupMessage
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,7 @@ def read_groups(file: Path) -> dict[str, GroupPlan]:
     """Return the groups in a file by id; none if it isn't there or makes no sense. Blocks."""
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
-        groups = [_parse_group(one) for one in document["groups"]]
+        groups = plan_groups(SecurityGroupMessage(**one) for one in document["groups"])
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, TypeError, KeyError) as error:
@@ -56,25 +57,6 @@ def _render_group(group: GroupPlan) -> Mapping[str, Any]:
 
 def _render_rule(rule: RulePlan) -> Mapping[str, Any]:
     return {**asdict(rule), "cidrs": [str(cidr) for cidr in rule.cidrs]}
-
-
-def _parse_group(group: Mapping[str, Any]) -> GroupPlan:
-    return GroupPlan(
-        id=group["id"],
-        ingress=tuple(_parse_rule(rule) for rule in group["ingress"]),
-        egress=tuple(_parse_rule(rule) for rule in group["egress"]),
-        members=frozenset(ip_address(text) for text in group["members"]),
-    )
-
-
-def _parse_rule(rule: Mapping[str, Any]) -> RulePlan:
-    return RulePlan(
-        protocol=rule["protocol"],
-        from_port=rule["from_port"],
-        to_port=rule["to_port"],
-        cidrs=tuple(ip_network(text) for text in rule["cidrs"]),
-        groups=tuple(rule["groups"]),
-    )
 
 
 def _order(address: IPv4Address | IPv6Address) -> tuple[int, int]:
