@@ -5,7 +5,6 @@ A table that somebody else has changed or removed is made again as a whole.
 """
 
 import asyncio
-import errno
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -17,7 +16,7 @@ from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.firewall.guards import Guards
 from fargate_agent.network.firewall.memory import read_groups, write_groups
-from fargate_agent.network.firewall.owned import OwnedTable
+from fargate_agent.network.firewall.owned import LOST, OwnedTable
 from fargate_agent.network.firewall.rules import VERSIONS, find_named, members_name
 from fargate_agent.network.firewall.table import (
     Address,
@@ -182,7 +181,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                     messages += render_ranges(self._table, self._ranges)
                 messages += self._render_list(groups)
                 messages += self._render_open(eni.id)
-                self._change(messages)
+                await self._change(messages)
             except BaseException:
                 self._chains, self._lists, self._ranges, self._enis = kept
                 raise
@@ -203,7 +202,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             kept = self._enis.pop(eni.id)
             try:
                 if self._is_made:
-                    self._change(messages)
+                    await self._change(messages)
             except BaseException:
                 self._enis[eni.id] = kept
                 raise
@@ -239,12 +238,9 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         """Have all know who is in the groups of an ENI that is guarded."""
         one, other = (set(eni.security_groups or ()) if eni else set() for eni in (before, after))
         if moved := one ^ other:
-            await in_thread(self._refresh_members, moved, after.id if after else "")
-
-    def _refresh_members(self, group_ids: Collection[str], put: str) -> None:
-        self._guards.refresh(group_ids, put)
-        if self._is_made and (used := [one for one in group_ids if one in self._chains]):
-            self._change(message for one in used for message in self._replace_members(one))
+            await in_thread(self._guards.refresh, moved, after.id if after else "")
+            if self._is_made and (used := [one for one in moved if one in self._chains]):
+                await self._change(part for one in used for part in self._replace_members(one))
 
     async def note_uplinks(self, uplinks: Mapping[int, Collection[str]]) -> None:
         """Of what comes in by these, of their version of IP, pass on only what is for an ENI.
@@ -258,7 +254,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             before, self._uplinks = self._uplinks, wanted
             try:
                 if wanted != before:
-                    self._change(render_uplinks(self._table, wanted))
+                    await self._change(render_uplinks(self._table, wanted))
             except BaseException:
                 self._uplinks = before
                 raise
@@ -277,7 +273,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             try:
                 if self._is_made:
                     with kernel_refusals("security groups"):
-                        await in_thread(self._change, [*self._render_changes(changed, gone)])
+                        await self._change(self._render_changes(changed, gone), is_large=True)
             except BaseException:
                 self._groups, self._chains = before, chains
                 raise
@@ -298,14 +294,17 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         """Return a group; one that nobody has told allows nothing."""
         return self._read().get(group_id) or GroupPlan(id=group_id)
 
-    def _change(self, messages: Iterable[bytes]) -> None:
+    async def _change(self, messages: Iterable[bytes], *, is_large: bool = False) -> None:
         """Change the table; one that somebody else has changed is made again of what is known."""
         try:
-            self._owned.change(messages)
+            if is_large:
+                await in_thread(self._owned.change, messages)
+            else:
+                self._owned.change(messages)
         except NetlinkError as error:
-            if error.code not in {errno.ENOENT, errno.EEXIST, errno.EBUSY}:
+            if error.code not in LOST:
                 raise
-            self._rebuild()
+            await in_thread(self._rebuild)
 
     def _rebuild(self) -> None:
         """Put the whole table in the place of what is there. Blocks, for some milliseconds."""

@@ -19,6 +19,9 @@ WHAT: Final = "change the packet filter"
 MAKE: Final = "make the packet filter (nftables)"
 """The first that a kernel without it refuses."""
 
+LOST: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.EBUSY, errno.ENOBUFS})
+"""Refusals of a change of a table that isn't as it was left; the last, if there are too many."""
+
 
 class OwnedTable:
     """One table, by a socket that is kept: a small change takes some 50 µs. All methods block."""

@@ -37,11 +37,20 @@ SEND_BYTES: Final = 8 * 1024 * 1024
 """Room for a transaction: rules of some 300 groups of 60 rules."""
 RECEIVE_BYTES: Final = 65_536
 
+ANSWERS_FACTOR: Final = 8
+"""A refused message of 60 bytes has an answer that takes 768; the kernel doubles what it is told.
+Source: Linux, net/core/sock.c, `SO_RCVBUFFORCE`."""
+
 _BATCH_BEGIN, _BATCH_END = 0x10, 0x11
 _HEADER: Final = struct.Struct("=IHHII")
 _ERROR: Final = struct.Struct("=i")
-_SO_SNDBUFFORCE: Final = 32
+_SEQUENCE: Final = struct.Struct("=I")
+_SEQUENCE_OFFSET: Final = 8
+_SO_SNDBUFFORCE, _SO_RCVBUFFORCE = 32, 33
 """Source: Linux, include/uapi/asm-generic/socket.h."""
+_SOL_NETLINK, _NETLINK_CAP_ACK = 270, 10
+"""Answers without the message that they are for. Source: Linux, include/linux/socket.h,
+include/uapi/linux/netlink.h."""
 _FAMILY_BYTES: Final = 4
 
 
@@ -59,6 +68,7 @@ class Nft:
         """
         self._socket = open_netlink(netns, NETLINK_NETFILTER)
         self._socket.settimeout(ANSWER_TIMEOUT_S)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
         self._sequence = 0
         self._sent_bytes = 0
 
@@ -84,20 +94,17 @@ class Nft:
         Raises:
             NetlinkError: the kernel refused one of them; `what` names it.
         """
-        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
-        *others, last = [one for one in messages if one] or [b""]
-        if not last:
+        rendered = [one for one in messages if one]
+        if not rendered:
             return  # nothing is to be done
-        # Errors come for any message, success only for the last one, when all is done. The end of
-        # a batch is acknowledged since Linux 6.10. Source: Linux, net/netfilter/nfnetlink.c.
-        data = b"".join(
-            [batch_edge(_BATCH_BEGIN), *others, self._acknowledged(last), batch_edge(_BATCH_END)]
-        )
+        self._sequence = (self._sequence + 1) & 0xFFFFFFFF
+        data = self._number([batch_edge(_BATCH_BEGIN), *rendered], batch_edge(_BATCH_END))
         self._make_room(len(data))
         try:
             self._socket.send(data)
             self._read_end(what)
         except OSError as error:  # TimeoutError is one
+            self._skip_rest()
             raise NetlinkError(what, error.errno or errno.ETIMEDOUT) from error
 
     def dump(self, what: str, kind: int, family: int = 0) -> list[Answer]:
@@ -135,50 +142,56 @@ class Nft:
         answers = self.dump("list packet filter rules", GET_RULE)
         return [(a.payload[0], _attributes(a)) for a in answers]
 
-    def _acknowledged(self, messages: bytes) -> bytes:
-        """Have the last of some messages be answered, with the number of the transaction."""
-        rendered = bytearray(messages)
+    def _number(self, messages: list[bytes], end: bytes) -> bytes:
+        """Give all messages the number of the transaction, and have the last but the end answered.
+
+        Errors come for any message, success only for that one, when all is done. The end of a
+        batch is acknowledged since Linux 6.10. Source: Linux, net/netfilter/nfnetlink.c.
+        """
+        data = bytearray().join([*messages, end])
         offset = last = 0
-        while offset < len(rendered):
+        while offset < len(data) - len(end):
             last = offset
-            offset += (_HEADER.unpack_from(rendered, offset)[0] + 3) & ~3
-        length, kind, flags, _, port = _HEADER.unpack_from(rendered, last)
-        _HEADER.pack_into(rendered, last, length, kind, flags | NLM_F_ACK, self._sequence, port)
-        return bytes(rendered)
+            _SEQUENCE.pack_into(data, offset + _SEQUENCE_OFFSET, self._sequence)
+            offset += (_HEADER.unpack_from(data, offset)[0] + 3) & ~3
+        _SEQUENCE.pack_into(data, offset + _SEQUENCE_OFFSET, self._sequence)
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data, last)
+        _HEADER.pack_into(data, last, length, kind, flags | NLM_F_ACK, sequence, port)
+        return bytes(data)
 
     def _make_room(self, size_bytes: int) -> None:
-        """Have the kernel take as much at once; by its own limit it would not."""
+        """Have the kernel take as much at once, and answer for each part, beyond its limits."""
         if size_bytes > self._sent_bytes:
             self._sent_bytes = max(size_bytes, 128 * 1024)
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, 2 * self._sent_bytes)
+            answers_bytes = ANSWERS_FACTOR * self._sent_bytes
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, answers_bytes)
 
     def _read_end(self, what: str) -> None:
         """Read until the last message was acknowledged, or one refused; raise that refusal."""
-        refused: NetlinkError | None = None
         while True:
             data = self._socket.recv(RECEIVE_BYTES)
             offset = 0
             while offset < len(data):
                 length, kind, _, sequence, _ = _HEADER.unpack_from(data, offset)
-                if kind in {NLMSG_ERROR, NLMSG_DONE}:
+                if kind in {NLMSG_ERROR, NLMSG_DONE} and sequence == self._sequence:
                     (code,) = _ERROR.unpack_from(data, offset + _HEADER.size)
-                    if code != 0 and refused is None:
-                        refused = NetlinkError(what, -code)
-                    if sequence == self._sequence or code != 0:
+                    if code != 0:
                         self._skip_rest()
-                        if refused is not None:
-                            raise refused
-                        return
+                        raise NetlinkError(what, -code)
+                    return
                 offset += (length + 3) & ~3
 
     def _skip_rest(self) -> None:
         """Forget what the kernel says of further messages of a refused transaction."""
         self._socket.settimeout(0)
         try:
-            while self._socket.recv(RECEIVE_BYTES):
-                pass
-        except BlockingIOError:
-            pass
+            while True:
+                try:
+                    self._socket.recv(RECEIVE_BYTES)
+                except OSError as error:
+                    if error.errno != errno.ENOBUFS:  # some were lost
+                        return
         finally:
             self._socket.settimeout(ANSWER_TIMEOUT_S)
 
