@@ -126,6 +126,7 @@ async def test_nft_reads_what_was_meant(
     assert chains["from_task"][6:] == [
         "ct state established,related accept",
         "ct state invalid drop",
+        "ct status dnat jump published",
         "add @flows4 { ip saddr ct count over 16384 } drop",
         "add @flows6 { ip6 saddr ct count over 16384 } drop",
         "ip saddr vmap @out4",

@@ -48,6 +48,7 @@ from fargate_agent.network.nft.expressions import (
     lookup_verdict,
     masquerade,
     more_connections_than,
+    original_port_in,
     packet_type_is,
     port_in,
     protocol_is,
@@ -143,6 +144,7 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         "from_uplink",
         "allowed_out",
         "refused",
+        "published",
     ):
         yield table.chain(chain)
     yield table.base_chain("antispoof", PREROUTING, _BEFORE_CONNECTIONS)
@@ -209,6 +211,12 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
         yield table.rule("from_task", destination_in(network), drop())
     yield table.rule("from_task", state_is(ESTABLISHED | RELATED), accept())
     yield table.rule("from_task", state_is(INVALID), drop())
+    # What the host publishes by translation, as Docker does, is a service of the host.
+    yield table.rule("from_task", is_translated(), jump_to("published"))
+    for protocol, first, last in settings.host_ports:
+        allowed = protocol_is(_PROTOCOLS[protocol]) + original_port_in(first, last)
+        yield table.rule("published", allowed, return_())
+    yield table.rule("published", go_to("refused"))
     for version in VERSIONS:
         counted = more_connections_than(settings.max_tracked_flows, f"flows{version}")
         yield table.rule("from_task", version_is(version), load_source(version) + counted, drop())

@@ -34,7 +34,8 @@ _EQ, _NEQ = 0, 1
 _LINK, _NETWORK, _TRANSPORT = 0, 1, 2
 _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO, _META_PKTTYPE = 6, 7, 15, 16, 19
 _META_PROTOCOL, _META_RTCLASSID = 1, 13
-_CT_STATE, _CT_STATUS = 0, 2
+_CT_STATE, _CT_STATUS, _CT_PROTO_DST = 0, 2, 12
+_DIRECTION_ORIGINAL: Final = 0
 _STATUS_DNAT: Final = 1 << 5
 _FIB_OIF, _FIB_ADDRTYPE = 1, 3
 _FIB_SADDR, _FIB_DADDR, _FIB_IIF = 1, 2, 8
@@ -204,6 +205,17 @@ def is_translated() -> bytes:
     """Go on if the destination of a connection was translated."""
     load = expression("ct", number(1, _REGISTER) + number(2, _CT_STATUS))
     return load + mask(struct.pack("=I", _STATUS_DNAT)) + compare(bytes(4), equal=False)
+
+
+def original_port_in(first: int, last: int) -> bytes:
+    """Go on if a connection was made to one of these ports, before it was translated."""
+    load = expression(
+        "ct",
+        number(1, _REGISTER)
+        + number(2, _CT_PROTO_DST)
+        + render_attribute(3, bytes([_DIRECTION_ORIGINAL])),
+    )
+    return load + within(struct.pack("!H", first), struct.pack("!H", last))
 
 
 def source_is_spoofed() -> bytes:
