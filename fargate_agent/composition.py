@@ -30,6 +30,7 @@ from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.network.cni.cache import DIRECTORY as CNI_DIRECTORY
 from fargate_agent.network.cni.eni import CniEni, CniSettings
 from fargate_agent.network.dns import read_host_nameservers, render_etc_files
+from fargate_agent.network.faults.injector import KernelFaults
 from fargate_agent.network.firewall import memory
 from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.table import FirewallSettings
@@ -267,6 +268,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
                 storage=StorageMeter(storage.usage),
                 confidential=Confidential(shared.roles, shared.audit),
                 calls=shared.calls,
+                faults=KernelFaults(shared.findings),
                 snapshotter=settings.snapshotter,
                 limit=parse_rate(settings.task_metadata_rps_limit),
             ),

@@ -12,6 +12,7 @@ from typing import Final
 
 from fargate_agent.drivers import EniDriver, LogDriver, VolumeDriver
 from fargate_agent.image.platform import read_machine
+from fargate_agent.network.faults.modules import can_impair
 from fargate_agent.runtime.init import find_init
 from fargate_agent.wire.attributes import (
     ARCHITECTURE,
@@ -24,6 +25,7 @@ from fargate_agent.wire.attributes import (
     CONTAINER_SYSCTLS,
     EMULATES,
     EPHEMERAL_STORAGE,
+    FAULT_INJECTION,
     IPV6,
     PID_SHARING,
     SECURITY_GROUPS,
@@ -78,6 +80,8 @@ def read_attributes(
         found.append(Attribute(IPV6))
     if find_init() is not None:
         found += [Attribute(CONTAINER_INIT), Attribute(PID_SHARING)]
+    if can_impair(root):
+        found.append(Attribute(FAULT_INJECTION))
     if _has_limits(root):
         found.append(Attribute(CPU_AND_MEMORY))
     return tuple(sorted(found))

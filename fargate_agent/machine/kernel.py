@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.findings import Finding
+from fargate_agent.network.faults.injector import NO_IMPAIRMENTS_EFFECT
+from fargate_agent.network.faults.modules import MODULES as IMPAIRMENT_MODULES
 from fargate_agent.runtime.cgroup import Cgroups
 from fargate_agent.runtime.roots import OVERLAYFS
 from fargate_agent.settings_efs import EfsFileSystem
@@ -21,6 +23,7 @@ MODULES: Final = {
     "bridge": "tasks in subnets of kind veth don't start",
     "macvlan": "tasks in subnets of kind macvlan don't start",
     "8021q": "tasks in subnets of kind vlan don't start",
+    **dict.fromkeys(IMPAIRMENT_MODULES, NO_IMPAIRMENTS_EFFECT),
 }
 """What a task's network is made of, and what is missing without it."""
 

@@ -138,5 +138,6 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
         task_role=plan_role(message.role_credentials),
         firelens=firelens,
         shares_pid_namespace=bool(message.pid_mode),
+        may_inject_faults=message.enable_fault_injection,
         replacements=plan_replacements(message, site),
     )

@@ -370,6 +370,8 @@ class TaskPlan:
     """The router of the task."""
     shares_pid_namespace: bool = False
     """Whether all containers share one PID namespace (`pidMode: task`)."""
+    may_inject_faults: bool = False
+    """Whether its containers may make its network worse (`enableFaultInjection`)."""
     replacements: tuple[Replacement, ...] = ()
     """What stands for something else on this machine, as far as it is known before the start."""
     traceparent: str | None = None

@@ -17,6 +17,7 @@ from zlib import crc32
 
 from aiohttp import web
 
+from fargate_agent.drivers.faults import FaultInjector
 from fargate_agent.errors import TaskError
 from fargate_agent.network.netlink import NetlinkError
 from fargate_agent.plan import ContainerPlan
@@ -25,7 +26,7 @@ from fargate_agent.tmds.answers import NOT_FOUND, TEXT, Answer, answer_json, ref
 from fargate_agent.tmds.clock import read_clock_drift
 from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.control_plane import CALL_TIMEOUT_S, Calls, read_tags
-from fargate_agent.tmds.faults import answer_fault
+from fargate_agent.tmds.faults import Faults
 from fargate_agent.tmds.limits import FAULTS, Limiter, Rate
 from fargate_agent.tmds.metadata import (
     Site,
@@ -85,6 +86,7 @@ class Sources:
     storage: StorageMeter
     confidential: Confidential
     calls: Calls
+    faults: FaultInjector
     snapshotter: str
     limit: Rate | None
     """Of each path; None is no limit."""
@@ -113,6 +115,7 @@ class TaskAnswers:
         self._nameservers = nameservers
         self._limiter = Limiter(sources.limit) if sources.limit else None
         self._fault_limiter = Limiter(FAULTS)
+        self._faults = Faults(sources.faults)
         self._kept: dict[str, _Kept] = {}
         self._stats: dict[tuple[str, bool], tuple[Pair, bytes]] = {}
         """By container id, and whether rates are there: what the last samples were rendered as."""
@@ -205,7 +208,7 @@ class TaskAnswers:
         if not self._fault_limiter.take(question.path):
             text = "You have reached maximum request limit"
             return refuse_too_many(FAULTS, text, question.forwarded_for, question.remote)
-        return answer_fault(plan, found.parts["id"], question.path, question.body)
+        return await self._faults.answer(plan, found.parts["id"], question.path, question.body)
 
     def _answer_metadata(self, task: TaskView, found: Found) -> Answer:
         """Answer with what is known of a container or a task.

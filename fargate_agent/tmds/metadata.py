@@ -90,6 +90,7 @@ def describe_task(task: TaskView, site: Site, tags: Tags = NO_TAGS) -> TaskMetad
             utilized=None if site.storage_bytes is None else site.storage_bytes // MIB,
             reserved=plan.ephemeral_storage_gib * MIB_PER_GIB,
         ),
+        fault_injection_enabled=plan.may_inject_faults,
     )
 
 

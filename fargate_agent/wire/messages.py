@@ -175,6 +175,8 @@ class TaskMessage(UnsupportedByTasks):
     elastic_network_interfaces: tuple[EniMessage, ...] = ()
     volumes: tuple[Volume, ...] = ()
     launch_type: str = "FARGATE"
+    enable_fault_injection: bool = False
+    """Whether its containers may make the network of the task worse."""
     pid_mode: str | None = None
     """`task`: all containers share one PID namespace."""
     group: str | None = None

@@ -22,7 +22,6 @@ def asks_for_something(value: Any) -> bool:  # noqa: ANN401 - any member of a re
 class UnsupportedByTasks(Message):
     """Members of the definition itself."""
 
-    enable_fault_injection: Any = None
     ipc_mode: Any = None
     placement_constraints: Any = None
     proxy_configuration: Any = None

@@ -28,14 +28,12 @@ def test_reason_names_every_member_and_where_it_stands() -> None:
         ),
         container_json("plain"),
         pidMode="host",
-        enableFaultInjection=True,
         proxyConfiguration={"containerName": "app"},
         volumes=[{"name": "data", "s3filesVolumeConfiguration": {"fileSystemArn": "arn"}}],
     )
 
     assert refusal(message) == (
-        "ResourceInitializationError: not supported here: enableFaultInjection, "
-        "proxyConfiguration, pidMode host; "
+        "ResourceInitializationError: not supported here: proxyConfiguration, pidMode host; "
         "container 'app': extraHosts, links; "
         "container 'side': linuxParameters.maxSwap, linuxParameters.swappiness; "
         "volume 'data': s3filesVolumeConfiguration"
@@ -46,13 +44,13 @@ def test_reason_names_every_member_where_there_is_no_room_for_places() -> None:
     names = [f"{position}{'n' * 254}" for position in range(10)]
     message = task_message(
         *(container_json(name, extraHosts=HOSTS, links=["db"]) for name in names),
-        enableFaultInjection=True,
+        placementConstraints=[{"type": "memberOf"}],
     )
 
     reason = refusal(message)
 
     assert reason == (
-        "ResourceInitializationError: not supported here, in several places: enableFaultInjection, "
+        "ResourceInitializationError: not supported here, in several places: placementConstraints, "
         "extraHosts, links"
     )
     assert len(reason) <= MAX_REASON_CHARS

@@ -75,6 +75,7 @@ def render_task(  # noqa: PLR0913 - a message has this many sources, and each is
         containers=tuple(render_container(c, c["containerArn"]) for c in containers),
         elastic_network_interfaces=(eni,),
         volumes=tuple(render_volume(volume) for volume in definition.get("volumes", [])),
+        enable_fault_injection=bool(definition.get("enableFaultInjection")),
         pid_mode=definition.get("pidMode"),
         group=group,
         zone=zone,
