@@ -2,13 +2,8 @@
 
 import asyncio
 import json
-import os
 import socket
-import subprocess
-import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from ipaddress import IPv4Network, IPv6Interface, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -33,38 +28,25 @@ from fargate_agent.network.namespaces import inside
 from fargate_agent.network.nft.connection import Nft
 from fargate_agent.network.nft.objects import Table
 from fargate_agent.network.veth import VethEni
-from fargate_agent.plan import EniPlan
+from tests.fixtures.injection import (
+    OTHER_PORT,
+    PORT,
+    Pair,
+    Peer,
+    ask,
+    has_impairments,
+    look,
+    passes,
+    show,
+)
 from tests.fixtures.network import MakeEni, MakeNetns
-from tests.fixtures.packets import TCP, UDP, Address, open_socket
+from tests.fixtures.packets import TCP, UDP, open_socket
 from tests.fixtures.tmds import Endpoint, fetch
 
 pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
 
 IPV6: Final = IPv6Network("fd00:213::/64")
 ANYWHERE: Final = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-PORT, OTHER_PORT, ECHO_PORT = 7777, 7778, 7
-ROUND_TRIPS: Final = 3
-"""A connection is there after one and a half."""
-KINDS: Final = {TCP: socket.SOCK_STREAM, UDP: socket.SOCK_DGRAM}
-
-
-@dataclass
-class Peer:
-    eni: EniPlan
-    netns: Path
-
-    def address(self, version: int) -> Address:
-        if version == 4:
-            return self.eni.address.ip
-        assert self.eni.ipv6_address is not None
-        return self.eni.ipv6_address.ip
-
-
-@dataclass
-class Pair:
-    task: Peer
-    """Its network has the faults."""
-    other: Peer
 
 
 @pytest.fixture
@@ -88,80 +70,6 @@ def findings() -> Findings:
 @pytest.fixture
 def faults(findings: Findings) -> KernelFaults:
     return KernelFaults(findings)
-
-
-@contextmanager
-def one_processor() -> Iterator[None]:
-    """Stay on one, so that the kernel handles packets in the order in which they are sent."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {min(before)})
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-def passes(sender: Peer, receiver: Peer, kind: str, version: int, port: int = PORT) -> bool:
-    """Whether a flow begins: what is sent has come, or hasn't when what was sent later has."""
-    to, own = receiver.address(version), sender.address(version)
-    with one_processor(), ExitStack() as opened:
-
-        def open_at(peer: Peer, kind: str, address: Address, port: int = 0) -> socket.socket:
-            made = opened.enter_context(open_socket(peer.netns, address, KINDS[kind]))
-            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # after a connection
-            made.bind((str(address), port))
-            return made
-
-        target = open_at(receiver, kind, to, port)
-        echo, asking = open_at(receiver, UDP, to, ECHO_PORT), open_at(sender, UDP, own)
-        flow = open_at(sender, kind, own)
-        if kind == TCP:
-            target.listen()
-        flow.setblocking(False)
-        target.setblocking(False)
-        flow.connect_ex((str(to), port))
-        if kind == UDP:
-            with suppress(
-                PermissionError
-            ):  # what the kernel says of what is dropped on its way out
-                flow.send(b"probe")
-        for _ in range(ROUND_TRIPS):
-            asking.sendto(b"ask", (str(to), ECHO_PORT))
-            _, asker = echo.recvfrom(100)
-            echo.sendto(b"answer", asker)
-            assert asking.recv(100) == b"answer"
-        try:
-            if kind == UDP:
-                return target.recv(100) == b"probe"
-            opened.enter_context(target.accept()[0])
-        except BlockingIOError:
-            return False
-        return True
-
-
-def show(netns: Path, *command: str) -> str:
-    """Ask a program inside a namespace, as a witness."""
-    where = ["nsenter", f"--net={netns}", *command]
-    return subprocess.run(where, check=True, capture_output=True, text=True).stdout
-
-
-def look(netns: Path) -> tuple[str, str]:
-    """What the kernel filters and queues in a namespace."""
-    return show(netns, "nft", "list", "ruleset"), show(netns, "tc", "qdisc", "show")
-
-
-def has_impairments() -> bool:
-    """Whether the kernel has the queues for them; it loads what it has as a module."""
-    link = f"fgtq{os.getpid()}"
-    commands = [
-        ["ip", "link", "add", link, "type", "veth", "peer", "name", f"{link}p"],
-        ["tc", "qdisc", "add", "dev", link, "root", "handle", "1:", "prio"],
-        ["tc", "qdisc", "add", "dev", link, "parent", "1:1", "netem", "delay", "1ms"],
-    ]
-    try:
-        return all(subprocess.run(one, capture_output=True).returncode == 0 for one in commands)
-    finally:
-        subprocess.run(["ip", "link", "del", link], capture_output=True, check=False)
 
 
 needs_impairments = pytest.mark.skipif(
@@ -351,21 +259,6 @@ async def test_flows_are_chosen_as_a_whole_and_as_many_as_are_asked_for(pair: Pa
 
     assert first == second
     assert 100 < sum(first) < 300
-
-
-def ask(pair: Pair, version: int = 4) -> float | None:
-    """Return how long a question and its answer take; None: they are lost."""
-    to, own = pair.other.address(version), pair.task.address(version)
-    with ExitStack() as opened:
-        echo = opened.enter_context(open_socket(pair.other.netns, to, socket.SOCK_DGRAM))
-        asking = opened.enter_context(open_socket(pair.task.netns, own, socket.SOCK_DGRAM))
-        echo.bind((str(to), ECHO_PORT))
-        begun = time.monotonic()
-        asking.sendto(b"ask", (str(to), ECHO_PORT))
-        _, asker = echo.recvfrom(100)
-        echo.sendto(b"answer", asker)
-        asking.recv(100)
-        return time.monotonic() - begun
 
 
 @needs_impairments

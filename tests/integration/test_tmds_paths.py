@@ -293,13 +293,25 @@ async def test_protection_is_refused_without_a_role(endpoint: Endpoint, netns: P
     assert endpoint.desk.asked == []
 
 
-@pytest.mark.parametrize("fault", ["network-blackhole-port", "network-latency"])
-async def test_faults_are_not_enabled(fault: str, endpoint: Endpoint, netns: Path) -> None:
+@pytest.mark.parametrize(
+    ("fault", "body"),
+    [
+        ("network-blackhole-port", {"Port": 80, "Protocol": "tcp", "TrafficType": "ingress"}),
+        (
+            "network-latency",
+            {"DelayMilliseconds": 1, "JitterMilliseconds": 0, "Sources": ["192.0.2.1"]},
+        ),
+    ],
+)
+async def test_faults_are_not_enabled(
+    fault: str, body: dict[str, Any], endpoint: Endpoint, netns: Path
+) -> None:
     task = await endpoint.add(netns, "web")
     base = f"/api/{task.containers[0].metadata_id}/fault/v1/{fault}"
+    asked = json.dumps(body).encode()
 
-    started = await fetch(netns, f"{base}/start", "POST", b"{}")
-    again = await fetch(netns, f"{base}/start", "POST", b"{}")
+    started = await fetch(netns, f"{base}/start", "POST", asked)
+    again = await fetch(netns, f"{base}/start", "POST", asked)
     empty = await fetch(netns, base.replace(fault, "network-packet-loss") + "/start", "POST")
 
     text = f"enableFaultInjection is not enabled for task: {task.arn}"

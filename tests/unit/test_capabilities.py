@@ -70,6 +70,20 @@ def test_inits_are_there_if_their_program_is(
     assert init in names(root)
 
 
+@pytest.mark.parametrize("prio", ["sys/module/sch_prio/version", ""])
+def test_every_fault_can_be_injected_if_the_kernel_has_both_queues(root: Path, prio: str) -> None:
+    modules = root / "lib/modules" / platform.release()
+    write(modules / "modules.dep", "kernel/net/sched/sch_netem.ko.xz:")
+    before = names(root)
+    if prio:
+        write(root / prio, "1")
+    else:
+        write(modules / "modules.builtin", "kernel/net/sched/sch_prio.ko")
+
+    assert "ecs.capability.fault-injection" not in before
+    assert "ecs.capability.fault-injection" in names(root)
+
+
 def test_firelens_goes_with_both_routers(root: Path) -> None:
     assert {
         "ecs.capability.firelens.fluentbit",

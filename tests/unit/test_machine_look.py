@@ -40,7 +40,8 @@ PLENTY = {
     "dev/loop-control": "",
     f"lib/modules/{os.uname().release}/modules.builtin": "kernel/net/bridge/bridge.ko\n",
     f"lib/modules/{os.uname().release}/modules.dep": "kernel/drivers/net/veth.ko.xz:\n"
-    "kernel/drivers/net/macvlan.ko: kernel/x.ko\nkernel/net/8021q/8021q.ko:\n",
+    "kernel/drivers/net/macvlan.ko: kernel/x.ko\nkernel/net/8021q/8021q.ko:\n"
+    "kernel/net/sched/sch_prio.ko:\nkernel/net/sched/sch_netem.ko.xz:\n",
 }
 
 
@@ -92,7 +93,8 @@ def test_snapshotter_that_keeps_what_containers_write_is_found(root: Path) -> No
         pytest.param("proc/filesystems", "\text4\n", "the kernel has no overlayfs", id="overlay"),
         pytest.param(
             f"lib/modules/{os.uname().release}/modules.dep",
-            "kernel/drivers/net/veth.ko:\nkernel/net/8021q/8021q.ko:\n",
+            "kernel/drivers/net/veth.ko:\nkernel/net/8021q/8021q.ko:\n"
+            "kernel/net/sched/sch_prio.ko:\nkernel/net/sched/sch_netem.ko.xz:\n",
             "the kernel has no module macvlan",
             id="macvlan",
         ),

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Final
 
-from tests.vm import boots, efs, enis, life, lifecycle, services, tasks
+from tests.vm import boots, efs, enis, injection, life, lifecycle, services, tasks
 from tests.vm.lab import Lab, Progress
 from tests.vm.machine import OUTSIDE_ADDRESS
 from tests.vm.walkthrough import Walkthrough
@@ -71,6 +71,7 @@ def go_through_faults(lab: Lab, progress: Progress) -> None:
     services.check_restarts(lab, progress)
     life.check_killed_logger(lab, progress)
     efs.check_efs(lab, progress)
+    injection.check_injection(lab, progress)
     services.check_journal(lab, progress, container="eater")
     services.check_full_disks(lab, progress)
     services.check_log(lab, progress)
@@ -116,6 +117,14 @@ def go_to_other_networks(lab: Lab, progress: Progress) -> None:
     enis.check_vlan(lab, progress)
 
 
+def go_through_injected_faults(lab: Lab, progress: Progress) -> None:
+    """Install, and run a task that makes its own network worse."""
+    _begin(lab, progress)
+    lifecycle.install(lab, progress)
+    lab.sh(f"{_KNOW_THE_REGISTRY} && systemctl reload fargate-agent")
+    injection.check_injection(lab, progress)
+
+
 def _begin(lab: Lab, progress: Progress) -> dict[str, set[str]]:
     """Boot, and return what the machine holds before the product comes."""
     boots.boot(lab.machine, progress)
@@ -128,6 +137,7 @@ JOURNEYS: Final[dict[str, Callable[[Lab, Progress], None]]] = {
     "operator": go_by_the_document,
     "faults": go_through_faults,
     "efs": go_to_the_file_server,
+    "injection": go_through_injected_faults,
     "eni": go_to_other_networks,
 }
 WHOLE: Final = ("operator", "faults")
