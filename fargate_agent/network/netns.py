@@ -137,6 +137,7 @@ class KernelNetns(NetnsDriver, Service, Sweeper):
         netns = Path(f"/proc/self/fd/{namespace.fileno()}")
         await self._furnish(netns)
         await in_thread(self.prepared.make, netns)
+        await self.prepared.wait_until_passing(netns)
         return namespace
 
     async def _furnish(self, netns: Path) -> None:

@@ -4,14 +4,16 @@ Neither asks for the MAC of a neighbour, and both have that of the ENI. So all t
 is for the host, which delivers by address as the router of a VPC does, and nothing that the task
 says about MACs is heard.
 
-All functions block, for a millisecond at most.
+All functions but one block, for a millisecond at most.
 """
 
+import asyncio
 import errno
 import fcntl
 import secrets
 import socket
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -51,7 +53,14 @@ _SIOCGIFINDEX: Final = 0x8933
 """Source: Linux, include/uapi/linux/sockios.h."""
 _REQUEST: Final = struct.Struct("=16si20x")
 """A name, and room for an index. Source: Linux, include/uapi/linux/if.h, `struct ifreq`."""
+_RUNNING: Final = 0x40
+"""Set by the worker that has the interface send. Source: Linux, include/uapi/linux/if.h,
+`IFF_RUNNING`; net/core/link_watch.c."""
 _TRIES: Final = 100
+
+PASSING_TIMEOUT_S: Final = 3.0
+PASSING_POLL_S: Final = 0.001
+"""Most often the first look already finds it so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,8 @@ class End:
     master: int | None
     """Index of the bridge that it is a port of."""
     alias: str
+    passes: bool
+    """Whether packets go through it: it is up, has a carrier, and has begun to send."""
 
 
 class PairMaker:
@@ -200,13 +211,39 @@ def read_end(link: socket.socket, index: int) -> End | None:
             return None
         raise
     found = read_attributes(answer.payload[LINK.size :])
+    flags: int = LINK.unpack_from(answer.payload)[3]
     return End(
         index=index,
         name=_read_text(found, LINK_NAME),
         peer=_read_number(found, LINK_LINK),
         master=_read_number(found, LINK_MASTER),
         alias=_read_text(found, LINK_ALIAS),
+        passes=bool(flags & _RUNNING),
     )
+
+
+async def wait_until_passing(pair: Pair, task: socket.socket, host: socket.socket) -> None:
+    """Return when packets go both ways through a pair that is up.
+
+    The kernel gets there some milliseconds after it was brought up, by a worker of its own, one end
+    after the other. Until then it drops packets, and a lost first one costs its sender a second.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PASSING_TIMEOUT_S):
+            while not _pass_both(pair, task, host):  # noqa: ASYNC110 - the kernel has no Event
+                await asyncio.sleep(PASSING_POLL_S)
+
+
+def _pass_both(pair: Pair, task: socket.socket, host: socket.socket) -> bool:
+    return _passes(task, pair.inside) and _passes(host, pair.index)
+
+
+def _passes(link: socket.socket, index: int) -> bool:
+    end = read_end(link, index)
+    return end is None or end.passes  # one that has gone is nobody's to wait for
 
 
 def _read_text(attributes: dict[int, bytes], kind: int) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from fargate_agent.network.blocking import NetlinkError, delete_link, open_netlink
-from fargate_agent.network.pair import Pair, PairMaker, find_inside
+from fargate_agent.network.pair import Pair, PairMaker, find_inside, wait_until_passing
 from fargate_agent.threads import in_thread
 
 
@@ -39,6 +39,21 @@ class PreparedEnis:
                 pair = self.pairs.make(netns, self.ifname, task, host)
             self._waiting[netns.stat().st_ino] = pair, task
             opened.pop_all()
+
+    async def wait_until_passing(self, netns: Path) -> None:
+        """Return when packets go both ways through the pair of a namespace that has one.
+
+        Raises:
+            NetlinkError, OSError: the kernel refused.
+        """
+        waiting = self._find(netns)
+        if waiting is not None:
+            pair, task = waiting
+            with open_netlink(None, socket.NETLINK_ROUTE) as host:
+                await wait_until_passing(pair, task, host)
+
+    def _find(self, netns: Path) -> tuple[Pair, socket.socket] | None:
+        return self._waiting.get(netns.stat().st_ino)
 
     def take(self, netns: Path, ifname: str) -> tuple[Pair, socket.socket] | None:
         """Return the pair of a namespace, and a netlink socket in there; the caller closes it.

@@ -23,7 +23,6 @@ from fargate_agent.network.blocking import NetlinkError, delete_link, open_netli
 from fargate_agent.network.bridges import remove_unused_bridges
 from fargate_agent.network.forwarding import Forwarding
 from fargate_agent.network.forwarding_watch import ForwardingWatch
-from fargate_agent.network.interface import wait_until_passing
 from fargate_agent.network.names import (
     NETNS_PREFIX,
     eni_alias,
@@ -32,7 +31,13 @@ from fargate_agent.network.names import (
     route_metric,
 )
 from fargate_agent.network.netlink import Link, Netlink
-from fargate_agent.network.pair import Pair, find_inside, read_end, settle
+from fargate_agent.network.pair import (
+    Pair,
+    find_inside,
+    read_end,
+    settle,
+    wait_until_passing,
+)
 from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.network.reasons import SubnetInUseError, kernel_refusals
 from fargate_agent.network.removals import Removals
@@ -170,9 +175,16 @@ class VethEni(EniDriver, Service, Sweeper):
             await self._removals.wait_for_links(netns)
             was_bridged = await in_thread(self._attach, eni, netns)
             await self._open(eni)
-            await wait_until_passing(self._attached[eni.id].name)
+            await self._wait_until_passing(self._attached[eni.id], netns)
             if was_bridged:
                 await remove_unused_bridges(self._instance)
+
+    async def _wait_until_passing(self, pair: Pair, netns: Path) -> None:
+        with (
+            open_netlink(netns, socket.NETLINK_ROUTE) as task,
+            open_netlink(None, socket.NETLINK_ROUTE) as host,
+        ):
+            await wait_until_passing(pair, task, host)
 
     async def confirm(self, eni: EniPlan, netns: Path) -> None:
         """Nobody else can have the address: the host has one route to it."""
