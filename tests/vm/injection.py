@@ -9,7 +9,7 @@ _DELAY_MS: Final = 3000
 _SCRIPT: Final = f"""
 fault=$ECS_AGENT_URI/fault/v1 web=http://{OUTSIDE_ADDRESS}:{WEB_PORT}/from-macvlan
 ask() {{ wget -qO- --post-data "$2" $fault/$1 || echo "$1 failed"; }}
-load() {{ wget -T $1 -qO- $web || echo nothing; }}
+load() {{ timeout $1 wget -q -O - $web || echo nothing; }}
 echo "before: $(load 60)"
 to='"Sources": ["{OUTSIDE_ADDRESS}"]'
 echo "late: $(ask network-latency/start \
