@@ -14,7 +14,7 @@ from weakref import WeakValueDictionary
 
 from fargate_agent.drivers import EniDriver
 from fargate_agent.network.blocking import delete_link
-from fargate_agent.network.interface import configure
+from fargate_agent.network.interface import configure, wait_until_passing
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.network.prepared import PreparedEnis
@@ -128,3 +128,16 @@ class LanEni(EniDriver):
     async def take_out(self, interface: Link, eni: EniPlan, netns: Path) -> None:
         """Take the interface out of the namespace."""
         await in_thread(delete_link, netns, interface.index)
+
+
+async def find_of_kind(task: Netlink, kind: str, eni: EniPlan) -> Link | None:
+    """Return the ENI's interface of a kind in the task's namespace, by whatever name."""
+    links = await task.links()
+    return next((link for link in links if (link.kind, link.mac) == (kind, eni.mac)), None)
+
+
+async def bring_up(host: Netlink, link: Link) -> None:
+    """Return when an interface of the host is up, and packets go through it."""
+    if not link.up:
+        await host.set_up(link.index)
+        await wait_until_passing(link.name)

@@ -10,8 +10,7 @@ from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.host_nics import list_nics
-from fargate_agent.network.interface import wait_until_passing
-from fargate_agent.network.lan import LanEni
+from fargate_agent.network.lan import LanEni, bring_up, find_of_kind
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.plan import EniPlan
 from fargate_agent.wire.attributes import MACVLAN_PARENT, Attribute
@@ -26,10 +25,7 @@ class MacvlanEni(LanEni):
         await _ready_parent(host, eni)
 
     async def find(self, task: Netlink, eni: EniPlan) -> Link | None:
-        for link in await task.links():
-            if (link.kind, link.mac) == (KIND, eni.mac):
-                return link
-        return None
+        return await find_of_kind(task, KIND, eni)
 
     async def bring(self, host: Netlink, eni: EniPlan, netns: Path) -> None:
         parent = await _ready_parent(host, eni)
@@ -47,7 +43,5 @@ async def _ready_parent(host: Netlink, eni: EniPlan) -> Link:
         raise ResourceInitializationError(
             f"ENI {eni.id}: this machine has no interface '{eni.parent}' for it to hang on"
         )
-    if not parent.up:
-        await host.set_up(parent.index)
-        await wait_until_passing(parent.name)
+    await bring_up(host, parent)
     return parent

@@ -12,8 +12,7 @@ from typing import Final
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.host_nics import MAC, ON_ANOTHER, find_by_mac, list_nics
-from fargate_agent.network.interface import wait_until_passing
-from fargate_agent.network.lan import LanEni
+from fargate_agent.network.lan import LanEni, bring_up, find_of_kind
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.plan import EniPlan
 from fargate_agent.wire.attributes import VLAN_TRUNK, Attribute, name_mac
@@ -28,10 +27,7 @@ class VlanEni(LanEni):
         await _ready_trunk(host, eni)
 
     async def find(self, task: Netlink, eni: EniPlan) -> Link | None:
-        for link in await task.links():
-            if (link.kind, link.mac) == (KIND, eni.mac):
-                return link
-        return None
+        return await find_of_kind(task, KIND, eni)
 
     async def bring(self, host: Netlink, eni: EniPlan, netns: Path) -> None:
         trunk = await _ready_trunk(host, eni)
@@ -70,7 +66,5 @@ async def _ready_trunk(host: Netlink, eni: EniPlan) -> Link:
             f"ENI {eni.id}: unable to find the trunk: this machine has no interface {what}"
             f" '{wanted}'"
         )
-    if not trunk.up:
-        await host.set_up(trunk.index)
-        await wait_until_passing(trunk.name)
+    await bring_up(host, trunk)
     return trunk

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from typing import Final
 
 from sqlalchemy import select
 
@@ -17,8 +16,6 @@ from fargate_agent.controlplane.validate import Json
 Read = Callable[[Plane, Session, Collection[str] | None, str], AsyncIterator[Json]]
 Render = Callable[[Session, NetworkObject, list[Json]], Awaitable[Json]]
 """Returns a row as its Describe call answers it, with its tags."""
-
-MAX_TOKEN_CHARS: Final = 64
 
 
 async def find_object(session: Session, kind: str, id_: str, code: str, what: str) -> NetworkObject:

@@ -22,10 +22,10 @@ from fargate_agent.network.nft.expressions import (
     version_is,
 )
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
+from fargate_agent.wire.security_groups import ALL_PROTOCOLS
 
 VERSIONS: Final = (4, 6)
 
-_ALL: Final = "-1"
 _NUMBERS: Final = {"tcp": TCP, "udp": UDP, "icmp": ICMP, "icmpv6": ICMPV6}
 _LAST_PORT: Final = 65535
 _VERSION_OF: Final = {ICMP: 4, ICMPV6: 6}
@@ -75,7 +75,7 @@ def _match_protocol(rule: RulePlan, version: int) -> bytes | None:
 
     Source: EC2 API, IpPermission: with a protocol that has no ports, all of it is allowed.
     """
-    if rule.protocol == _ALL:
+    if rule.protocol == ALL_PROTOCOLS:
         return b""
     protocol = _NUMBERS.get(rule.protocol)
     if protocol is None:

@@ -15,7 +15,6 @@ _VERDICT_CODE, _VERDICT_CHAIN = 1, 2
 
 DROP: Final = 0
 ACCEPT: Final = 1
-CONTINUE: Final = -1
 RETURN: Final = -5
 _JUMP: Final = -3
 _GOTO: Final = -4
@@ -29,11 +28,6 @@ def nested(kind: int, attributes: bytes) -> bytes:
 def number(kind: int, value: int) -> bytes:
     """Render a number of 32 bits, signed ones as their two's complement."""
     return render_attribute(kind, struct.pack("!I", value & 0xFFFFFFFF))
-
-
-def long_number(kind: int, value: int) -> bytes:
-    """Render a number of 64 bits."""
-    return render_attribute(kind, struct.pack("!Q", value))
 
 
 def text(kind: int, value: str) -> bytes:

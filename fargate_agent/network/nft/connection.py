@@ -33,8 +33,6 @@ NETLINK_NETFILTER: Final = 12
 EVENTS_GROUP: Final = 7
 """Source: Linux, include/uapi/linux/netfilter/nfnetlink.h, `NFNLGRP_NFTABLES`."""
 ANSWER_TIMEOUT_S: Final = 10
-SEND_BYTES: Final = 8 * 1024 * 1024
-"""Room for a transaction: rules of some 300 groups of 60 rules."""
 RECEIVE_BYTES: Final = 65_536
 
 ANSWERS_FACTOR: Final = 8

@@ -3,7 +3,6 @@
 Register 1 holds what was loaded last. A rule ends at the first comparison that fails.
 """
 
-import socket
 import struct
 from ipaddress import IPv4Network, IPv6Network
 from typing import Final
@@ -15,7 +14,7 @@ from fargate_agent.network.nft.attributes import nested, number, text, value
 Network = IPv4Network | IPv6Network
 
 NFPROTO_IPV4, NFPROTO_IPV6 = 2, 10
-ESTABLISHED, RELATED, NEW, INVALID = 2, 4, 8, 1
+ESTABLISHED, RELATED, INVALID = 2, 4, 1
 """States of a connection as `nft` loads them. Source: Linux,
 include/uapi/linux/netfilter/nf_conntrack_common.h, `NF_CT_STATE_BIT`."""
 BROADCAST, ANYCAST, MULTICAST, LOCAL = 3, 4, 5, 2
@@ -33,7 +32,7 @@ _VERDICT_REGISTER: Final = 0
 _EQ, _NEQ = 0, 1
 _LINK, _NETWORK, _TRANSPORT = 0, 1, 2
 _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO, _META_PKTTYPE = 6, 7, 15, 16, 19
-_META_PROTOCOL, _META_RTCLASSID = 1, 13
+_META_RTCLASSID: Final = 13
 _CT_STATE, _CT_STATUS, _CT_PROTO_DST = 0, 2, 12
 _DIRECTION_ORIGINAL: Final = 0
 _STATUS_DNAT: Final = 1 << 5
@@ -113,11 +112,6 @@ def from_interface_in(interfaces: str) -> bytes:
 def version_is(version: int) -> bytes:
     """Go on if a packet is of IP version 4 or 6."""
     return meta(_META_NFPROTO) + compare(bytes([NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6]))
-
-
-def ether_type_is(kind: int, *, equal: bool = True) -> bytes:
-    """Go on if a frame is, or isn't, of that protocol."""
-    return meta(_META_PROTOCOL) + compare(struct.pack("!H", kind), equal=equal)
 
 
 def protocol_is(protocol: int, *, equal: bool = True) -> bytes:
@@ -275,19 +269,6 @@ def jump_to(chain: str) -> bytes:
 def masquerade() -> bytes:
     """Give a connection the host's address as its source."""
     return expression("masq")
-
-
-def log_to(group: int, prefix: str, snap_bytes: int = 64) -> bytes:
-    """Tell the listeners of an nflog group of a packet, with its first bytes."""
-    return expression(
-        "log",
-        render_attribute(1, struct.pack("!H", group)) + text(2, prefix) + number(3, snap_bytes),
-    )
-
-
-def family_of(version: int) -> int:
-    """Return the address family of an IP version."""
-    return socket.AF_INET if version == 4 else socket.AF_INET6
 
 
 def _immediate(data: bytes) -> bytes:
