@@ -47,9 +47,18 @@ def host_end_prefix(instance: str) -> str:
     return f"{ours_prefix(instance)}v"
 
 
-def route_metric(instance: str) -> int:
-    """Choose the metric of an agent's routes for what is unreachable: the last to be taken."""
+def routing_table(instance: str) -> int:
+    """Number the routing table of an agent's ranges that are unreachable."""
     return 0xF000_0000 + int(hashlib.sha256(instance.encode()).hexdigest()[:4], 16)
+
+
+def first_rule_priority(instance: str) -> int:
+    """Number the first of an agent's four rules of routing.
+
+    They come before the kernel's, the first of which is 32766, and after those of priorities that
+    people choose.
+    """
+    return 16_384 + 4 * int(hashlib.sha256(instance.encode()).hexdigest()[:3], 16)
 
 
 def metadata_netns_name(instance: str) -> str:

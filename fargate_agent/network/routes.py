@@ -2,7 +2,7 @@
 
 A route to an address is the claim on it: the kernel lets it be made once. It is also the list of
 what an ENI may send, as the host asks it for the way back to each source. What of the VPC has no
-such route is unreachable, instead of being looked for where the host's default route leads.
+such route is unreachable; see `fargate_agent.network.unreachable`.
 
 All functions block, for microseconds.
 """
@@ -41,8 +41,7 @@ from fargate_agent.network.rtnetlink import (
     ROUTE,
     ROUTE_DESTINATION,
     ROUTE_INTERFACE,
-    ROUTE_METRIC,
-    TABLE_MAIN,
+    ROUTE_TABLE,
     UNICAST,
     UNREACHABLE,
     Address,
@@ -52,8 +51,6 @@ from fargate_agent.network.rtnetlink import (
     render_eni_route,
     render_link,
     render_no_eni_route,
-    render_no_unreachable,
-    render_unreachable,
 )
 from fargate_agent.plan import EniPlan
 
@@ -63,7 +60,6 @@ _FIB_MATCH: Final = 0x2000
 """Source: Linux, include/uapi/linux/rtnetlink.h, `RTM_F_FIB_MATCH`."""
 _SOL_NETLINK, _GET_STRICT_CHECK = 270, 12
 """Source: Linux, include/uapi/linux/netlink.h, `NETLINK_GET_STRICT_CHK`."""
-_THERE: Final = frozenset({errno.EEXIST})
 _GONE: Final = frozenset({errno.ESRCH, errno.ENODEV, errno.ENETUNREACH, errno.ENOENT})
 _NO_ROUTE: Final = frozenset(
     {errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL, errno.ESRCH}
@@ -81,7 +77,7 @@ class KnownRoute:
     kind: int
     interface: int
     """Index; 0 of one that leads nowhere."""
-    metric: int
+    table: int
 
 
 class AddressInUseError(Exception):
@@ -132,7 +128,7 @@ def furnish_task(task: socket.socket, pair: Pair, eni: EniPlan) -> None:
     require_each(task, [*requests, *render_answers(index, eni)])
 
 
-def claim(host: socket.socket, pair: Pair, eni: EniPlan, alias: str, metric: int) -> None:
+def claim(host: socket.socket, pair: Pair, eni: EniPlan, alias: str) -> None:
     """Give the host's end MAC, alias and gateway, and the addresses of the ENI their routes.
 
     The ENI gets all of them or none.
@@ -147,16 +143,10 @@ def claim(host: socket.socket, pair: Pair, eni: EniPlan, alias: str, metric: int
     for gateway in _gateways(eni):
         address_request = render_address(index, gateway, with_route=False)
         requests.append(Request(f"add address {gateway}", address_request))
-    requests += [
-        Request(f"make {one} unreachable", render_unreachable(one, metric), _THERE)
-        for one in sorted(ranges_of(eni), key=str)
-    ]
     routes = {one: render_eni_route(index, one) for one in addresses_of(eni)}
     requests += [Request(f"route to {one}", message) for one, message in routes.items()]
     refused = [
-        (one, code)
-        for one, code in zip(requests, ask_each(host, requests), strict=True)
-        if code and code not in one.fine
+        (one, code) for one, code in zip(requests, ask_each(host, requests), strict=True) if code
     ]
     try:
         for refusal, code in refused:
@@ -185,22 +175,6 @@ def release(host: socket.socket, index: int, eni: EniPlan) -> None:
             for one in addresses_of(eni)
         ],
     )
-
-
-def remove_unreachable(host: socket.socket, routes: list[KnownRoute]) -> None:
-    """Take routes of `render_unreachable` back.
-
-    Raises:
-        NetlinkError: the kernel refused.
-    """
-    requests = [
-        Request(
-            f"remove route to {one.network}", render_no_unreachable(one.network, one.metric), _GONE
-        )
-        for one in routes
-    ]
-    if requests:
-        require_each(host, requests)
 
 
 def find_interface(host: socket.socket, address: Address) -> int:
@@ -241,7 +215,7 @@ def read_eni_routes(host: socket.socket) -> list[KnownRoute]:
         host.setsockopt(_SOL_NETLINK, _GET_STRICT_CHECK, 1)
     found = []
     for family in (socket.AF_INET, socket.AF_INET6):
-        head = ROUTE.pack(family, 0, 0, 0, TABLE_MAIN, PROTOCOL_ENI, 0, 0, 0)
+        head = ROUTE.pack(family, 0, 0, 0, 0, PROTOCOL_ENI, 0, 0, 0)
         request = render_message(GET_ROUTE, NLM_F_REQUEST | NLM_F_DUMP, head)
         try:
             answers = ask(host, "list routes", request)
@@ -272,21 +246,21 @@ def read_addresses(host: socket.socket) -> Iterator[tuple[int, IPv4Interface | I
 
 
 def _parse_route(answer: Answer) -> KnownRoute | None:
-    family, length, _, _, table, protocol, _, kind, _ = ROUTE.unpack_from(answer.payload)
-    if (table, protocol) != (TABLE_MAIN, PROTOCOL_ENI) or kind not in (UNICAST, UNREACHABLE):
+    family, length, _, _, _, protocol, _, kind, _ = ROUTE.unpack_from(answer.payload)
+    if protocol != PROTOCOL_ENI or kind not in (UNICAST, UNREACHABLE):
         return None
     found = read_attributes(answer.payload[ROUTE.size :])
     size = 4 if family == socket.AF_INET else 16
     packed = found.get(ROUTE_DESTINATION, bytes(size))
-    metric, interface = (
-        _NUMBER.unpack(found.get(one, bytes(4)))[0] for one in (ROUTE_METRIC, ROUTE_INTERFACE)
+    table, interface = (
+        _NUMBER.unpack(found.get(one, bytes(4)))[0] for one in (ROUTE_TABLE, ROUTE_INTERFACE)
     )
     return KnownRoute(
         network=ip_network((packed, length)),
         kind=kind,
         # Where the kernel keeps a route of IPv6 that leads nowhere, it names the loopback.
         interface=interface if kind == UNICAST else 0,
-        metric=metric,
+        table=table,
     )
 
 

@@ -2,7 +2,7 @@
 
 pyroute2 takes 0.5 to 3 ms of processor time for what takes the kernel 0.1, and several of these go
 in one send. All numbers: Linux, include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h, if.h and
-ip.h.
+ip.h, fib_rules.h.
 """
 
 import socket
@@ -34,21 +34,24 @@ Interface = IPv4Interface | IPv6Interface
 Network = IPv4Network | IPv6Network
 
 PROTOCOL_ENI: Final = 0xEC
-"""Who made a route, as the kernel notes it: routes of ENIs on the host. No routing daemon has this
-number. Source: iproute2, etc/iproute2/rt_protos."""
+"""Who made a route or a rule, as the kernel notes it: those of ENIs on the host. No routing daemon
+has this number. Source: iproute2, etc/iproute2/rt_protos."""
 TABLE_MAIN: Final = 254
 UNICAST, UNREACHABLE = 1, 7
 
 NEW_LINK, SET_LINK = 16, 19
 NEW_ADDRESS: Final = 20
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_RULE, DELETE_RULE, GET_RULE = 32, 33, 34
 LINK_ADDRESS, LINK_NAME, LINK_MTU, LINK_LINK, LINK_MASTER = 1, 3, 4, 5, 10
 _LINK_INFO, LINK_ALIAS, _LINK_AF_SPEC, _LINK_NETNS_FD = 18, 20, 26, 28
 _INFO_KIND, _INFO_DATA = 1, 2
 _VETH_PEER: Final = 1
 _ADDRESS_ADDRESS, ADDRESS_LOCAL, _ADDRESS_BROADCAST, _ADDRESS_FLAGS = 1, 2, 4, 8
-ROUTE_DESTINATION, ROUTE_INTERFACE, _ROUTE_GATEWAY, ROUTE_METRIC = 1, 4, 5, 6
-_ROUTE_TABLE: Final = 15
+ROUTE_DESTINATION, ROUTE_INTERFACE, _ROUTE_GATEWAY, ROUTE_TABLE = 1, 4, 5, 15
+RULE_DESTINATION, _RULE_INTERFACE, _RULE_GOTO, RULE_PRIORITY = 1, 3, 4, 6
+_RULE_SUPPRESS_LENGTH, RULE_TABLE, _RULE_PROTOCOL = 14, 15, 21
+_LOOK_UP, _GO_TO, _GO_ON = 1, 2, 3
 _PROTOCOL_BOOT, _PROTOCOL_STATIC = 3, 4
 _SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
 UP, NO_ARP = 0x1, 0x80
@@ -179,7 +182,7 @@ def render_default_route(index: int, gateway: Address, table: int = TABLE_MAIN) 
         *(_family(gateway.version), 0, 0, 0),
         *(0, _PROTOCOL_BOOT, _SCOPE_UNIVERSE, UNICAST, 0),
     )
-    attributes = _number(ROUTE_INTERFACE, index) + _number(_ROUTE_TABLE, table)
+    attributes = _number(ROUTE_INTERFACE, index) + _number(ROUTE_TABLE, table)
     return render_message(
         NEW_ROUTE,
         NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE,
@@ -194,7 +197,7 @@ def render_network_route(index: int, network: Network, table: int) -> bytes:
         *(_family(network.version), network.prefixlen, 0, 0),
         *(0, _PROTOCOL_BOOT, scope, UNICAST, 0),
     )
-    attributes = _number(ROUTE_INTERFACE, index) + _number(_ROUTE_TABLE, table)
+    attributes = _number(ROUTE_INTERFACE, index) + _number(ROUTE_TABLE, table)
     return render_message(
         NEW_ROUTE,
         NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE,
@@ -214,15 +217,50 @@ def render_no_eni_route(index: int, address: Address) -> bytes:
     return _render_route(DELETE_ROUTE, 0, address, UNICAST, _number(ROUTE_INTERFACE, index))
 
 
-def render_unreachable(network: Network, metric: int) -> bytes:
-    """Refuse what goes to an address of a network that has no better route."""
+def render_unreachable(network: Network, table: int) -> bytes:
+    """Refuse what goes to a network, and looks in that table, and has no better route there."""
     flags = NLM_F_CREATE | NLM_F_EXCL
-    return _render_route(NEW_ROUTE, flags, network, UNREACHABLE, _number(ROUTE_METRIC, metric))
+    return _render_route(NEW_ROUTE, flags, network, UNREACHABLE, _number(ROUTE_TABLE, table))
 
 
-def render_no_unreachable(network: Network, metric: int) -> bytes:
+def render_no_unreachable(network: Network, table: int) -> bytes:
     """Take back what `render_unreachable` gives."""
-    return _render_route(DELETE_ROUTE, 0, network, UNREACHABLE, _number(ROUTE_METRIC, metric))
+    return _render_route(DELETE_ROUTE, 0, network, UNREACHABLE, _number(ROUTE_TABLE, table))
+
+
+def render_rule_of_own(kind: int, version: int, priority: int, target: int) -> bytes:
+    """Have what this machine itself sends go on at the rule of priority `target`."""
+    attributes = _text(_RULE_INTERFACE, "lo") + _number(_RULE_GOTO, target)
+    return _render_rule(kind, version, priority, _GO_TO, attributes)
+
+
+def render_rule_of_narrower(kind: int, network: Network, priority: int) -> bytes:
+    """Have what goes to a network take a route of the main table to a part of it, if there is."""
+    length = network.prefixlen
+    attributes = render_attribute(RULE_DESTINATION, network.network_address.packed)
+    attributes += _number(_RULE_SUPPRESS_LENGTH, length) + _number(RULE_TABLE, TABLE_MAIN)
+    return _render_rule(kind, network.version, priority, _LOOK_UP, attributes, length)
+
+
+def render_rule_of_table(kind: int, version: int, priority: int, table: int) -> bytes:
+    """Have what no rule before decided look in a table."""
+    return _render_rule(kind, version, priority, _LOOK_UP, _number(RULE_TABLE, table))
+
+
+def render_rule_to_go_on(kind: int, version: int, priority: int) -> bytes:
+    """Make a rule that decides nothing: where others go on."""
+    return _render_rule(kind, version, priority, _GO_ON, b"")
+
+
+def _render_rule(
+    kind: int, version: int, priority: int, action: int, attributes: bytes, length: int = 0
+) -> bytes:
+    """Make a rule of routing, or remove it: `kind` is `NEW_RULE` or `DELETE_RULE`."""
+    head = ROUTE.pack(_family(version), length, 0, 0, 0, 0, 0, action, 0)
+    flags = NLM_F_CREATE | NLM_F_EXCL if kind == NEW_RULE else 0
+    protocol = render_attribute(_RULE_PROTOCOL, bytes([PROTOCOL_ENI]))
+    attributes += _number(RULE_PRIORITY, priority) + protocol
+    return render_message(kind, NLM_F_REQUEST | flags, head + attributes)
 
 
 def _render_route(
@@ -235,7 +273,7 @@ def _render_route(
     scope = _SCOPE_LINK if route == UNICAST and destination.version == 4 else _SCOPE_UNIVERSE
     head = ROUTE.pack(
         *(_family(destination.version), length, 0, 0),
-        *(TABLE_MAIN, PROTOCOL_ENI, scope, route, 0),
+        *(TABLE_MAIN if route == UNICAST else 0, PROTOCOL_ENI, scope, route, 0),
     )
     return render_message(
         kind,

@@ -28,7 +28,6 @@ from fargate_agent.network.names import (
     eni_alias,
     netns_alias,
     ours_prefix,
-    route_metric,
 )
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.network.pair import (
@@ -47,6 +46,7 @@ from fargate_agent.network.routes import (
     claim,
     find_interface,
     furnish_task,
+    ranges_of,
     read_addresses,
     read_eni_routes,
     release,
@@ -100,7 +100,6 @@ class VethEni(EniDriver, Service, Sweeper):
         self._firewall = firewall
         self._forwarding = forwarding
         self._findings = findings
-        self._metric = route_metric(self._instance)
         self._attached: dict[str, Pair] = {}
         """By the id of the ENI."""
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -110,7 +109,7 @@ class VethEni(EniDriver, Service, Sweeper):
         self._forwarded: set[int] = set()
         """Versions of IP that ENIs have had."""
         self._turn = threading.Lock()
-        self._unreachable = Unreachable(prepared.pairs.is_ours, self._metric, self._turn)
+        self._unreachable = Unreachable(prepared.instance, prepared.pairs.is_ours, self._turn)
         self._removals = Removals(self._unreachable.remove_unused)
 
     async def __aexit__(self, *_: object) -> None:
@@ -133,10 +132,17 @@ class VethEni(EniDriver, Service, Sweeper):
                     for pair in tuple(self._attached.values()):
                         with suppress(OSError):
                             await in_thread(self._forwarding.ensure_end, pair.name)
+                    await in_thread(self._restore_unreachable)
         finally:
             with suppress(NetlinkError, OSError):  # the next agent does it
                 if not self._unreachable.has_enis():
                     self._forwarding.restore()
+
+    def _restore_unreachable(self) -> None:
+        try:
+            self._unreachable.restore()
+        except NetlinkError as error:
+            log.warning("what of the VPC has no ENI may leave by other routes: %s", error)
 
     async def sweep(self, kept: Collection[str]) -> list[str]:
         swept: list[str] = []
@@ -248,7 +254,7 @@ class VethEni(EniDriver, Service, Sweeper):
                 return False
             if not self._subnets[eni.address.network]:
                 self._refuse_own_subnets(host, eni)
-            self._furnish(eni, netns, pair, task, host)
+            self._furnish(eni, netns, pair, task, host, is_known=False)
         return True
 
     def _attach(self, eni: EniPlan, netns: Path) -> bool:
@@ -265,16 +271,25 @@ class VethEni(EniDriver, Service, Sweeper):
             else:
                 pair = found[0]
                 settle(pair, task, host)
-            self._furnish(eni, netns, pair, task, host)
+            self._furnish(eni, netns, pair, task, host, is_known=found is not None)
         return found is not None and bool(found[1].master)
 
     def _furnish(
-        self, eni: EniPlan, netns: Path, pair: Pair, task: socket.socket, host: socket.socket
+        self,
+        eni: EniPlan,
+        netns: Path,
+        pair: Pair,
+        task: socket.socket,
+        host: socket.socket,
+        *,
+        is_known: bool,
     ) -> None:
+        """Complete a pair; `is_known` one was attached before, and may have lost anything."""
         furnish_task(task, pair, eni)
         alias = eni_alias(self._instance, netns, eni.id)
         try:
             with self._turn:
+                self._unreachable.add(host, ranges_of(eni), anew=is_known)
                 self._claim(host, pair, eni, alias)
                 self._subnets[eni.address.network].add(eni.id)
         except AddressInUseError as error:
@@ -287,7 +302,7 @@ class VethEni(EniDriver, Service, Sweeper):
 
     def _claim(self, host: socket.socket, pair: Pair, eni: EniPlan, alias: str) -> None:
         try:
-            claim(host, pair, eni, alias, self._metric)
+            claim(host, pair, eni, alias)
         except AddressInUseError as error:
             holder = read_end(host, error.interface) if error.interface else None
             is_ours = holder is not None and self._prepared.pairs.is_ours(holder.name)
@@ -295,7 +310,7 @@ class VethEni(EniDriver, Service, Sweeper):
                 raise
             # The ENI's own, whose other end is in a namespace that has lost its name.
             delete_link(None, holder.index)
-            claim(host, pair, eni, alias, self._metric)
+            claim(host, pair, eni, alias)
 
     def _refuse_own_subnets(self, host: socket.socket, eni: EniPlan) -> None:
         subnets = [eni.address.network, *([eni.ipv6_address.network] if eni.ipv6_address else ())]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.network.metadata import MetadataNetns
-from fargate_agent.network.names import ours_prefix, route_metric
+from fargate_agent.network.names import first_rule_priority, ours_prefix, routing_table
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netns import KernelNetns
 from fargate_agent.network.prepared import PreparedEnis
@@ -21,6 +21,7 @@ from tests.fixtures.network import (
     ask_caller,
     read_host_names,
     read_ip,
+    read_rules,
     run_ip,
     serve_caller,
 )
@@ -45,8 +46,18 @@ class Wreck:
         run_ip("route", "del", str(self.eni.address.ip))
 
     def remove_unreachable(self) -> None:
-        network, metric = str(self.eni.address.network), str(route_metric(self.instance))
-        run_ip("route", "del", "unreachable", network, "metric", metric)
+        network, table = str(self.eni.address.network), str(routing_table(self.instance))
+        run_ip("route", "del", "unreachable", network, "table", table)
+
+    def remove_rule(self) -> None:
+        """That which refuses."""
+        run_ip("rule", "del", "priority", str(first_rule_priority(self.instance) + 2))
+
+    def remove_exceptions(self) -> None:
+        """The rules that let others pass, so that this machine is refused too."""
+        first = first_rule_priority(self.instance)
+        run_ip("rule", "del", "priority", str(first))
+        run_ip("rule", "del", "priority", str(first + 1))
 
     def strip_veth_of_gateway(self) -> None:
         run_ip("address", "flush", "dev", self.veth)
@@ -76,6 +87,8 @@ WRECKS = [
     Wreck.remove_veth,
     Wreck.remove_route,
     Wreck.remove_unreachable,
+    Wreck.remove_rule,
+    Wreck.remove_exceptions,
     Wreck.strip_veth_of_gateway,
     Wreck.strip_veth_of_alias,
     Wreck.switch_veth_off,
@@ -130,6 +143,7 @@ async def test_attach_completes_what_was_left_half_way(
 
         assert await is_reached(wreck.eni, wreck.netns)
         assert str(wreck.eni.address.network) in read_host_names(instance)
+        assert len(read_rules(instance)) == 4
         (default,) = read_ip("route", "show", "default", netns=wreck.netns)
         assert default["gateway"] == str(wreck.eni.gateway)
         await (successor if is_new else veth).detach(wreck.eni, wreck.netns)

@@ -15,21 +15,25 @@ from typing import Any
 import pytest
 
 from fargate_agent.errors import ResourceInitializationError
-from fargate_agent.network.names import route_metric
+from fargate_agent.network.names import first_rule_priority
 from fargate_agent.network.veth import VethEni
 from fargate_agent.parallel import together
 from fargate_agent.plan import EniPlan
 from tests.fixtures.network import (
+    ELSEWHERE,
     HOST_OUTSIDE,
+    NARROW,
     OUTSIDE,
     OUTSIDER,
+    TEST_NETWORK,
     MakeEni,
     MakeNetns,
     OpenFirewall,
     ask_caller,
     open_tcp,
-    read_host_names,
     read_ip,
+    read_rules,
+    read_unreachable,
     run_ip,
     serve_caller,
 )
@@ -160,14 +164,56 @@ async def test_the_host_has_a_route_to_the_address_and_none_to_others_of_the_vpc
 
     routes = [*read_ip("-4", "route"), *read_ip("-6", "route")]
     end = find_end(eni)["ifname"]
-    unreachable = {r["dst"] for r in routes if r.get("metric") == route_metric(instance)}
-    assert unreachable == {*map(str, ranges), str(eni.address.network), str(IPV6)}
+    assert read_unreachable(instance) == {*map(str, ranges), str(eni.address.network), str(IPV6)}
     assert {r["dst"] for r in routes if r.get("dev") == end} == {
         str(eni.address.ip),
         str(IPV6[5]),
     }
     await veth.detach(eni, netns)
     await eventually(lambda: read_host_routes(instance) == set())
+
+
+async def test_of_the_vpc_a_task_reaches_what_has_an_eni_or_a_narrow_route_and_the_host_all(
+    make_eni: MakeEni, netns: Path, veth: VethEni, wide_route: Path
+) -> None:
+    eni = make_eni(vpc_cidr_blocks=(TEST_NETWORK,))
+    await veth.attach(eni, netns)
+
+    async with serve_caller(wide_route, ELSEWHERE) as port:
+        assert await ask_caller(None, ELSEWHERE, port) == str(HOST_OUTSIDE)
+        with pytest.raises(OSError, match=r"\[Errno 113\]"):  # EHOSTUNREACH
+            await ask_caller(netns, ELSEWHERE, port)
+    async with serve_caller(wide_route, NARROW) as port:
+        assert await ask_caller(None, NARROW, port) == str(HOST_OUTSIDE)
+        assert await ask_caller(netns, NARROW, port) == str(eni.address.ip)
+    await veth.detach(eni, netns)
+
+
+async def test_rules_that_somebody_removes_are_made_again(
+    make_eni: MakeEni,
+    netns: Path,
+    veth: VethEni,
+    instance: str,
+    wide_route: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As systemd-networkd does when it is started again."""
+    monkeypatch.setattr("fargate_agent.network.veth.FORWARDING_PERIOD_S", 0.01)
+    eni = make_eni(vpc_cidr_blocks=(TEST_NETWORK,))
+    await veth.attach(eni, netns)
+    rules, first = read_rules(instance), first_rule_priority(instance)
+
+    job = asyncio.create_task(veth.serve())
+    for priority in {first, first + 1, first + 2, first + 3}:
+        run_ip("rule", "del", "priority", str(priority))
+    await eventually(lambda: read_rules(instance) == rules)
+    job.cancel()
+
+    assert len(rules) == 5
+    async with serve_caller(wide_route, ELSEWHERE) as port:
+        with pytest.raises(OSError, match=r"\[Errno 113\]"):  # EHOSTUNREACH
+            await ask_caller(netns, ELSEWHERE, port)
+    await veth.detach(eni, netns)
 
 
 async def test_tasks_reach_each_other_by_ipv6_at_once(
@@ -335,7 +381,7 @@ def read_names(netns: Path) -> list[str]:
 
 def read_host_routes(instance: str) -> set[str]:
     """What an agent has on the host but interfaces, which go later."""
-    return {name for name in read_host_names(instance) if "/" in name}
+    return read_unreachable(instance) | read_rules(instance)
 
 
 def _interface(network: IPv4Network, number: int) -> IPv4Interface:

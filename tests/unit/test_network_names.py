@@ -4,13 +4,14 @@ from fargate_agent.findings import Finding, Findings
 from fargate_agent.network.names import (
     bridge_prefix,
     eni_alias,
+    first_rule_priority,
     host_end_name,
     host_end_prefix,
     metadata_end_name,
     metadata_netns_name,
     netns_alias,
     ours_prefix,
-    route_metric,
+    routing_table,
 )
 
 MAX_IFNAME_CHARS = 15
@@ -31,11 +32,15 @@ def test_names_of_two_agents_never_meet() -> None:
     assert metadata_netns_name("one") != metadata_netns_name("two")
 
 
-def test_unreachable_routes_of_an_agent_are_its_own_and_the_last_to_be_taken() -> None:
-    metrics = {route_metric(instance) for instance in ("one", "two")}
+def test_routing_table_and_rules_of_an_agent_are_its_own() -> None:
+    instances = [str(number) for number in range(100)]
+    tables = {routing_table(one) for one in instances}
+    first = [first_rule_priority(one) for one in instances]
 
-    assert len(metrics) == 2
-    assert all(2**31 < metric < 2**32 for metric in metrics)
+    assert len(tables) == 100
+    assert all(2**31 < table < 2**32 for table in tables)
+    assert all(priority % 4 == 0 and 0 < priority + 3 < 32_766 for priority in first)
+    assert len(set(first)) > 95  # of 4,096
 
 
 def test_name_of_a_tasks_metadata_interface_fits() -> None:
