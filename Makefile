@@ -92,7 +92,7 @@ test: packages-reported pytest
 endif
 
 pytest: $(VENV)/dev.stamp third-party
-	$(VENV)/bin/python -m pytest -n 3 --dist loadfile
+	$(VENV)/bin/python -m pytest -n 4 --dist loadfile
 
 vm-short: packages-vm $(VENV)/dev.stamp
 	$(VENV)/bin/python -m tests.vm --suite $(SUITE) --journey short

@@ -1,8 +1,10 @@
 """What every test shares: fixtures by topic, and the rules about root."""
 
+import gc
 import os
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from tests.fixtures.apart import move_apart
 pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
+    "tests.fixtures.cni",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",
     "tests.fixtures.postgres",
@@ -29,6 +32,10 @@ pytest_plugins = [
 ]
 
 NEEDS_ROOT = "needs root"
+GC_THRESHOLD = 50_000
+"""A process of pytest holds a million objects for good. With Python's default, looking through them
+takes it half of its time."""
+FORWARDING = [Path(f"/proc/sys/net/ipv{version}/conf/all/forwarding") for version in (4, 6)]
 
 
 def pytest_configure() -> None:
@@ -38,6 +45,7 @@ def pytest_configure() -> None:
     xdist tells its processes how wide the terminal is.
     """
     os.environ.pop("COLUMNS", None)
+    gc.set_threshold(GC_THRESHOLD)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() == 0:
@@ -54,6 +62,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         needs_root = any(map(item.get_closest_marker, ("root", "e2e")))
         if needs_root and not is_root:
             item.add_marker(pytest.mark.skip(reason=NEEDS_ROOT))
+
+
+def pytest_collection_finish() -> None:
+    """Leave what lives to the end out of every look for garbage."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def host_forwards_as_before() -> Iterator[None]:
+    """A test that leaves forwarding on would make the host a router for all after it."""
+    before = [_read(setting) for setting in FORWARDING]
+    yield
+    assert [_read(setting) for setting in FORWARDING] == before
+
+
+def _read(file: Path) -> str:
+    return file.read_text() if file.exists() else ""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -22,7 +22,7 @@ from tests.fixtures.cni import NETWORK, bridge_name, write_network
 from tests.fixtures.network import MakeEni, has_vlans, read_ip, remove_link, run_ip
 from tests.fixtures.pulls import eventually
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("forwarding_put_back")]
 
 
 @pytest.fixture(params=EniKind)

@@ -18,7 +18,7 @@ from tests.fixtures import cni_kills
 from tests.fixtures.cni import NETWORK, bridge_name, list_leases, write_network
 from tests.fixtures.network import MakeEni, OpenFirewall, read_ip, remove_link
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network", "forwarding_put_back")]
 
 STEPS = 60
 """More than any of it takes."""

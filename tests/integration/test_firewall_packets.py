@@ -27,17 +27,7 @@ from fargate_agent.network.nft.tables import read_tables
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
-from tests.fixtures.network import (
-    ELSEWHERE,
-    HOST_OUTSIDE,
-    TEST_NETWORK,
-    MakeEni,
-    MakeNetns,
-    ask_caller,
-    remove_link,
-    run_ip,
-    serve_caller,
-)
+from tests.fixtures.network import TEST_NETWORK, MakeEni, MakeNetns, remove_link, run_ip
 from tests.fixtures.packets import ICMP, PORT, TCP, UDP, Address, arrives, open_socket, send
 
 pytestmark = pytest.mark.root
@@ -216,17 +206,6 @@ async def test_a_group_nobody_has_told_of_lets_nothing_in_or_out(cloud: Cloud) -
 
     assert not one.hears(other, UDP, 4)
     assert not other.hears(one, UDP, 4)
-
-
-async def test_what_answers_the_host_in_the_vpcs_range_is_let_in(
-    cloud: Cloud, firewall: HostFirewall, wide_route: Path
-) -> None:
-    """A resolver of the machine's, for one."""
-    await firewall.learn([group(SAME)], is_whole=True)
-    await cloud.start(SAME, vpc_cidr_blocks=(TEST_NETWORK,))
-
-    async with serve_caller(wide_route, ELSEWHERE) as port:
-        assert await ask_caller(None, ELSEWHERE, port) == str(HOST_OUTSIDE)
 
 
 @pytest.mark.parametrize("is_shared", [True, False])

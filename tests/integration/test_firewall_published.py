@@ -1,4 +1,4 @@
-"""Services of the host that it publishes by translation, as Docker does, and tasks."""
+"""What the host has beside its tasks, and the packet filter."""
 
 import subprocess
 import uuid
@@ -13,7 +13,17 @@ from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.memory import FILE
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.veth import VethEni
-from tests.fixtures.network import MakeEni, MakeNetns, remove_link, run_ip
+from tests.fixtures.network import (
+    ELSEWHERE,
+    HOST_OUTSIDE,
+    TEST_NETWORK,
+    MakeEni,
+    MakeNetns,
+    ask_caller,
+    remove_link,
+    run_ip,
+    serve_caller,
+)
 from tests.fixtures.packets import PORT, UDP, hearing, send
 
 pytestmark = pytest.mark.root
@@ -67,3 +77,15 @@ async def test_tasks_reach_what_the_host_publishes_if_the_port_is_open(
         await veth.detach(eni, netns)
 
     assert heard == [False, True]
+
+
+async def test_what_answers_the_host_in_the_vpcs_range_is_let_in(
+    veth: VethEni, make_eni: MakeEni, make_netns: MakeNetns, wide_route: Path
+) -> None:
+    """A resolver of the machine's, for one."""
+    eni, netns = make_eni(vpc_cidr_blocks=(TEST_NETWORK,)), await make_netns()
+    await veth.attach(eni, netns)
+
+    async with serve_caller(wide_route, ELSEWHERE) as port:
+        assert await ask_caller(None, ELSEWHERE, port) == str(HOST_OUTSIDE)
+    await veth.detach(eni, netns)

@@ -37,7 +37,7 @@ from tests.fixtures.network import (
     serve_caller,
 )
 
-pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
+pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network", "forwarding_put_back")]
 
 
 IPV6 = IPv6Network("fd00:213:5::/64")
