@@ -20,6 +20,7 @@ from fargate_agent.controlplane.state.model import (
     EniGroup,
     Task,
 )
+from fargate_agent.controlplane.state.schema import NEWEST
 from fargate_agent.controlplane.state.store import open_store
 from tests.fixtures.postgres import with_database
 
@@ -210,6 +211,19 @@ async def test_enis_of_the_version_before_say_where_they_are_and_who_is_in_a_gro
     assert (eni.availability_zone, eni.vpc_id) == ("us-east-1b", "vpc-mine")
     assert groups == ["sg-a", "sg-b"]
     assert found == []
+
+
+def read_version(connection: Connection) -> str | None:
+    found: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    return found
+
+
+@pytest.mark.root
+async def test_start_with_the_newest_tables_has_nothing_to_migrate(bare_url: str) -> None:
+    async with open_store(make_url(bare_url), Announcements()):
+        pass
+
+    assert await with_database(bare_url, read_version) == NEWEST
 
 
 def make_later(connection: Connection) -> None:
