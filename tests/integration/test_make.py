@@ -61,7 +61,7 @@ def test_as_root_make_test_runs_the_virtual_machine_too(programs: Path) -> None:
     commands = make(programs, "-n", "test", user=0).stdout
 
     assert " CI=true pytest " in commands
-    assert commands.index("apt-get update") < commands.index("-m pytest -n 3")
+    assert commands.index("apt-get update") < commands.index("-m pytest -n 4")
     assert "-m tests.vm --suite bookworm --journey short" in commands
 
 
