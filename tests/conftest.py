@@ -32,7 +32,7 @@ pytest_plugins = [
 ]
 
 NEEDS_ROOT = "needs root"
-GC_THRESHOLD = 50_000
+GC_THRESHOLDS = 50_000, 20, 100
 """A process of pytest holds a million objects for good. With Python's default, looking through them
 takes it half of its time."""
 FORWARDING = [Path(f"/proc/sys/net/ipv{version}/conf/all/forwarding") for version in (4, 6)]
@@ -45,7 +45,7 @@ def pytest_configure() -> None:
     xdist tells its processes how wide the terminal is.
     """
     os.environ.pop("COLUMNS", None)
-    gc.set_threshold(GC_THRESHOLD)
+    gc.set_threshold(*GC_THRESHOLDS)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.geteuid() == 0:
