@@ -101,7 +101,7 @@ async def test_manifest_has_the_tasks_that_live_and_a_later_timeline(
     before = await simulated_agent.receive(TaskManifestMessage)
     kept, ended = await run_one(registered), await run_one(registered)
     for _ in range(2):
-        await simulated_agent.take()
+        await simulated_agent.take_over()
     await simulated_agent.submit(ended, "STOPPED")
     await simulated_agent.disconnect()
 

@@ -102,7 +102,7 @@ async def test_stop_survives_a_kill_and_reaches_the_agent_afterwards(
     await asyncio.to_thread(plane.client().register_task_definition, **FARGATE)
     async with SimulatedAgent(plane) as agent:
         arn = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
-        await agent.bring_up(await agent.take())
+        await agent.bring_up(await agent.take_over())
         await agent.disconnect()
         await asyncio.to_thread(plane.client().stop_task, task=arn, reason="over")
     await asyncio.to_thread(control_plane_process.kill)

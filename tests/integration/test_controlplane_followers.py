@@ -129,11 +129,11 @@ async def test_follower_that_another_process_tells_is_left_to_it_while_it_lives(
         "UPDATE followers SET holder = 'another', held_until = :until",
         until=time.time() + 100,
     )
-    await live(plane)
+    agent = await live(plane)
     assert not path.exists()
 
     await change_database(plane.database, "UPDATE followers SET held_until = 0")
-    await live(plane)
+    await live(plane, instance_arn=agent)
 
     events = await history_of(plane)
     assert await lines_of(path, len(events)) == events

@@ -325,7 +325,7 @@ async def lose_agent(plane: ControlPlane) -> tuple[str, str, str]:
     await agent.register(totalResources=resources(8192, 16384))
     await agent.connect()
     taken = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
-    await agent.bring_up(await agent.take())
+    await agent.bring_up(await agent.take_over())
     made = (await asyncio.to_thread(run, plane.client()))["tasks"][0]["taskArn"]
     assert (await agent.receive(PayloadMessage)).tasks[0]["arn"] == made
     await agent.disconnect()

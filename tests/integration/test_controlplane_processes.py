@@ -55,7 +55,7 @@ async def test_agent_whose_control_plane_is_killed_goes_on_with_the_other(
     async with SimulatedAgent(holder) as agent:
         ecs = other.client()
         made = (await asyncio.to_thread(run, ecs, count=2))["tasks"]
-        told = [(await agent.take())["arn"] for _ in made]
+        told = [(await agent.take_over())["arn"] for _ in made]
         late = (await asyncio.to_thread(run, ecs))["tasks"][0]["taskArn"]
         unanswered = await agent.receive(PayloadMessage)
         await asyncio.to_thread(pair.processes[0].kill)

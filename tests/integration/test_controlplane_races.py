@@ -152,9 +152,9 @@ async def test_what_ran_in_a_deleted_cluster_is_described(
     registered: Any, simulated_agent: SimulatedAgent
 ) -> None:
     (arn,) = arns_of(await asyncio.to_thread(run, registered))
+    await simulated_agent.take()  # one that no agent has heard of ends at once
     await asyncio.to_thread(create_service, registered, desiredCount=0)
     await asyncio.to_thread(registered.stop_task, task=arn)
-    await simulated_agent.take()
     await simulated_agent.submit(arn, "STOPPED")
     await asyncio.to_thread(registered.delete_service, service="web")
     registered.get_waiter("services_inactive").wait(

@@ -118,7 +118,7 @@ async def test_agent_that_is_pinned_anew_moves_with_its_tasks(
     before = SimulatedAgent(control_plane)
     async with before:
         made = (await asyncio.to_thread(run, registered))["tasks"][0]["taskArn"]
-        await before.bring_up(await before.take())
+        await before.bring_up(await before.take_over())
     after = SimulatedAgent(control_plane, "blue", ("blue",))
     after.instance_arn = before.instance_arn
 

@@ -52,6 +52,8 @@ class HesitantAgent(SimulatedAgent):
                 await asyncio.Event().wait()  # so the message is never acknowledged
             self.starts[task["arn"]] += 1
         await self.ack(message)
+        if task["desiredStatus"] == "RUNNING":
+            await self.wait_taken(task["arn"])  # else it comes again after a kill
         return task
 
 
