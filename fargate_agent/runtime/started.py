@@ -17,6 +17,8 @@ from fargate_agent.process_stat import read_process_stat
 
 MARK_VARIABLE: Final = "FARGATE_EXEC"
 
+_EXEC_S: Final = 1.0
+"""For the kernel to load a program: microseconds, unless the machine is busy."""
 _PAUSE_S: Final = 0.01
 """Between a kill and a look who is left; the kernel doesn't tell of many at once."""
 
@@ -41,7 +43,7 @@ def kill_started(
     variables = {f"{MARK_VARIABLE}={mark}".encode() for mark in marks}
     end = time.monotonic() + deadline_s
     stopped: set[int] = set()
-    while found := _find(find_members(), variables, first):
+    while found := _look(find_members, variables, first):
         if time.monotonic() > end:
             raise TimeoutError(f"{len(found)} processes are left {deadline_s:g} s after SIGKILL")
         if fresh := found - stopped:
@@ -50,6 +52,30 @@ def kill_started(
         else:
             _signal(found, signal.SIGKILL)
             time.sleep(_PAUSE_S)
+
+
+def _look(
+    find_members: Callable[[], Collection[int]], variables: Collection[bytes], first: int | None
+) -> set[int]:
+    """Return who is there, when those that are just executing a program have their environment."""
+    end = time.monotonic() + _EXEC_S
+    while True:
+        members = find_members()
+        found = _find(members, variables, first)
+        if found or time.monotonic() > end or not any(map(_is_executing, members)):
+            return found
+        time.sleep(_PAUSE_S)
+
+
+def _is_executing(pid: int) -> bool:
+    """Whether a process has neither environment nor arguments, as until a program is loaded."""
+    status = read_process_stat(pid)
+    if status is None or status.has_ended:
+        return False
+    try:
+        return not any(Path(f"/proc/{pid}/{name}").read_bytes() for name in ("environ", "cmdline"))
+    except OSError:
+        return False
 
 
 def _find(members: Collection[int], variables: Collection[bytes], first: int | None) -> set[int]:

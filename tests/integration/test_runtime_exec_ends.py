@@ -3,6 +3,7 @@
 import asyncio
 import json
 import pickle
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ from fargate_agent.containerd.processes import Processes
 from fargate_agent.errors import CannotExecError, ContainerRuntimeError, ExecTimeoutError
 from fargate_agent.plan import TaskPlan
 from fargate_agent.runtime import exec as execs
+from fargate_agent.runtime import started
 from fargate_agent.runtime.runc import RuncRuntime
 from tests.fixtures.containerd import PrivateContainerd
 from tests.fixtures.execs import DEADLINE_S, IDLE, Output, run_inside, runs_of
@@ -109,6 +111,28 @@ async def test_nothing_is_left_at_the_deadline(bench: Bench, script: str) -> Non
     assert await intruders(bench, task) == {}
     assert runs_of(task.containers[0]) == []
     assert (await run_inside(bench, task, "exit 5"))[0] == 5
+
+
+def test_program_that_is_just_being_executed_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Until the kernel has loaded it, it has no environment and so no mark."""
+    script = f"read line; exec env {started.MARK_VARIABLE}=late sleep 1000"
+    with subprocess.Popen(["sh", "-c", script], stdin=subprocess.PIPE) as late:
+        assert late.stdin is not None
+        line = late.stdin
+
+        def go_on(_: int) -> bool:
+            if late.poll() is None:
+                line.write(b"\n")
+                line.flush()
+            return late.returncode is None
+
+        assert not started._is_executing(late.pid)
+        monkeypatch.setattr(started, "_is_executing", go_on)
+        started.kill_started(lambda: [late.pid], ["late"], None, DEADLINE_S)
+
+        assert late.wait(DEADLINE_S) == -signal.SIGKILL
 
 
 async def test_what_can_t_be_killed_has_passed_its_deadline_and_stands_in_the_way(

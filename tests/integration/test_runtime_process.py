@@ -1,5 +1,6 @@
 """What a definition asks for around its program: an init, an open stdin, kernel parameters."""
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from fargate_agent.errors import (
     CannotStartContainerError,
     ResourceInitializationError,
 )
+from fargate_agent.plan import TaskPlan
 from fargate_agent.runtime.program import check_program
 from fargate_agent.runtime.stdin import NOEXEC
 from fargate_agent.trees import remove_tree
@@ -98,6 +100,17 @@ async def test_an_init_is_the_first_process(bench: Bench) -> None:
     assert finished.status.code == 7
 
 
+async def find_member(bench: Bench, task: TaskPlan, arguments: bytes) -> int:
+    """Return the process with these arguments, when it has begun."""
+    async with asyncio.timeout(DEADLINE_S):
+        while True:
+            for pid in await bench.containerd.processes.pids(task.containers[0].id):
+                with suppress(OSError):
+                    if arguments in Path(f"/proc/{pid}/cmdline").read_bytes():
+                        return pid
+            await asyncio.sleep(0.01)
+
+
 @pytest.mark.parametrize(
     ("init", "left"),
     [
@@ -112,8 +125,7 @@ async def test_an_init_takes_leave_of_orphans(
     task = await bench.begin("(busybox sleep 65 &); echo up; exec busybox sleep 66", **init)
     await bench.wait_for_output(task, "up")
     first = (await bench.containerd.processes.get(task.containers[0].id)).pid
-    members = await bench.containerd.processes.pids(task.containers[0].id)
-    (orphan,) = (pid for pid in members if b"\x0065\0" in Path(f"/proc/{pid}/cmdline").read_bytes())
+    orphan = await find_member(bench, task, b"\x0065\0")
 
     os.kill(orphan, signal.SIGKILL)
 

@@ -65,7 +65,6 @@ async def test_nobody_waits_for_a_collector_that_is_away(
         await traces.close()
         await asyncio.get_running_loop().shutdown_default_executor()  # as the agent's end does
         assert time.monotonic() - began_s < 15
-    assert "127.0.0.1" in caplog.text
     assert "the last traces are lost" in caplog.text
 
 

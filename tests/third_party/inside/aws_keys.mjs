@@ -4,11 +4,12 @@ import {
 } from "@aws-sdk/credential-providers";
 
 const end = Date.now() + 1000 * process.env.PATIENCE_S;
-const chain = fromNodeProviderChain();
+const patient = { timeout: 10_000 }; // of a second, for a machine that is busy
+const chain = fromNodeProviderChain(patient);
 const say = (what) => console.log(JSON.stringify(what));
 
 const [byMetadata, byHttp, byChain] = await Promise.all(
-  [fromContainerMetadata(), fromHttp({}), chain].map((provider) => provider()),
+  [fromContainerMetadata(patient), fromHttp(patient), chain].map((provider) => provider()),
 );
 say({
   byMetadata: byMetadata.accessKeyId,
