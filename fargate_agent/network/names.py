@@ -14,6 +14,8 @@ NETNS_PREFIX: Final = "fargate-"
 
 AGENT_PREFIXES: Final = tuple(f"fg{digit}" for digit in "0123456789abcdef")
 """What the names of interfaces of all agents begin with."""
+FIRST_RULE, RULES = 8_000, 6
+"""The first priority of a rule of routing of any agent, and how many each of 4,096 has."""
 _OF_AGENTS: Final = re.compile(r"fg[0-9a-f]{4}[a-z].+")
 
 
@@ -53,12 +55,12 @@ def routing_table(instance: str) -> int:
 
 
 def first_rule_priority(instance: str) -> int:
-    """Number the first of an agent's four rules of routing.
+    """Number the first of an agent's four rules of routing; `RULES` numbers are its own.
 
     They come before the kernel's, the first of which is 32766, and after those of priorities that
     people choose.
     """
-    return 16_384 + 4 * int(hashlib.sha256(instance.encode()).hexdigest()[:3], 16)
+    return FIRST_RULE + RULES * int(hashlib.sha256(instance.encode()).hexdigest()[:3], 16)
 
 
 def metadata_netns_name(instance: str) -> str:

@@ -2,6 +2,8 @@ from pathlib import Path
 
 from fargate_agent.findings import Finding, Findings
 from fargate_agent.network.names import (
+    FIRST_RULE,
+    RULES,
     bridge_prefix,
     eni_alias,
     first_rule_priority,
@@ -39,7 +41,9 @@ def test_routing_table_and_rules_of_an_agent_are_its_own() -> None:
 
     assert len(tables) == 100
     assert all(2**31 < table < 2**32 for table in tables)
-    assert all(priority % 4 == 0 and 0 < priority + 3 < 32_766 for priority in first)
+    assert all((one - FIRST_RULE) % RULES == 0 for one in first)
+    assert first_rule_priority("00001295") == FIRST_RULE + 4095 * RULES  # the last there can be
+    assert FIRST_RULE + 4095 * RULES + RULES - 1 < 32_766
     assert len(set(first)) > 95  # of 4,096
 
 
