@@ -213,7 +213,9 @@ async def _run_services(
             http,
             control_plane,
             _describe_machine(shared, drivers),
-            Responder(supervisor, reporter.send, shared.roles, drivers.security_groups),
+            Responder(
+                supervisor, reporter.send, shared.roles, drivers.security_groups, drivers.vpc
+            ),
             outbox,
         )
         observing = Observing(

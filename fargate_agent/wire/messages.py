@@ -23,6 +23,7 @@ from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.eni_kinds import CNI_NETWORK_NAME
 from fargate_agent.wire.message import Message
+from fargate_agent.wire.names import VpcZones
 from fargate_agent.wire.security_groups import SecurityGroupMessage
 from fargate_agent.wire.unsupported import UnsupportedByTasks
 
@@ -214,6 +215,16 @@ class SecurityGroupsMessage(Frame):
     """Each as a whole: it replaces what was known of it."""
     is_whole: bool = False
     """Whether groups that aren't here are gone: so it is after a connection is made."""
+
+
+class VpcNamesMessage(Frame):
+    """The private zones of VPCs that the agent has tasks in, or may get. Not in ACS: ours."""
+
+    message_id: str
+    cluster_arn: str
+    container_instance_arn: str
+    vpcs: tuple[VpcZones, ...] = ()
+    """All there are: what isn't here is gone."""
 
 
 class TaskIdentifier(Message):

@@ -85,7 +85,9 @@ async def serving(
         read_storage_gib=lambda: storage_gib,
     )
     async with aiohttp.ClientSession() as http:
-        responder = Responder(supervisor, lambda _: None, Roles(), FakeSecurityGroups())
+        responder = Responder(
+            supervisor, lambda _: None, Roles(), FakeSecurityGroups(), FakeVpcServices(Diary())
+        )
         session = Session(http, Api(http, [plane.url], key, "us-east-1"), registration, responder)
         job = asyncio.create_task(session.serve())
         try:

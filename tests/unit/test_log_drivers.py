@@ -34,7 +34,7 @@ REQUIRED: dict[str, dict[str, str]] = {
 def make_drivers(user: LoggerUser | None = None, **settings: Any) -> dict[str, LogDriver]:
     given = {"shim_loggers_dir": "/opt/loggers", "socket": "/run/x/a.sock", "aws": "real"}
     made = AgentSettings.model_validate({**given, **settings})
-    return dict(make_log_drivers(made, user, lambda: ("192.0.2.53", "192.0.2.54")))
+    return dict(make_log_drivers(made, user))
 
 
 def plan_log(
