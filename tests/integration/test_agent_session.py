@@ -19,7 +19,7 @@ from fargate_agent.credentials.roles import Roles
 from fargate_agent.task.store import TaskStore
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.attributes import Attribute
-from tests.fakes import FakeSecurityGroups
+from tests.fakes import Diary, FakeSecurityGroups, FakeVpcServices
 from tests.fixtures.controlplane import ControlPlane, add_principal
 from tests.messages import site
 
