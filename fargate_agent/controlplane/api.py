@@ -20,6 +20,7 @@ from fargate_agent.controlplane.agents import fleet, instances, reports
 from fargate_agent.controlplane.agents.acs import Sessions
 from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.agents.served import render_served
+from fargate_agent.controlplane.cloudmap import operations as cloud_map
 from fargate_agent.controlplane.clusters import clusters, providers
 from fargate_agent.controlplane.error_answers import (
     CONTENT_TYPE,
@@ -108,7 +109,19 @@ class ApiServer:
         body = await _read_body(request)
         if is_query(request):
             return await self._serve_query(request, body)
+        if request.headers.get("X-Amz-Target", "").startswith(f"{cloud_map.TARGET_PREFIX}."):
+            return respond(await self._answer_cloud_map(request, body))
         return respond(await self._answer_operation(request, body))
+
+    async def _answer_cloud_map(self, request: web.Request, body: bytes) -> Json:
+        caller = await self._authenticate(request, body, "servicediscovery")
+        name = request.headers["X-Amz-Target"].partition(".")[2]
+        if request.content_type != CONTENT_TYPE or not cloud_map.is_known(name):
+            raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
+        action = f"servicediscovery:{name}"
+        check_permission(caller, action, ANYTHING, self._plane.arns)
+        request[OPERATION] = action
+        return await cloud_map.answer(self._plane, caller, request.host, name, body)
 
     async def _serve_query(self, request: web.Request, body: bytes) -> web.Response:
         """Answer in EC2's protocol."""

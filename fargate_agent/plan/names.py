@@ -14,6 +14,7 @@ class RecordPlan:
     type: str
     ttl_s: int
     values: tuple[str, ...]
+    most_answers: int = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class ZonePlan:
     vpc_id: str
     name: str
     records: tuple[RecordPlan, ...] = ()
+    negative_ttl_s: int = 15
 
 
 def plan_zones(messages: Iterable[VpcZones]) -> tuple[ZonePlan, ...]:
@@ -32,9 +34,16 @@ def plan_zones(messages: Iterable[VpcZones]) -> tuple[ZonePlan, ...]:
             vpc_id=message.vpc_id,
             name=zone.name,
             records=tuple(
-                RecordPlan(name=one.name, type=one.type, ttl_s=one.ttl_s, values=one.values)
+                RecordPlan(
+                    name=one.name,
+                    type=one.type,
+                    ttl_s=one.ttl_s,
+                    values=one.values,
+                    most_answers=one.most_answers,
+                )
                 for one in zone.records
             ),
+            negative_ttl_s=zone.negative_ttl_s,
         )
         for message in messages
         for zone in message.zones

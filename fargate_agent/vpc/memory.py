@@ -24,6 +24,7 @@ def read_zones(file: Path) -> tuple[ZonePlan, ...]:
             ZonePlan(
                 vpc_id=str(zone["vpc_id"]),
                 name=str(zone["name"]),
+                negative_ttl_s=int(zone["negative_ttl_s"]),
                 records=tuple(
                     RecordPlan(**{**one, "values": tuple(map(str, one["values"]))})
                     for one in zone["records"]

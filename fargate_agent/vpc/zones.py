@@ -38,7 +38,8 @@ MAX_LOGGED: Final = 10
 _OWN_NAME: Final = re.compile(rb"ip-(\d{1,3})-(\d{1,3})-(\d{1,3})-(\d{1,3})", re.IGNORECASE)
 _REVERSE: Final = dns.name.from_text("in-addr.arpa.")
 
-Records = Mapping[Name, Mapping[RdataType, RRset]]
+Records = Mapping[Name, Mapping[RdataType, tuple[RRset, int]]]
+"""By name and type, with how many values one answer has."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,6 +80,7 @@ class LocalAnswer:
 class _Zone:
     origin: Name
     records: Records
+    negative_ttl_s: int
     between: frozenset[Name]
     """Names that have no record, and stand above one that has."""
 
@@ -144,7 +146,7 @@ def _read_zone(plan: ZonePlan, faults: list[str]) -> _Zone | None:
     except dns.exception.DNSException as error:
         faults.append(f"zone {plan.name!r}: {error}")
         return None
-    records: dict[Name, dict[RdataType, RRset]] = {}
+    records: dict[Name, dict[RdataType, tuple[RRset, int]]] = {}
     for record in plan.records:
         try:
             rrset = _read_record(record)
@@ -153,13 +155,13 @@ def _read_zone(plan: ZonePlan, faults: list[str]) -> _Zone | None:
         except (dns.exception.DNSException, ValueError) as error:
             faults.append(f"{record.name!r}: {error}")
             continue
-        records.setdefault(rrset.name, {})[rrset.rdtype] = rrset
+        records.setdefault(rrset.name, {})[rrset.rdtype] = rrset, record.most_answers
     between = set[Name]()
     for name in records:
         while name not in {origin, dns.name.root}:
             name = name.parent()
             between.add(name)
-    return _Zone(origin, records, frozenset(between | {origin}))
+    return _Zone(origin, records, plan.negative_ttl_s, frozenset(between | {origin}))
 
 
 def _read_record(record: RecordPlan) -> RRset:
@@ -174,31 +176,32 @@ def _read_record(record: RecordPlan) -> RRset:
 def _answer_from(zone: _Zone, name: Name, kind: RdataType, found: LocalAnswer) -> Name | None:
     """Add what a zone says of a name; return the name that an alias leads to."""
     records = zone.records.get(name, {})
-    wanted = [rrset for its, rrset in records.items() if kind in {its, RdataType.ANY}]
+    wanted = [one for its, one in records.items() if kind in {its, RdataType.ANY}]
     if wanted:
-        found.answer += [_shuffle(rrset) for rrset in wanted]
+        found.answer += [_choose(rrset, most) for rrset, most in wanted]
         return None
-    alias = records.get(RdataType.CNAME)
-    if alias is not None:
+    if RdataType.CNAME in records:
+        alias, _ = records[RdataType.CNAME]
         found.answer.append(alias)
         return Name(alias[0].target.labels)
     if not records and name not in zone.between:
         found.rcode = Rcode.NXDOMAIN
-    found.authority.append(_render_soa(zone.origin))
+    found.authority.append(_render_soa(zone.origin, zone.negative_ttl_s))
     return None
 
 
-def _shuffle(rrset: RRset) -> RRset:
-    """Put the values into another order, so that those who take the first one are spread."""
+def _choose(rrset: RRset, most: int) -> RRset:
+    """Take some values in any order, so that those who take the first one are spread."""
     values = list(rrset)
-    random.shuffle(values)
-    return dns.rrset.from_rdata_list(rrset.name, rrset.ttl, values)
+    return dns.rrset.from_rdata_list(
+        rrset.name, rrset.ttl, random.sample(values, min(most, len(values)))
+    )
 
 
-def _render_soa(origin: Name) -> RRset:
+def _render_soa(origin: Name, ttl_s: int = NEGATIVE_TTL_S) -> RRset:
     """Say how long it may be remembered that there is nothing. Source: RFC 2308, 3 and 5."""
-    text = f"ns.{origin} hostmaster.{origin} 1 7200 900 1209600 {NEGATIVE_TTL_S}"
-    return dns.rrset.from_text(origin, NEGATIVE_TTL_S, "IN", "SOA", text)
+    text = f"ns.{origin} hostmaster.{origin} 1 7200 900 1209600 {ttl_s}"
+    return dns.rrset.from_text(origin, ttl_s, "IN", "SOA", text)
 
 
 def _find_own_name(asker: Asker, name: Name, kind: RdataType) -> LocalAnswer | None:

@@ -20,6 +20,8 @@ class NameRecord(Message):
     """Source: RFC 2181, 8."""
     values: tuple[str, ...]
     """As in a zone's file: `10.0.0.5`; of SRV `1 1 8080 <target>`."""
+    most_answers: Annotated[int, Field(ge=1)] = 8
+    """How many of the values one answer has. Source: Cloud Map API, DnsConfig, `RoutingPolicy`."""
 
 
 class PrivateZone(Message):
@@ -27,6 +29,8 @@ class PrivateZone(Message):
 
     name: str
     records: tuple[NameRecord, ...] = ()
+    negative_ttl_s: Annotated[int, Field(ge=0, le=2**31 - 1)] = 15
+    """How long may be remembered that there is no such name."""
 
 
 class VpcZones(Message):

@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.agents.group_delivery import GroupDelivery
+from fargate_agent.controlplane.agents.name_delivery import NameDelivery
 from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.agents.role_delivery import RoleDelivery
 from fargate_agent.controlplane.agents.sent import (
@@ -101,9 +102,9 @@ class AgentSession:
         self._wake = wake
         self._check = opened.check
         self.over = asyncio.Event()
-        self._groups = GroupDelivery(
-            plane, instance.id, (self._cluster_arn, self._instance_arn), self._send
-        )
+        arns = (self._cluster_arn, self._instance_arn)
+        self._groups = GroupDelivery(plane, instance.id, arns, self._send)
+        self._names = NameDelivery(plane, instance.id, arns, self._send)
         self._roles = RoleDelivery(
             plane, roles, send=self._send, wake=wake.set, give_up=self.over.set
         )
@@ -116,6 +117,7 @@ class AgentSession:
                 self._read(),
                 self._deliver(),
                 self._groups.serve(),
+                self._names.serve(),
                 self._beat(),
                 self._wait_over(),
             )
@@ -317,6 +319,7 @@ class AgentSession:
         match frame:
             case AckRequest():
                 self._groups.note_ack(frame.message_id)
+                self._names.note_ack(frame.message_id)
                 self._begin_ack(frame.message_id)
             case IAMRoleCredentialsAckRequest():
                 self._roles.note_ack(frame)

@@ -21,6 +21,7 @@ _WITH_TASKS: Final = (
     "capacityProviderStrategy",
     "platformVersion",
     "volumeConfigurations",
+    "serviceRegistries",
 )
 
 

@@ -72,7 +72,7 @@ async def render_service(arns: Arns, session: Session, service: Service, *, tags
         "pendingCount": counts.pending(deployments),
         "platformFamily": "Linux",
         "loadBalancers": [],
-        "serviceRegistries": [],
+        "serviceRegistries": service.document.get("serviceRegistries", []),
         "deployments": [_render_deployment(deployment, counts) for deployment in deployments],
         "events": service.events,
         "createdAt": service.created_at,

@@ -107,3 +107,4 @@ def note_task(arns: Arns, session: Session, task: Task) -> None:
     add_event(session, render_task_event(arns, task, round(time.time(), 3)))
     if task.deployment_id is not None:
         announce(session, announcements.SERVICES)
+        announce(session, announcements.NAMES)
