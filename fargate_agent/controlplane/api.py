@@ -116,7 +116,7 @@ class ApiServer:
     async def _answer_cloud_map(self, request: web.Request, body: bytes) -> Json:
         caller = await self._authenticate(request, body, "servicediscovery")
         name = request.headers["X-Amz-Target"].partition(".")[2]
-        if request.content_type != CONTENT_TYPE or not cloud_map.is_known(name):
+        if request.content_type != CONTENT_TYPE or not await cloud_map.is_known(name):
             raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
         action = f"servicediscovery:{name}"
         check_permission(caller, action, ANYTHING, self._plane.arns)

@@ -1,5 +1,6 @@
 """All calls of Cloud Map by name, with those about operations and tags."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
@@ -32,9 +33,9 @@ MAX_TAGS: Final = 50
 """Source: Cloud Map API, TagResource."""
 
 
-def is_known(name: str) -> bool:
+async def is_known(name: str) -> bool:
     """Whether Cloud Map has an operation of that name."""
-    return name in service_model().operation_names
+    return name in (await asyncio.to_thread(service_model)).operation_names
 
 
 async def answer(plane: Plane, caller: Caller, host: str, name: str, body: bytes) -> Json:
