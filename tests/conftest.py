@@ -14,6 +14,7 @@ from tests.fixtures.apart import move_apart
 pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
+    "tests.fixtures.firewall",
     "tests.fixtures.cni",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",

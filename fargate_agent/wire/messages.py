@@ -123,6 +123,8 @@ class EniMessage(Message):
     everything out and nothing in. Ours."""
     vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Ranges of its VPC: what goes there leaves no VPC and is not translated. Ours."""
+    nat: bool = True
+    """Whether it reaches what is outside of its VPC. Ours."""
 
 
 class RoleCredentialsMessage(Message):

@@ -139,6 +139,11 @@ async def test_first_version_is_taken_over_with_all_that_it_knew(first_version: 
 def go_back(connection: Connection) -> None:
     """Have tables and rows as the version before networks were tables has left them."""
     for table in (
+        "deployment_registries",
+        "cloud_map_operations",
+        "registered_instances",
+        "discoverable_services",
+        "namespaces",
         "resource_tags",
         "network_objects",
         "eni_groups",

@@ -114,17 +114,21 @@ class GroupList:
     groups: tuple[str, ...] | None
     """Sorted ids; None: everything may go out, nothing may come in."""
     ranges: tuple[str, ...]
+    is_private: bool = False
+    """Whether nothing of it leaves the VPC."""
 
     @property
     def key(self) -> str:
         """Return what names its chains."""
-        return hashlib.sha256(repr((self.groups, self.ranges)).encode()).hexdigest()[:16]
+        told = repr((self.groups, self.ranges, self.is_private))
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def list_groups(eni: EniPlan) -> GroupList:
     """Return what decides for an ENI."""
     groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
-    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))))
+    ranges = tuple(sorted(str(one) for one in ranges_of(eni)))
+    return GroupList(groups, ranges, is_private=not eni.nat)
 
 
 def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
@@ -272,7 +276,10 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
     for text in groups.ranges:
         network = IPv6Network(text) if ":" in text else IPv4Network(text)
         yield table.rule(vpc, destination_in(network), return_())
-    yield table.rule(vpc, to_interfaces(ours), drop())
+    if groups.is_private:
+        yield table.rule(vpc, go_to("refused"))
+    else:
+        yield table.rule(vpc, to_interfaces(ours), drop())
     yield table.rule(outgoing, jump_to(vpc))
     if groups.groups is None:
         yield table.rule(outgoing, go_to("allowed_out"))
