@@ -36,7 +36,7 @@ from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
 from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.network.names import name_instance, ours_prefix
+from fargate_agent.network.names import log_group_number, name_instance, ours_prefix
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
@@ -138,13 +138,15 @@ def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> Kernel
 
 def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
     """Make what filters the packets of tasks. Touches nothing."""
+    instance = name_instance(settings.state_dir)
     return HostFirewall(
-        name_instance(settings.state_dir),
+        instance,
         settings.state_dir / memory.FILE,
         FirewallSettings(
             host_ports=tuple(parse_host_port(text) for text in settings.host_ports),
             host_reaches_tasks=settings.host_reaches_tasks,
             max_tracked_flows=settings.max_tracked_flows,
+            log_group=None if settings.flow_logs is None else log_group_number(instance),
         ),
         findings,
     )
