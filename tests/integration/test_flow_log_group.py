@@ -1,6 +1,7 @@
 """Flow logs in a log group of CloudWatch Logs, which moto stands for."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import aiohttp
@@ -8,6 +9,7 @@ import boto3
 import pytest
 
 from fargate_agent.aws.calls import AwsSite
+from fargate_agent.aws.errors import AwsError
 from fargate_agent.network.flowlogs import log_group
 from fargate_agent.network.flowlogs.destination import DestinationError
 from fargate_agent.network.flowlogs.log_group import FlowLogGroup
@@ -60,12 +62,20 @@ async def test_many_lines_are_sent_in_batches(moto: str, monkeypatch: pytest.Mon
     assert (await asyncio.to_thread(read_events, moto, "/flows/many"))["eni-a-all"] == lines
 
 
+class _Refusing(FlowLogGroup):
+    """Refuses the lines of one ENI."""
+
+    async def _send(self, keys: RoleKeys, stream: str, lines: Sequence[str], at_s: int) -> None:
+        if stream == "eni-a-all":
+            raise AwsError(400, "InvalidParameterException", "no")
+        await super()._send(keys, stream, lines, at_s)
+
+
 async def test_what_is_not_taken_of_one_eni_is_told_and_others_are_sent(moto: str) -> None:
     async with aiohttp.ClientSession() as http:
         site = AwsSite(region="us-east-1", endpoint_url=moto)
-        destination = FlowLogGroup(http, site, "/flows/other", lambda: KEYS)
-        with pytest.raises(DestinationError, match="log group /flows/other: "):
-            await destination.write({"eni-:": ["refused"], "eni-b": ["taken"]}, AT_S)
+        destination = _Refusing(http, site, "/flows/other", lambda: KEYS)
+        with pytest.raises(DestinationError, match="log group /flows/other: InvalidParameter"):
+            await destination.write({"eni-a": ["refused"], "eni-b": ["taken"]}, AT_S)
 
-    found = await asyncio.to_thread(read_events, moto, "/flows/other")
-    assert found["eni-b-all"] == ["taken"]
+    assert await asyncio.to_thread(read_events, moto, "/flows/other") == {"eni-b-all": ["taken"]}
