@@ -102,9 +102,8 @@ class AgentSession:
         self._wake = wake
         self._check = opened.check
         self.over = asyncio.Event()
-        arns = (self._cluster_arn, self._instance_arn)
-        self._groups = GroupDelivery(plane, instance.id, arns, self._send)
-        self._names = NameDelivery(plane, instance.id, arns, self._send)
+        told = plane, instance.id, (self._cluster_arn, self._instance_arn), self._send
+        self._groups, self._names = GroupDelivery(*told), NameDelivery(*told)
         self._roles = RoleDelivery(
             plane, roles, send=self._send, wake=wake.set, give_up=self.over.set
         )
