@@ -19,8 +19,8 @@ class Phase:
     """One part of a start that is over."""
 
     name: str
-    """`netns`, `prepare`, `eni`, `metadata`, `volumes`, `pull`, `create` or `start`; `total` is all
-    of it."""
+    """`netns`, `prepare`, `eni`, `names`, `metadata`, `volumes`, `pull`, `create` or `start`;
+    `total` is all of it."""
     subject: str
     """Of what, e.g. the name of a container."""
     began_s: float

@@ -93,7 +93,7 @@ def network_waves(
     )
     services = Step(
         what="resolver of the VPC",
-        phase="metadata",
+        phase="names",
         do=partial(drivers.vpc.ensure, plan),
         undo=partial(drivers.vpc.release, plan),
     )

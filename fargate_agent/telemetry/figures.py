@@ -12,7 +12,18 @@ from fargate_agent.task.runner import TaskRun
 log = logging.getLogger(__name__)
 
 _long = partial(Histogram, LONG_SECONDS)
-PHASES = ("total", "netns", "prepare", "eni", "metadata", "volumes", "pull", "create", "start")
+PHASES = (
+    "total",
+    "netns",
+    "prepare",
+    "eni",
+    "names",
+    "metadata",
+    "volumes",
+    "pull",
+    "create",
+    "start",
+)
 """Parts of a start; see `task.phases`."""
 
 

@@ -61,7 +61,7 @@ async def test_container_reaches_a_service_by_its_name(cached_stack: Stack) -> N
         networkConfiguration=NETWORK,
         serviceRegistries=[{"registryArn": named["Arn"]}],
     )
-    ask = "until wget -q -O - http://web.local:8080/; do sleep 0.2; done"
+    ask = "until wget -q -O - web.local:8080; do sleep 0.2; done"
     script = f"cat /etc/resolv.conf; {ask}; nslookup $(cat /etc/hostname); sleep 1000"
     arn = await asyncio.to_thread(stack.run, tool("app", script), subnet="subnet-default")
     lines = await stack.wait_for_log(arn, "Address: 10.")

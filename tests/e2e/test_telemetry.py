@@ -169,7 +169,7 @@ def check_metrics(stack: Stack, arn: str, metrics: Metrics) -> None:
         assert amount <= value <= 20 << 30
     phases = {each["phase"]: n for each, n in metrics["fargate_agent_task_start_seconds_count"]}
     assert phases == {
-        "total": 1, "netns": 1, "prepare": 1, "eni": 1, "metadata": 1,
+        "total": 1, "netns": 1, "prepare": 1, "eni": 1, "names": 1, "metadata": 1,
         "volumes": 0, "pull": 1, "create": 2, "start": 2,
     }  # fmt: skip
     assert metrics["fargate_agent_tasks"] == [({"status": "RUNNING"}, 1)]
@@ -184,7 +184,8 @@ async def check_trace(collector: Collector, arn: str) -> None:
     assert root.attributes["aws.ecs.task.arn"] == arn
     assert (root.trace_id, root.parent_id) == (TRACE_ID, SPAN_ID)
     assert sorted(span.name for span in parts) == [
-        "create", "create", "eni", "metadata", "netns", "prepare", "pull", "start", "start",
+        "create", "create", "eni", "metadata", "names", "netns", "prepare", "pull", "start",
+        "start",
     ]  # fmt: skip
     assert {(span.trace_id, span.parent_id) for span in parts} == {(TRACE_ID, root.span_id)}
     assert all(root.began_ns - 10**6 <= span.began_ns <= span.ended_ns for span in parts)

@@ -7,6 +7,7 @@ import pytest
 
 from fargate_agent.controlplane.agents.fleet import refuse
 from fargate_agent.controlplane.api import OPERATIONS
+from fargate_agent.controlplane.cloudmap.operations import OPERATIONS as CLOUD_MAP
 from fargate_agent.controlplane.tasks.running import start_task
 from fargate_agent.controlplane.validate import service_model
 
@@ -20,10 +21,19 @@ def document() -> str:
 
 
 def test_tables_have_the_operations_that_are_served(document: str) -> None:
-    rows = re.findall(r"^\| ([A-Za-z]+) \| (?:supported|partly) \|", document, re.MULTILINE)
+    of_ecs = document.partition("## Cloud Map\n")[0]
+    rows = re.findall(r"^\| ([A-Za-z]+) \| (?:supported|partly) \|", of_ecs, re.MULTILINE)
 
     served = {name for name, operation in OPERATIONS.items() if operation not in ALWAYS_REFUSED}
     assert sorted(rows) == sorted(served)
+
+
+def test_section_of_cloud_map_names_what_is_served(document: str) -> None:
+    section = document.partition("## Cloud Map\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| ([A-Za-z, ]+) \| (?:supported|partly) \|", section, re.MULTILINE)
+
+    listed = [name for row in rows for name in row.split(", ")]
+    assert sorted(listed) == sorted(CLOUD_MAP)
 
 
 def test_what_is_partly_there_says_what_is_missing(document: str) -> None:

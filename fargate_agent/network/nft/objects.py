@@ -2,8 +2,7 @@
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from fargate_agent.network.blocking import (
     NLM_F_CREATE,
@@ -48,8 +47,7 @@ include/libnftnl/udata.h, `NFTNL_UDATA_SET_KEYBYTEORDER`."""
 _FAMILY_HEADER: Final = struct.Struct("!BBH")
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """What the elements of a set are."""
 
     type: int
