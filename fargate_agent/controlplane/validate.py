@@ -8,6 +8,7 @@ Texts of refusals are botocore's where it has one; what ECS says itself is unver
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -20,6 +21,9 @@ from fargate_agent.controlplane.known_members import KNOWN_MEMBERS
 
 Json = dict[str, Any]
 """A shape of the ECS API, as its model describes it; it has been checked against that."""
+
+Members = Mapping[str, frozenset[str]]
+"""By the name of the shape."""
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
 
@@ -80,17 +84,31 @@ def parse_request(operation: str, body: bytes) -> Json:
         ApiError: it is not JSON, or a member is unknown, absent or of the wrong kind. The text has
             the path of the member.
     """
-    try:
-        value = json.loads(body or b"{}", parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise _serialization("The request body is not valid JSON.") from None
     shape = service_model().operation_model(operation).input_shape
-    checked: Json = check_shape(value, shape, "")
+    checked: Json = check_shape(load_request(body), shape, "")
     return checked
 
 
-def check_shape(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - any JSON, any shape
+def load_request(body: bytes) -> Any:  # noqa: ANN401 - any JSON
+    """Return the JSON of a body; an empty one is an empty request.
+
+    Raises:
+        ApiError: it is no JSON.
+    """
+    try:
+        return json.loads(body or b"{}", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise _serialization("The request body is not valid JSON.") from None
+
+
+def check_shape(value: Any, shape: Any, path: str, members: Members = KNOWN_MEMBERS) -> Any:  # noqa: ANN401 - any JSON, any shape
     """Return `value` as `shape` wants it.
+
+    Args:
+        value: any JSON.
+        shape: botocore's.
+        path: where the value stands in the request.
+        members: of shapes that have further ones, which are unknown here.
 
     Raises:
         ApiError: it is not of that shape.
@@ -100,17 +118,17 @@ def check_shape(value: Any, shape: Any, path: str) -> Any:  # noqa: ANN401 - any
         raise _serialization(f"{path or 'The request'} must be of type {kind}.")
     match kind:
         case "structure":
-            return _check_structure(value, shape, path)
+            return _check_structure(value, shape, path, members)
         case "list":
             _check_bounds(len(value), shape, f"The length of {path}")
             return [
-                check_shape(item, shape.member, f"{path}[{position}]")
+                check_shape(item, shape.member, f"{path}[{position}]", members)
                 for position, item in enumerate(value)
             ]
         case "map":
             return {
-                check_shape(key, shape.key, f"{path} (key)"): check_shape(
-                    item, shape.value, f"{path}.{key}"
+                check_shape(key, shape.key, f"{path} (key)", members): check_shape(
+                    item, shape.value, f"{path}.{key}", members
                 )
                 for key, item in value.items()
             }
@@ -134,10 +152,10 @@ def _is_of(value: Any, kind: str) -> bool:  # noqa: ANN401 - any JSON
     return isinstance(value, _TYPES[kind])
 
 
-def _check_structure(value: Json, shape: Any, path: str) -> Json:  # noqa: ANN401 - botocore ships no types
+def _check_structure(value: Json, shape: Any, path: str, members: Members) -> Json:  # noqa: ANN401 - botocore ships no types
     given = {name: member for name, member in value.items() if member is not None}
     where = path or "input"
-    judged = KNOWN_MEMBERS.get(shape.name, shape.members)
+    judged = members.get(shape.name, shape.members)
     known = [name for name in shape.members if name in judged]
     for name in given:
         if name not in known:
@@ -148,7 +166,7 @@ def _check_structure(value: Json, shape: Any, path: str) -> Json:  # noqa: ANN40
         if name not in given:
             raise invalid_parameter(f'Missing required parameter in {where}: "{name}"')
     return {
-        name: check_shape(member, shape.members[name], f"{path}.{name}".lstrip("."))
+        name: check_shape(member, shape.members[name], f"{path}.{name}".lstrip("."), members)
         for name, member in given.items()
     }
 

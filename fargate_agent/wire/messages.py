@@ -25,6 +25,7 @@ from fargate_agent.wire.eni_kinds import CNI_NETWORK_NAME
 from fargate_agent.wire.message import Message
 from fargate_agent.wire.security_groups import SecurityGroupMessage
 from fargate_agent.wire.unsupported import UnsupportedByTasks
+from fargate_agent.wire.vpc_names import VpcZones
 
 type_names: Final[dict[str, type["Message"]]] = {}
 """Every message that may stand in an envelope, by the name it has there."""
@@ -214,6 +215,16 @@ class SecurityGroupsMessage(Frame):
     """Each as a whole: it replaces what was known of it."""
     is_whole: bool = False
     """Whether groups that aren't here are gone: so it is after a connection is made."""
+
+
+class VpcNamesMessage(Frame):
+    """The names of the private namespaces of all VPCs. Not in ACS: ours."""
+
+    message_id: str
+    cluster_arn: str
+    container_instance_arn: str
+    vpcs: tuple[VpcZones, ...] = ()
+    """All that there is: it replaces what was known."""
 
 
 class TaskIdentifier(Message):

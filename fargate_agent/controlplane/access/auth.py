@@ -22,7 +22,7 @@ from fargate_agent.controlplane.access.keys import Key
 from fargate_agent.controlplane.access.policy import Policy
 from fargate_agent.controlplane.errors import ApiError
 
-Service = Literal["ecs", "ec2"]
+Service = Literal["ecs", "ec2", "servicediscovery"]
 """What a signature is for."""
 
 TOKEN_HEADER: Final = "x-amz-security-token"  # noqa: S105 - its name

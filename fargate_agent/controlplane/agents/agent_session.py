@@ -17,7 +17,8 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.agents.group_delivery import GroupDelivery
-from fargate_agent.controlplane.agents.opened import Opened
+from fargate_agent.controlplane.agents.name_delivery import NameDelivery
+from fargate_agent.controlplane.agents.opened import Opened, Shared
 from fargate_agent.controlplane.agents.role_delivery import RoleDelivery
 from fargate_agent.controlplane.agents.sent import (
     TAKEN,
@@ -32,7 +33,6 @@ from fargate_agent.controlplane.agents.sent import (
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
-from fargate_agent.controlplane.roles.kept import TaskRoles
 from fargate_agent.controlplane.state.model import ContainerInstance, Eni, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks import lifecycle
@@ -71,12 +71,7 @@ class AgentSession:
     """One connection."""
 
     def __init__(
-        self,
-        opened: Opened,
-        plane: Plane,
-        roles: TaskRoles,
-        connection: str,
-        wake: asyncio.Event,
+        self, opened: Opened, plane: Plane, shared: Shared, connection: str, wake: asyncio.Event
     ) -> None:
         instance = opened.instance
         self._socket = opened.socket
@@ -101,11 +96,11 @@ class AgentSession:
         self._wake = wake
         self._check = opened.check
         self.over = asyncio.Event()
-        self._groups = GroupDelivery(
-            plane, instance.id, (self._cluster_arn, self._instance_arn), self._send
-        )
+        arns = (self._cluster_arn, self._instance_arn)
+        self._groups = GroupDelivery(plane, instance.id, arns, self._send)
+        self._names = NameDelivery(plane, shared.zones, arns, self._send)
         self._roles = RoleDelivery(
-            plane, roles, send=self._send, wake=wake.set, give_up=self.over.set
+            plane, shared.roles, send=self._send, wake=wake.set, give_up=self.over.set
         )
 
     async def run(self) -> None:
@@ -116,6 +111,7 @@ class AgentSession:
                 self._read(),
                 self._deliver(),
                 self._groups.serve(),
+                self._names.serve(),
                 self._beat(),
                 self._wait_over(),
             )
@@ -317,6 +313,7 @@ class AgentSession:
         match frame:
             case AckRequest():
                 self._groups.note_ack(frame.message_id)
+                self._names.note_ack(frame.message_id)
                 self._begin_ack(frame.message_id)
             case IAMRoleCredentialsAckRequest():
                 self._roles.note_ack(frame)

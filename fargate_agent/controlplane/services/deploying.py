@@ -20,6 +20,7 @@ _WITH_TASKS: Final = (
     "launchType",
     "capacityProviderStrategy",
     "platformVersion",
+    "serviceRegistries",
     "volumeConfigurations",
 )
 

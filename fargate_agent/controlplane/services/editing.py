@@ -8,6 +8,7 @@ from typing import Final
 
 from sqlalchemy import select
 
+from fargate_agent.controlplane.cloudmap.registries import check_registries
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
@@ -47,6 +48,7 @@ async def create_service(plane: Plane, call: Call) -> Json:
         check_pass_role(plane, call, definition.document)
         check_pass_volume_roles(plane, call, request.get("volumeConfigurations", []))
         check_served(request, definition.document, "created")
+        await _check_registries(plane.arns, session, request, definition)
         service = Service(
             id=new_id(),
             cluster=cluster,
@@ -96,6 +98,8 @@ async def update_service(plane: Plane, call: Call) -> Json:
         service.document = complete(
             request, service.document, definition.document["taskDefinitionArn"]
         )
+        if {"serviceRegistries", "taskDefinition"} & request.keys():
+            await _check_registries(plane.arns, session, service.document, definition)
         template = render_template(service.document)
         wanted_count = request.get("desiredCount", service.desired_count)
         is_forced = request.get("forceNewDeployment", False)
@@ -169,6 +173,13 @@ async def _find_active(arns: Arns, session: Session, cluster: str, reference: st
     if service.status != "ACTIVE":
         raise ApiError("ServiceNotActiveException", "Service was not ACTIVE.")
     return service
+
+
+async def _check_registries(
+    arns: Arns, session: Session, document: Json, definition: TaskDefinition
+) -> None:
+    registries = document.get("serviceRegistries", [])
+    await check_registries(arns, session, registries, definition.document)
 
 
 async def _find_definition(

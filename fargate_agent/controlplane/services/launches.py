@@ -14,6 +14,7 @@ def render_request(service: Service, template: Json) -> Json:
     """Return a deployment's template as RunTask would be asked for one of its tasks."""
     request = dict(template)
     request.pop("enableExecuteCommand", None)  # taken before it was refused; services go on
+    request.pop("serviceRegistries", None)
     propagated = request.pop("propagateTags")
     if propagated == "TASK_DEFINITION":
         request["propagateTags"] = propagated

@@ -199,7 +199,7 @@ async def _render_revision(
         "platformVersion": PLATFORM_VERSION,
         "platformFamily": "Linux",
         "loadBalancers": [],
-        "serviceRegistries": [],
+        "serviceRegistries": template.get("serviceRegistries", []),
         "containerImages": [
             {"containerName": container["name"], "image": container["image"]}
             for container in containers

@@ -36,7 +36,6 @@ SHOWN_PLATFORM_VERSION: Final = "LATEST"
 
 _NOT_SERVED: Final = (
     "loadBalancers",
-    "serviceRegistries",
     "serviceConnectConfiguration",
     "enableExecuteCommand",
     "vpcLatticeConfigurations",
@@ -58,6 +57,7 @@ _ROLLED_OUT: Final = (
     "launchType",
     "capacityProviderStrategy",
     "platformVersion",
+    "serviceRegistries",
     "volumeConfigurations",
 )
 """Members whose change replaces the tasks; the others concern new ones only. Source: ECS API,
@@ -76,6 +76,7 @@ _SHOWN: Final = (
     "healthCheckGracePeriodSeconds",
     "networkConfiguration",
     "platformVersion",
+    "serviceRegistries",
     "volumeConfigurations",
     "enableExecuteCommand",
     "enableECSManagedTags",
@@ -194,8 +195,9 @@ def complete(request: Json, known: Json, definition_arn: str) -> Json:
         given["networkConfiguration"] = {"awsvpcConfiguration": {**_NETWORK, **network}}
     document: Json = {**_DEFAULTS, **kept, **given, **_plan_capacity(request, known)}
     document["taskDefinition"] = definition_arn
-    if not document.get("volumeConfigurations"):  # an empty list takes them away
-        document.pop("volumeConfigurations", None)
+    for member in ("serviceRegistries", "volumeConfigurations"):
+        if not document.get(member):  # an empty list takes them away
+            document.pop(member, None)
     document["deploymentConfiguration"] = _plan_deployments(
         request.get("deploymentConfiguration", {}),
         known.get("deploymentConfiguration", _DEFAULT_DEPLOYMENTS),

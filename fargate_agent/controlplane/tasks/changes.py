@@ -17,7 +17,8 @@ from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state import announcements
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import add_event, announce, note_members
+from fargate_agent.controlplane.state.store import add_event, announce, note_members, note_names
+from fargate_agent.controlplane.tasks.health import is_passed
 from fargate_agent.controlplane.tasks.replacements import list_replacements
 
 Result = TypeVar("Result")
@@ -85,12 +86,15 @@ def changing(
     """Let the body change a task of an instance, by the functions of `lifecycle`.
 
     A task that has a new version is an event, and so is what was replaced on its machine; one that
-    has ended gives back its room.
+    has ended gives back its room. Names that mean it change with it.
     """
     version, status, replaced = task.version, task.last_status, list_replacements(task)
+    found = _as_found(task)
     yield
     if task.version == version:
         return
+    if task.registered and _as_found(task) != found:
+        note_names(session)
     if news := list_replacements(task)[len(replaced) :]:
         add_event(session, render_replacements(plane.arns, task, news, round(time.time(), 3)))
     note_task(plane.arns, session, task)
@@ -100,6 +104,12 @@ def changing(
         if instance.reserved_tasks == 0:  # it is free, or retired
             announce(session, announcements.AGENTS)
             announce(session, announcements.instance_topic(instance.id))
+
+
+def _as_found(task: Task) -> tuple[str, str, bool, bool]:
+    """Return what decides whether and how a task is found by the names of its service."""
+    health = is_passed(task.health_status)
+    return task.desired_status, task.last_status, health, task.connected
 
 
 def note_task(arns: Arns, session: Session, task: Task) -> None:
