@@ -12,11 +12,11 @@ from tests.fixtures.controlplane import (
     make_ec2,
 )
 from tests.fixtures.discovery import (
-    A,
     AAAA,
     NAMESPACE,
     SRV,
     VPC,
+    A,
     make_namespace,
     make_service,
 )
