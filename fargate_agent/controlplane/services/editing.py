@@ -48,7 +48,7 @@ async def create_service(plane: Plane, call: Call) -> Json:
         check_pass_role(plane, call, definition.document)
         check_pass_volume_roles(plane, call, request.get("volumeConfigurations", []))
         check_served(request, definition.document, "created")
-        await _check_registries(plane.arns, session, request, definition)
+        await _check_registries(plane.arns, session, request, request, definition)
         service = Service(
             id=new_id(),
             cluster=cluster,
@@ -98,8 +98,7 @@ async def update_service(plane: Plane, call: Call) -> Json:
         service.document = complete(
             request, service.document, definition.document["taskDefinitionArn"]
         )
-        if {"serviceRegistries", "taskDefinition"} & request.keys():
-            await _check_registries(plane.arns, session, service.document, definition)
+        await _check_registries(plane.arns, session, request, service.document, definition)
         template = render_template(service.document)
         wanted_count = request.get("desiredCount", service.desired_count)
         is_forced = request.get("forceNewDeployment", False)
@@ -176,10 +175,12 @@ async def _find_active(arns: Arns, session: Session, cluster: str, reference: st
 
 
 async def _check_registries(
-    arns: Arns, session: Session, document: Json, definition: TaskDefinition
+    arns: Arns, session: Session, request: Json, document: Json, definition: TaskDefinition
 ) -> None:
-    registries = document.get("serviceRegistries", [])
-    await check_registries(arns, session, registries, definition.document)
+    """Check those that a service has in the end, if the request may have made them wrong."""
+    if {"serviceRegistries", "taskDefinition"} & request.keys():
+        registries = document.get("serviceRegistries", [])
+        await check_registries(arns, session, registries, definition.document)
 
 
 async def _find_definition(
