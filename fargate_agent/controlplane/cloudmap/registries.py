@@ -26,7 +26,6 @@ from fargate_agent.controlplane.state.discovery import (
 )
 from fargate_agent.controlplane.state.model import Service, Task
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import note_names
 from fargate_agent.controlplane.validate import Json
 
 MAX_PORT: Final = 65535
@@ -142,7 +141,6 @@ async def register_tasks(
         for task in tasks
         for registry in registries
     )
-    note_names(session)
 
 
 def _render_attributes(
