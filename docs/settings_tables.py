@@ -20,6 +20,7 @@ from fargate_agent.controlplane.vpc_settings import (
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_efs import EfsAccessPoint, EfsFileSystem
 from fargate_agent.settings_images import ImageSignatureSettings
+from fargate_agent.settings_network import FlowLogSettings
 from fargate_agent.settings_registries import RegistrySettings
 
 PAGE: Final = Path(__file__).with_name("settings.md")
@@ -27,6 +28,7 @@ PAGE: Final = Path(__file__).with_name("settings.md")
 TABLES: Final[dict[str, type[BaseModel]]] = {
     "fargate-agent": AgentSettings,
     "image_signatures": ImageSignatureSettings,
+    "flow_logs": FlowLogSettings,
     "registries": RegistrySettings,
     "efs": EfsFileSystem,
     "access_points": EfsAccessPoint,

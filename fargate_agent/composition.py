@@ -29,14 +29,14 @@ from fargate_agent.logdriver.catalog import make_log_drivers
 from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.network.cni.cache import DIRECTORY as CNI_DIRECTORY
 from fargate_agent.network.cni.eni import CniEni, CniSettings
-from fargate_agent.network.dns import read_host_nameservers, render_etc_files
+from fargate_agent.network.dns import read_nameservers, render_etc_files
 from fargate_agent.network.faults.injector import KernelFaults
 from fargate_agent.network.firewall import memory
 from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
 from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.network.names import name_instance, ours_prefix
+from fargate_agent.network.names import log_group_number, name_instance, ours_prefix
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
@@ -64,7 +64,6 @@ from fargate_agent.tmds.confidential import Confidential
 from fargate_agent.tmds.control_plane import Calls
 from fargate_agent.tmds.handlers import Sources
 from fargate_agent.tmds.limits import parse_rate
-from fargate_agent.tmds.nameservers import read_nameservers
 from fargate_agent.tmds.sampling import Sampler
 from fargate_agent.tmds.server import TaskMetadata
 from fargate_agent.tmds.storage import StorageMeter
@@ -76,6 +75,8 @@ from fargate_agent.volumes.host import HostVolumes
 from fargate_agent.volumes.persistent import PersistentVolumes
 from fargate_agent.volumes.room import Room
 from fargate_agent.volumes.scratch import ScratchVolumes
+from fargate_agent.vpc import memory as vpc_memory
+from fargate_agent.vpc.services import HostVpcServices
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.volume_kinds import VolumeKind
 
@@ -137,13 +138,15 @@ def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> Kernel
 
 def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
     """Make what filters the packets of tasks. Touches nothing."""
+    instance = name_instance(settings.state_dir)
     return HostFirewall(
-        name_instance(settings.state_dir),
+        instance,
         settings.state_dir / memory.FILE,
         FirewallSettings(
             host_ports=tuple(parse_host_port(text) for text in settings.host_ports),
             host_reaches_tasks=settings.host_reaches_tasks,
             max_tracked_flows=settings.max_tracked_flows,
+            log_group=None if settings.flow_logs is None else log_group_number(instance),
         ),
         findings,
     )
@@ -242,7 +245,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         render_files=render_etc_files,
         note=shared.findings.note,
     )
-    egress = Egress(socket_in_netns, read_host_nameservers)
+    egress = Egress(socket_in_netns)
     aws = AwsSite(region=settings.region, endpoint_url=settings.aws_endpoint_url)
     roles = shared.roles
     fetch, fetch_files = _make_sources(settings, roles, aws, egress)
@@ -261,6 +264,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
             shared.findings,
             make_cni_settings(settings),
         ),
+        vpc=HostVpcServices(netns.metadata, settings.state_dir / vpc_memory.FILE, read_nameservers),
         metadata=TaskMetadata(
             Sources(
                 find_task=supervisor.find,
@@ -273,7 +277,6 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
                 limit=parse_rate(settings.task_metadata_rps_limit),
             ),
             bind_listener=netns.metadata.bind,
-            read_nameservers=read_nameservers,
         ),
         images=ContainerdImageStore(
             containerd,
@@ -283,7 +286,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
             ecr=None if settings.is_local else EcrPasswords(aws, roles.keys),
             collector=_make_collector(shared, supervisor),
         ),
-        logs=make_log_drivers(settings, user, read_host_nameservers),
+        logs=make_log_drivers(settings, user),
         secrets=secrets,
         volumes=make_volumes(settings, shared.site, egress, shared.room),
     )

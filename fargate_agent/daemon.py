@@ -39,6 +39,7 @@ from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import Drivers, Service
 from fargate_agent.errors import TaskError
 from fargate_agent.findings import Findings
+from fargate_agent.flow_logs import serve_flow_logs
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.registry.checking import LoginCheck
@@ -213,7 +214,9 @@ async def _run_services(
             http,
             control_plane,
             _describe_machine(shared, drivers),
-            Responder(supervisor, reporter.send, shared.roles, drivers.security_groups),
+            Responder(
+                supervisor, reporter.send, shared.roles, drivers.security_groups, drivers.vpc
+            ),
             outbox,
         )
         observing = Observing(
@@ -244,6 +247,7 @@ async def _run_services(
                     _prune_logs(shared, supervisor),
                     *observing.services(),
                     reserve.serve(),
+                    serve_flow_logs(settings, http, supervisor, shared.findings),
                     _tell_systemd(settings, notifier, session, supervisor),
                 )
             )

@@ -14,6 +14,7 @@ from tests.fixtures.apart import move_apart
 pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
+    "tests.fixtures.firewall",
     "tests.fixtures.cni",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",
@@ -51,14 +52,6 @@ def pytest_configure() -> None:
     if os.geteuid() == 0:
         with tempfile.TemporaryDirectory() as empty:
             move_apart(Path(empty))
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run with SQLite alone what no database can matter to; everything else runs with both."""
-    definition = metafunc.definition
-    if definition.get_closest_marker("one_store") and "database" in metafunc.fixturenames:
-        definition.add_marker(pytest.mark.parametrize("database", ["sqlite"], indirect=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

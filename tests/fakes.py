@@ -26,10 +26,12 @@ from fargate_agent.drivers import (
     SecurityGroups,
     StorageUse,
     VolumeDriver,
+    VpcServices,
     no_login,
 )
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan, VolumePlan
+from fargate_agent.plan.names import ZonePlan
 from fargate_agent.plan.security_groups import GroupPlan
 from fargate_agent.wire.eni_kinds import EniKind
 from fargate_agent.wire.volume_kinds import VolumeKind
@@ -315,6 +317,23 @@ class FakeSecurityGroups(SecurityGroups):
         self.learned.append((tuple(groups), is_whole))
 
 
+class FakeVpcServices(VpcServices):
+    """Remembers what it was told."""
+
+    def __init__(self, diary: Diary) -> None:
+        self.diary = diary
+        self.learned: list[tuple[ZonePlan, ...]] = []
+
+    async def ensure(self, task: TaskPlan) -> None:
+        return
+
+    async def release(self, task: TaskPlan) -> None:
+        return
+
+    async def learn(self, zones: Collection[ZonePlan]) -> None:
+        self.learned.append(tuple(zones))
+
+
 @dataclass
 class FakeDrivers:
     """Every fake, and the `Drivers` made of them."""
@@ -336,6 +355,7 @@ def fake_drivers(
         all=Drivers(
             netns=FakeNetns(diary),
             security_groups=FakeSecurityGroups(),
+            vpc=FakeVpcServices(diary),
             enis=dict.fromkeys(EniKind, eni),
             metadata=FakeMetadata(diary),
             images=FakeImages(diary),

@@ -12,9 +12,10 @@ from pydantic import ValidationError
 
 from fargate_agent.credentials.answers import render_expiration
 from fargate_agent.credentials.roles import Roles
-from fargate_agent.drivers import SecurityGroups
+from fargate_agent.drivers import SecurityGroups, VpcServices
 from fargate_agent.errors import TaskError
 from fargate_agent.plan import read_keys
+from fargate_agent.plan.names import plan_zones
 from fargate_agent.plan.security_groups import plan_groups
 from fargate_agent.task.status import StateChange, StopCode, TaskStatus
 from fargate_agent.task.supervisor import Supervisor
@@ -36,6 +37,7 @@ from fargate_agent.wire.messages import (
     TaskMessage,
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
+    VpcNamesMessage,
 )
 from fargate_agent.wire.security_groups import SecurityGroupMessage
 from fargate_agent.wire.telemetry import AckPublishMetric
@@ -55,15 +57,17 @@ class Responder:
         send: Callable[[StateChange], None],
         roles: Roles,
         groups: SecurityGroups,
+        vpc: VpcServices,
     ) -> None:
         """`send` queues a change for the control plane; `roles` keeps credentials.
 
-        `groups` enforces security groups.
+        `groups` enforces security groups; `vpc` answers about names.
         """
         self._supervisor = supervisor
         self._send = send
         self._roles = roles
         self._groups = groups
+        self._vpc = vpc
         self._timeline = 0
         self._manifest_id: str | None = None
 
@@ -74,6 +78,8 @@ class Responder:
                 return await self._take_payload(frame)
             case SecurityGroupsMessage():
                 return await self._take_groups(frame)
+            case VpcNamesMessage():
+                return await self._take_names(frame)
             case TaskStopVerificationAck():
                 await self._stop_verified(frame)
                 return []
@@ -151,6 +157,14 @@ class Responder:
         """Have security groups enforced; acknowledge it when they are."""
         taken = await self._learn(message.groups, is_whole=message.is_whole)
         return [_ack(message)] if taken else []
+
+    async def _take_names(self, message: VpcNamesMessage) -> list[Frame]:
+        """Answer with these names from now on; acknowledge it."""
+        try:
+            await self._vpc.learn(plan_zones(message.vpcs))
+        except OSError as error:
+            log.error("private zones are known, but can't be written down: %s", error.strerror)
+        return [_ack(message)]
 
     async def _learn(
         self, groups: tuple[SecurityGroupMessage, ...], *, is_whole: bool = False
@@ -264,7 +278,9 @@ def _answer_simply(frame: Frame) -> list[Frame]:
     return []
 
 
-def _ack(frame: PayloadMessage | SecurityGroupsMessage | TaskManifestMessage) -> AckRequest:
+def _ack(
+    frame: PayloadMessage | SecurityGroupsMessage | VpcNamesMessage | TaskManifestMessage,
+) -> AckRequest:
     return AckRequest(
         message_id=frame.message_id,
         cluster=frame.cluster_arn,

@@ -86,7 +86,7 @@ async def call_json(
         TransferError: no answer came, or none that makes sense.
     """
     status, body = await send_call(http, site, keys, call)
-    answer = read_json(body)
+    answer = read_json(body) if body or status != 200 else {}
     if status == 200 and answer is not None:
         return answer
     if answer is not None and "__type" in answer:

@@ -8,14 +8,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from fargate_agent.controlplane import (
-    account_settings,
-    cloudmap,
-    definitions,
-    ec2,
-    services,
-    tags,
-)
+from fargate_agent.controlplane import account_settings, definitions, ec2, services, tags
 from fargate_agent.controlplane.access.auth import Authenticator, Caller, Service, SignedRequest
 from fargate_agent.controlplane.access.permissions import (
     ANYTHING,
@@ -27,6 +20,7 @@ from fargate_agent.controlplane.agents import fleet, instances, reports
 from fargate_agent.controlplane.agents.acs import Sessions
 from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.agents.served import render_served
+from fargate_agent.controlplane.cloudmap import operations as cloud_map
 from fargate_agent.controlplane.clusters import clusters, providers
 from fargate_agent.controlplane.error_answers import (
     CONTENT_TYPE,
@@ -111,13 +105,23 @@ class ApiServer:
         return application
 
     async def _serve_call(self, request: web.Request) -> web.Response:
-        """Answer a request of one of the three APIs."""
+        """Answer a request of one of the two APIs."""
         body = await _read_body(request)
         if is_query(request):
             return await self._serve_query(request, body)
-        if cloudmap.is_cloud_map(request.headers.get("X-Amz-Target", "")):
+        if request.headers.get("X-Amz-Target", "").startswith(f"{cloud_map.TARGET_PREFIX}."):
             return respond(await self._answer_cloud_map(request, body))
         return respond(await self._answer_operation(request, body))
+
+    async def _answer_cloud_map(self, request: web.Request, body: bytes) -> Json:
+        caller = await self._authenticate(request, body, "servicediscovery")
+        name = request.headers["X-Amz-Target"].partition(".")[2]
+        if request.content_type != CONTENT_TYPE or not await cloud_map.is_known(name):
+            raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
+        action = f"servicediscovery:{name}"
+        check_permission(caller, action, ANYTHING, self._plane.arns)
+        request[OPERATION] = action
+        return await cloud_map.answer(self._plane, caller, request.host, name, body)
 
     async def _serve_query(self, request: web.Request, body: bytes) -> web.Response:
         """Answer in EC2's protocol."""
@@ -127,16 +131,6 @@ class ApiServer:
         answer = await ec2.answer_query(self._plane, body, request[REQUEST_ID])
         request[OPERATION] = action
         return web.Response(body=answer, headers={"Content-Type": ec2.CONTENT_TYPE})
-
-    async def _answer_cloud_map(self, request: web.Request, body: bytes) -> Json:
-        caller = await self._authenticate(request, body, "servicediscovery")
-        _check_content_type(request)
-        name, parsed = await cloudmap.parse_call(request.headers["X-Amz-Target"], body)
-        request[OPERATION] = action = f"servicediscovery:{name}"
-        arns = self._plane.arns
-        check_permission(caller, action, cloudmap.find_targets(name, parsed, arns), arns)
-        call = Call(request=parsed, caller=caller, host=request.host)
-        return await cloudmap.answer(self._plane, name, call)
 
     async def _answer_operation(self, request: web.Request, body: bytes) -> Json:
         caller = await self._authenticate(request, body)
@@ -252,19 +246,15 @@ def _find_operation(request: web.Request) -> str:
     Raises:
         ApiError: it has none of that name, or the request is not in this protocol.
     """
-    _check_content_type(request)
-    prefix, _, name = request.headers.get("X-Amz-Target", "").partition(".")
-    if prefix != TARGET_PREFIX or name not in service_model().operation_names:
-        raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
-    return name
-
-
-def _check_content_type(request: web.Request) -> None:
     if request.content_type != CONTENT_TYPE:
         # unverified: that AWS answers so is recollection
         raise ApiError(
             "UnknownOperationException", f"The Content-Type of a request must be {CONTENT_TYPE}."
         )
+    prefix, _, name = request.headers.get("X-Amz-Target", "").partition(".")
+    if prefix != TARGET_PREFIX or name not in service_model().operation_names:
+        raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
+    return name
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -8,7 +8,7 @@ Texts of refusals are botocore's where it has one; what ECS says itself is unver
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from functools import cache
 from typing import Any, Final
@@ -19,11 +19,10 @@ from botocore.model import ServiceModel
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.known_members import KNOWN_MEMBERS
 
+KnownMembers = Mapping[str, Collection[str]]
+"""Members of shapes by the names of these."""
 Json = dict[str, Any]
 """A shape of the ECS API, as its model describes it; it has been checked against that."""
-
-Members = Mapping[str, frozenset[str]]
-"""By the name of the shape."""
 
 TARGET_PREFIX: Final = "AmazonEC2ContainerServiceV20141113"
 
@@ -77,38 +76,37 @@ def service_model() -> Any:  # noqa: ANN401 - botocore ships no types
     return ServiceModel(model)
 
 
-def parse_request(operation: str, body: bytes) -> Json:
+def parse_request(
+    operation: str,
+    body: bytes,
+    model: Any = None,  # noqa: ANN401 - botocore ships no types
+    known: KnownMembers = KNOWN_MEMBERS,
+) -> Json:
     """Read the body of a request; members that are null are left out, times become seconds.
+
+    `model` has the operation; it is ECS's if none is given. Of a shape that `known` names, only the
+    members that stand there are known.
 
     Raises:
         ApiError: it is not JSON, or a member is unknown, absent or of the wrong kind. The text has
             the path of the member.
     """
-    shape = service_model().operation_model(operation).input_shape
-    checked: Json = check_shape(load_request(body), shape, "")
+    try:
+        value = json.loads(body or b"{}", parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        raise _serialization("The request body is not valid JSON.") from None
+    shape = (model or service_model()).operation_model(operation).input_shape
+    checked: Json = check_shape(value, shape, "", known)
     return checked
 
 
-def load_request(body: bytes) -> Any:  # noqa: ANN401 - any JSON
-    """Return the JSON of a body; an empty one is an empty request.
-
-    Raises:
-        ApiError: it is no JSON.
-    """
-    try:
-        return json.loads(body or b"{}", parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
-        raise _serialization("The request body is not valid JSON.") from None
-
-
-def check_shape(value: Any, shape: Any, path: str, members: Members = KNOWN_MEMBERS) -> Any:  # noqa: ANN401 - any JSON, any shape
+def check_shape(
+    value: Any,  # noqa: ANN401 - any JSON
+    shape: Any,  # noqa: ANN401 - botocore ships no types
+    path: str,
+    known: KnownMembers = KNOWN_MEMBERS,
+) -> Any:  # noqa: ANN401 - what the shape says
     """Return `value` as `shape` wants it.
-
-    Args:
-        value: any JSON.
-        shape: botocore's.
-        path: where the value stands in the request.
-        members: of shapes that have further ones, which are unknown here.
 
     Raises:
         ApiError: it is not of that shape.
@@ -118,17 +116,17 @@ def check_shape(value: Any, shape: Any, path: str, members: Members = KNOWN_MEMB
         raise _serialization(f"{path or 'The request'} must be of type {kind}.")
     match kind:
         case "structure":
-            return _check_structure(value, shape, path, members)
+            return _check_structure(value, shape, path, known)
         case "list":
             _check_bounds(len(value), shape, f"The length of {path}")
             return [
-                check_shape(item, shape.member, f"{path}[{position}]", members)
+                check_shape(item, shape.member, f"{path}[{position}]", known)
                 for position, item in enumerate(value)
             ]
         case "map":
             return {
-                check_shape(key, shape.key, f"{path} (key)", members): check_shape(
-                    item, shape.value, f"{path}.{key}", members
+                check_shape(key, shape.key, f"{path} (key)"): check_shape(
+                    item, shape.value, f"{path}.{key}", known
                 )
                 for key, item in value.items()
             }
@@ -152,11 +150,11 @@ def _is_of(value: Any, kind: str) -> bool:  # noqa: ANN401 - any JSON
     return isinstance(value, _TYPES[kind])
 
 
-def _check_structure(value: Json, shape: Any, path: str, members: Members) -> Json:  # noqa: ANN401 - botocore ships no types
+def _check_structure(value: Json, shape: Any, path: str, judged: KnownMembers) -> Json:  # noqa: ANN401 - botocore ships no types
     given = {name: member for name, member in value.items() if member is not None}
     where = path or "input"
-    judged = members.get(shape.name, shape.members)
-    known = [name for name in shape.members if name in judged]
+    of_shape = judged.get(shape.name, shape.members)
+    known = [name for name in shape.members if name in of_shape]
     for name in given:
         if name not in known:
             raise invalid_parameter(
@@ -166,7 +164,7 @@ def _check_structure(value: Json, shape: Any, path: str, members: Members) -> Js
         if name not in given:
             raise invalid_parameter(f'Missing required parameter in {where}: "{name}"')
     return {
-        name: check_shape(member, shape.members[name], f"{path}.{name}".lstrip("."), members)
+        name: check_shape(member, shape.members[name], f"{path}.{name}".lstrip("."), judged)
         for name, member in given.items()
     }
 

@@ -34,6 +34,7 @@ from fargate_agent.drivers.runtime import (
 )
 from fargate_agent.drivers.security_groups import SecurityGroups
 from fargate_agent.drivers.volumes import EphemeralStorage, StorageUse, VolumeDriver
+from fargate_agent.drivers.vpc import VpcServices
 from fargate_agent.plan import ContainerPlan, EniPlan, TaskPlan
 from fargate_agent.wire.attributes import LOG_DRIVER, Attribute
 from fargate_agent.wire.eni_kinds import EniKind
@@ -64,6 +65,7 @@ __all__ = [
     "Sweeper",
     "TerminalSize",
     "VolumeDriver",
+    "VpcServices",
     "no_login",
 ]
 
@@ -235,6 +237,7 @@ class Drivers:
     netns: NetnsDriver
     security_groups: SecurityGroups
     enis: Mapping[EniKind, EniDriver]
+    vpc: VpcServices
     metadata: MetadataEndpoint
     images: ImageStore
     logs: Mapping[str, LogDriver]
@@ -250,6 +253,7 @@ class Drivers:
         yield self.security_groups
         yield from self.enis.values()  # out of the namespaces, as long as these are there
         yield self.netns
+        yield self.vpc
         yield self.metadata
         yield self.images
         yield from self.logs.values()

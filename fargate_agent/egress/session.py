@@ -1,9 +1,8 @@
 """HTTP sessions whose sockets and names are those of one task."""
 
-import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
@@ -28,12 +27,8 @@ AddressInfo = tuple[int, int, int, str, tuple[object, ...]]
 class Egress:
     """Opens HTTP sessions through the networks of tasks."""
 
-    def __init__(
-        self, open_socket: OpenTaskSocket, read_nameservers: Callable[[], tuple[str, ...]]
-    ) -> None:
-        """Ask `read_nameservers`, which may block, where a task names no DNS servers."""
+    def __init__(self, open_socket: OpenTaskSocket) -> None:
         self._open_socket = open_socket
-        self._read_nameservers = read_nameservers
 
     @asynccontextmanager
     async def session(
@@ -49,7 +44,7 @@ class Egress:
         the system. Requests go through `proxy` if there is one.
         """
         open_socket = partial(self._open_socket, task.netns)
-        resolver = await self._make_resolver(task)
+        resolver = self._make_resolver(task)
         opened = open_session(open_socket, resolver, inactivity_s, trusted, proxy)
         async with opened as session:
             yield session
@@ -60,17 +55,16 @@ class Egress:
         Raises:
             OSError: there are none, or no server said so in time.
         """
-        resolver = await self._make_resolver(task)
+        resolver = self._make_resolver(task)
         return [found["host"] for found in await resolver.resolve(host)]
 
-    async def _make_resolver(self, task: TaskPlan) -> AbstractResolver:
+    def _make_resolver(self, task: TaskPlan) -> AbstractResolver:
         # An agent that pulls nothing and reads no secret does without 3 MB of DNS.
         from fargate_agent.egress.resolver import Nameservers, TaskResolver
 
-        servers = task.dns.servers or await asyncio.to_thread(self._read_nameservers)
         has_ipv6 = any(eni.ipv6_address for eni in task.enis)
         nameservers = Nameservers(
-            servers=servers,
+            servers=task.dns.servers,
             search=task.dns.search,
             families=(socket.AF_INET, socket.AF_INET6) if has_ipv6 else (socket.AF_INET,),
         )

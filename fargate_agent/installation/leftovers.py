@@ -17,7 +17,6 @@ from fargate_agent.drivers import Driver, Sweeper
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
-from fargate_agent.network.dns import read_host_nameservers
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.runtime.secret_files import remove_tmpfs
 from fargate_agent.settings import AgentSettings
@@ -113,7 +112,7 @@ async def _unmount_volumes(settings: AgentSettings, say: Say) -> None:
 
     site = make_site(settings)
     room = make_room(settings, site)
-    egress = Egress(socket_in_netns, read_host_nameservers)
+    egress = Egress(socket_in_netns)
     volumes = make_volumes(settings, site, egress, room)
     await _sweep((*volumes.values(), make_storage(settings, site, room, Findings())), say)
     for directory in site.tasks_dir.glob("*"):

@@ -1,6 +1,6 @@
 """All log drivers, as the settings of an agent want them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from fargate_agent.drivers import LogDriver, LoggerUser
 from fargate_agent.logdriver.added_flags import ADDED_FLAGS, add_attributes
@@ -14,12 +14,10 @@ from fargate_agent.wire.log_options import DESTINATIONS, DRIVER_OPTIONS
 def make_log_drivers(
     settings: AgentSettings,
     user: LoggerUser | None,
-    read_nameservers: Callable[[], tuple[str, ...]],
 ) -> Mapping[str, LogDriver]:
     """Return every driver by its name in a task definition.
 
-    `user` is whom loggers run as; `read_nameservers` gives those of this machine that can be
-    reached from a task.
+    `user` is whom loggers run as.
     """
     programs = settings.shim_loggers_dir.resolve()
     json_file = JsonFileDriver(
@@ -39,7 +37,6 @@ def make_log_drivers(
             else {}
         ),
         user=user,
-        read_nameservers=read_nameservers,
         desk=settings.logger_socket.absolute(),
         host_paths=settings.log_host_paths,
     )

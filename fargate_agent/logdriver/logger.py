@@ -1,6 +1,6 @@
 """The drivers that send output somewhere: all are `shim-loggers/logger` with other flags."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -29,8 +29,6 @@ class LoggerSettings:
     """Flags of the local copy; empty if none is kept."""
     user: LoggerUser | None
     """Whom they run as; None is root."""
-    read_nameservers: Callable[[], tuple[str, ...]]
-    """Asked for a task that has none of its own."""
     desk: Path
     """The socket on which they ask the agent for what no container may read."""
     host_paths: tuple[Path, ...]
@@ -112,10 +110,9 @@ class LoggerDriver(LogDriver):
 
     def _render_network(self, task: TaskPlan) -> Mapping[str, str]:
         """Where the logger is to be, and how it resolves names: as the task's containers do."""
-        servers = task.dns.servers or self.settings.read_nameservers()
         return {
             "netns": str(task.netns),
-            "dns-servers": ",".join(servers),
+            "dns-servers": ",".join(task.dns.servers),
             "dns-search": ",".join(task.dns.search),
         }
 

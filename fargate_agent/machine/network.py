@@ -9,7 +9,7 @@ from typing import Final
 from fargate_agent.findings import Finding
 from fargate_agent.network.cni.conflist import list_conflists
 from fargate_agent.network.cni.plugin import find_program
-from fargate_agent.network.dns import HOST_RESOLVERS, read_host_nameservers
+from fargate_agent.network.dns import RESOLV_CONF, read_nameservers
 from fargate_agent.network.netlink import NetlinkError
 from fargate_agent.network.nft.tables import read_tables
 from fargate_agent.network.sysctl import METADATA_SETTINGS, TASK_SETTINGS
@@ -90,11 +90,11 @@ def _read_initial(settings: Path, name: str) -> str:
     return found
 
 
-def find_name_faults(files: tuple[Path, ...] = HOST_RESOLVERS) -> Iterator[Finding]:
-    """Yield whether tasks get no DNS server from this machine; blocks."""
-    if not read_host_nameservers(files):
+def find_name_faults(file: Path = RESOLV_CONF) -> Iterator[Finding]:
+    """Yield whether this machine has no DNS server to ask for tasks; blocks."""
+    if not read_nameservers(file):
         yield Finding(
-            what=f"no DNS server that tasks can reach stands in {' or '.join(map(str, files))}",
-            effect="tasks resolve no names, and pull from no registry that has one, unless their"
-            " subnet has dns servers",
+            what=f"no DNS server stands in {file}",
+            effect="tasks resolve names of the VPC only, and pull from no registry that has another"
+            " name, unless their subnet has dns servers",
         )

@@ -11,11 +11,12 @@ import socket
 import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from fargate_agent.network.namespaces import inside
+
+if TYPE_CHECKING:  # as in `namespaces`
+    from pathlib import Path
 
 ANSWER_TIMEOUT_S: Final = 10
 """Far above what was measured; after it the kernel is taken to be stuck."""
@@ -52,8 +53,7 @@ class NetlinkError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """One message of several that go in one send."""
 
     what: str
@@ -71,7 +71,7 @@ class Answer(NamedTuple):
 
 
 @contextmanager
-def entering(netns: Path | None) -> Iterator[None]:
+def entering(netns: "Path | str | None") -> Iterator[None]:
     """Run the body, which must not await, in a namespace; None is that of the host.
 
     Raises:
@@ -85,7 +85,9 @@ def entering(netns: Path | None) -> Iterator[None]:
         raise NetlinkError(what, error.errno or errno.EIO) from error
 
 
-def open_netlink(netns: Path | None, protocol: int, kind: int = socket.SOCK_RAW) -> socket.socket:
+def open_netlink(
+    netns: "Path | str | None", protocol: int, kind: int = socket.SOCK_RAW
+) -> socket.socket:
     """Open a netlink socket in a namespace; None is that of the host.
 
     Raises:
@@ -168,7 +170,7 @@ def require_each(link: socket.socket, requests: Sequence[Request]) -> None:
             raise NetlinkError(request.what, code)
 
 
-def delete_link(netns: Path | None, index: int) -> None:
+def delete_link(netns: "Path | str | None", index: int) -> None:
     """Take an interface away, and a veth's other end with it; one that is gone is fine.
 
     Blocks; call it in a thread.

@@ -1,6 +1,6 @@
-"""The text of `/etc/resolv.conf`, `/etc/hosts` and `/etc/hostname` in a task's containers.
+"""The text of `/etc/resolv.conf`, `/etc/hosts` and `/etc/hostname` in a task's containers; pure.
 
-Pure but for `read_host_nameservers`, which is asked when the task's subnet names no servers.
+And which name servers this machine has: the resolver of the VPC asks these.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,29 +10,24 @@ from typing import Final
 
 from fargate_agent.plan import DnsPlan, EniPlan, TaskPlan
 
-HOST_RESOLVERS: Final = (Path("/etc/resolv.conf"), Path("/run/systemd/resolve/resolv.conf"))
-"""Where a host names its servers; the second is the real list behind a local stub.
-
-Source: systemd-resolved(8), /ETC/RESOLV.CONF.
-"""
+RESOLV_CONF: Final = Path("/etc/resolv.conf")
 
 
 def render_etc_files(task: TaskPlan) -> Mapping[str, str]:
-    """Return the text of each file by its name; blocks."""
-    fallback = () if task.dns.servers else read_host_nameservers()
+    """Return the text of each file by its name."""
     return {
-        "resolv.conf": render_resolv_conf(task.dns, fallback),
+        "resolv.conf": render_resolv_conf(task.dns),
         "hosts": render_hosts(task.dns, task.enis),
         "hostname": render_hostname(task.dns),
     }
 
 
-def render_resolv_conf(dns: DnsPlan, fallback: Iterable[str] = ()) -> str:
-    """Write `resolv.conf`; `fallback` are the servers of a task that names none.
+def render_resolv_conf(dns: DnsPlan) -> str:
+    """Write `resolv.conf`.
 
     Source: amazon-ecs-agent, ecs-agent/netlib/platform/common_linux.go, `createResolvConf`.
     """
-    lines = [f"nameserver {server}" for server in dns.servers or fallback]
+    lines = [f"nameserver {server}" for server in dns.servers]
     if dns.search:
         lines.append(f"search {' '.join(dns.search)}")
     return "".join(f"{line}\n" for line in lines)
@@ -52,30 +47,24 @@ def render_hostname(dns: DnsPlan) -> str:
     return f"{dns.hostname}\n"
 
 
-def read_host_nameservers(files: Iterable[Path] = HOST_RESOLVERS) -> tuple[str, ...]:
-    """Return the host's servers that can be reached from a task; empty if there are none.
+def read_nameservers(file: Path = RESOLV_CONF) -> tuple[str, ...]:
+    """Return the name servers of this machine; empty if it has none. Blocks.
 
-    A server on the host's loopback can't: the task has a loopback of its own.
+    One on the loopback counts: the resolver of the VPC asks from the machine itself.
     """
-    for file in files:
-        try:
-            text = file.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            continue
-        if servers := parse_nameservers(text):
-            return servers
-    return ()
-
-
-def parse_nameservers(text: str) -> tuple[str, ...]:
-    """Return the servers of a `resolv.conf` that are not on a loopback."""
-    fields = [line.split() for line in text.splitlines()]
-    servers = [field[1] for field in fields if len(field) > 1 and field[0] == "nameserver"]
-    return tuple(server for server in servers if not _on_loopback(server))
-
-
-def _on_loopback(server: str) -> bool:
     try:
-        return ip_address(server.partition("%")[0]).is_loopback
+        text = file.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ()
+    fields = [line.split() for line in text.splitlines()]
+    named = [field[1] for field in fields if len(field) > 1 and field[0] == "nameserver"]
+    return tuple(server for server in named if _is_address(server))
+
+
+def _is_address(server: str) -> bool:
+    """Whether it is an address, of IPv6 perhaps with a zone: `fe80::1%eth0`."""
+    try:
+        ip_address(server.partition("%")[0])
     except ValueError:
-        return True
+        return False
+    return True

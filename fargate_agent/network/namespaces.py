@@ -8,14 +8,15 @@ place, and the next agent adopts the tasks.
 
 import ctypes
 import io
-import logging
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
-from typing import Final, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
+
+if TYPE_CHECKING:  # programs that end within milliseconds use this: it takes two to load
+    from pathlib import Path
 
 CLONE_NEWNET: Final = 0x40000000
 """Source: Linux, include/uapi/linux/sched.h."""
@@ -23,17 +24,16 @@ MS_BIND: Final = 4096
 """Source: Linux, include/uapi/linux/mount.h."""
 MNT_DETACH: Final = 2
 """Source: umount(2)."""
+_NETNS_OF_PROCESS: Final = "/proc/self/ns/net"
 
-log = logging.getLogger(__name__)
 
-
-def is_netns(path: Path) -> bool:
+def is_netns(path: "Path") -> bool:
     """Whether a namespace is mounted on the path, and not just a file left by a crash.
 
     All namespaces lie on the one file system `nsfs`.
     """
     try:
-        return path.stat().st_dev == Path("/proc/self/ns/net").stat().st_dev
+        return path.stat().st_dev == os.stat(_NETNS_OF_PROCESS).st_dev  # noqa: PTH116 - no Path
     except FileNotFoundError:
         return False
 
@@ -55,7 +55,7 @@ def make_netns() -> io.FileIO:
         _return_to(home)
 
 
-def mount_netns(namespace: io.FileIO, path: Path) -> None:
+def mount_netns(namespace: io.FileIO, path: "Path") -> None:
     """Give a namespace a name in the file system, so that it outlives this process.
 
     Blocks; call it in a thread.
@@ -76,7 +76,7 @@ def mount_netns(namespace: io.FileIO, path: Path) -> None:
         _mount(source, path)
 
 
-def unmount_netns(path: Path) -> None:
+def unmount_netns(path: "Path") -> None:
     """Take the name away; the namespace goes when nobody uses it any more.
 
     Blocks; call it in a thread.
@@ -90,22 +90,25 @@ def unmount_netns(path: Path) -> None:
 
 
 @contextmanager
-def inside(netns: Path) -> Iterator[None]:
+def inside(netns: "Path | str") -> Iterator[None]:
     """Run the body, on this thread, inside the namespace. The body must not await.
 
     Raises:
         OSError: there is no such namespace.
     """
     home = _home()
-    with netns.open("rb") as namespace:
-        _check("setns", _libc().setns(namespace.fileno(), CLONE_NEWNET))
+    namespace = os.open(netns, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _check("setns", _libc().setns(namespace, CLONE_NEWNET))
+    finally:
+        os.close(namespace)
     try:
         yield
     finally:
         _return_to(home)
 
 
-def socket_in_netns(netns: Path, family: int, type: int, proto: int = 0) -> socket.socket:
+def socket_in_netns(netns: "Path", family: int, type: int, proto: int = 0) -> socket.socket:
     """Open a socket inside the namespace; it stays there wherever it is used.
 
     Takes some 10 µs and needs no thread. The socket is not inherited by programs.
@@ -124,10 +127,10 @@ def _libc() -> ctypes.CDLL:
 
 @cache
 def _home() -> int:
-    return os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    return os.open(_NETNS_OF_PROCESS, os.O_RDONLY | os.O_CLOEXEC)
 
 
-def _mount(source: str, path: Path) -> None:
+def _mount(source: str, path: "Path") -> None:
     _check("mount", _libc().mount(source.encode(), os.fsencode(path), b"none", MS_BIND, None))
 
 
@@ -137,7 +140,10 @@ def _return_to(home: int) -> None:
 
 
 def _give_up() -> NoReturn:
-    log.critical("a thread can't leave a network namespace: %s", os.strerror(ctypes.get_errno()))
+    import logging
+
+    reason = os.strerror(ctypes.get_errno())
+    logging.getLogger(__name__).critical("a thread can't leave a network namespace: %s", reason)
     os._exit(os.EX_OSERR)
 
 

@@ -8,12 +8,15 @@ a random key as well, which the record of the task keeps.
 
 from fargate_agent.plan.changes import find_refused
 from fargate_agent.plan.containers import plan_containers, render_runtime_id
+from fargate_agent.plan.dns import plan_dns
 from fargate_agent.plan.enis import change_groups, change_messages, plan_enis
 from fargate_agent.plan.firelens import add_firelens, plan_firelens, route_output
 from fargate_agent.plan.host_paths import HostPaths
 from fargate_agent.plan.model import (
     METADATA_IFNAME,
+    TIME_ADDRESS,
     TMDS_ADDRESS,
+    VPC_RESOLVER,
     Condition,
     ContainerPlan,
     DependencyPlan,
@@ -49,7 +52,9 @@ from fargate_agent.wire.messages import TaskMessage
 
 __all__ = [
     "METADATA_IFNAME",
+    "TIME_ADDRESS",
     "TMDS_ADDRESS",
+    "VPC_RESOLVER",
     "Condition",
     "ContainerPlan",
     "DependencyPlan",
@@ -124,11 +129,7 @@ def plan_task(message: TaskMessage, site: Site, metadata_key: str = "") -> TaskP
         cgroup=f"/ecs/{arn.task_id}",
         lease=f"fargate-{arn.task_id}",
         enis=enis,
-        dns=DnsPlan(
-            servers=primary.domain_name_servers,
-            search=primary.domain_name,
-            hostname=primary.private_dns_name or f"ip-{str(enis[0].address.ip).replace('.', '-')}",
-        ),
+        dns=plan_dns(primary, enis[0]),
         volumes=tuple(volumes.values()),
         containers=tuple(
             add_firelens(container, firelens)

@@ -23,6 +23,13 @@ from fargate_agent.wire.eni_kinds import EniKind
 
 TMDS_ADDRESS: Final = IPv4Address("169.254.170.2")
 """Where a task finds its metadata. Source: ECS developer guide, task metadata endpoint v4."""
+VPC_RESOLVER: Final = IPv4Address("169.254.169.253")
+"""Where every task finds the resolver of its VPC.
+
+Source: Amazon VPC User Guide, "DNS attributes for your VPC".
+"""
+TIME_ADDRESS: Final = IPv4Address("169.254.169.123")
+"""Source: Amazon EC2 User Guide, "Set the time reference on your EC2 instance"."""
 
 METADATA_IFNAME: Final = "eth0"
 """The interface of a task that leads there. Source: amazon-ecs-agent, netlib, managed platform."""
@@ -134,6 +141,8 @@ class EniPlan:
     """
     vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Ranges of its VPC. The subnet's own is always one."""
+    nat: bool = True
+    """Whether it reaches what is outside of its VPC; of a routed ENI."""
     primary: bool = True
     """The first interface: it carries the default route."""
     private_dns_name: str | None = None
@@ -144,9 +153,12 @@ class DnsPlan:
     """How names are resolved inside the task, and by the agent when it pulls for the task."""
 
     servers: tuple[str, ...]
-    """Empty: those of the host."""
+    """Those that its subnet names, else the VPC's resolver."""
     search: tuple[str, ...]
     hostname: str
+    resolver: IPv4Address = VPC_RESOLVER
+    """A further address at which this task reaches the VPC's resolver: the base of the VPC's range
+    plus two. Where a LAN may have another machine there, it is the link-local one again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

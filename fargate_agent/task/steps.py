@@ -63,6 +63,8 @@ def network_waves(
 ) -> list[Wave]:
     """Put the ENIs into the network namespace in their order; then serve metadata, mount volumes.
 
+    Names are answered before anything asks through an ENI.
+
     `find_eni` returns the plan of an ENI as it is then: its security groups may have changed before
     the ENI is attached, and meanwhile.
     """
@@ -89,8 +91,15 @@ def network_waves(
         do=partial(_open_endpoint, plan, drivers),
         undo=partial(_close_endpoint, plan, drivers),
     )
+    services = Step(
+        what="resolver of the VPC",
+        phase="metadata",
+        do=partial(drivers.vpc.ensure, plan),
+        undo=partial(drivers.vpc.release, plan),
+    )
     volumes = _volume_steps(plan, drivers, through_network=True)
-    return [*([eni] for eni in enis), [metadata, *volumes]]
+    first, *others = enis
+    return [[first, services], *([eni] for eni in others), [metadata, *volumes]]
 
 
 def _volume_steps(plan: TaskPlan, drivers: Drivers, *, through_network: bool) -> list[Step]:

@@ -108,11 +108,9 @@ class TaskAnswers:
     unknown as one that nobody has.
     """
 
-    def __init__(self, sources: Sources, task_id: str, nameservers: tuple[str, ...]) -> None:
-        """`nameservers` are those of the host, for a task that has none of its own."""
+    def __init__(self, sources: Sources, task_id: str) -> None:
         self._sources = sources
         self._task_id = task_id
-        self._nameservers = nameservers
         self._limiter = Limiter(sources.limit) if sources.limit else None
         self._fault_limiter = Limiter(FAULTS)
         self._faults = Faults(sources.faults)
@@ -311,7 +309,6 @@ class TaskAnswers:
     def _site(self, task: TaskView) -> Site:
         return Site(
             snapshotter=self._sources.snapshotter,
-            nameservers=self._nameservers,
             clock=read_clock_drift(),
             storage_bytes=self._sources.storage.known(task.plan),
         )

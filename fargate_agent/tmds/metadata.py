@@ -56,8 +56,6 @@ class Site:
     """What metadata say of the machine, and what was measured for the task."""
 
     snapshotter: str
-    nameservers: tuple[str, ...]
-    """Those that the containers have."""
     clock: ClockDrift | None = None
     storage_bytes: int | None = None
     """In use on the ephemeral volume; None: not known."""
@@ -240,7 +238,7 @@ def _describe_network(plan: TaskPlan, eni: EniPlan, index: int, site: Site) -> N
         mac_address=eni.mac,
         ipv4_subnet_cidr_block=str(eni.address.network),
         ipv6_subnet_cidr_block=str(ipv6.network) if ipv6 else None,
-        domain_name_servers=plan.dns.servers or site.nameservers or None,
+        domain_name_servers=plan.dns.servers,
         domain_name_search_list=plan.dns.search or None,
         private_dns_name=eni.private_dns_name,
         subnet_gateway_ipv4_address=f"{eni.gateway}/{eni.address.network.prefixlen}",

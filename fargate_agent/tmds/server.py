@@ -21,7 +21,6 @@ from fargate_agent.drivers import MetadataEndpoint
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.metadata import PORT, TASK_ADDRESS
 from fargate_agent.plan import TMDS_ADDRESS, TaskPlan
-from fargate_agent.threads import in_thread
 from fargate_agent.tmds.answers import TEXT, Answer
 from fargate_agent.tmds.connection import Connection
 from fargate_agent.tmds.handlers import Question, Sources, TaskAnswers
@@ -44,8 +43,6 @@ _TAKES_BODIES: Final = "/api/"
 
 BindListener = Callable[[Path], socket.socket]
 """Binds a socket to the metadata address, for the task of a network namespace."""
-ReadNameservers = Callable[[TaskPlan], tuple[str, ...]]
-"""Reads the name servers of a task that names none; blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,12 +61,10 @@ class TaskMetadata(MetadataEndpoint):
         self,
         sources: Sources,
         bind_listener: BindListener,
-        read_nameservers: ReadNameservers,
     ) -> None:
         """Listen nowhere yet."""
         self._sources = sources
         self._bind_listener = bind_listener
-        self._read_nameservers = read_nameservers
         self._endpoints: dict[str, _Endpoint] = {}
 
     async def __aexit__(self, *_: object) -> None:
@@ -79,8 +74,7 @@ class TaskMetadata(MetadataEndpoint):
     async def ensure(self, task: TaskPlan) -> None:
         if task.id in self._endpoints:
             return
-        nameservers = task.dns.servers or await in_thread(self._read_nameservers, task)
-        answers = TaskAnswers(self._sources, task.id, nameservers)
+        answers = TaskAnswers(self._sources, task.id)
         server = web.Server(
             partial(_answer, answers),
             handler_cancellation=True,

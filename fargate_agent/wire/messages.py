@@ -23,9 +23,9 @@ from fargate_agent.wire.arns import parse_task_arn
 from fargate_agent.wire.containers import ContainerMessage, Volume
 from fargate_agent.wire.eni_kinds import CNI_NETWORK_NAME
 from fargate_agent.wire.message import Message
+from fargate_agent.wire.names import VpcZones
 from fargate_agent.wire.security_groups import SecurityGroupMessage
 from fargate_agent.wire.unsupported import UnsupportedByTasks
-from fargate_agent.wire.vpc_names import VpcZones
 
 type_names: Final[dict[str, type["Message"]]] = {}
 """Every message that may stand in an envelope, by the name it has there."""
@@ -123,6 +123,8 @@ class EniMessage(Message):
     everything out and nothing in. Ours."""
     vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Ranges of its VPC: what goes there leaves no VPC and is not translated. Ours."""
+    nat: bool = True
+    """Whether it reaches what is outside of its VPC. Ours."""
 
 
 class RoleCredentialsMessage(Message):
@@ -218,13 +220,13 @@ class SecurityGroupsMessage(Frame):
 
 
 class VpcNamesMessage(Frame):
-    """The names of the private namespaces of all VPCs. Not in ACS: ours."""
+    """The private zones of VPCs that the agent has tasks in, or may get. Not in ACS: ours."""
 
     message_id: str
     cluster_arn: str
     container_instance_arn: str
     vpcs: tuple[VpcZones, ...] = ()
-    """All that there is: it replaces what was known."""
+    """All there are: what isn't here is gone."""
 
 
 class TaskIdentifier(Message):

@@ -19,7 +19,7 @@ from fargate_agent.credentials.roles import Roles
 from fargate_agent.task.store import TaskStore
 from fargate_agent.task.supervisor import Supervisor
 from fargate_agent.wire.attributes import Attribute
-from tests.fakes import FakeSecurityGroups
+from tests.fakes import Diary, FakeSecurityGroups, FakeVpcServices
 from tests.fixtures.controlplane import ControlPlane, add_principal
 from tests.messages import site
 
@@ -85,7 +85,9 @@ async def serving(
         read_storage_gib=lambda: storage_gib,
     )
     async with aiohttp.ClientSession() as http:
-        responder = Responder(supervisor, lambda _: None, Roles(), FakeSecurityGroups())
+        responder = Responder(
+            supervisor, lambda _: None, Roles(), FakeSecurityGroups(), FakeVpcServices(Diary())
+        )
         session = Session(http, Api(http, [plane.url], key, "us-east-1"), registration, responder)
         job = asyncio.create_task(session.serve())
         try:

@@ -1,244 +1,228 @@
-"""Cloud Map's own calls, by a real client: namespaces, services, instances."""
+"""Cloud Map as its clients use it: a real client, a real control plane."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.exceptions import ClientError
 
-from tests.fixtures.controlplane import (
-    ControlPlane,
-    StartControlPlane,
-    add_principal,
-    make_discovery,
-    make_ec2,
-)
-from tests.fixtures.discovery import (
-    AAAA,
-    NAMESPACE,
-    SRV,
-    VPC,
-    A,
-    make_namespace,
-    make_service,
-)
-from tests.fixtures.ecs import refusal
+from tests.fixtures.controlplane import ControlPlane, StartControlPlane, make_cloud_map, make_ec2
 
-ARN = "arn:aws:servicediscovery:us-east-1:000000000000:"
+VPC = "vpc-default"
+A_RECORDS: dict[str, Any] = {"DnsRecords": [{"Type": "A", "TTL": 10}]}
 
 
 @pytest.fixture
-def cloudmap(control_plane: ControlPlane) -> Any:
-    return make_discovery(control_plane)
+def plane(start_control_plane: StartControlPlane) -> ControlPlane:
+    return start_control_plane()
 
 
-def discover(cloudmap: Any, **more: Any) -> list[str]:
-    answer = cloudmap.discover_instances(NamespaceName=NAMESPACE, ServiceName="web", **more)
-    return [instance["InstanceId"] for instance in answer["Instances"]]
+@pytest.fixture
+def cloud_map(plane: ControlPlane) -> Any:
+    return make_cloud_map(plane)
 
 
-def register(cloudmap: Any, service: Any, id_: str, **attributes: str) -> None:
-    attributes = {"AWS_INSTANCE_IPV4": "10.1.0.1", **attributes}
-    cloudmap.register_instance(ServiceId=service["Id"], InstanceId=id_, Attributes=attributes)
+def refused(call: Callable[..., Any], **request: Any) -> str:
+    """Return the code of the error that a call ends with."""
+    with pytest.raises(ClientError) as refusal:
+        call(**request)
+    code: str = refusal.value.response["Error"]["Code"]
+    return code
 
 
-def test_namespace_lives_as_terraform_and_the_aws_cli_use_it(cloudmap: Any) -> None:
-    id_ = make_namespace(
-        cloudmap, Description="names", CreatorRequestId="one", Tags=[{"Key": "a", "Value": "b"}]
+def make_namespace(cloud_map: Any, name: str = "local", **more: Any) -> str:
+    """Make a private namespace as Terraform does, which asks how the operation went."""
+    started = cloud_map.create_private_dns_namespace(Name=name, Vpc=VPC, **more)
+    operation = cloud_map.get_operation(OperationId=started["OperationId"])["Operation"]
+    assert (operation["Status"], operation["Type"]) == ("SUCCESS", "CREATE_NAMESPACE")
+    made: str = operation["Targets"]["NAMESPACE"]
+    return made
+
+
+def make_service(cloud_map: Any, namespace: str, name: str = "web", **more: Any) -> str:
+    request = {"DnsConfig": A_RECORDS, **more}
+    made: str = cloud_map.create_service(Name=name, NamespaceId=namespace, **request)["Service"][
+        "Id"
+    ]
+    return made
+
+
+def register(cloud_map: Any, service: str, instance: str, **attributes: str) -> None:
+    cloud_map.register_instance(
+        ServiceId=service,
+        InstanceId=instance,
+        Attributes={"AWS_INSTANCE_IPV4": "10.0.0.9", **attributes},
     )
-    shown = cloudmap.get_namespace(Id=id_)["Namespace"]
-    tags = cloudmap.list_tags_for_resource(ResourceARN=shown["Arn"])["Tags"]
-    cloudmap.update_private_dns_namespace(
-        Id=shown["Arn"],
-        Namespace={"Description": "", "Properties": {"DnsProperties": {"SOA": {"TTL": 60}}}},
+
+
+def test_namespace_is_made_shown_and_removed(cloud_map: Any) -> None:
+    tags = [{"Key": "team", "Value": "a"}]
+    namespace = make_namespace(cloud_map, "Prod.Local", Description="mine", Tags=tags)
+
+    shown = cloud_map.get_namespace(Id=namespace)["Namespace"]
+    assert (shown["Name"], shown["Type"], shown["ServiceCount"]) == ("prod.local", "DNS_PRIVATE", 0)
+    assert shown["Properties"]["DnsProperties"]["SOA"] == {"TTL": 15}
+    assert shown["Arn"].endswith(f":namespace/{namespace}")
+    assert cloud_map.list_tags_for_resource(ResourceARN=shown["Arn"])["Tags"] == tags
+    (listed,) = cloud_map.list_namespaces(
+        Filters=[{"Name": "TYPE", "Values": ["DNS_PRIVATE"], "Condition": "EQ"}]
+    )["Namespaces"]
+    assert listed["Id"] == namespace
+
+    cloud_map.delete_namespace(Id=namespace)
+
+    assert refused(cloud_map.get_namespace, Id=namespace) == "NamespaceNotFound"
+
+
+def test_same_request_is_answered_by_the_same_operation(cloud_map: Any) -> None:
+    one, other = (
+        cloud_map.create_private_dns_namespace(Name="local", Vpc=VPC, CreatorRequestId="1")
+        for _ in range(2)
     )
-    changed = cloudmap.get_namespace(Id=id_)["Namespace"]
-    operation = cloudmap.delete_namespace(Id=id_)["OperationId"]
 
-    assert (shown["Arn"], shown["Type"]) == (f"{ARN}namespace/{id_}", "DNS_PRIVATE")
-    assert (shown["Name"], shown["Description"]) == (NAMESPACE, "names")
-    assert shown["Properties"]["HttpProperties"] == {"HttpName": NAMESPACE}
-    assert shown["Properties"]["DnsProperties"]["HostedZoneId"].startswith("Z")
-    assert (shown["ServiceCount"], shown["CreatorRequestId"]) == (0, "one")
-    assert tags == [{"Key": "a", "Value": "b"}]
-    assert changed["Description"] == ""
-    assert changed["Properties"]["DnsProperties"]["SOA"] == {"TTL": 60}
-    done = cloudmap.get_operation(OperationId=operation)["Operation"]
-    assert (done["Type"], done["Targets"]) == ("DELETE_NAMESPACE", {"NAMESPACE": id_})
-    assert refusal(cloudmap.get_namespace, Id=id_)[0] == "NamespaceNotFound"
+    assert one["OperationId"] == other["OperationId"]
+    assert len(cloud_map.list_namespaces()["Namespaces"]) == 1
 
 
-def test_request_that_is_repeated_makes_nothing_twice(cloudmap: Any) -> None:
-    request = {"Name": NAMESPACE, "Vpc": VPC, "CreatorRequestId": "one"}
-    first = cloudmap.create_private_dns_namespace(**request)["OperationId"]
-    again = cloudmap.create_private_dns_namespace(**request)["OperationId"]
-    id_ = cloudmap.list_namespaces()["Namespaces"][0]["Id"]
-    service = make_service(cloudmap, id_, CreatorRequestId="two")
-    same = make_service(cloudmap, id_, CreatorRequestId="two")
-
-    assert (again, same["Id"]) == (first, service["Id"])
-    other = {**request, "CreatorRequestId": "other"}
-    with pytest.raises(cloudmap.exceptions.NamespaceAlreadyExists) as namespace_exists:
-        cloudmap.create_private_dns_namespace(**other)
-    assert namespace_exists.value.response["NamespaceId"] == id_
-    with pytest.raises(cloudmap.exceptions.ServiceAlreadyExists) as service_exists:
-        make_service(cloudmap, id_, name="WEB", CreatorRequestId="two", records=[SRV])
-    assert service_exists.value.response["ServiceArn"] == service["Arn"]
-
-
-def test_lists_have_filters_and_pages(cloudmap: Any) -> None:
-    corp = make_namespace(cloudmap)
-    cloudmap.create_http_namespace(Name="plain")
-    web, db = (make_service(cloudmap, corp, name) for name in ("web", "db"))
-
-    def names(*filters: Any) -> list[str]:
-        return [n["Name"] for n in cloudmap.list_namespaces(Filters=filters)["Namespaces"]]
-
-    pages = cloudmap.get_paginator("list_services").paginate(
-        Filters=[{"Name": "NAMESPACE_ID", "Values": [corp]}], PaginationConfig={"PageSize": 1}
-    )
-    assert names() == [NAMESPACE, "plain"]
-    assert names({"Name": "TYPE", "Values": ["DNS_PRIVATE"]}) == [NAMESPACE]
-    assert names({"Name": "NAME", "Values": ["pl"], "Condition": "BEGINS_WITH"}) == ["plain"]
-    assert names({"Name": "RESOURCE_OWNER", "Values": ["OTHER_ACCOUNTS"]}) == []
-    assert sorted(s["Id"] for page in pages for s in page["Services"]) == sorted(
-        [web["Id"], db["Id"]]
-    )
-    operations = cloudmap.list_operations(
-        Filters=[
-            {"Name": "TYPE", "Values": ["CREATE_NAMESPACE"], "Condition": "EQ"},
-            {"Name": "UPDATE_DATE", "Values": ["0", "4000000000"], "Condition": "BETWEEN"},
-        ]
-    )["Operations"]
-    assert [operation["Status"] for operation in operations] == ["SUCCESS", "SUCCESS"]
-
-
-def test_service_is_changed_and_deleted_when_it_has_no_instance(cloudmap: Any) -> None:
-    corp = make_namespace(cloudmap)
-    service = make_service(cloudmap, corp, records=[A, AAAA])
-    register(cloudmap, service, "one", AWS_INSTANCE_IPV6="fd00::1")
-    cloudmap.update_service(
-        Id=service["Id"],
-        Service={"Description": "new", "DnsConfig": {"DnsRecords": [{"Type": "A", "TTL": 77}]}},
-    )
-    shown = cloudmap.get_service(Id=service["Arn"])["Service"]
-    used = refusal(cloudmap.delete_service, Id=service["Id"])
-    of_services = refusal(cloudmap.delete_namespace, Id=corp)
-    cloudmap.deregister_instance(ServiceId=service["Id"], InstanceId="one")
-    cloudmap.delete_service(Id=service["Id"])
-    cloudmap.delete_namespace(Id=corp)
-
-    assert service["Type"] == "DNS_HTTP"
-    assert service["DnsConfig"]["RoutingPolicy"] == "MULTIVALUE"
-    assert (shown["Description"], shown["InstanceCount"]) == ("new", 1)
-    assert shown["DnsConfig"]["DnsRecords"] == [{"Type": "A", "TTL": 77}]
-    assert shown["HealthCheckCustomConfig"] == {"FailureThreshold": 1}
-    assert (used[0], of_services[0]) == ("ResourceInUse", "ResourceInUse")
-    assert cloudmap.list_services()["Services"] == []
-
-
-def test_instances_are_found_by_health_and_attributes(cloudmap: Any) -> None:
-    service = make_service(cloudmap, make_namespace(cloudmap))
-    register(cloudmap, service, "one", color="red")
-    register(cloudmap, service, "two", color="blue", AWS_INIT_HEALTH_STATUS="UNHEALTHY")
-    before = cloudmap.discover_instances_revision(NamespaceName=NAMESPACE, ServiceName="web")
-
-    assert discover(cloudmap) == ["one"]
-    assert discover(cloudmap, HealthStatus="UNHEALTHY") == ["two"]
-    assert discover(cloudmap, HealthStatus="ALL") == ["one", "two"]
-    assert discover(cloudmap, HealthStatus="ALL", MaxResults=1) == ["one"]
-    assert discover(cloudmap, HealthStatus="ALL", QueryParameters={"color": "blue"}) == ["two"]
-    assert discover(cloudmap, OptionalParameters={"color": "blue"}) == ["one"]
-    of_service = {"ServiceId": service["Id"]}
-    cloudmap.update_instance_custom_health_status(
-        **of_service, InstanceId="one", Status="UNHEALTHY"
-    )
-    assert discover(cloudmap) == []
-    assert discover(cloudmap, HealthStatus="HEALTHY_OR_ELSE_ALL") == ["one", "two"]
-    health = cloudmap.get_instances_health_status(**of_service)["Status"]
-    assert health == {"one": "UNHEALTHY", "two": "UNHEALTHY"}
-    after = cloudmap.discover_instances_revision(NamespaceName=NAMESPACE, ServiceName="web")
-    assert after["InstancesRevision"] > before["InstancesRevision"]
-    register(cloudmap, service, "one", color="green")
-    shown = cloudmap.get_instance(**of_service, InstanceId="one")["Instance"]
-    assert shown["Attributes"] == {"AWS_INSTANCE_IPV4": "10.1.0.1", "color": "green"}
-    listed = cloudmap.get_paginator("list_instances").paginate(
-        **of_service, PaginationConfig={"PageSize": 1}
-    )
-    assert [i["Id"] for page in listed for i in page["Instances"]] == ["one", "two"]
-
-
-def test_health_counts_only_where_a_service_has_a_health_check(cloudmap: Any) -> None:
-    corp = make_namespace(cloudmap)
-    config = {"NamespaceId": corp, "DnsRecords": [A]}
-    service = cloudmap.create_service(Name="web", DnsConfig=config)["Service"]
-    register(cloudmap, service, "one")
-    of_instance = {"ServiceId": service["Id"], "InstanceId": "one"}
-
-    assert discover(cloudmap, HealthStatus="UNHEALTHY") == ["one"]
-    health = cloudmap.get_instances_health_status(ServiceId=service["Id"])["Status"]
-    assert health == {"one": "UNKNOWN"}
-    call = cloudmap.update_instance_custom_health_status
-    assert refusal(call, **of_instance, Status="HEALTHY")[0] == "CustomHealthNotFound"
-    missing = {"ServiceId": service["Id"], "InstanceId": "none"}
-    assert refusal(cloudmap.get_instance, **missing)[0] == "InstanceNotFound"
-    assert refusal(cloudmap.deregister_instance, **missing)[0] == "InstanceNotFound"
-
-
-def test_tags_are_added_and_taken_away(cloudmap: Any) -> None:
-    arn = make_service(cloudmap, make_namespace(cloudmap))["Arn"]
-    cloudmap.tag_resource(ResourceARN=arn, Tags=[{"Key": "a", "Value": ""}])
-    cloudmap.tag_resource(
-        ResourceARN=arn, Tags=[{"Key": "a", "Value": "1"}, {"Key": "b", "Value": "2"}]
-    )
-    cloudmap.untag_resource(ResourceARN=arn, TagKeys=["b", "c"])
-    many = [{"Key": str(number), "Value": ""} for number in range(50)]
-
-    assert cloudmap.list_tags_for_resource(ResourceARN=arn)["Tags"] == [{"Key": "a", "Value": "1"}]
-    with pytest.raises(cloudmap.exceptions.TooManyTagsException) as refused:
-        cloudmap.tag_resource(ResourceARN=arn, Tags=many)
-    assert refused.value.response["ResourceName"] == arn
-    nothing = refusal(cloudmap.list_tags_for_resource, ResourceARN=f"{arn}x")
-    assert nothing[0] == "ResourceNotFoundException"
-
-
-def test_policy_speaks_of_namespaces_and_services(
-    start_control_plane: StartControlPlane,
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        pytest.param({"Name": "local", "Vpc": "vpc-none"}, "InvalidInput", id="no such VPC"),
+        pytest.param({"Name": "a b", "Vpc": VPC}, "InvalidInput", id="no name"),
+        pytest.param({"Name": "taken", "Vpc": VPC}, "NamespaceAlreadyExists", id="taken"),
+    ],
+)
+def test_namespace_that_cannot_be_is_refused(
+    cloud_map: Any, request_: dict[str, str], code: str
 ) -> None:
-    before = start_control_plane()
-    cloudmap = make_discovery(before)
-    corp = make_namespace(cloudmap)
-    web, db = (make_service(cloudmap, corp, name) for name in ("web", "db"))
-    actions = ["servicediscovery:RegisterInstance", "servicediscovery:CreateService"]
-    add_principal(
-        before.state_dir,
-        [
-            {
-                "Effect": "Allow",
-                "Action": actions,
-                "Resource": [web["Arn"], f"{ARN}namespace/{corp}"],
-            }
-        ],
+    make_namespace(cloud_map, "taken")
+
+    assert refused(cloud_map.create_private_dns_namespace, **request_) == code
+
+
+def test_service_is_made_shown_changed_and_removed(cloud_map: Any) -> None:
+    namespace = make_namespace(cloud_map)
+    service = make_service(cloud_map, namespace, HealthCheckCustomConfig={"FailureThreshold": 1})
+    change = {"Description": "new", "DnsConfig": {"DnsRecords": [{"Type": "A", "TTL": 5}]}}
+    cloud_map.update_service(Id=service, Service=change)
+
+    shown = cloud_map.get_service(Id=service)["Service"]
+    assert shown["DnsConfig"] == {
+        "NamespaceId": namespace,
+        "RoutingPolicy": "MULTIVALUE",
+        "DnsRecords": [{"Type": "A", "TTL": 5}],
+    }
+    assert (shown["Type"], shown["Description"]) == ("DNS_HTTP", "new")
+    filters = [{"Name": "NAMESPACE_ID", "Values": [namespace]}]
+    assert [one["Id"] for one in cloud_map.list_services(Filters=filters)["Services"]] == [service]
+    assert refused(cloud_map.delete_namespace, Id=namespace) == "ResourceInUse"
+
+    cloud_map.delete_service(Id=service)
+
+    assert refused(cloud_map.get_service, Id=service) == "ServiceNotFound"
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        pytest.param({"Name": "-web"}, id="name"),
+        pytest.param({"Name": f"{'a' * 63}.{'b' * 60}"}, id="SRV names too long"),
+        pytest.param({"HealthCheckConfig": {"Type": "TCP"}}, id="health check of Route 53"),
+        pytest.param(
+            {"DnsConfig": {"DnsRecords": [{"Type": "CNAME", "TTL": 1}, {"Type": "A", "TTL": 1}]}},
+            id="CNAME and A",
+        ),
+        pytest.param({"DnsConfig": {"DnsRecords": [{"Type": "CNAME", "TTL": 1}]}}, id="multivalue"),
+    ],
+)
+def test_service_that_cannot_be_is_refused(cloud_map: Any, request_: dict[str, Any]) -> None:
+    namespace = make_namespace(cloud_map, ".".join(["c" * 60] * 3))
+    srv = {"DnsRecords": [{"Type": "SRV", "TTL": 1}]}
+    request = {"Name": "web", "NamespaceId": namespace, "DnsConfig": srv, **request_}
+
+    assert refused(cloud_map.create_service, **request) == "InvalidInput"
+
+
+def test_instances_are_registered_discovered_and_forgotten(cloud_map: Any) -> None:
+    service = make_service(
+        cloud_map, make_namespace(cloud_map), HealthCheckCustomConfig={"FailureThreshold": 1}
     )
-    again = start_control_plane()
-    key, secret = again.keys["ci"]
-    ci = make_discovery(again, aws_access_key_id=key, aws_secret_access_key=secret)
-    register(ci, web, "one")
-    make_service(ci, corp, "cache")
-
-    attributes = {"AWS_INSTANCE_IPV4": "10.0.0.1"}
-    kind, text = refusal(
-        ci.register_instance, ServiceId=db["Id"], InstanceId="one", Attributes=attributes
+    register(cloud_map, service, "one", stage="test")
+    register(cloud_map, service, "two")
+    cloud_map.update_instance_custom_health_status(
+        ServiceId=service, InstanceId="two", Status="UNHEALTHY"
     )
-    assert kind == "AccessDeniedException"
-    assert f"servicediscovery:RegisterInstance on resource: {db['Arn']}" in text
-    assert refusal(ci.list_namespaces)[0] == "AccessDeniedException"
+
+    def discover(**more: Any) -> list[str]:
+        found = cloud_map.discover_instances(NamespaceName="local", ServiceName="web", **more)
+        return [one["InstanceId"] for one in found["Instances"]]
+
+    assert discover() == ["one"]
+    assert discover(HealthStatus="ALL") == ["one", "two"]
+    assert discover(HealthStatus="UNHEALTHY") == ["two"]
+    assert discover(QueryParameters={"stage": "test"}) == ["one"]
+    assert cloud_map.get_instances_health_status(ServiceId=service)["Status"] == {
+        "one": "HEALTHY",
+        "two": "UNHEALTHY",
+    }
+    assert refused(cloud_map.delete_service, Id=service) == "ResourceInUse"
+    for instance in ("one", "two"):
+        cloud_map.deregister_instance(ServiceId=service, InstanceId=instance)
+    assert discover(HealthStatus="ALL") == []
+    gone = {"ServiceId": service, "InstanceId": "one"}
+    assert refused(cloud_map.deregister_instance, **gone) == "InstanceNotFound"
 
 
-def test_vpc_with_a_namespace_stays(control_plane: ControlPlane, cloudmap: Any) -> None:
-    ec2 = make_ec2(control_plane)
-    vpc = ec2.create_vpc(CidrBlock="10.99.0.0/16")["Vpc"]["VpcId"]
-    id_ = make_namespace(cloudmap, vpc=vpc)
-    kept = refusal(ec2.delete_vpc, VpcId=vpc)
-    cloudmap.delete_namespace(Id=id_)
-    ec2.delete_vpc(VpcId=vpc)
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        pytest.param({"AWS_INSTANCE_IPV4": "fe80::1"}, id="other version"),
+        pytest.param({"AWS_INSTANCE_IPV6": "fe80::1%eth0"}, id="zone"),
+        pytest.param({"AWS_INSTANCE_PORT": "0"}, id="port"),
+    ],
+)
+def test_instance_with_an_attribute_that_cannot_be_is_refused(
+    cloud_map: Any, attributes: dict[str, str]
+) -> None:
+    service = make_service(cloud_map, make_namespace(cloud_map))
+    given = {"AWS_INSTANCE_IPV4": "10.0.0.9", **attributes}
 
-    assert kept[0] == "DependencyViolation"
+    request = {"ServiceId": service, "InstanceId": "one", "Attributes": given}
+    assert refused(cloud_map.register_instance, **request) == "InvalidInput"
+
+
+def test_health_of_a_service_without_a_check_does_not_count(cloud_map: Any) -> None:
+    service = make_service(cloud_map, make_namespace(cloud_map))
+    register(cloud_map, service, "one", AWS_INIT_HEALTH_STATUS="UNHEALTHY")
+
+    (found,) = cloud_map.discover_instances(
+        NamespaceName="local", ServiceName="web", HealthStatus="HEALTHY"
+    )["Instances"]
+
+    assert found["HealthStatus"] == "HEALTHY"
+    status = {"ServiceId": service, "InstanceId": "one", "Status": "UNHEALTHY"}
+    code = refused(cloud_map.update_instance_custom_health_status, **status)
+    assert code == "CustomHealthNotFound"
+
+
+def test_lists_come_in_pages(cloud_map: Any) -> None:
+    made = {make_namespace(cloud_map, f"n{number}.local") for number in range(3)}
+
+    pages = list(
+        cloud_map.get_paginator("list_namespaces").paginate(PaginationConfig={"PageSize": 2})
+    )
+
+    assert [len(page["Namespaces"]) for page in pages] == [2, 1]
+    assert {one["Id"] for page in pages for one in page["Namespaces"]} == made
+
+
+def test_what_is_not_done_and_what_does_not_exist_is_told(
+    cloud_map: Any, plane: ControlPlane
+) -> None:
+    assert refused(cloud_map.create_public_dns_namespace, Name="example.com") == (
+        "UnsupportedFeatureException"
+    )
+    assert refused(cloud_map.get_operation, OperationId="none") == "OperationNotFound"
+    with pytest.raises(ClientError) as refusal:
+        make_ec2(plane).describe_vpcs(VpcIds=["vpc-none"])
+    assert refusal.value.response["Error"]["Code"] == "InvalidVpcID.NotFound"

@@ -79,7 +79,6 @@ def test_deregistering_may_be_repeated(ecs: Any) -> None:
     assert first == second
 
 
-@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("reference", "expected"),
     [
@@ -222,7 +221,6 @@ def test_pages_of_revisions_lose_none_while_others_vanish(sort: str, ecs: Any) -
     assert "nextToken" not in rest
 
 
-@pytest.mark.one_store
 @pytest.mark.parametrize(
     "request_",
     [{"nextToken": "x"}, {"maxResults": 0}, {"maxResults": 101}],
@@ -266,7 +264,6 @@ def test_families_are_listed_in_pages(ecs: Any) -> None:
     assert [page["families"] for page in pages] == [["a", "b"], ["c"]]
 
 
-@pytest.mark.one_store
 def test_definition_that_only_other_capacity_can_run_is_registered(ecs: Any) -> None:
     log = {"logConfiguration": {"logDriver": "json-file"}}
 
@@ -277,7 +274,6 @@ def test_definition_that_only_other_capacity_can_run_is_registered(ecs: Any) -> 
     assert found["compatibilities"] == ["EC2", "MANAGED_INSTANCES"]
 
 
-@pytest.mark.one_store
 def test_log_driver_that_fargate_lacks_is_refused(ecs: Any) -> None:
     log = {"logConfiguration": {"logDriver": "json-file"}}
 

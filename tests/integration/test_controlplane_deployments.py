@@ -113,7 +113,7 @@ def test_update_that_changes_nothing_of_the_tasks_makes_no_deployment(registered
         pytest.param({"desiredCount": -1}, "desiredCount must be", id="count"),
         pytest.param(
             {"serviceRegistries": [{"registryArn": "a"}]},
-            "The service registry does not exist: a",
+            "The service registry a does not exist.",
             id="registries",
         ),
     ],

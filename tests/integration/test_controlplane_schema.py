@@ -139,10 +139,11 @@ async def test_first_version_is_taken_over_with_all_that_it_knew(first_version: 
 def go_back(connection: Connection) -> None:
     """Have tables and rows as the version before networks were tables has left them."""
     for table in (
-        "discovery_operations",
-        "discovery_instances",
-        "discovery_services",
-        "discovery_namespaces",
+        "deployment_registries",
+        "cloud_map_operations",
+        "registered_instances",
+        "discoverable_services",
+        "namespaces",
         "resource_tags",
         "network_objects",
         "eni_groups",
@@ -154,7 +155,6 @@ def go_back(connection: Connection) -> None:
         connection.execute(text(f"DROP TABLE {table}"))
     for column in ("vpc_id", "availability_zone", "vlan_id"):
         connection.execute(text(f"ALTER TABLE enis DROP COLUMN {column}"))
-    connection.execute(text("ALTER TABLE tasks DROP COLUMN registered"))
     connection.execute(text("UPDATE alembic_version SET version_num = '0004'"))
 
 

@@ -40,7 +40,7 @@ class Reader:
 
     async def fetch(self, *arns: str, task: TaskPlan | None = None) -> dict[str, dict[str, str]]:
         site = AwsSite(region=REGION, endpoint_url=self.url)
-        egress = Egress(self.open_socket, lambda: ())
+        egress = Egress(self.open_socket)
         reader = EnvFileReader(self.roles, site, egress, self.settings)
         return {arn: dict(v) for arn, v in (await reader.fetch(task or plan(), arns)).items()}
 

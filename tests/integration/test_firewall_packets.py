@@ -4,11 +4,9 @@ import asyncio
 import socket
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
 from ipaddress import (
     IPv4Address,
     IPv4Interface,
-    IPv4Network,
     IPv6Address,
     IPv6Interface,
     IPv6Network,
@@ -24,92 +22,14 @@ from fargate_agent.network.firewall.rules import VERSIONS
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.names import firewall_table_name
 from fargate_agent.network.nft.tables import read_tables
-from fargate_agent.network.veth import VethEni
-from fargate_agent.plan import EniPlan
-from fargate_agent.plan.security_groups import GroupPlan, RulePlan
-from tests.fixtures.network import TEST_NETWORK, MakeEni, MakeNetns, remove_link, run_ip
-from tests.fixtures.packets import ICMP, PORT, TCP, UDP, Address, arrives, open_socket, send
+from fargate_agent.plan.security_groups import RulePlan
+from tests.fixtures.firewall import ANYWHERE, OTHER, SAME, Cloud, from_group, group
+from tests.fixtures.network import TEST_NETWORK, MakeNetns, remove_link, run_ip
+from tests.fixtures.packets import ICMP, PORT, TCP, UDP, arrives, open_socket, send
 
 pytestmark = pytest.mark.root
 
-IPV6 = IPv6Network("fd00:213::/64")
-ANYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
 LAN = {1: "fd00:213:a::", 2: "fd00:213:b::"}
-SAME, OTHER = "sg-0aaa", "sg-0bbb"
-OUT = RulePlan(protocol="-1", cidrs=ANYWHERE)
-
-
-def group(group_id: str, *ingress: RulePlan, egress: tuple[RulePlan, ...] = (OUT,)) -> GroupPlan:
-    return GroupPlan(id=group_id, ingress=ingress, egress=egress)
-
-
-def from_group(group_id: str, protocol: str = "-1") -> RulePlan:
-    return RulePlan(protocol=protocol, groups=(group_id,))
-
-
-@dataclass
-class Task:
-    eni: EniPlan
-    netns: Path
-
-    def address(self, version: int) -> Address:
-        if version == 4:
-            return self.eni.address.ip
-        assert self.eni.ipv6_address is not None
-        return self.eni.ipv6_address.ip
-
-    def hears(self, sender: "Task | None", kind: str, version: int, port: int = PORT) -> bool:
-        where = None if sender is None else sender.netns
-        return arrives(where, self.netns, "eth1", kind, self.address(version), port)
-
-
-@pytest.fixture
-def settings() -> FirewallSettings:
-    return FirewallSettings()
-
-
-@pytest.fixture
-async def firewall(
-    instance: str, tmp_path: Path, settings: FirewallSettings, host_left_clean: None
-) -> AsyncIterator[HostFirewall]:
-    async with HostFirewall(instance, tmp_path / FILE, settings, Findings()) as firewall:
-        yield firewall
-        await firewall.release()
-
-
-class Cloud:
-    """Attaches tasks."""
-
-    def __init__(self, veth: VethEni, make_eni: MakeEni, make_netns: MakeNetns) -> None:
-        self._veth = veth
-        self._make_eni = make_eni
-        self._make_netns = make_netns
-        self._numbers = iter(range(10, 100))
-        self.tasks: list[Task] = []
-
-    async def start(self, *groups: str, **changes: object) -> Task:
-        plan = {
-            "security_groups": groups or None,
-            "ipv6_address": IPv6Interface((IPV6[next(self._numbers)], 64)),
-            "ipv6_gateway": IPV6[1],
-        }
-        eni = self._make_eni(**(plan | changes))
-        task = Task(eni, await self._make_netns())
-        await self._veth.attach(task.eni, task.netns)
-        self.tasks.append(task)
-        return task
-
-    async def update(self, task: Task, *groups: str) -> None:
-        task.eni = replace(task.eni, security_groups=groups or None)
-        await self._veth.update(task.eni, task.netns)
-
-
-@pytest.fixture
-async def cloud(veth: VethEni, make_eni: MakeEni, make_netns: MakeNetns) -> AsyncIterator[Cloud]:
-    cloud = Cloud(veth, make_eni, make_netns)
-    yield cloud
-    for task in cloud.tasks:
-        await veth.detach(task.eni, task.netns)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -286,7 +206,7 @@ async def test_the_host_reaches_tasks_and_not_they_it(cloud: Cloud, version: int
 
 class TestHostPorts:
     @pytest.fixture
-    def settings(self) -> FirewallSettings:
+    def firewall_settings(self) -> FirewallSettings:
         return FirewallSettings(host_ports=(("udp", 5353, 5354),))
 
     async def test_tasks_reach_the_ports_of_the_host_that_are_open(self, cloud: Cloud) -> None:
@@ -309,7 +229,7 @@ class TestHostPorts:
 
 class TestFewFlows:
     @pytest.fixture
-    def settings(self) -> FirewallSettings:
+    def firewall_settings(self) -> FirewallSettings:
         return FirewallSettings(max_tracked_flows=16)
 
     @pytest.mark.parametrize("version", [4, 6])

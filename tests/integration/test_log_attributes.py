@@ -81,7 +81,7 @@ async def test_chosen_variables_go_along_and_no_value_stands_on_a_command_line(
     shown, hidden = uuid.uuid4().hex, uuid.uuid4().hex
     settings = AgentSettings.model_validate({"shim_loggers_dir": LOGGER.parent})
     open_parents(bench.directory)
-    with destination(bench, dict(make_log_drivers(settings, user, lambda: ()))) as place:
+    with destination(bench, dict(make_log_drivers(settings, user))) as place:
         driver, address, read = place
         name = destination.__name__.replace("_", "-")
         task = bench.plan(

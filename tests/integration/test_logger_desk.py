@@ -77,7 +77,7 @@ def sniffing(netns: Path) -> Iterator[list[bytes]]:
 
 def log_uri(office: Office, front: Front, task: TaskPlan) -> str:
     settings = office.settings.model_copy(update={"awslogs_endpoint": front.url})
-    driver = make_log_drivers(settings, office.user, lambda: ())["awslogs"]
+    driver = make_log_drivers(settings, office.user)["awslogs"]
     uri = driver.uri(task, task.containers[0])
     assert uri is not None
     return uri

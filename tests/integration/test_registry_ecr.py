@@ -81,7 +81,7 @@ class Ecr:
         return ContainerdImageStore(
             self.puller.containerd,
             replace(self.puller.settings, insecure_registries=(HOST, *more_insecure), **changes),
-            Egress(socket_in_netns, lambda: ()),
+            Egress(socket_in_netns),
             self.puller.locks,
             None if local else EcrPasswords(site, self.keys),
         )
@@ -310,7 +310,7 @@ async def test_task_without_a_way_to_ecr_does_not_keep_others_of_its_role_waitin
     passwords = EcrPasswords(site, get_keys)
     stuck, other = await ecr.task(), await ecr.task()
     tries, host = Tries(retry=Retry()), EcrHost(account=ACCOUNT, region=REGION)
-    egress = Egress(socket_in_netns, lambda: ())
+    egress = Egress(socket_in_netns)
     async with egress.session(other, 5) as http:
         first = asyncio.create_task(passwords.get(http, host, stuck, tries, None))
         await asked.wait()

@@ -171,7 +171,7 @@ async def test_nothing_is_left_of_a_logger_that_never_gets_ready(
 
 def real_drivers(user: LoggerUser | None = None, **settings: str) -> dict[str, LogDriver]:
     made = AgentSettings.model_validate({"shim_loggers_dir": LOGGER.parent, **settings})
-    return dict(make_log_drivers(made, user, lambda: ()))
+    return dict(make_log_drivers(made, user))
 
 
 def plan_fluentd(bench: Bench, address: str, **container: object) -> TaskPlan:

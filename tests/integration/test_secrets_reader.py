@@ -89,7 +89,7 @@ class Reader:
 
     async def fetch(self, *references: str, task: TaskPlan | None = None) -> dict[str, str]:
         aws = AwsSite(region=REGION, endpoint_url=self.url)
-        reader = SecretReader(self.roles, aws, Egress(self.open_socket, lambda: ()), self.settings)
+        reader = SecretReader(self.roles, aws, Egress(self.open_socket), self.settings)
         return dict(await reader.fetch(task or plan(), references))
 
     async def fail(self, *references: str, task: TaskPlan | None = None) -> str:

@@ -69,7 +69,6 @@ def make_agent(metadata_netns: MetadataNetns, arn_file: Path) -> Agent:
     metadata = TaskMetadata(
         make_sources(tasks, confidential, Sampler(read_usage, read_link_stats), Desk()),
         bind_listener=metadata_netns.bind,
-        read_nameservers=lambda _: (),
     )
     return Agent(metadata=metadata, roles=roles, tasks=tasks)
 

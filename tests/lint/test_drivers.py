@@ -147,7 +147,7 @@ from tests.messages import container_json, site, task_message
 log = {"logDriver": "pigeon", "options": {"pigeon-loft": "attic"}}
 plan = plan_task(task_message(container_json(logConfiguration=log)), site(Path("/state")))
 (container,) = plan.containers
-drivers = make_log_drivers(AgentSettings(), None, tuple)
+drivers = make_log_drivers(AgentSettings(), None)
 uri = drivers[container.log.driver].uri(plan, container)
 flags = {name[2:]: value for name, value in parse_qsl(urlsplit(uri).query)}
 logger.check_names(flags, flags["log-driver"])

@@ -14,6 +14,7 @@ GENERATED: Final = CHECKOUT / "fargate_agent/containerd/pb"
 MAX_LINES: Final = 400
 
 PROGRAMS_WITHOUT_SUFFIX: Final = (
+    "cni/plugin",
     "examples/busybox-image",
     "shim-loggers/logger",
     "systemd/install-wheels",

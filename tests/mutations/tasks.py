@@ -150,8 +150,8 @@ OF_TASKS: Final = (
     Mutation(
         "metadata is served before the ENIs are attached",
         STEPS,
-        "return [*([eni] for eni in enis), [metadata, *volumes]]",
-        "return [[metadata], *([eni] for eni in enis), volumes]",
+        "return [[first, services], *([eni] for eni in others), [metadata, *volumes]]",
+        "return [[metadata], [first, services], *([eni] for eni in others), volumes]",
         (DIARIES,),
     ),
     Mutation(

@@ -15,7 +15,7 @@ from fargate_agent.network.prepared import PreparedEnis
 from fargate_agent.settings import AgentSettings
 from fargate_agent.wire.attributes import Attribute
 
-LOGS = make_log_drivers(AgentSettings(), None, lambda: ())
+LOGS = make_log_drivers(AgentSettings(), None)
 
 ECS_NAMES = {"x86_64": "x86_64", "aarch64": "arm64"}
 """Of architectures, by the name that the kernel has for them."""

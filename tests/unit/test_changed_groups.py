@@ -77,7 +77,7 @@ async def test_groups_that_change_while_an_interface_is_attached_are_not_lost(
         is_attached = "attach eth1" in drivers.diary.calls
         return change_groups((eni,), newer)[0] if is_attached else eni
 
-    (attach,), *_ = network_waves(plan, drivers.all, find_eni)
+    (attach, _), *_ = network_waves(plan, drivers.all, find_eni)
     await attach.do()
 
     assert drivers.diary.calls == ["attach eth1", "update eth1"]

@@ -216,6 +216,7 @@ def test_subnet_is_kept_whole() -> None:
         gateway6=IPV6[2],
         mtu=1400,
         dns=(IPv4Address("10.0.0.3"),),
+        nat=False,
         availability_zone="us-east-1b",
     )
     defaults = {each.name: each.default for each in fields(Subnet)}

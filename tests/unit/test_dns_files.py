@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fargate_agent.network.dns import (
-    read_host_nameservers,
+    read_nameservers,
     render_hostname,
     render_hosts,
     render_resolv_conf,
@@ -18,15 +18,9 @@ DNS = DnsPlan(
 
 
 def test_resolv_conf_names_each_server_and_one_search_list() -> None:
-    text = render_resolv_conf(DNS, fallback=("192.0.2.53",))
+    text = render_resolv_conf(DNS)
 
     assert text == "nameserver 10.0.0.2\nnameserver fd00::2\nsearch ec2.internal lab\n"
-
-
-def test_resolv_conf_names_the_fallback_when_the_plan_names_no_server() -> None:
-    dns = DnsPlan(servers=(), search=(), hostname="web")
-
-    assert render_resolv_conf(dns, fallback=("192.0.2.53",)) == "nameserver 192.0.2.53\n"
 
 
 def test_hosts_holds_the_loopback_and_the_primary_address_only(make_eni: MakeEni) -> None:
@@ -45,23 +39,19 @@ def test_hostname_is_one_line() -> None:
     [
         pytest.param("nameserver 192.0.2.1\nnameserver 192.0.2.2", ("192.0.2.1", "192.0.2.2")),
         pytest.param("# nameserver 192.0.2.9\n;x\nsearch a b\n", (), id="none named"),
-        pytest.param("nameserver 127.0.0.53\noptions edns0", (), id="a stub on the loopback"),
-        pytest.param("nameserver ::1\nnameserver\nnameserver wrong", (), id="nothing usable"),
+        pytest.param("nameserver 127.0.0.53\noptions edns0", ("127.0.0.53",), id="a stub"),
+        pytest.param("nameserver\nnameserver wrong", (), id="nothing usable"),
         pytest.param("nameserver fe80::1%eth0\n", ("fe80::1%eth0",), id="with a zone"),
     ],
 )
-def test_host_nameservers_are_those_a_task_can_reach(
+def test_name_servers_of_the_machine_are_read(
     text: str, servers: tuple[str, ...], tmp_path: Path
 ) -> None:
     file = tmp_path / "resolv.conf"
     file.write_text(text)
 
-    assert read_host_nameservers([file]) == servers
+    assert read_nameservers(file) == servers
 
 
-def test_host_nameservers_come_from_behind_the_stub(tmp_path: Path) -> None:
-    stub, real = tmp_path / "stub", tmp_path / "real"
-    stub.write_text("nameserver 127.0.0.53\n")
-    real.write_text("nameserver 192.0.2.1\n")
-
-    assert read_host_nameservers([tmp_path / "absent", stub, real]) == ("192.0.2.1",)
+def test_machine_without_the_file_has_no_name_server(tmp_path: Path) -> None:
+    assert read_nameservers(tmp_path / "absent") == ()

@@ -31,6 +31,7 @@ def test_steps_are_printed_in_the_order_in_which_they_are_done_and_undone() -> N
         f"  1  netns fargate-{TASK_ID}",
         f"  1  storage, lease, cgroup and files of {TASK_ID}",
         "  2  ENI eni-0123456789abcdef0 10.213.0.5/24",
+        "  2  resolver of the VPC",
         "  3  metadata endpoint",
         "interfaces of the task:",
         "     eth1: eni-0123456789abcdef0, veth 02:00:00:00:00:05, 10.213.0.5/24 via 10.213.0.1",
@@ -45,6 +46,7 @@ def test_steps_are_printed_in_the_order_in_which_they_are_done_and_undone() -> N
         "     init, after app (at most 70 s)",
         "  1  metadata endpoint (at most 30 s)",
         "  2  ENI eni-0123456789abcdef0 10.213.0.5/24 (at most 30 s)",
+        "  2  resolver of the VPC (at most 30 s)",
         f"  3  netns fargate-{TASK_ID} (at most 30 s)",
         f"  3  storage, lease, cgroup and files of {TASK_ID} (at most 30 s)",
     ]

@@ -46,7 +46,7 @@ def firelens_of(task: TaskPlan) -> FirelensPlan:
 
 def logger_flags(task: TaskPlan, name: str = "web", **settings: Any) -> dict[str, str]:
     made = AgentSettings.model_validate({"shim_loggers_dir": "/opt/loggers", **settings})
-    drivers = make_log_drivers(made, LoggerUser(uid=7, gid=8), lambda: ())
+    drivers = make_log_drivers(made, LoggerUser(uid=7, gid=8))
     uri = drivers["awsfirelens"].uri(task, named(task, name))
     assert uri is not None
     return {flag.removeprefix("--"): value for flag, value in parse_qsl(urlsplit(uri).query)}

@@ -34,7 +34,7 @@ REQUIRED: dict[str, dict[str, str]] = {
 def make_drivers(user: LoggerUser | None = None, **settings: Any) -> dict[str, LogDriver]:
     given = {"shim_loggers_dir": "/opt/loggers", "socket": "/run/x/a.sock", "aws": "real"}
     made = AgentSettings.model_validate({**given, **settings})
-    return dict(make_log_drivers(made, user, lambda: ("192.0.2.53", "192.0.2.54")))
+    return dict(make_log_drivers(made, user))
 
 
 def plan_log(
@@ -165,7 +165,7 @@ def test_destination_is_reached_as_the_task_reaches_it(driver: str, in_netns: bo
     assert drivers[driver].needs_network == in_netns
 
 
-def test_nameservers_of_the_host_are_asked_when_the_task_has_none() -> None:
+def test_resolver_of_the_vpc_is_asked_when_the_subnet_names_no_servers() -> None:
     log = {"logDriver": "fluentd"}
     eni = eni_json(domainNameServers=[])
     message = task_message(
@@ -174,7 +174,7 @@ def test_nameservers_of_the_host_are_asked_when_the_task_has_none() -> None:
 
     flags = render(plan_task(message, site(Path("/srv"))))
 
-    assert flags["dns-servers"] == "192.0.2.53,192.0.2.54"
+    assert flags["dns-servers"] == "169.254.169.253"
 
 
 @pytest.mark.parametrize("driver", DESTINATIONS)

@@ -18,7 +18,7 @@ AWSLOGS = {"awslogs-group": "g", "awslogs-region": "eu-west-1", "awslogs-stream-
 
 def make_driver(**settings: Any) -> LogDriver:
     made = AgentSettings.model_validate({"shim_loggers_dir": "/opt/loggers", **settings})
-    return make_log_drivers(made, None, lambda: ())["awslogs"]
+    return make_log_drivers(made, None)["awslogs"]
 
 
 def plan(options: dict[str, str] = AWSLOGS) -> TaskPlan:

@@ -21,7 +21,7 @@ from fargate_agent.wire.messages import (
     TaskStopVerificationAck,
     TaskStopVerificationMessage,
 )
-from tests.fakes import FakeSecurityGroups, fake_drivers
+from tests.fakes import Diary, FakeSecurityGroups, FakeVpcServices, fake_drivers
 from tests.fixtures.aws import role_json
 from tests.messages import (
     CLUSTER_ARN,
@@ -51,7 +51,10 @@ class Desk:
         )
         self.roles = Roles()
         self.groups = FakeSecurityGroups()
-        self.responder = Responder(self.supervisor, self.changes.append, self.roles, self.groups)
+        self.vpc = FakeVpcServices(Diary())
+        self.responder = Responder(
+            self.supervisor, self.changes.append, self.roles, self.groups, self.vpc
+        )
 
 
 @asynccontextmanager

@@ -39,7 +39,7 @@ RESTART = RestartPlan(ignored_exit_codes=frozenset(), attempt_period_s=60)
 DIGEST = f"sha256:{'1' * 64}"
 
 
-HERE = Site(snapshotter="overlayfs", nameservers=("192.0.2.53",), storage_bytes=261 * 2**20 + 1)
+HERE = Site(snapshotter="overlayfs", storage_bytes=261 * 2**20 + 1)
 
 
 @dataclass(frozen=True)
@@ -201,13 +201,13 @@ def test_tags_that_cannot_be_had_are_an_error_beside_the_rest() -> None:
     ]
 
 
-def test_task_that_names_no_servers_shows_those_of_its_containers() -> None:
-    task = plan()
-    task = replace(task, dns=replace(task.dns, servers=()))
+def test_task_whose_subnet_names_no_servers_shows_the_resolver_of_the_vpc() -> None:
+    eni = eni_json(domainNameServers=[], vpcCidrBlocks=["10.213.0.0/16"])
+    task = plan(elasticNetworkInterfaces=[eni])
 
     answer = describe_container(running(task), task.containers[0], HERE)
 
-    assert answer.networks[0].domain_name_servers == ("192.0.2.53",)
+    assert answer.networks[0].domain_name_servers == ("10.213.0.2",)
 
 
 def test_options_of_awslogs_name_the_stream() -> None:

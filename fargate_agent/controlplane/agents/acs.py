@@ -13,8 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.agents import connections
 from fargate_agent.controlplane.agents.agent_session import AgentSession
-from fargate_agent.controlplane.agents.opened import Opened, Shared
-from fargate_agent.controlplane.cloudmap.zones import Zones
+from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.roles.kept import TaskRoles
@@ -34,7 +33,6 @@ class Sessions:
     def __init__(self, plane: Plane, roles: TaskRoles) -> None:
         self._plane = plane
         self._roles = roles
-        self._shared = Shared(roles=roles, zones=Zones(plane.store))
         self._open: dict[str, AgentSession] = {}
         self._closed = asyncio.Condition()
 
@@ -52,7 +50,7 @@ class Sessions:
         """Talk to one agent until the connection ends."""
         connection, instance = new_uuid(), opened.instance
         with self._plane.announcements.listening(instance_topic(instance.id)) as wake:
-            session = AgentSession(opened, self._plane, self._shared, connection, wake)
+            session = AgentSession(opened, self._plane, self._roles, connection, wake)
             self._open[connection] = session
             log.info("agent %s: connected", instance.id)
             try:

@@ -18,7 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.agents.group_delivery import GroupDelivery
 from fargate_agent.controlplane.agents.name_delivery import NameDelivery
-from fargate_agent.controlplane.agents.opened import Opened, Shared
+from fargate_agent.controlplane.agents.opened import Opened
 from fargate_agent.controlplane.agents.role_delivery import RoleDelivery
 from fargate_agent.controlplane.agents.sent import (
     TAKEN,
@@ -33,6 +33,7 @@ from fargate_agent.controlplane.agents.sent import (
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.roles.kept import TaskRoles
 from fargate_agent.controlplane.state.model import ContainerInstance, Eni, Task
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.tasks import lifecycle
@@ -71,7 +72,12 @@ class AgentSession:
     """One connection."""
 
     def __init__(
-        self, opened: Opened, plane: Plane, shared: Shared, connection: str, wake: asyncio.Event
+        self,
+        opened: Opened,
+        plane: Plane,
+        roles: TaskRoles,
+        connection: str,
+        wake: asyncio.Event,
     ) -> None:
         instance = opened.instance
         self._socket = opened.socket
@@ -96,11 +102,10 @@ class AgentSession:
         self._wake = wake
         self._check = opened.check
         self.over = asyncio.Event()
-        arns = (self._cluster_arn, self._instance_arn)
-        self._groups = GroupDelivery(plane, instance.id, arns, self._send)
-        self._names = NameDelivery(plane, shared.zones, arns, self._send)
+        told = plane, instance.id, (self._cluster_arn, self._instance_arn), self._send
+        self._groups, self._names = GroupDelivery(*told), NameDelivery(*told)
         self._roles = RoleDelivery(
-            plane, shared.roles, send=self._send, wake=wake.set, give_up=self.over.set
+            plane, roles, send=self._send, wake=wake.set, give_up=self.over.set
         )
 
     async def run(self) -> None:

@@ -1,7 +1,4 @@
-"""The names of private namespaces on their way to one agent, which is told all of them.
-
-They are sent when they are others than the agent has acknowledged, and again until it does.
-"""
+"""Private zones on their way to one agent: all of them when it connects, and when one changes."""
 
 import asyncio
 import logging
@@ -12,13 +9,13 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.backoff import Backoff
-from fargate_agent.controlplane.cloudmap.zones import Zones
+from fargate_agent.controlplane.cloudmap.zones import read_zones
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import NAMES
 from fargate_agent.parallel import first_of
 from fargate_agent.wire.messages import Frame, VpcNamesMessage
-from fargate_agent.wire.vpc_names import VpcZones
+from fargate_agent.wire.names import VpcZones
 
 log = logging.getLogger(__name__)
 
@@ -26,25 +23,28 @@ GATHER_S: Final = 0.1
 """How long changes are gathered: many tasks start and stop together."""
 LONGEST_RESEND: Final = 6
 """A message that isn't acknowledged is sent again ever later, up to so many times `resend_s`."""
+MAX_BYTES: Final = 32 << 20
+"""Of all zones: an agent takes frames of twice that."""
 
 
 class NameDelivery:
-    """Brings names to an agent, as long as the connection lasts."""
+    """Brings private zones to an agent, as long as the connection lasts."""
 
     def __init__(
         self,
         plane: Plane,
-        zones: Zones,
+        instance_id: str,
         arns: tuple[str, str],
         send: Callable[[Frame], Awaitable[None]],
     ) -> None:
         """`arns` are those of the cluster and of the container instance."""
         self._plane = plane
-        self._zones = zones
+        self._instance_id = instance_id
         self._cluster_arn, self._instance_arn = arns
         self._send = send
+        self._told: tuple[VpcZones, ...] | None = None
+        """What the agent has acknowledged last; None: nothing on this connection."""
         self._message_id = ""
-        """Of what was sent last."""
         self._acked = asyncio.Event()
 
     def note_ack(self, message_id: str) -> None:
@@ -53,28 +53,28 @@ class NameDelivery:
             self._acked.set()
 
     async def serve(self) -> None:
-        """Tell the agent all names, and again when they have changed, until cancelled."""
-        told: tuple[VpcZones, ...] | None = None
+        """Tell the agent all zones, and again when one changes, until cancelled."""
         with self._plane.announcements.listening(NAMES) as news:
             while True:
                 news.clear()
                 try:
-                    vpcs = await self._zones.read()
+                    await self._tell(news)
                 except SQLAlchemyError as error:
-                    log.error("agent %s: names not sent: %s", self._instance_arn, error)
+                    log.error("agent %s: private zones not sent: %s", self._instance_id, error)
                     await asyncio.sleep(self._plane.settings.resend_s)
                     continue
-                if vpcs == told:
-                    await news.wait()
-                elif await self._tell(vpcs, news):
-                    told = vpcs
-                if news.is_set():
-                    await asyncio.sleep(GATHER_S)
+                await news.wait()
+                await asyncio.sleep(GATHER_S)
 
-    async def _tell(self, vpcs: tuple[VpcZones, ...], news: asyncio.Event) -> bool:
-        """Send names until they are acknowledged, or others are to be told; return which."""
+    async def _tell(self, news: asyncio.Event) -> None:
+        """Return when the agent has acknowledged how things are."""
         resend_s = self._plane.settings.resend_s
         for pause_s in Backoff(first_s=resend_s, longest_s=LONGEST_RESEND * resend_s).pauses_s():
+            async with self._plane.store.read() as session:
+                zones = await read_zones(session, self._plane.settings.region)
+            zones = self._bound(zones)
+            if zones == self._told:
+                return
             self._message_id = new_uuid()
             self._acked.clear()
             await self._send(
@@ -82,15 +82,30 @@ class NameDelivery:
                     message_id=self._message_id,
                     cluster_arn=self._cluster_arn,
                     container_instance_arn=self._instance_arn,
-                    vpcs=vpcs,
+                    vpcs=zones,
                 )
             )
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await first_of(_is_set(self._acked), _is_set(news))
-            if self._acked.is_set() or news.is_set():
-                break
-        return self._acked.is_set()
+            if self._acked.is_set():
+                self._told = zones
+                return
+            if news.is_set():
+                news.clear()
+                await asyncio.sleep(GATHER_S)
+
+    def _bound(self, vpcs: tuple[VpcZones, ...]) -> tuple[VpcZones, ...]:
+        """Leave out what an agent would not take in one frame."""
+        size, kept = 0, []
+        for vpc in vpcs:
+            size += len(vpc.model_dump_json())
+            if size > MAX_BYTES:
+                log.error("agent %s: zones of %s are too large", self._instance_id, vpc.vpc_id)
+                size -= len(vpc.model_dump_json())
+                continue
+            kept.append(vpc)
+        return tuple(kept)
 
 
 async def _is_set(event: asyncio.Event) -> None:

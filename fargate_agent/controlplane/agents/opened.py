@@ -1,12 +1,10 @@
-"""What is known of an agent's connection when it opens, and what it shares with the others."""
+"""What is known of an agent's connection when it opens."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
-from fargate_agent.controlplane.cloudmap.zones import Zones
-from fargate_agent.controlplane.roles.kept import TaskRoles
 from fargate_agent.controlplane.state.model import ContainerInstance
 
 Check = Callable[[], Awaitable[None]]
@@ -22,11 +20,3 @@ class Opened:
     check: Check
     lacks_credentials: bool
     """Whether it asks for the credentials of the tasks that it has (`sendCredentials`)."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """What all connections of this process read."""
-
-    roles: TaskRoles
-    zones: Zones

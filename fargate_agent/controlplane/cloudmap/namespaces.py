@@ -1,216 +1,188 @@
-"""Namespaces: made, shown, changed, deleted.
+"""Namespaces of Cloud Map: a private zone of a VPC, or names for DiscoverInstances alone."""
 
-Source: Cloud Map API reference.
-"""
-
+import re
+import secrets
 import time
 from typing import Final
 
 from sqlalchemy import func, select
 
-from fargate_agent.controlplane.cloudmap.domains import check_domain
-from fargate_agent.controlplane.cloudmap.filters import OWNER, check_filters, matches
-from fargate_agent.controlplane.cloudmap.lists import render_list
-from fargate_agent.controlplane.cloudmap.operations import note_operation
-from fargate_agent.controlplane.cloudmap.references import (
-    find_namespace,
+from fargate_agent.controlplane.cloudmap.calls import (
+    filter_values,
+    find_repeated,
+    invalid_input,
+    last_part,
     namespace_arn,
-    new_namespace_id,
-    new_zone_id,
+    new_cloud_map_id,
+    parse_cloud_map_page,
+    render_cloud_map_page,
+    start_operation,
 )
-from fargate_agent.controlplane.cloudmap.refusals import in_use, invalid_input, refuse
-from fargate_agent.controlplane.cloudmap.tags import check_tags
-from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.state.discovery import DiscoveryServiceRow, NamespaceRow
+from fargate_agent.controlplane.state.cloudmap import DiscoverableService, Namespace
 from fargate_agent.controlplane.state.networks import VpcRow
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import note_names
 from fargate_agent.controlplane.validate import Json
 
-PRIVATE: Final = "DNS_PRIVATE"
+DNS_PRIVATE: Final = "DNS_PRIVATE"
 HTTP: Final = "HTTP"
-DEFAULT_SOA_TTL_S: Final = 15
-"""Source: Cloud Map developer guide, "Creating an AWS Cloud Map namespace"."""
-
-_NAME_CHARS: Final = frozenset(map(chr, range(ord("!"), ord("~") + 1)))
-_CONDITIONS: Final = ("EQ", "IN", "BEGINS_WITH")
-_FILTERS: Final = {
-    "TYPE": _CONDITIONS,
-    "NAME": _CONDITIONS,
-    "HTTP_NAME": _CONDITIONS,
-    "RESOURCE_OWNER": ("EQ",),
-}
+SOA_TTL_S: Final = 15
+"""Source: Cloud Map API, SOA, `TTL`."""
+MAX_NAME_CHARS: Final = 253
+"""Source: Cloud Map API, CreatePrivateDnsNamespace, `Name`."""
+_LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
 async def create_private_dns_namespace(plane: Plane, call: Call) -> Json:
-    """Make a namespace whose names the tasks of a VPC can resolve."""
+    """Make a private zone of a VPC."""
     request = call.request
-    name = request["Name"].lower()
-    check_domain(name, "The name of the namespace")
-    ttl_s = request.get("Properties", {}).get("DnsProperties", {}).get("SOA", {}).get("TTL")
-    properties = {
-        "DnsProperties": {
-            "HostedZoneId": new_zone_id(),
-            "SOA": {"TTL": DEFAULT_SOA_TTL_S if ttl_s is None else ttl_s},
-        },
-        "HttpProperties": {"HttpName": name},
-    }
-    return await _create(plane, request, (name, PRIVATE, request["Vpc"]), properties)
+    name = request["Name"].lower().removesuffix(".")
+    if len(name) > MAX_NAME_CHARS or not all(map(_LABEL.fullmatch, name.split("."))):
+        raise invalid_input(f"{request['Name']} is not a name of DNS.")
+    async with plane.store.write() as session:
+        repeated = await find_repeated(session, "CREATE_NAMESPACE", request.get("CreatorRequestId"))
+        if repeated is not None:
+            return {"OperationId": repeated}
+        if await session.get(VpcRow, request["Vpc"]) is None:
+            raise invalid_input(f"The VPC {request['Vpc']} does not exist.")
+        properties = request.get("Properties", {}).get("DnsProperties", {})
+        ttl_s = properties.get("SOA", {}).get("TTL", SOA_TTL_S)
+        dns = {"HostedZoneId": f"Z{secrets.token_hex(10).upper()}", "SOA": {"TTL": ttl_s}}
+        return await _create(session, request, name, DNS_PRIVATE, dns)
 
 
 async def create_http_namespace(plane: Plane, call: Call) -> Json:
-    """Make a namespace whose instances only DiscoverInstances finds."""
-    name = call.request["Name"]
-    if not name or set(name) - _NAME_CHARS or name.startswith("arn:"):
-        raise invalid_input("The name of a namespace can have printable ASCII characters only.")
-    properties = {"HttpProperties": {"HttpName": name}}
-    return await _create(plane, call.request, (name, HTTP, None), properties)
-
-
-async def create_public_dns_namespace(plane: Plane, call: Call) -> Json:  # noqa: RUF029 - an operation
-    """Refuse: there is no public DNS here."""
-    del plane, call
-    raise invalid_input(
-        "Public DNS namespaces are not supported here: use CreatePrivateDnsNamespace."
-    )
-
-
-async def _create(
-    plane: Plane, request: Json, what: tuple[str, str, str | None], properties: Json
-) -> Json:
-    """Make a namespace of a name and kind in a VPC; a repeated request has the same answer."""
-    name, kind, vpc_id = what
-    check_tags(request.get("Tags", []))
+    """Make a namespace whose services are found by DiscoverInstances alone."""
+    request = call.request
     async with plane.store.write() as session:
-        known = await session.scalar(select(NamespaceRow).where(NamespaceRow.name == name))
-        if known is not None:
-            return _find_replay(known, request, what)
-        if vpc_id is not None and await session.get(VpcRow, vpc_id) is None:
-            raise invalid_input(f"The VPC {vpc_id} does not exist.")
-        id_ = new_namespace_id()
-        operation_id = await note_operation(session, "CREATE_NAMESPACE", NAMESPACE=id_)
-        session.add(
-            NamespaceRow(
-                id=id_,
-                name=name,
-                kind=kind,
-                vpc_id=vpc_id,
-                creator_request_id=request.get("CreatorRequestId"),
-                operation_id=operation_id,
-                document={"Description": request.get("Description", ""), "Properties": properties},
-                tags=request.get("Tags", []),
-                version=1,
-                created_at=round(time.time(), 3),
-            )
+        repeated = await find_repeated(session, "CREATE_NAMESPACE", request.get("CreatorRequestId"))
+        if repeated is not None:
+            return {"OperationId": repeated}
+        return await _create(session, request, request["Name"], HTTP, {})
+
+
+async def _create(session: Session, request: Json, name: str, kind: str, dns: Json) -> Json:
+    vpc_id = request.get("Vpc")
+    chosen = select(Namespace).where(Namespace.name == name, Namespace.vpc_id.is_(None))
+    if vpc_id is not None:
+        chosen = select(Namespace).where(Namespace.name == name, Namespace.vpc_id == vpc_id)
+    known = await session.scalar(chosen)
+    if known is not None:
+        raise ApiError(
+            "NamespaceAlreadyExists",
+            "The namespace that you're trying to create already exists.",
+            CreatorRequestId=known.document.get("CreatorRequestId", ""),
+            NamespaceId=known.id,
         )
-        note_names(session)
-    return {"OperationId": operation_id}
-
-
-def _find_replay(known: NamespaceRow, request: Json, what: tuple[str, str, str | None]) -> Json:
-    """Return the answer to a request that was answered before.
-
-    Raises:
-        ApiError: it is another one.
-    """
-    token = request.get("CreatorRequestId")
-    if token and token == known.creator_request_id and what[1:] == (known.kind, known.vpc_id):
-        return {"OperationId": known.operation_id}
-    raise refuse(
-        "NamespaceAlreadyExists",
-        f"There is a namespace with the name {known.name} already.",
-        NamespaceId=known.id,
-        CreatorRequestId=known.creator_request_id,
+    namespace = Namespace(
+        id=new_cloud_map_id("ns"),
+        name=name,
+        kind=kind,
+        vpc_id=vpc_id,
+        document={
+            "Properties": {"DnsProperties": dns, "HttpProperties": {"HttpName": name}},
+            **{m: request[m] for m in ("Description", "CreatorRequestId") if m in request},
+        },
+        tags=request.get("Tags", []),
+        created_at=round(time.time(), 3),
+    )
+    session.add(namespace)
+    return await start_operation(
+        session, "CREATE_NAMESPACE", {"NAMESPACE": namespace.id}, request.get("CreatorRequestId")
     )
 
 
-async def get_namespace(plane: Plane, call: Call) -> Json:
-    """Describe a namespace."""
-    async with plane.store.read() as session:
-        row = await find_namespace(plane.arns, session, call.request["Id"])
-        counts = await _count_services(session)
-    shown = _render(plane.arns, row, counts)
-    if row.creator_request_id is not None:
-        shown["CreatorRequestId"] = row.creator_request_id
-    return {"Namespace": shown}
-
-
-async def list_namespaces(plane: Plane, call: Call) -> Json:
-    """List namespaces in the order of their names."""
-    filters = call.request.get("Filters", [])
-    check_filters(filters, _FILTERS)
-    async with plane.store.read() as session:
-        rows = (await session.scalars(select(NamespaceRow))).all()
-        counts = await _count_services(session)
-    shown = {
-        row.name: _render(plane.arns, row, counts)
-        for row in rows
-        if matches(filters, {"TYPE": row.kind, "NAME": row.name, "HTTP_NAME": row.name, **OWNER})
-    }
-    return render_list(call.request, shown, "Namespaces")
-
-
-async def update_namespace(plane: Plane, call: Call) -> Json:
-    """Change the description of a namespace, and the TTL of its SOA record."""
+async def update_private_dns_namespace(plane: Plane, call: Call) -> Json:
+    """Change the description, or how long a missing name may be remembered."""
     change = call.request["Namespace"]
     async with plane.store.write() as session:
-        row = await find_namespace(plane.arns, session, call.request["Id"])
-        document = {**row.document}
+        namespace = await find_namespace(session, call.request["Id"])
+        document = dict(namespace.document)
         if "Description" in change:
             document["Description"] = change["Description"]
         soa = change.get("Properties", {}).get("DnsProperties", {}).get("SOA")
         if soa is not None:
-            if row.kind != PRIVATE:
-                raise invalid_input(f"The namespace {row.id} has no DNS properties.")
             properties = document["Properties"]
-            dns = {**properties["DnsProperties"], "SOA": soa}
-            document["Properties"] = {**properties, "DnsProperties": dns}
-        row.document = document
-        operation_id = await note_operation(session, "UPDATE_NAMESPACE", NAMESPACE=row.id)
-    return {"OperationId": operation_id}
+            document["Properties"] = {
+                **properties,
+                "DnsProperties": {**properties["DnsProperties"], "SOA": soa},
+            }
+        namespace.document = document
+        return await start_operation(session, "UPDATE_NAMESPACE", {"NAMESPACE": namespace.id})
 
 
 async def delete_namespace(plane: Plane, call: Call) -> Json:
-    """Delete a namespace without services."""
+    """Remove a namespace without services."""
     async with plane.store.write() as session:
-        row = await find_namespace(plane.arns, session, call.request["Id"])
-        services = select(DiscoveryServiceRow.id).where(DiscoveryServiceRow.namespace_id == row.id)
-        if await session.scalar(services.limit(1)) is not None:
-            raise in_use(f"The namespace {row.id} has services: delete them first.")
-        operation_id = await note_operation(session, "DELETE_NAMESPACE", NAMESPACE=row.id)
-        await session.delete(row)
-        note_names(session)
-    return {"OperationId": operation_id}
+        namespace = await find_namespace(session, call.request["Id"])
+        if await _count_services(session, namespace.id):
+            raise ApiError(
+                "ResourceInUse",
+                "The namespace can't be deleted because services are associated with it.",
+            )
+        await session.delete(namespace)
+        return await start_operation(session, "DELETE_NAMESPACE", {"NAMESPACE": namespace.id})
 
 
-async def _count_services(session: Session) -> dict[str, int]:
-    counted = select(DiscoveryServiceRow.namespace_id, func.count()).group_by(
-        DiscoveryServiceRow.namespace_id
-    )
-    return dict((await session.execute(counted)).all())
+async def get_namespace(plane: Plane, call: Call) -> Json:
+    """Show one."""
+    async with plane.store.read() as session:
+        namespace = await find_namespace(session, call.request["Id"])
+        return {"Namespace": await _render(plane, session, namespace)}
 
 
-def _render(arns: Arns, row: NamespaceRow, counts: dict[str, int]) -> Json:
+async def list_namespaces(plane: Plane, call: Call) -> Json:
+    """List them by id."""
+    page = parse_cloud_map_page(call.request)
+    wanted = filter_values(call.request, ("TYPE", "NAME", "HTTP_NAME"))
+    chosen = select(Namespace).order_by(Namespace.id)
+    for name, values in wanted.items():
+        column = Namespace.kind if name == "TYPE" else Namespace.name
+        chosen = chosen.where(column.in_(values))
+    async with plane.store.read() as session:
+        found = (await session.scalars(chosen)).all()
+        items = [(one.id, await _render(plane, session, one)) for one in found]
+    for _, item in items:
+        item.pop("CreatorRequestId", None)
+    return render_cloud_map_page(page, items, "Namespaces")
+
+
+async def find_namespace(session: Session, reference: str) -> Namespace:
+    """Return the namespace that an id or an ARN means.
+
+    Raises:
+        ApiError: there is none.
+    """
+    found = await session.get(Namespace, last_part(reference))
+    if found is None:
+        raise ApiError("NamespaceNotFound", f"Namespace not found: {reference[:128]}")
+    return found
+
+
+async def _count_services(session: Session, namespace_id: str) -> int:
+    chosen = select(func.count()).where(DiscoverableService.namespace_id == namespace_id)
+    return await session.scalar(chosen) or 0
+
+
+async def _render(plane: Plane, session: Session, namespace: Namespace) -> Json:
     return {
-        **row.document,
-        "Id": row.id,
-        "Arn": namespace_arn(arns, row.id),
-        "ResourceOwner": arns.account,
-        "Name": row.name,
-        "Type": row.kind,
-        "ServiceCount": counts.get(row.id, 0),
-        "CreateDate": row.created_at,
+        **namespace.document,
+        "Id": namespace.id,
+        "Arn": namespace_arn(plane.arns, namespace.id),
+        "Name": namespace.name,
+        "Type": namespace.kind,
+        "ServiceCount": await _count_services(session, namespace.id),
+        "CreateDate": namespace.created_at,
+        "ResourceOwner": plane.arns.account,
     }
 
 
 OPERATIONS: Final[dict[str, Operation]] = {
     "CreateHttpNamespace": create_http_namespace,
     "CreatePrivateDnsNamespace": create_private_dns_namespace,
-    "CreatePublicDnsNamespace": create_public_dns_namespace,
     "DeleteNamespace": delete_namespace,
     "GetNamespace": get_namespace,
     "ListNamespaces": list_namespaces,
-    "UpdateHttpNamespace": update_namespace,
-    "UpdatePrivateDnsNamespace": update_namespace,
+    "UpdatePrivateDnsNamespace": update_private_dns_namespace,
 }

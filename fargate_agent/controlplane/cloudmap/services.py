@@ -1,274 +1,227 @@
-"""Services of Cloud Map: made, shown, changed, deleted.
-
-Source: Cloud Map API reference.
-"""
+"""Services of Cloud Map: a name, and which records its instances have."""
 
 import re
 import time
-from collections import Counter
 from typing import Final
 
-from sqlalchemy import delete, select
+from sqlalchemy import func, select
 
-from fargate_agent.controlplane.cloudmap.domains import TASK_ID_CHARS, check_domain
-from fargate_agent.controlplane.cloudmap.filters import OWNER, check_filters, matches
-from fargate_agent.controlplane.cloudmap.lists import render_list
-from fargate_agent.controlplane.cloudmap.members import has_instances, read_instances
-from fargate_agent.controlplane.cloudmap.namespaces import HTTP, PRIVATE
-from fargate_agent.controlplane.cloudmap.operations import note_operation
-from fargate_agent.controlplane.cloudmap.references import (
+from fargate_agent.controlplane.cloudmap.calls import (
+    filter_values,
+    invalid_input,
+    last_part,
+    new_cloud_map_id,
+    parse_cloud_map_page,
+    registry_arn,
+    render_cloud_map_page,
+    start_operation,
+)
+from fargate_agent.controlplane.cloudmap.instances import count_instances
+from fargate_agent.controlplane.cloudmap.namespaces import (
+    DNS_PRIVATE,
+    MAX_NAME_CHARS,
     find_namespace,
-    find_service,
-    new_service_id,
-    service_arn,
-    service_key,
 )
-from fargate_agent.controlplane.cloudmap.refusals import in_use, invalid_input, refuse
-from fargate_agent.controlplane.cloudmap.tags import check_tags
-from fargate_agent.controlplane.names import Arns
+from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.state.discovery import (
-    DiscoveryServiceRow,
-    InstanceRow,
-    NamespaceRow,
+from fargate_agent.controlplane.state.announcements import NAMES
+from fargate_agent.controlplane.state.cloudmap import (
+    DeploymentRegistry,
+    DiscoverableService,
+    Namespace,
+    RegisteredInstance,
 )
-from fargate_agent.controlplane.state.store import note_names
+from fargate_agent.controlplane.state.model import Deployment
+from fargate_agent.controlplane.state.session import Session
+from fargate_agent.controlplane.state.store import announce
 from fargate_agent.controlplane.validate import Json
 
-MAX_NAME_CHARS: Final = 127
-"""Source: Cloud Map API reference, CreateService.Name."""
-
-_HTTP_NAME: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_FILTERS: Final = {"NAMESPACE_ID": ("EQ", "IN"), "RESOURCE_OWNER": ("EQ",)}
+MAX_INSTANCE_CHARS: Final = 63
+"""Of an instance of a service with SRV records, whose id is a label of DNS. Source: RFC 1035."""
+_SERVICE_NAME: Final = re.compile(
+    r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?(\.[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?)*"
+)
+"""Source: Cloud Map API, `ServiceName`."""
+_MAX_SERVICE_NAME_CHARS: Final = 127
 
 
 async def create_service(plane: Plane, call: Call) -> Json:
-    """Make a service; a request that is repeated is answered with what it has made."""
+    """Make a service of a namespace."""
     request = call.request
-    check_tags(request.get("Tags", []))
+    config = dict(request.get("DnsConfig", {}))
     async with plane.store.write() as session:
-        namespace = await find_namespace(plane.arns, session, _namespace_id(request))
-        document = _plan(request, namespace)
-        key = service_key(namespace, request["Name"])
+        reference = request.get("NamespaceId") or config.pop("NamespaceId", None)
+        if not reference:
+            raise invalid_input("NamespaceId is required.")
+        namespace = await find_namespace(session, reference)
+        name = request["Name"]
+        _check_new(request, config, namespace)
         known = await session.scalar(
-            select(DiscoveryServiceRow).where(
-                DiscoveryServiceRow.namespace_id == namespace.id, DiscoveryServiceRow.key == key
+            select(DiscoverableService).where(
+                DiscoverableService.namespace_id == namespace.id,
+                func.lower(DiscoverableService.name) == name.lower(),
             )
         )
         if known is not None:
-            _check_same(plane.arns, known, request, document)
-            count = len(await read_instances(session, [known.id]))
-            return {"Service": _render(plane.arns, known, count)}
-        row = DiscoveryServiceRow(
-            id=new_service_id(),
+            raise _already_exists(plane, known)
+        kind = "HTTP" if namespace.kind != DNS_PRIVATE else "DNS_HTTP"
+        config.pop("NamespaceId", None)
+        dns = {"RoutingPolicy": "MULTIVALUE", **config, "NamespaceId": namespace.id}
+        service = DiscoverableService(
+            id=new_cloud_map_id("srv"),
             namespace_id=namespace.id,
-            name=request["Name"],
-            key=key,
-            creator_request_id=request.get("CreatorRequestId"),
-            document=document,
+            name=name,
+            document={
+                "Type": request.get("Type", kind if config else "HTTP"),
+                **({"DnsConfig": dns} if config else {}),
+                **{m: request[m] for m in _KEPT if m in request},
+            },
             tags=request.get("Tags", []),
             created_at=round(time.time(), 3),
         )
-        session.add(row)
-        note_names(session)
-    return {"Service": _render(plane.arns, row, 0)}
+        session.add(service)
+        announce(session, NAMES)
+        await session.flush()
+        return {"Service": await _render(plane, session, service)}
 
 
-def _namespace_id(request: Json) -> str:
-    """Return the namespace that a new service is for; it may be named in two places."""
-    named = [
-        place["NamespaceId"]
-        for place in (request, request.get("DnsConfig", {}))
-        if "NamespaceId" in place
-    ]
-    if not named:
-        raise invalid_input("NamespaceId is missing.")
-    if len(set(named)) > 1:
-        raise invalid_input("NamespaceId and DnsConfig.NamespaceId are different namespaces.")
-    return str(named[0])
+_KEPT: Final = ("Description", "CreatorRequestId", "HealthCheckCustomConfig")
 
 
-def _plan(request: Json, namespace: NamespaceRow) -> Json:
-    """Return the members of the Service shape that are kept.
+def _check_new(request: Json, config: Json, namespace: Namespace) -> None:
+    """Return if a service can be made as it is asked for.
 
     Raises:
-        ApiError: the namespace can't have such a service.
+        ApiError: it can't.
     """
+    name = request["Name"]
+    if len(name) > _MAX_SERVICE_NAME_CHARS or not _SERVICE_NAME.fullmatch(name):
+        raise invalid_input(f"{name[:128]} is not a name of a service.")
     if "HealthCheckConfig" in request:
         raise invalid_input(
-            "HealthCheckConfig is for public DNS namespaces: use HealthCheckCustomConfig."
+            "HealthCheckConfig is for public DNS namespaces only; use HealthCheckCustomConfig."
         )
-    document: Json = {"Description": request.get("Description", "")}
-    if "HealthCheckCustomConfig" in request:
-        document["HealthCheckCustomConfig"] = {"FailureThreshold": 1}
-    if "DnsConfig" not in request:
-        _check_http_name(request["Name"])
-        return document
-    if namespace.kind != PRIVATE or request.get("Type") == HTTP:
-        raise invalid_input("DnsConfig is for services of DNS namespaces only.")
-    config = request["DnsConfig"]
-    routing = config.get("RoutingPolicy", "MULTIVALUE")
-    check_records(config["DnsRecords"], routing)
-    types = [record["Type"] for record in config["DnsRecords"]]
-    check_names(request["Name"], namespace.name, types)
-    document["DnsConfig"] = {
-        "NamespaceId": namespace.id,
-        "RoutingPolicy": routing,
-        "DnsRecords": config["DnsRecords"],
-    }
-    return document
-
-
-def check_records(records: list[Json], routing: str) -> None:
-    """Return if the instances of a service can have these records.
-
-    Raises:
-        ApiError: there is none, one twice, or one that others or the policy exclude.
-    """
-    types = [record["Type"] for record in records]
-    if not types or len(set(types)) < len(types):
-        raise invalid_input("DnsRecords must have one or more records, each of another type.")
-    if "CNAME" in types and len(types) > 1:
-        raise invalid_input("A CNAME record can't be together with records of other types.")
-    if "CNAME" in types and routing != "WEIGHTED":
-        raise invalid_input("A CNAME record needs the RoutingPolicy WEIGHTED.")
-
-
-def check_names(name: str, namespace: str, types: list[str]) -> None:
-    """Return if the names of a service, and of its tasks, can be in the DNS.
-
-    Raises:
-        ApiError: one can't.
-    """
-    if len(name) > MAX_NAME_CHARS:
-        raise invalid_input(f"The name of a service can have at most {MAX_NAME_CHARS} characters.")
-    check_domain(f"{name}.{namespace}", "The name of the service in its namespace")
-    if "SRV" in types:
-        instance = "0" * TASK_ID_CHARS
-        check_domain(
-            f"{instance}.{name}.{namespace}",
-            f"The name of an instance, {TASK_ID_CHARS} characters before that of the service,",
-        )
-
-
-def _check_http_name(name: str) -> None:
-    if len(name) > MAX_NAME_CHARS or _HTTP_NAME.fullmatch(name) is None:
-        raise invalid_input(
-            f"The name of a service must have 1 to {MAX_NAME_CHARS} letters, digits, '_', '-' and"
-            " '.'."
-        )
-
-
-def _check_same(arns: Arns, known: DiscoveryServiceRow, request: Json, document: Json) -> None:
-    """Return if a service is there because of the same request.
-
-    Raises:
-        ApiError: it is another one.
-    """
-    token = request.get("CreatorRequestId")
-    if token and token == known.creator_request_id and document == known.document:
+    if not config:
         return
-    raise refuse(
+    if namespace.kind != DNS_PRIVATE:
+        raise invalid_input("A service of an HTTP namespace has no DNS records.")
+    if request.get("Type") == "HTTP":
+        raise invalid_input("A service of type HTTP has no DNS records.")
+    _check_records(config, f"{name}.{namespace.name}")
+
+
+def _check_records(config: Json, full_name: str) -> None:
+    kinds = [record["Type"] for record in config["DnsRecords"]]
+    if not kinds or len(kinds) > len(set(kinds)):
+        raise invalid_input("DnsRecords must have at least one record, and each type once.")
+    if "CNAME" in kinds:
+        if len(kinds) > 1:
+            raise invalid_input("CNAME can't be combined with other types of records.")
+        if config.get("RoutingPolicy") != "WEIGHTED":
+            raise invalid_input("CNAME requires the routing policy WEIGHTED.")
+    room = MAX_NAME_CHARS - (MAX_INSTANCE_CHARS + 1 if "SRV" in kinds else 0)
+    if len(full_name) > room:
+        raise invalid_input(f"The name {full_name} is longer than {room} characters.")
+
+
+def _already_exists(plane: Plane, known: DiscoverableService) -> ApiError:
+    return ApiError(
         "ServiceAlreadyExists",
-        f"There is a service with the name {known.name} already.",
+        "The service can't be created because a service with the same name already exists.",
+        CreatorRequestId=known.document.get("CreatorRequestId", ""),
         ServiceId=known.id,
-        ServiceArn=service_arn(arns, known.id),
-        CreatorRequestId=known.creator_request_id,
+        ServiceArn=registry_arn(plane.arns, known.id),
     )
 
 
-async def get_service(plane: Plane, call: Call) -> Json:
-    """Describe a service."""
-    async with plane.store.read() as session:
-        row = await find_service(plane.arns, session, call.request["Id"])
-        count = len(await read_instances(session, [row.id]))
-    return {"Service": _render(plane.arns, row, count)}
-
-
-async def list_services(plane: Plane, call: Call) -> Json:
-    """List services in the order of their ids."""
-    filters = call.request.get("Filters", [])
-    check_filters(filters, _FILTERS)
-    async with plane.store.read() as session:
-        rows = (await session.scalars(select(DiscoveryServiceRow))).all()
-        counts = Counter(instance.service_id for instance in await read_instances(session))
-    shown = {
-        row.id: _render_summary(plane.arns, row, counts[row.id])
-        for row in rows
-        if matches(filters, {"NAMESPACE_ID": row.namespace_id, **OWNER})
-    }
-    return render_list(call.request, shown, "Services")
-
-
 async def update_service(plane: Plane, call: Call) -> Json:
-    """Change the description of a service and the TTLs of its records.
-
-    Records that aren't named are taken away, and with them the names of the instances.
-    """
+    """Change the description, or how long records may be remembered."""
     change = call.request["Service"]
     if "HealthCheckConfig" in change:
-        raise invalid_input("HealthCheckConfig is for public DNS namespaces.")
+        raise invalid_input("HealthCheckConfig is for public DNS namespaces only.")
     async with plane.store.write() as session:
-        row = await find_service(plane.arns, session, call.request["Id"])
-        namespace = await session.get_one(NamespaceRow, row.namespace_id)
-        if namespace.kind == HTTP:
-            raise invalid_input("Services of HTTP namespaces can't be changed.")
-        document = {**row.document}
-        config = document.pop("DnsConfig", None)
-        if "DnsConfig" in change:
-            document["DnsConfig"] = _change_records(config, change["DnsConfig"]["DnsRecords"])
+        service = await find_registry(session, call.request["Id"])
+        document = dict(service.document)
         if "Description" in change:
             document["Description"] = change["Description"]
-        row.document = document
-        operation_id = await note_operation(session, "UPDATE_SERVICE", SERVICE=row.id)
-        note_names(session)
-    return {"OperationId": operation_id}
-
-
-def _change_records(config: Json | None, records: list[Json]) -> Json:
-    """Return the DNS configuration of a service with other TTLs, and perhaps fewer records."""
-    if config is None:
-        raise invalid_input("The service has no DNS records, and none can be added.")
-    check_records(records, config["RoutingPolicy"])
-    known = {record["Type"] for record in config["DnsRecords"]}
-    if added := {record["Type"] for record in records} - known:
-        raise invalid_input(f"A record can't be added to a service: {', '.join(sorted(added))}.")
-    return {**config, "DnsRecords": records}
+        if "DnsConfig" in change:
+            kinds = [one["Type"] for one in change["DnsConfig"]["DnsRecords"]]
+            config = document.get("DnsConfig", {"DnsRecords": []})
+            if sorted(kinds) != sorted(one["Type"] for one in config["DnsRecords"]):
+                raise invalid_input("The types of a service's records can't be changed.")
+            document["DnsConfig"] = {**config, "DnsRecords": change["DnsConfig"]["DnsRecords"]}
+        service.document = document
+        return await start_operation(session, "UPDATE_SERVICE", {"SERVICE": service.id})
 
 
 async def delete_service(plane: Plane, call: Call) -> Json:
-    """Delete a service without instances."""
+    """Remove a service that has no instances, and that no service of ECS is registered with."""
     async with plane.store.write() as session:
-        row = await find_service(plane.arns, session, call.request["Id"])
-        if await has_instances(session, row.id):
-            raise in_use(f"The service {row.id} has instances: deregister them first.")
-        # what is left are tasks that end
-        await session.execute(delete(InstanceRow).where(InstanceRow.service_id == row.id))
-        await session.delete(row)
-        note_names(session)
+        service = await find_registry(session, call.request["Id"])
+        registered = select(RegisteredInstance.id).where(
+            RegisteredInstance.service_id == service.id
+        )
+        used = (
+            select(Deployment.id)
+            .join(DeploymentRegistry, DeploymentRegistry.deployment_id == Deployment.id)
+            .where(DeploymentRegistry.service_id == service.id, Deployment.status != "INACTIVE")
+        )
+        for chosen in (registered, used):
+            if await session.scalar(chosen.limit(1)) is not None:
+                raise ApiError(
+                    "ResourceInUse",
+                    "The service can't be deleted because it contains registered instances.",
+                )
+        await session.delete(service)
+        announce(session, NAMES)
     return {}
 
 
-def _render(arns: Arns, row: DiscoveryServiceRow, count: int) -> Json:
-    shown = {
-        **_render_summary(arns, row, count),
-        "NamespaceId": row.namespace_id,
-        "ResourceOwner": arns.account,
-    }
-    if row.creator_request_id is not None:
-        shown["CreatorRequestId"] = row.creator_request_id
-    return shown
+async def get_service(plane: Plane, call: Call) -> Json:
+    """Show one."""
+    async with plane.store.read() as session:
+        service = await find_registry(session, call.request["Id"])
+        return {"Service": await _render(plane, session, service)}
 
 
-def _render_summary(arns: Arns, row: DiscoveryServiceRow, count: int) -> Json:
+async def list_services(plane: Plane, call: Call) -> Json:
+    """List them by id."""
+    page = parse_cloud_map_page(call.request)
+    wanted = filter_values(call.request, ("NAMESPACE_ID",))
+    chosen = select(DiscoverableService).order_by(DiscoverableService.id)
+    for values in wanted.values():
+        chosen = chosen.where(DiscoverableService.namespace_id.in_(map(last_part, values)))
+    async with plane.store.read() as session:
+        found = (await session.scalars(chosen)).all()
+        items = [(one.id, await _render(plane, session, one)) for one in found]
+    for _, item in items:
+        item.pop("CreatorRequestId", None)
+        item.pop("NamespaceId", None)
+    return render_cloud_map_page(page, items, "Services")
+
+
+async def find_registry(session: Session, reference: str) -> DiscoverableService:
+    """Return the service that an id or an ARN means.
+
+    Raises:
+        ApiError: there is none.
+    """
+    found = await session.get(DiscoverableService, last_part(reference))
+    if found is None:
+        raise ApiError("ServiceNotFound", f"Service not found: {reference[:128]}")
+    return found
+
+
+async def _render(plane: Plane, session: Session, service: DiscoverableService) -> Json:
     return {
-        **row.document,
-        "Id": row.id,
-        "Arn": service_arn(arns, row.id),
-        "Name": row.name,
-        "Type": "DNS_HTTP" if "DnsConfig" in row.document else HTTP,
-        "InstanceCount": count,
-        "CreateDate": row.created_at,
+        **service.document,
+        "Id": service.id,
+        "Arn": registry_arn(plane.arns, service.id),
+        "Name": service.name,
+        "NamespaceId": service.namespace_id,
+        "InstanceCount": await count_instances(session, service.id),
+        "CreateDate": service.created_at,
+        "ResourceOwner": plane.arns.account,
     }
 
 

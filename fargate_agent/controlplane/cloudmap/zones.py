@@ -1,157 +1,117 @@
-"""The DNS records of private namespaces, as agents are told them.
+"""The private zones of VPCs, as agents are told them: records of the services of namespaces."""
 
-What they say follows from the tables alone. The version of the namespaces moves on in each
-transaction that may change it, and `NAMES` is announced.
-
-Source: Cloud Map API reference, DnsRecord and DnsConfig.RoutingPolicy.
-"""
-
-import asyncio
-import json
-import logging
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import select
 
-from fargate_agent.controlplane.cloudmap.instances import CNAME, IPV4, IPV6, PORT
-from fargate_agent.controlplane.cloudmap.members import Instance, read_instances
-from fargate_agent.controlplane.cloudmap.namespaces import PRIVATE
-from fargate_agent.controlplane.state.discovery import DiscoveryServiceRow, NamespaceRow
+from fargate_agent.controlplane.cloudmap.instances import Instance, read_instances
+from fargate_agent.controlplane.state.cloudmap import DiscoverableService, Namespace
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import Store
-from fargate_agent.wire.vpc_names import NameRecord, PrivateZone, VpcZones
+from fargate_agent.wire.names import NameRecord, PrivateZone, VpcZones
 
-log = logging.getLogger(__name__)
-
-MAX_VALUES: Final = 8
-"""Of one name and type. Source: Cloud Map API reference, DnsConfig.RoutingPolicy."""
-MAX_ZONES_BYTES: Final = 3 * 1024 * 1024
-"""Agents read messages of at most 4 MiB: the limit of aiohttp's websockets."""
+_LABEL: Final = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?")
+_MAX_NAME_CHARS: Final = 253
+_ADDRESSES: Final = {"A": "AWS_INSTANCE_IPV4", "AAAA": "AWS_INSTANCE_IPV6"}
+_PRIORITY_AND_WEIGHT: Final = "1 1"
+"""Source: Cloud Map API, DnsConfig, SRV records."""
 
 
-class Zones:
-    """The zones of all VPCs, made once for all agents of this process."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._versions: dict[str, int] | None = None
-        """Of the namespaces that the zones are made from."""
-        self._made: tuple[VpcZones, ...] = ()
-        self._turn = asyncio.Lock()
-        """Many agents are told at the same time; one of them makes the zones."""
-
-    async def read(self) -> tuple[VpcZones, ...]:
-        """Return the zones as they are now.
-
-        Raises:
-            SQLAlchemyError: the database can't be read.
-        """
-        async with self._turn, self._store.read() as session:
-            chosen = select(NamespaceRow.id, NamespaceRow.version)
-            versions = dict((await session.execute(chosen)).all())
-            if versions != self._versions:
-                self._made = await _make(session)
-                self._versions = versions
-        return self._made
+def is_label(text: str) -> bool:
+    """Whether a text can be one part of a name."""
+    return _LABEL.fullmatch(text) is not None
 
 
-async def _make(session: Session) -> tuple[VpcZones, ...]:
-    namespaces = (
-        await session.scalars(select(NamespaceRow).where(NamespaceRow.kind == PRIVATE))
-    ).all()
-    services = (await session.scalars(select(DiscoveryServiceRow))).all()
-    return render_zones(namespaces, services, await read_instances(session))
+def is_name(text: str) -> bool:
+    """Whether a text can be a name of DNS, with or without a dot at its end."""
+    name = text.removesuffix(".")
+    return len(name) <= _MAX_NAME_CHARS and all(map(is_label, name.split(".")))
+
+
+async def read_zones(session: Session, region: str) -> tuple[VpcZones, ...]:
+    """Return the private zones of all VPCs."""
+    chosen = select(Namespace).where(Namespace.vpc_id.is_not(None)).order_by(Namespace.id)
+    namespaces = (await session.scalars(chosen)).all()
+    if not namespaces:
+        return ()
+    ids = [namespace.id for namespace in namespaces]
+    of_them = select(DiscoverableService).where(DiscoverableService.namespace_id.in_(ids))
+    services = (await session.scalars(of_them.order_by(DiscoverableService.id))).all()
+    instances = await read_instances(session, region, [service.id for service in services])
+    return render_zones(namespaces, services, instances)
 
 
 def render_zones(
-    namespaces: Sequence[NamespaceRow],
-    services: Iterable[DiscoveryServiceRow],
-    instances: Iterable[Instance],
-    max_bytes: int = MAX_ZONES_BYTES,
+    namespaces: Sequence[Namespace],
+    services: Sequence[DiscoverableService],
+    instances: Mapping[str, Sequence[Instance]],
 ) -> tuple[VpcZones, ...]:
-    """Return the zones of each VPC; what can't be sent is left out, and the log says so. Pure."""
-    of_namespace: dict[str, list[DiscoveryServiceRow]] = defaultdict(list)
-    of_service: dict[str, list[Instance]] = defaultdict(list)
-    for service in services:
-        of_namespace[service.namespace_id].append(service)
-    for instance in instances:
-        of_service[instance.service_id].append(instance)
-    zones: dict[str, list[PrivateZone]] = defaultdict(list)
-    left_bytes = max_bytes
-    for namespace in sorted(namespaces, key=lambda one: (one.vpc_id or "", one.name)):
-        zone = _render_zone(namespace, of_namespace[namespace.id], of_service)
-        size_bytes = len(json.dumps(zone.model_dump(mode="json", by_alias=True)))
-        if size_bytes > left_bytes:
-            log.error("namespace %s: not sent: its records are too many", namespace.name)
-            continue
-        left_bytes -= size_bytes
-        zones[namespace.vpc_id or ""].append(zone)
-    return tuple(VpcZones(vpc_id=id_, zones=tuple(of_vpc)) for id_, of_vpc in zones.items())
+    """Return the zones of namespaces with a VPC; pure.
 
-
-def _render_zone(
-    namespace: NamespaceRow,
-    services: Iterable[DiscoveryServiceRow],
-    of_service: Mapping[str, Sequence[Instance]],
-) -> PrivateZone:
-    records: list[NameRecord] = []
-    for service in sorted(services, key=lambda one: one.key):
-        config = service.document.get("DnsConfig")
-        if config is None:
-            continue
-        name = f"{service.key}.{namespace.name}"
-        chosen = _choose(service, of_service.get(service.id, ()))
-        for record in config["DnsRecords"]:
-            records.extend(_render_records(name, record["Type"], record["TTL"], chosen))
-    return PrivateZone(name=namespace.name, records=tuple(records))
-
-
-def _choose(service: DiscoveryServiceRow, instances: Sequence[Instance]) -> Sequence[Instance]:
-    """Return the instances that a name means: the healthy ones, or all if none is."""
-    if "HealthCheckCustomConfig" not in service.document:
-        return instances
-    return [instance for instance in instances if instance.is_healthy] or instances
-
-
-def _render_records(
-    name: str, type_: str, ttl_s: int, instances: Sequence[Instance]
-) -> Iterator[NameRecord]:
-    match type_:
-        case "A":
-            yield from _render(name, "A", ttl_s, _values(instances, IPV4))
-        case "AAAA":
-            yield from _render(name, "AAAA", ttl_s, _values(instances, IPV6))
-        case "CNAME":
-            yield from _render(name, "CNAME", ttl_s, _values(instances, CNAME)[:1])
-        case _:
-            yield from _render_srv(name, ttl_s, instances)
-
-
-def _render_srv(name: str, ttl_s: int, instances: Sequence[Instance]) -> Iterator[NameRecord]:
-    """Give the record of ports, and those of the names that it leads to."""
-    chosen = [instance for instance in instances if PORT in instance.attributes][:MAX_VALUES]
-    targets = {f"{instance.id.lower()}.{name}": instance for instance in chosen}
-    values = [f"1 1 {one.attributes[PORT]} {target}" for target, one in targets.items()]
-    yield from _render(name, "SRV", ttl_s, values)
-    for target, instance in targets.items():
-        yield from _render(target, "A", ttl_s, _values([instance], IPV4))
-        yield from _render(target, "AAAA", ttl_s, _values([instance], IPV6))
-
-
-def _values(instances: Sequence[Instance], attribute: str) -> list[str]:
-    found = [one.attributes[attribute] for one in instances if attribute in one.attributes]
-    return list(dict.fromkeys(found))[:MAX_VALUES]
-
-
-def _render(name: str, type_: str, ttl_s: int, values: Sequence[str]) -> Iterator[NameRecord]:
-    """Give the record, if there is a value and it can be one."""
-    if not values:
-        return
-    try:
-        yield NameRecord.model_validate(
-            {"name": name, "type": type_, "ttl_s": ttl_s, "values": tuple(values)}
+    An instance without the attribute that a record is made of has no such record.
+    """
+    zones: dict[str, list[PrivateZone]] = {}
+    for namespace in namespaces:
+        records = [
+            record
+            for service in services
+            if service.namespace_id == namespace.id
+            for record in _render_service(namespace, service, instances.get(service.id, ()))
+        ]
+        soa = namespace.document["Properties"]["DnsProperties"].get("SOA", {})
+        zone = PrivateZone(
+            name=namespace.name, records=tuple(records), negative_ttl_s=soa.get("TTL", 15)
         )
-    except ValueError as error:
-        log.error("record %s %s: not sent: %s", name, type_, error)
+        zones.setdefault(str(namespace.vpc_id), []).append(zone)
+    return tuple(VpcZones(vpc_id=vpc, zones=tuple(found)) for vpc, found in zones.items())
+
+
+def _render_service(
+    namespace: Namespace, service: DiscoverableService, instances: Sequence[Instance]
+) -> Iterator[NameRecord]:
+    """Yield the records of healthy instances; of all if none is. Source: Cloud Map, DnsConfig."""
+    config = service.document.get("DnsConfig")
+    if config is None or not instances:
+        return
+    name = f"{service.name}.{namespace.name}".lower()
+    counts = "HealthCheckCustomConfig" in service.document
+    given = [one for one in instances if one.is_healthy or not counts] or list(instances)
+    most = 1 if config["RoutingPolicy"] == "WEIGHTED" else 8
+    for record in config["DnsRecords"]:
+        kind, ttl_s = record["Type"], record["TTL"]
+        values = [value for one in given if (value := _render_value(kind, one, name))]
+        if kind == "CNAME":
+            values = values[:1]
+        if values:
+            yield NameRecord(
+                name=name, type=kind, ttl_s=ttl_s, values=tuple(values), most_answers=most
+            )
+        if kind == "SRV":
+            yield from _render_targets(name, ttl_s, given)
+
+
+def _render_value(kind: str, instance: Instance, name: str) -> str | None:
+    attributes = instance.attributes
+    if kind == "SRV":
+        port = attributes.get("AWS_INSTANCE_PORT")
+        usable = port is not None and is_label(instance.id)
+        return f"{_PRIORITY_AND_WEIGHT} {port} {_target(instance, name)}" if usable else None
+    return attributes.get(_ADDRESSES.get(kind, "AWS_INSTANCE_CNAME"))
+
+
+def _render_targets(name: str, ttl_s: int, instances: Sequence[Instance]) -> Iterator[NameRecord]:
+    """Yield the addresses of what SRV records name."""
+    for one in instances:
+        for kind, attribute in _ADDRESSES.items():
+            if attribute in one.attributes and is_label(one.id):
+                yield NameRecord(
+                    name=_target(one, name),
+                    type="A" if kind == "A" else "AAAA",
+                    ttl_s=ttl_s,
+                    values=(one.attributes[attribute],),
+                )
+
+
+def _target(instance: Instance, name: str) -> str:
+    return f"{instance.id}.{name}".lower()

@@ -10,6 +10,7 @@ from sqlalchemy import Delete, delete, exists, or_, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.controlplane.settings import ControlPlaneSettings
+from fargate_agent.controlplane.state.cloudmap import CloudMapOperation
 from fargate_agent.controlplane.state.model import (
     ClientToken,
     ContainerInstance,
@@ -47,6 +48,7 @@ def _select_old(settings: ControlPlaneSettings, now: float) -> Iterator[Delete]:
         Task.last_status == "STOPPED", Task.stopped_at < now - settings.stopped_task_retention_s
     )
     yield delete(ClientToken).where(ClientToken.created_at < now - TOKEN_LIFETIME_S)
+    yield delete(CloudMapOperation).where(CloudMapOperation.created_at < now - TOKEN_LIFETIME_S)
     yield delete(Event).where(Event.at < history_from)
     lately = select(Deployment.service_id).where(Deployment.updated_at >= history_from)
     yield delete(Service).where(Service.status == "INACTIVE", Service.id.not_in(lately))

@@ -20,8 +20,8 @@ _WITH_TASKS: Final = (
     "launchType",
     "capacityProviderStrategy",
     "platformVersion",
-    "serviceRegistries",
     "volumeConfigurations",
+    "serviceRegistries",
 )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import select
 
-from fargate_agent.controlplane.cloudmap.registries import check_registries
+from fargate_agent.controlplane.cloudmap.registries import check_registries, note_registries
 from fargate_agent.controlplane.clusters.clusters import find_cluster, plan_capacity
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter
@@ -48,7 +48,6 @@ async def create_service(plane: Plane, call: Call) -> Json:
         check_pass_role(plane, call, definition.document)
         check_pass_volume_roles(plane, call, request.get("volumeConfigurations", []))
         check_served(request, definition.document, "created")
-        await _check_registries(plane.arns, session, request, request, definition)
         service = Service(
             id=new_id(),
             cluster=cluster,
@@ -66,9 +65,7 @@ async def create_service(plane: Plane, call: Call) -> Json:
             created_by=plane.arns.user(call.caller.principal),
         )
         template = render_template(service.document)
-        asked = render_request(service, template)
-        vpc = await read_vpc_of(session, plane.settings.region, asked)
-        plan_launch(plane, vpc, cluster, definition, asked)
+        await _check_launch(plane, session, service, template, definition)
         known = await find_service(session, cluster, service.name)
         if known is not None and known.status != "INACTIVE":
             await _check_same(session, known, service, template)
@@ -76,7 +73,7 @@ async def create_service(plane: Plane, call: Call) -> Json:
         else:
             session.add(service)
             await session.flush()
-            await deploying.begin(plane.arns, session, service, template)
+            await _begin(plane, session, service, template, definition)
             announce(session, SERVICES)
         shown = await render_service(plane.arns, session, service, tags=True)
     return {"service": shown}
@@ -98,18 +95,15 @@ async def update_service(plane: Plane, call: Call) -> Json:
         service.document = complete(
             request, service.document, definition.document["taskDefinitionArn"]
         )
-        await _check_registries(plane.arns, session, request, service.document, definition)
         template = render_template(service.document)
         wanted_count = request.get("desiredCount", service.desired_count)
         is_forced = request.get("forceNewDeployment", False)
         # what only takes tasks away needs nothing of what they are made of
         if is_forced or template != primary.document or wanted_count > service.desired_count:
-            asked = render_request(service, template)
-            vpc = await read_vpc_of(session, plane.settings.region, asked)
-            plan_launch(plane, vpc, cluster, definition, asked)
+            await _check_launch(plane, session, service, template, definition)
         service.desired_count = wanted_count
         if is_forced or replaces_tasks(template, primary.document):
-            await deploying.begin(plane.arns, session, service, template)
+            await _begin(plane, session, service, template, definition)
         else:
             primary.document = template
             primary.desired_count = service.desired_count
@@ -174,15 +168,6 @@ async def _find_active(arns: Arns, session: Session, cluster: str, reference: st
     return service
 
 
-async def _check_registries(
-    arns: Arns, session: Session, request: Json, document: Json, definition: TaskDefinition
-) -> None:
-    """Check those that a service has in the end, if the request may have made them wrong."""
-    if {"serviceRegistries", "taskDefinition"} & request.keys():
-        registries = document.get("serviceRegistries", [])
-        await check_registries(arns, session, registries, definition.document)
-
-
 async def _find_definition(
     arns: Arns, session: Session, request: Json, primary: Deployment
 ) -> TaskDefinition:
@@ -193,6 +178,34 @@ async def _find_definition(
     if found is None:
         return check_runnable(found)
     return found
+
+
+async def _check_launch(
+    plane: Plane, session: Session, service: Service, template: Json, definition: TaskDefinition
+) -> None:
+    """Return if tasks can be made of a template, and registered as it says.
+
+    Raises:
+        ApiError: they can't.
+    """
+    asked = render_request(service, template)
+    vpc = await read_vpc_of(session, plane.settings.region, asked)
+    plan_launch(plane, vpc, service.cluster, definition, asked)
+    subnets = template["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
+    await check_registries(
+        plane.arns,
+        session,
+        template.get("serviceRegistries", []),
+        definition.document,
+        vpc.subnets[subnets[0]].vpc_id,
+    )
+
+
+async def _begin(
+    plane: Plane, session: Session, service: Service, template: Json, definition: TaskDefinition
+) -> None:
+    deployment = await deploying.begin(plane.arns, session, service, template)
+    note_registries(session, deployment, definition.document)
 
 
 async def _check_same(session: Session, known: Service, service: Service, template: Json) -> None:

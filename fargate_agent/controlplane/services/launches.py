@@ -13,8 +13,8 @@ from fargate_agent.controlplane.vpc import Vpc
 def render_request(service: Service, template: Json) -> Json:
     """Return a deployment's template as RunTask would be asked for one of its tasks."""
     request = dict(template)
-    request.pop("enableExecuteCommand", None)  # taken before it was refused; services go on
     request.pop("serviceRegistries", None)
+    request.pop("enableExecuteCommand", None)  # taken before it was refused; services go on
     propagated = request.pop("propagateTags")
     if propagated == "TASK_DEFINITION":
         request["propagateTags"] = propagated

@@ -57,8 +57,8 @@ _ROLLED_OUT: Final = (
     "launchType",
     "capacityProviderStrategy",
     "platformVersion",
-    "serviceRegistries",
     "volumeConfigurations",
+    "serviceRegistries",
 )
 """Members whose change replaces the tasks; the others concern new ones only. Source: ECS API,
 UpdateService."""
@@ -76,8 +76,8 @@ _SHOWN: Final = (
     "healthCheckGracePeriodSeconds",
     "networkConfiguration",
     "platformVersion",
-    "serviceRegistries",
     "volumeConfigurations",
+    "serviceRegistries",
     "enableExecuteCommand",
     "enableECSManagedTags",
     "propagateTags",
@@ -195,7 +195,7 @@ def complete(request: Json, known: Json, definition_arn: str) -> Json:
         given["networkConfiguration"] = {"awsvpcConfiguration": {**_NETWORK, **network}}
     document: Json = {**_DEFAULTS, **kept, **given, **_plan_capacity(request, known)}
     document["taskDefinition"] = definition_arn
-    for member in ("serviceRegistries", "volumeConfigurations"):
+    for member in ("volumeConfigurations", "serviceRegistries"):
         if not document.get(member):  # an empty list takes them away
             document.pop(member, None)
     document["deploymentConfiguration"] = _plan_deployments(

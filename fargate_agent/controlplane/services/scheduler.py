@@ -18,7 +18,6 @@ from sqlalchemy import Select, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import lazyload, load_only
 
-from fargate_agent.controlplane.cloudmap.registries import read_registries, register_tasks
 from fargate_agent.controlplane.definitions import find_definition
 from fargate_agent.controlplane.errors import ApiError, client_error
 from fargate_agent.controlplane.names import Arns
@@ -220,14 +219,11 @@ async def _start_tasks(plane: Plane, session: Session, view: _View, count: int) 
         if definition is None:
             raise client_error("TaskDefinition not found.")
         vpc = await read_vpc_of(session, plane.settings.region, view.primary.document)
-        named = view.primary.document.get("serviceRegistries", [])
-        registries = await read_registries(plane.arns, session, named)
         launch = plan_tasks(plane, vpc, service, view.primary, definition, count, view.tasks)
     except ApiError as error:
         news.tell_not_placed(plane.arns, session, service, error.message)
         return False
     tasks, failures = await make_tasks(plane, session, launch)
-    await register_tasks(plane.arns, session, service, registries, tasks)
     view.tasks.extend(tasks)
     news.tell_started(service, [task.id for task in tasks])
     if failures and time.time() >= plane.started_at + plane.settings.agent_grace_s:

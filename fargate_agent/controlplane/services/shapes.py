@@ -62,7 +62,6 @@ async def render_service(arns: Arns, session: Session, service: Service, *, tags
     deployments = await read_deployments(session, service)
     counts = await count_tasks(session, deployments)
     shown: Json = {
-        "serviceRegistries": [],
         **service.document,
         "serviceArn": service_arn(arns, service),
         "serviceName": service.name,
@@ -73,6 +72,7 @@ async def render_service(arns: Arns, session: Session, service: Service, *, tags
         "pendingCount": counts.pending(deployments),
         "platformFamily": "Linux",
         "loadBalancers": [],
+        "serviceRegistries": service.document.get("serviceRegistries", []),
         "deployments": [_render_deployment(deployment, counts) for deployment in deployments],
         "events": service.events,
         "createdAt": service.created_at,

@@ -198,8 +198,6 @@ class Task(Base):
     """The deployment of a service that it belongs to."""
     settled: Mapped[bool] = mapped_column(default=False)
     """Whether the scheduler of its service has taken note that it has ended."""
-    registered: Mapped[bool] = mapped_column(default=False)
-    """Whether it is an instance of a service of Cloud Map while it runs."""
     tags: Mapped[list[Any]] = mapped_column(default=list)
     health_status: Mapped[str] = mapped_column(default="UNKNOWN")
     """One of those of `tasks.health`."""

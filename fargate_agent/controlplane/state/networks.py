@@ -50,6 +50,8 @@ class SubnetRow(Base):
     mtu: Mapped[int]
     """Bytes."""
     dns: Mapped[list[Any]]
+    nat: Mapped[bool] = mapped_column(default=True)
+    """Whether tasks reach what is outside of the VPC."""
     availability_zone: Mapped[str]
     from_settings: Mapped[bool]
     attributes: Mapped[dict[str, Any]]

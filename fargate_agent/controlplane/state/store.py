@@ -21,12 +21,10 @@ from fargate_agent.controlplane.state import sqlite
 from fargate_agent.controlplane.state.announcements import (
     CHANNEL,
     EVENTS,
-    NAMES,
     SECURITY_GROUPS,
     Announcements,
 )
 from fargate_agent.controlplane.state.batches import Batches, Item, Result, Work
-from fargate_agent.controlplane.state.discovery import NamespaceRow
 from fargate_agent.controlplane.state.model import Event
 from fargate_agent.controlplane.state.networks import GroupRow, RuleRow
 from fargate_agent.controlplane.state.schema import ensure_schema
@@ -43,7 +41,6 @@ _TOPICS: Final = "fargate_topics"
 _EVENTS: Final = "fargate_events"
 _RULES: Final = "fargate_rules"
 _MEMBERS: Final = "fargate_members"
-_NAMES: Final = "fargate_names"
 
 
 class Store:
@@ -148,7 +145,7 @@ class Store:
         try:
             session = await _connect(connections)
             session.info.update({_TOPICS: set[str](), _EVENTS: []})
-            session.info.update({_RULES: set[str](), _MEMBERS: set[str](), _NAMES: False})
+            session.info.update({_RULES: set[str](), _MEMBERS: set[str]()})
             try:
                 yield session
             finally:
@@ -162,7 +159,6 @@ class Store:
         if events := session.info[_EVENTS]:
             await session.execute(insert(Event), events)
         await _move_versions(session)
-        await _move_names(session)
         if self._shared:
             for topic in sorted(session.info[_TOPICS]):
                 await session.execute(select(func.pg_notify(CHANNEL, topic)))
@@ -235,22 +231,6 @@ def note_members(session: Session, group_ids: Iterable[str]) -> None:
     Only those that a rule names are of interest.
     """
     session.info[_MEMBERS].update(group_ids)
-
-
-def note_names(session: Session) -> None:
-    """Have agents told of the names of Cloud Map: this transaction changes what they mean."""
-    session.info[_NAMES] = True
-
-
-async def _move_names(session: Session) -> None:
-    if not session.info[_NAMES]:
-        return
-    await session.execute(
-        update(NamespaceRow)
-        .values(version=NamespaceRow.version + 1)
-        .execution_options(synchronize_session=False)
-    )
-    announce(session, NAMES)
 
 
 async def _move_versions(session: Session) -> None:

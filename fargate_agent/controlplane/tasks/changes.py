@@ -17,8 +17,7 @@ from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state import announcements
 from fargate_agent.controlplane.state.model import ContainerInstance, Task
 from fargate_agent.controlplane.state.session import Session
-from fargate_agent.controlplane.state.store import add_event, announce, note_members, note_names
-from fargate_agent.controlplane.tasks.health import is_passed
+from fargate_agent.controlplane.state.store import add_event, announce, note_members
 from fargate_agent.controlplane.tasks.replacements import list_replacements
 
 Result = TypeVar("Result")
@@ -86,15 +85,12 @@ def changing(
     """Let the body change a task of an instance, by the functions of `lifecycle`.
 
     A task that has a new version is an event, and so is what was replaced on its machine; one that
-    has ended gives back its room. Names that mean it change with it.
+    has ended gives back its room.
     """
     version, status, replaced = task.version, task.last_status, list_replacements(task)
-    found = _as_found(task)
     yield
     if task.version == version:
         return
-    if task.registered and _as_found(task) != found:
-        note_names(session)
     if news := list_replacements(task)[len(replaced) :]:
         add_event(session, render_replacements(plane.arns, task, news, round(time.time(), 3)))
     note_task(plane.arns, session, task)
@@ -106,14 +102,9 @@ def changing(
             announce(session, announcements.instance_topic(instance.id))
 
 
-def _as_found(task: Task) -> tuple[str, str, bool, bool]:
-    """Return what decides whether and how a task is found by the names of its service."""
-    health = is_passed(task.health_status)
-    return task.desired_status, task.last_status, health, task.connected
-
-
 def note_task(arns: Arns, session: Session, task: Task) -> None:
     """Write down how a task is now, for whoever follows."""
     add_event(session, render_task_event(arns, task, round(time.time(), 3)))
     if task.deployment_id is not None:
         announce(session, announcements.SERVICES)
+        announce(session, announcements.NAMES)

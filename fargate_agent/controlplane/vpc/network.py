@@ -183,6 +183,7 @@ class Vpc:
             mtu=subnet.mtu,
             security_groups=tuple(eni.security_groups),
             vpc_cidr_blocks=self.vpcs[subnet.vpc_id].cidr_blocks,
+            nat=subnet.nat,
         )
 
 
@@ -271,6 +272,7 @@ def plan_row(row: SubnetRow) -> Subnet:
         gateway6=None if row.gateway6 is None else IPv6Address(row.gateway6),
         mtu=row.mtu,
         dns=tuple(IPv4Address(server) for server in row.dns),
+        nat=row.nat,
         availability_zone=row.availability_zone,
     )
 

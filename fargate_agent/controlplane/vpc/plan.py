@@ -51,6 +51,8 @@ class Subnet:
     mtu: int = VPC_MTU
     """Bytes."""
     dns: tuple[IPv4Address, ...] = ()
+    nat: bool = True
+    """Whether its tasks reach what is outside of the VPC."""
     availability_zone: str
 
     @property
@@ -121,6 +123,7 @@ def plan_subnet(subnet: SubnetSettings, region: str, vpc_id: str) -> Subnet:
         gateway6=gateway6,
         mtu=subnet.mtu or (VPC_MTU if subnet.kind is EniKind.VETH else LAN_MTU),
         dns=subnet.dns,
+        nat=subnet.nat,
         availability_zone=subnet.availability_zone or f"{region}a",
     )
 

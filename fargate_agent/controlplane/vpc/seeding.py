@@ -134,6 +134,7 @@ def fill_row(row: SubnetRow, subnet: Subnet) -> None:
     row.gateway6 = None if subnet.gateway6 is None else str(subnet.gateway6)
     row.mtu = subnet.mtu
     row.dns = [str(server) for server in subnet.dns]
+    row.nat = subnet.nat
     row.availability_zone = subnet.availability_zone
 
 

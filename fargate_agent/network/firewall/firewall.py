@@ -16,7 +16,7 @@ from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.firewall.guards import Guards
 from fargate_agent.network.firewall.memory import read_groups, write_groups
-from fargate_agent.network.firewall.owned import LOST, OwnedTable
+from fargate_agent.network.firewall.owned import LOST, OwnedTable, put_table
 from fargate_agent.network.firewall.rules import VERSIONS, find_named, members_name
 from fargate_agent.network.firewall.table import (
     Address,
@@ -76,7 +76,8 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         self._groups: dict[str, GroupPlan] | None = None
         self._enis: dict[str, tuple[tuple[Address, ...], GroupList]] = {}
         """Addresses and groups of the ENIs that are open, by id."""
-        self._guards = Guards(self._find, self._members, settings, findings or Findings())
+        self._findings = findings or Findings()
+        self._guards = Guards(self._find, self._members, settings, self._findings)
         self._chains: set[str] = set()
         """Groups that have chains and sets."""
         self._lists: set[GroupList] = set()
@@ -308,12 +309,12 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
 
     def _rebuild(self) -> None:
         """Put the whole table in the place of what is there. Blocks, for some milliseconds."""
-        self._owned.replace(self._render_whole)
+        self._settings = put_table(self._owned, self._render_whole, self._settings, self._findings)
         self._is_made = True
 
-    def _render_whole(self) -> Iterator[bytes]:
+    def _render_whole(self, settings: FirewallSettings) -> Iterator[bytes]:
         self._chains, self._lists = set(), set()
-        yield from render_table(self._table, self._ours, self._settings)
+        yield from render_table(self._table, self._ours, settings)
         if self._ranges:
             yield from render_ranges(self._table, self._ranges)
         if self._uplinks:

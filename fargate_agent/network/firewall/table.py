@@ -44,10 +44,12 @@ from fargate_agent.network.nft.expressions import (
     jump_to,
     load_destination,
     load_source,
+    log_to,
     lookup,
     lookup_verdict,
     masquerade,
     more_connections_than,
+    no_more_often_than,
     original_port_in,
     packet_type_is,
     port_in,
@@ -92,6 +94,11 @@ _BEFORE_CONNECTIONS: Final = -300
 _FILTER, _SOURCE_NAT = 0, 100
 _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 
+LOGGED_PER_S: Final = 100
+"""Refused packets of one address of an ENI; further ones aren't counted."""
+SNAPPED_BYTES: Final = 256
+"""How much of a refused packet is handed over."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirewallSettings:
@@ -102,6 +109,8 @@ class FirewallSettings:
     host_reaches_tasks: bool = True
     max_tracked_flows: int = 16_384
     """Of one address of an ENI."""
+    log_group: int | None = None
+    """Who listens to this number is handed what security groups refuse; None: nobody is."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -114,17 +123,21 @@ class GroupList:
     groups: tuple[str, ...] | None
     """Sorted ids; None: everything may go out, nothing may come in."""
     ranges: tuple[str, ...]
+    is_private: bool = False
+    """Whether nothing of it leaves the VPC."""
 
     @property
     def key(self) -> str:
         """Return what names its chains."""
-        return hashlib.sha256(repr((self.groups, self.ranges)).encode()).hexdigest()[:16]
+        told = repr((self.groups, self.ranges, self.is_private))
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
 
 def list_groups(eni: EniPlan) -> GroupList:
     """Return what decides for an ENI."""
     groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
-    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))))
+    ranges = tuple(sorted(str(one) for one in ranges_of(eni)))
+    return GroupList(groups, ranges, is_private=not eni.nat)
 
 
 def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
@@ -136,6 +149,8 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         yield table.set(f"flows{version}", key, EVAL)
         yield table.set(f"out{version}", key, MAP)
         yield table.set(f"in{version}", key, MAP)
+        if settings.log_group is not None:
+            yield table.set(f"refused{version}", key, EVAL)
     for chain in (
         "from_wire",
         "from_task",
@@ -144,6 +159,7 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         "from_uplink",
         "allowed_out",
         "refused",
+        "refused_in",
         "published",
     ):
         yield table.chain(chain)
@@ -152,6 +168,7 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
     yield table.base_chain("forward", FORWARD, _FILTER)
     yield table.base_chain("postrouting", POSTROUTING, _SOURCE_NAT, kind="nat")
     yield from _render_antispoof(table, ours)
+    yield from _render_refused(table, settings.log_group)
     yield from _render_host(table, ours, settings)
     yield from _render_forward(table, ours, settings)
     for version in VERSIONS:
@@ -184,6 +201,20 @@ def _render_antispoof(table: Table, ours: str) -> Iterator[bytes]:
         yield table.rule("from_wire", destination_type_is(kind), drop())
 
 
+def _render_refused(table: Table, log_group: int | None) -> Iterator[bytes]:
+    """Drop what is refused to its sender, or to its receiver; each ENI is logged so often only."""
+    chains = (("refused", "o", load_source), ("refused_in", "i", load_destination))
+    for chain, prefix, load in chains:
+        for version in VERSIONS if log_group is not None else ():
+            yield table.rule(
+                chain,
+                version_is(version),
+                load(version) + no_more_often_than(LOGGED_PER_S, f"refused{version}"),
+                log_to(log_group or 0, prefix, SNAPPED_BYTES),
+            )
+        yield table.rule(chain, drop())
+
+
 def _render_host(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
     yield table.rule("input", from_interfaces(ours), go_to("to_host"))
     yield table.rule("to_host", state_is(ESTABLISHED | RELATED), accept())
@@ -191,7 +222,6 @@ def _render_host(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         allowed = protocol_is(_PROTOCOLS[protocol]) + port_in(first, last)
         yield table.rule("to_host", allowed, accept())
     yield table.rule("to_host", go_to("refused"))
-    yield table.rule("refused", drop())
     if not settings.host_reaches_tasks:
         yield table.base_chain("output", OUTPUT, _FILTER)
         yield table.rule("output", to_interfaces(ours), state_is(ESTABLISHED | RELATED), accept())
@@ -272,14 +302,17 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
     for text in groups.ranges:
         network = IPv6Network(text) if ":" in text else IPv4Network(text)
         yield table.rule(vpc, destination_in(network), return_())
-    yield table.rule(vpc, to_interfaces(ours), drop())
+    if groups.is_private:
+        yield table.rule(vpc, go_to("refused"))
+    else:
+        yield table.rule(vpc, to_interfaces(ours), drop())
     yield table.rule(outgoing, jump_to(vpc))
     if groups.groups is None:
         yield table.rule(outgoing, go_to("allowed_out"))
     for group_id in groups.groups or ():
         yield table.rule(incoming, jump_to(f"in_{group_id}"))
         yield table.rule(outgoing, jump_to(f"out_{group_id}"))
-    yield table.rule(incoming, go_to("refused"))
+    yield table.rule(incoming, go_to("refused_in"))
     yield table.rule(outgoing, go_to("refused"))
 
 

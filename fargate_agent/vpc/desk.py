@@ -1,0 +1,139 @@
+"""Where one task asks for names and the time: its own sockets, bound to its `eth0`.
+
+Who asks is decided by the socket, as at the metadata endpoint.
+"""
+
+import asyncio
+import socket
+from collections.abc import Callable, Coroutine
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from fargate_agent.vpc.datagrams import prepare, read_datagrams, send_answer
+from fargate_agent.vpc.ntp import Clock, answer_ntp
+from fargate_agent.vpc.resolver import Resolver
+from fargate_agent.vpc.shares import Shares
+from fargate_agent.vpc.zones import Asker
+
+DNS_PORT: Final = 53
+NTP_PORT: Final = 123
+TCP_IDLE_S: Final = 10.0
+"""For a query to come, and for its answer to be taken. Source: RFC 7766, 6.2.3."""
+MAX_CONNECTIONS: Final = 16
+"""Of one task."""
+ANY: Final = "0.0.0.0"  # noqa: S104 - in a namespace that only the task reaches, by one interface
+
+OpenSocket = Callable[[socket.SocketKind, tuple[str, int]], socket.socket]
+"""Opens a socket that one task reaches, bound to an address."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TaskDesk:
+    """Answers one task until it is closed."""
+
+    asker: Asker
+    resolver: Resolver
+    shares: Shares
+    read_clock: Callable[[], Clock]
+    _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
+    _open: ExitStack = field(default_factory=ExitStack)
+    _connections: int = 0
+
+    async def open(self, open_socket: OpenSocket) -> None:
+        """Begin to answer.
+
+        Raises:
+            OSError: the kernel refused; nothing is open then.
+        """
+        try:
+            for port, read in ((DNS_PORT, self._read_queries), (NTP_PORT, self._read_requests)):
+                self._listen(open_socket(socket.SOCK_DGRAM, (ANY, port)), read)
+            listener = open_socket(socket.SOCK_STREAM, (ANY, DNS_PORT))
+            server = await asyncio.start_server(self._serve, sock=listener)
+            self._open.callback(server.close)
+        except BaseException:
+            self._open.close()
+            raise
+
+    async def close(self) -> None:
+        """Answer nothing any more, and hold nothing."""
+        self._open.close()
+        for job in list(self._jobs):
+            job.cancel()
+        await asyncio.sleep(0)
+
+    def _listen(self, bound: socket.socket, read: Callable[[socket.socket], None]) -> None:
+        self._open.enter_context(bound)
+        prepare(bound)
+        loop = asyncio.get_running_loop()
+        loop.add_reader(bound, read, bound)
+        self._open.callback(loop.remove_reader, bound)
+
+    def _read_requests(self, bound: socket.socket) -> None:
+        for one in read_datagrams(bound):
+            reply = answer_ntp(one.payload, self.read_clock(), one.received_ns)
+            if reply is not None:
+                send_answer(bound, one, reply)
+
+    def _read_queries(self, bound: socket.socket) -> None:
+        for one in read_datagrams(bound):
+            if not self.shares.take(self.asker.task_id):
+                continue  # the client asks again
+
+            async def answer(one: Any = one) -> None:  # noqa: ANN401
+                reply = await self.resolver.answer(one.payload, self.asker)
+                if reply is not None and bound.fileno() >= 0:
+                    send_answer(bound, one, reply)
+
+            self._start(self._shared(answer()))
+
+    async def _shared(self, answering: Coroutine[Any, Any, None]) -> None:
+        try:
+            await answering
+        finally:
+            self.shares.give_back(self.asker.task_id)
+
+    def _start(self, job: Coroutine[Any, Any, None]) -> None:
+        started = asyncio.create_task(job)
+        self._jobs.add(started)
+        started.add_done_callback(self._jobs.discard)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer the queries of one connection, one by one."""
+        job = asyncio.current_task()
+        if job is not None:
+            self._jobs.add(job)
+            job.add_done_callback(self._jobs.discard)
+        self._connections += 1
+        try:
+            if self._connections <= MAX_CONNECTIONS:
+                await self._answer_stream(reader, writer)
+        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            return  # it is closed either way
+        finally:
+            self._connections -= 1
+            writer.transport.abort() if self._is_stuck(writer) else writer.close()
+
+    @staticmethod
+    def _is_stuck(writer: asyncio.StreamWriter) -> bool:
+        """Whether the client leaves what was sent to it."""
+        return writer.transport.get_write_buffer_size() > 0
+
+    async def _answer_stream(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        while True:
+            async with asyncio.timeout(TCP_IDLE_S):
+                query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+            if not self.shares.take(self.asker.task_id):
+                return
+            try:
+                reply = await self.resolver.answer(query, self.asker, by_tcp=True)
+            finally:
+                self.shares.give_back(self.asker.task_id)
+            if reply is None:
+                return
+            writer.write(len(reply).to_bytes(2) + reply)
+            async with asyncio.timeout(TCP_IDLE_S):
+                await writer.drain()
