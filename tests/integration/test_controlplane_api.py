@@ -40,6 +40,7 @@ def open_request(plane: ControlPlane, length: bytes) -> socket.socket:
     return connection
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     "body",
     [
@@ -60,6 +61,7 @@ def test_malformed_body_is_a_serialization_error(body: bytes, control_plane: Con
     assert (status, answer["__type"]) == (400, "SerializationException")
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     "time",
     [
@@ -89,6 +91,7 @@ def test_last_second_of_the_calendar_is_a_time(control_plane: ControlPlane) -> N
     assert answer["message"] == "taskId length should be one of [32,36]"
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize("amount", ["1e999", "-1e999", "9" * 400])
 def test_number_that_is_too_big_for_a_double_is_a_serialization_error(
     amount: str, control_plane: ControlPlane
@@ -100,6 +103,7 @@ def test_number_that_is_too_big_for_a_double_is_a_serialization_error(
     assert (status, answer["__type"]) == (400, "SerializationException")
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -130,18 +134,21 @@ def test_wrong_member_is_named_with_its_path(
     assert answer["message"].startswith(text)
 
 
+@pytest.mark.one_store
 def test_null_members_count_as_absent(control_plane: ControlPlane) -> None:
     status, _ = send(control_plane, "ListClusters", b'{"maxResults": null}')
 
     assert status == 200
 
 
+@pytest.mark.one_store
 def test_body_over_a_mebibyte_is_refused(control_plane: ControlPlane) -> None:
     status, answer = send(control_plane, "ListClusters", b" " * ((1 << 20) + 1))
 
     assert (status, answer["__type"]) == (413, "RequestEntityTooLargeException")
 
 
+@pytest.mark.one_store
 def test_definition_over_a_mebibyte_is_refused_in_the_words_of_aws(
     control_plane: ControlPlane,
 ) -> None:
@@ -151,6 +158,7 @@ def test_definition_over_a_mebibyte_is_refused_in_the_words_of_aws(
     assert (status, answer) == (400, {"__type": "ClientException", "message": text})
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("request_text", "refusal"),
     [
@@ -186,6 +194,7 @@ def test_request_that_makes_no_sense_is_refused_and_not_logged(
     assert "ERROR" not in caplog.text
 
 
+@pytest.mark.one_store
 def test_body_that_says_it_will_be_too_long_is_refused_at_once(
     control_plane: ControlPlane,
 ) -> None:
@@ -208,6 +217,7 @@ def test_client_that_hangs_up_within_a_body_is_no_fault_of_the_control_plane(
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("operation", "kind"),
     [
@@ -238,6 +248,7 @@ def test_cluster_is_made_once_and_described_by_name_or_arn(ecs: Any) -> None:
     ]
 
 
+@pytest.mark.one_store
 def test_bad_cluster_name_is_refused(ecs: Any) -> None:
     with pytest.raises(ClientError, match="ClusterName must match"):
         ecs.create_cluster(clusterName="no spaces")
@@ -312,6 +323,7 @@ def app(**members: Any) -> dict[str, Any]:
     return {"containerDefinitions": [{**APP, **members}]}
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -380,6 +392,7 @@ def test_definition_is_refused_in_the_words_of_aws(
     assert error.value.response["Error"] == {"Code": "ClientException", "Message": text}
 
 
+@pytest.mark.one_store
 def test_definition_that_no_agent_could_be_told_is_refused_at_once(ecs: Any) -> None:
     container = {**APP, "portMappings": [{"containerPort": 80, "protocol": "tcp"}]}
     container["mountPoints"] = [{"sourceVolume": "v"}]
