@@ -134,14 +134,12 @@ def test_wrong_member_is_named_with_its_path(
     assert answer["message"].startswith(text)
 
 
-@pytest.mark.one_store
 def test_null_members_count_as_absent(control_plane: ControlPlane) -> None:
     status, _ = send(control_plane, "ListClusters", b'{"maxResults": null}')
 
     assert status == 200
 
 
-@pytest.mark.one_store
 def test_body_over_a_mebibyte_is_refused(control_plane: ControlPlane) -> None:
     status, answer = send(control_plane, "ListClusters", b" " * ((1 << 20) + 1))
 
@@ -217,7 +215,6 @@ def test_client_that_hangs_up_within_a_body_is_no_fault_of_the_control_plane(
     assert [record.levelname for record in caplog.records] == ["DEBUG"]
 
 
-@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("operation", "kind"),
     [
@@ -248,7 +245,6 @@ def test_cluster_is_made_once_and_described_by_name_or_arn(ecs: Any) -> None:
     ]
 
 
-@pytest.mark.one_store
 def test_bad_cluster_name_is_refused(ecs: Any) -> None:
     with pytest.raises(ClientError, match="ClusterName must match"):
         ecs.create_cluster(clusterName="no spaces")
