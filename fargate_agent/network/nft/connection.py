@@ -4,8 +4,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fargate_agent.network.blocking import (
     NLM_F_ACK,
@@ -27,6 +26,9 @@ from fargate_agent.network.nft.objects import (
     batch_edge,
     message,
 )
+
+if TYPE_CHECKING:  # programs that end within milliseconds use this: it takes two to load
+    from pathlib import Path
 
 NETLINK_NETFILTER: Final = 12
 """Source: Linux, include/uapi/linux/netlink.h; Python names it from 3.12 on."""
@@ -58,7 +60,7 @@ class Nft:
     Its methods block: a small transaction for some 50 µs, one that removes for up to 20 ms.
     """
 
-    def __init__(self, netns: Path | None = None) -> None:
+    def __init__(self, netns: "Path | str | None" = None) -> None:
         """Open it in a namespace; None is that of the host.
 
         Raises:
