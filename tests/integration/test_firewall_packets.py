@@ -32,6 +32,12 @@ pytestmark = pytest.mark.root
 LAN = {1: "fd00:213:a::", 2: "fd00:213:b::"}
 
 
+@pytest.fixture
+def firewall(real_firewall: HostFirewall) -> HostFirewall:
+    """What ENIs of this module are behind."""
+    return real_firewall
+
+
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("kind", [TCP, UDP, ICMP])
 async def test_a_group_is_reached_by_those_that_its_rules_name(

@@ -20,6 +20,12 @@ VPC = (TEST_NETWORK, IPV6)
 ALL = RulePlan(protocol="-1", cidrs=ANYWHERE)
 
 
+@pytest.fixture
+def firewall(real_firewall: HostFirewall) -> HostFirewall:
+    """What ENIs of this module are behind."""
+    return real_firewall
+
+
 @dataclass
 class Outside:
     """A machine that is in no VPC."""

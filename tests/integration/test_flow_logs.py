@@ -30,6 +30,12 @@ pytestmark = pytest.mark.root
 ACCOUNT = "000000000000"
 
 
+@pytest.fixture
+def firewall(real_firewall: HostFirewall) -> HostFirewall:
+    """What ENIs of this module are behind."""
+    return real_firewall
+
+
 class Lines(Destination):
     """Keeps the fields of all lines."""
 

@@ -51,7 +51,12 @@ async def test_a_task_has_the_interface_that_it_has_on_fargate(netns: Path) -> N
     assert [f"{one['local']}/{one['prefixlen']}" for one in link["addr_info"]] == [
         "169.254.172.2/22"
     ]
-    assert {route["dst"] for route in routes} == {"169.254.170.2", "169.254.172.0/22"}
+    assert {route["dst"] for route in routes} == {
+        "169.254.169.123",
+        "169.254.169.253",
+        "169.254.170.2",
+        "169.254.172.0/22",
+    }
 
 
 async def test_each_task_reaches_an_endpoint_of_its_own(
