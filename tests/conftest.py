@@ -55,6 +55,14 @@ def pytest_configure() -> None:
             move_apart(Path(empty))
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run with SQLite alone what no database can matter to; everything else runs with both."""
+    definition = metafunc.definition
+    if definition.get_closest_marker("one_store") and "database" in metafunc.fixturenames:
+        definition.add_marker(pytest.mark.parametrize("database", ["sqlite"], indirect=True))
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip what needs root on a contributor's laptop; under CI its absence is an error."""
     is_root = os.geteuid() == 0

@@ -116,12 +116,13 @@ class ApiServer:
     async def _answer_cloud_map(self, request: web.Request, body: bytes) -> Json:
         caller = await self._authenticate(request, body, "servicediscovery")
         name = request.headers["X-Amz-Target"].partition(".")[2]
-        if request.content_type != CONTENT_TYPE or not await cloud_map.is_known(name):
-            raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
-        action = f"servicediscovery:{name}"
-        check_permission(caller, action, ANYTHING, self._plane.arns)
-        request[OPERATION] = action
-        return await cloud_map.answer(self._plane, caller, request.host, name, body)
+        _check_content_type(request)
+        parsed = await cloud_map.parse(name, body)
+        request[OPERATION] = action = f"servicediscovery:{name}"
+        arns = self._plane.arns
+        check_permission(caller, action, cloud_map.find_targets(name, parsed, arns), arns)
+        call = Call(request=parsed, caller=caller, host=request.host)
+        return await cloud_map.answer(self._plane, name, call)
 
     async def _serve_query(self, request: web.Request, body: bytes) -> web.Response:
         """Answer in EC2's protocol."""
@@ -246,15 +247,19 @@ def _find_operation(request: web.Request) -> str:
     Raises:
         ApiError: it has none of that name, or the request is not in this protocol.
     """
+    _check_content_type(request)
+    prefix, _, name = request.headers.get("X-Amz-Target", "").partition(".")
+    if prefix != TARGET_PREFIX or name not in service_model().operation_names:
+        raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
+    return name
+
+
+def _check_content_type(request: web.Request) -> None:
     if request.content_type != CONTENT_TYPE:
         # unverified: that AWS answers so is recollection
         raise ApiError(
             "UnknownOperationException", f"The Content-Type of a request must be {CONTENT_TYPE}."
         )
-    prefix, _, name = request.headers.get("X-Amz-Target", "").partition(".")
-    if prefix != TARGET_PREFIX or name not in service_model().operation_names:
-        raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
-    return name
 
 
 async def _read_body(request: web.Request) -> bytes:

@@ -137,11 +137,12 @@ VpcLatticeConfiguration: roleArn targetGroupArn portName advancedConfiguration
 CreateService and UpdateService."""
 
 
-def _parse(text: str) -> Mapping[str, frozenset[str]]:
+def parse_members(text: str) -> Mapping[str, frozenset[str]]:
+    """Return the members of shapes, from lines `Shape: member …` of which some go on indented."""
     lines = text.replace("\n    ", " ").strip().splitlines()
     parts = (line.partition(":") for line in lines)
     return {shape: frozenset(members.split()) for shape, _, members in parts}
 
 
-KNOWN_MEMBERS: Final = _parse(_MEMBERS)
+KNOWN_MEMBERS: Final = parse_members(_MEMBERS)
 """By the name of the shape."""

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from fargate_agent.controlplane.access.auth import Caller
+from fargate_agent.controlplane.cloudmap.zones import Zones
 from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import Announcements
@@ -24,6 +25,8 @@ class Plane:
     """Seconds since 1970."""
     figures: PlaneFigures = field(default_factory=PlaneFigures)
     """What is counted for Prometheus."""
+    zones: Zones = field(default_factory=Zones)
+    """What agents are told of names."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

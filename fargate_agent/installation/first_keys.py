@@ -72,6 +72,7 @@ def _client_env(endpoint: str, region: str, key: Key, agent_socket: Path) -> dic
         "AWS_ENDPOINT_URL_ECS": endpoint,
         "AWS_ENDPOINT_URL_EC2": endpoint,
         "AWS_ENDPOINT_URL_SERVICEDISCOVERY": endpoint,
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # else DiscoverInstances goes to `data-…`
         "AWS_ACCESS_KEY_ID": key.access_key_id,
         "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
         "AWS_REGION": region,

@@ -41,6 +41,7 @@ async def ended(simulated_agent: SimulatedAgent, ecs: Any) -> str:
     return await run_to_end(simulated_agent, ecs)
 
 
+@pytest.mark.one_store
 async def test_events_are_a_line_each(cli: Cli, ended: str) -> None:
     printed = await cli.run("events")
 
@@ -69,6 +70,7 @@ async def test_events_can_be_narrowed(
     assert other[:12] in of_all.out
 
 
+@pytest.mark.one_store
 async def test_cluster_that_is_not_there_is_named(cli: Cli) -> None:
     refused = await cli.run("events", "--cluster", "none")
 
@@ -76,12 +78,14 @@ async def test_cluster_that_is_not_there_is_named(cli: Cli) -> None:
     assert refused.err == "fargate: events: ClusterNotFoundException: Cluster not found.\n"
 
 
+@pytest.mark.one_store
 async def test_name_of_a_cluster_with_a_space_is_signed_as_it_is_sent(cli: Cli) -> None:
     refused = await cli.run("events", "--cluster", "a b")
 
     assert refused.err == "fargate: events: ClusterNotFoundException: Cluster not found.\n"
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize("endpoint", ["nonsense", "http://[::1", "ftp://localhost"])
 async def test_endpoint_that_makes_no_sense_is_named(cli: Cli, endpoint: str) -> None:
     cli.env["AWS_ENDPOINT_URL_ECS"] = endpoint
@@ -91,6 +95,7 @@ async def test_endpoint_that_makes_no_sense_is_named(cli: Cli, endpoint: str) ->
     assert refused.err == f"fargate: {endpoint}: not the URL of a control plane\n"
 
 
+@pytest.mark.one_store
 async def test_control_plane_that_is_away_is_said_in_one_line(cli: Cli) -> None:
     cli.env["AWS_ENDPOINT_URL_ECS"] = "http://127.0.0.1:9"
 
@@ -126,6 +131,7 @@ class Followed:
         return outcome.code, outcome.err
 
 
+@pytest.mark.one_store
 async def test_following_ends_quietly_with_an_interrupt(
     cli: Cli, ended: str, simulated_agent: SimulatedAgent, ecs: Any
 ) -> None:
@@ -210,6 +216,7 @@ async def test_follower_misses_nothing_while_the_control_plane_restarts(
     assert followed.events == everything.lines
 
 
+@pytest.mark.one_store
 async def test_why_explains_a_task(cli: Cli, ended: str) -> None:
     told = await cli.run("why", ended[:8])
 
@@ -223,6 +230,7 @@ async def test_why_explains_a_task(cli: Cli, ended: str) -> None:
     ] == "stopped"
 
 
+@pytest.mark.one_store
 async def test_why_points_at_a_log_only_if_there_is_one(
     cli: Cli, ended: str, tmp_path: Path
 ) -> None:
@@ -309,6 +317,7 @@ async def test_what_was_replaced_is_told_once_and_known_for_as_long_as_the_task(
     assert "replaced" not in unreplaced.out
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("task", "said"),
     [

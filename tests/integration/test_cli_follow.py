@@ -15,6 +15,8 @@ from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.cli import FARGATE, Cli, LocalSocket, cli_for, definition, finish
 from tests.fixtures.controlplane import ControlPlane
 
+pytestmark = pytest.mark.one_store
+
 IMAGE = "registry.local/app:1"
 PULLS = [
     {

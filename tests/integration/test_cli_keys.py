@@ -11,6 +11,8 @@ from fargate_agent.cli.connection import parse_env
 from fargate_agent.cli.main import main
 from tests.fixtures.controlplane import DEADLINE_S, ControlPlane
 
+pytestmark = pytest.mark.one_store
+
 
 def find_refusal(agent: Any) -> str | None:
     """Make a call that every agent may make; return the code of the error, if there is one."""

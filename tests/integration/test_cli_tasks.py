@@ -11,6 +11,8 @@ from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.cli import Cli, LocalSocket, cli_for, definition
 from tests.fixtures.controlplane import ControlPlane
 
+pytestmark = pytest.mark.one_store
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> str:

@@ -104,6 +104,7 @@ def test_pages_have_ten_settings_at_most(ecs: Any) -> None:
         ecs.list_account_settings(maxResults=11)
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("name", "value", "kind"),
     [
@@ -127,6 +128,7 @@ def test_value_that_can_not_be_is_refused(name: str, value: str, kind: str, ecs:
     assert kind_of(refusal) == kind
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     "arn",
     [
@@ -141,6 +143,7 @@ def test_what_is_no_principal_is_refused(arn: str, ecs: Any) -> None:
         ecs.list_account_settings(principalArn=arn)
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize("arn", [pytest.param(ROOT, id="root"), pytest.param(ADMIN, id="another")])
 def test_only_the_admin_speaks_for_another_principal(
     arn: str, two_principals: ControlPlane

@@ -40,6 +40,7 @@ def open_request(plane: ControlPlane, length: bytes) -> socket.socket:
     return connection
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     "body",
     [
@@ -60,6 +61,7 @@ def test_malformed_body_is_a_serialization_error(body: bytes, control_plane: Con
     assert (status, answer["__type"]) == (400, "SerializationException")
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     "time",
     [
@@ -89,6 +91,7 @@ def test_last_second_of_the_calendar_is_a_time(control_plane: ControlPlane) -> N
     assert answer["message"] == "taskId length should be one of [32,36]"
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize("amount", ["1e999", "-1e999", "9" * 400])
 def test_number_that_is_too_big_for_a_double_is_a_serialization_error(
     amount: str, control_plane: ControlPlane
@@ -100,6 +103,7 @@ def test_number_that_is_too_big_for_a_double_is_a_serialization_error(
     assert (status, answer["__type"]) == (400, "SerializationException")
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("body", "text"),
     [
@@ -142,6 +146,7 @@ def test_body_over_a_mebibyte_is_refused(control_plane: ControlPlane) -> None:
     assert (status, answer["__type"]) == (413, "RequestEntityTooLargeException")
 
 
+@pytest.mark.one_store
 def test_definition_over_a_mebibyte_is_refused_in_the_words_of_aws(
     control_plane: ControlPlane,
 ) -> None:
@@ -151,6 +156,7 @@ def test_definition_over_a_mebibyte_is_refused_in_the_words_of_aws(
     assert (status, answer) == (400, {"__type": "ClientException", "message": text})
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("request_text", "refusal"),
     [
@@ -186,6 +192,7 @@ def test_request_that_makes_no_sense_is_refused_and_not_logged(
     assert "ERROR" not in caplog.text
 
 
+@pytest.mark.one_store
 def test_body_that_says_it_will_be_too_long_is_refused_at_once(
     control_plane: ControlPlane,
 ) -> None:
@@ -312,6 +319,7 @@ def app(**members: Any) -> dict[str, Any]:
     return {"containerDefinitions": [{**APP, **members}]}
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("change", "text"),
     [
@@ -380,6 +388,7 @@ def test_definition_is_refused_in_the_words_of_aws(
     assert error.value.response["Error"] == {"Code": "ClientException", "Message": text}
 
 
+@pytest.mark.one_store
 def test_definition_that_no_agent_could_be_told_is_refused_at_once(ecs: Any) -> None:
     container = {**APP, "portMappings": [{"containerPort": 80, "protocol": "tcp"}]}
     container["mountPoints"] = [{"sourceVolume": "v"}]

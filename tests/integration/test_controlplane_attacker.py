@@ -25,6 +25,8 @@ from tests.fixtures.controlplane import ControlPlane, StartControlPlane, write_k
 from tests.fixtures.ecs import FARGATE, NETWORK, describe_task, kind_of, run
 from tests.fixtures.requests import sign
 
+pytestmark = pytest.mark.one_store
+
 SECRET = "a-secret-of-some-forty-characters-in-all"
 STOLEN = ("AKIASTOLENSTOLENSTOL", SECRET)
 CLUSTER = "arn:aws:ecs:us-east-1:000000000000:cluster/default"

@@ -16,6 +16,8 @@ from tests.fixtures.controlplane import ControlPlane, StartControlPlane
 from tests.fixtures.ecs import FARGATE, kind_of
 from tests.fixtures.requests import TARGET, post, sign, signed
 
+pytestmark = pytest.mark.one_store
+
 
 def test_signed_request_is_answered(control_plane: ControlPlane) -> None:
     status, answer = post(control_plane, b"{}", signed(control_plane, "ListClusters"))

@@ -69,6 +69,7 @@ def test_update_changes_what_is_given_and_leaves_the_rest(ecs: Any) -> None:
     assert cluster["configuration"] == {"executeCommandConfiguration": {"logging": "NONE"}}
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("request_", "kind", "text"),
     [
@@ -269,6 +270,7 @@ def test_capacity_providers_come_in_pages(ecs: Any) -> None:
     assert "nextToken" not in second
 
 
+@pytest.mark.one_store
 def test_capacity_providers_can_not_be_made(ecs: Any) -> None:
     with pytest.raises(ecs.exceptions.UnsupportedFeatureException):
         ecs.create_capacity_provider(

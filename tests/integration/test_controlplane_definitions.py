@@ -79,6 +79,7 @@ def test_deregistering_may_be_repeated(ecs: Any) -> None:
     assert first == second
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("reference", "expected"),
     [
@@ -221,6 +222,7 @@ def test_pages_of_revisions_lose_none_while_others_vanish(sort: str, ecs: Any) -
     assert "nextToken" not in rest
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     "request_",
     [{"nextToken": "x"}, {"maxResults": 0}, {"maxResults": 101}],
@@ -264,6 +266,7 @@ def test_families_are_listed_in_pages(ecs: Any) -> None:
     assert [page["families"] for page in pages] == [["a", "b"], ["c"]]
 
 
+@pytest.mark.one_store
 def test_definition_that_only_other_capacity_can_run_is_registered(ecs: Any) -> None:
     log = {"logConfiguration": {"logDriver": "json-file"}}
 
@@ -274,6 +277,7 @@ def test_definition_that_only_other_capacity_can_run_is_registered(ecs: Any) -> 
     assert found["compatibilities"] == ["EC2", "MANAGED_INSTANCES"]
 
 
+@pytest.mark.one_store
 def test_log_driver_that_fargate_lacks_is_refused(ecs: Any) -> None:
     log = {"logConfiguration": {"logDriver": "json-file"}}
 

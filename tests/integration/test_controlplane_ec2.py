@@ -218,6 +218,7 @@ def test_security_group_is_described_with_its_rules(ec2: Any) -> None:
     }
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("operation", "request_", "code", "status"),
     [
@@ -276,6 +277,7 @@ def test_request_is_refused_as_ec2_does(
     assert code_of(refusal) == (code, status)
 
 
+@pytest.mark.one_store
 def test_wrong_secret_is_refused_as_ec2_does(plane: ControlPlane) -> None:
     with pytest.raises(ClientError) as refusal:
         make_ec2(plane, aws_secret_access_key="x" * 40).describe_vpcs()
@@ -295,6 +297,7 @@ def test_agent_may_not_look_at_the_vpc_nor_change_it(plane: ControlPlane) -> Non
     assert code_of(refusal) == code_of(change) == ("UnauthorizedOperation", 403)
 
 
+@pytest.mark.one_store
 async def test_signature_for_ecs_is_none_for_ec2(plane: ControlPlane) -> None:
     body = b"Action=DescribeVpcs&Version=2016-11-15"
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -309,6 +312,7 @@ async def test_signature_for_ecs_is_none_for_ec2(plane: ControlPlane) -> None:
         assert "<Code>AuthFailure</Code>" in await answer.text()
 
 
+@pytest.mark.one_store
 async def test_aws_cli_describes_an_eni(plane: ControlPlane) -> None:
     access_key_id, secret = plane.keys["admin"]
     async with SimulatedAgent(plane):

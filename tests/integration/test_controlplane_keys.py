@@ -21,6 +21,8 @@ from tests.fixtures.controlplane import DEADLINE_S, ControlPlane, StartControlPl
 from tests.fixtures.ecs import FARGATE, NO_CAPACITY, run
 from tests.fixtures.events import reading, run_task
 
+pytestmark = pytest.mark.one_store
+
 SECRET, TOKEN = "s" * 40, "t" * 40
 INVALID = ("UnrecognizedClientException", "The security token included in the request is invalid.")
 EXPIRED = ("ExpiredTokenException", "The security token included in the request is expired")

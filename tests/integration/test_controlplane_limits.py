@@ -36,6 +36,7 @@ def served(registered: Any) -> Any:
     return registered
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("operation", "request_", "most"),
     [
@@ -66,6 +67,7 @@ def ids(count: int) -> list[str]:
     return [f"{number:032x}" for number in range(count)]
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("operation", "make", "most"),
     [
@@ -183,6 +185,7 @@ def overrides(chars: int) -> Request:
     return task(overrides=value)
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("operation", "make", "most", "kind"),
     [
@@ -321,6 +324,7 @@ def test_size_is_taken_at_its_limit_and_refused_beyond(
     assert beyond[0] == kind
 
 
+@pytest.mark.one_store
 def test_body_is_taken_at_a_mebibyte_and_refused_beyond(control_plane: ControlPlane) -> None:
     answers = []
     for size_bytes in (BODY_BYTES, BODY_BYTES + 1):

@@ -10,6 +10,8 @@ from botocore.exceptions import ClientError
 from tests.fixtures.controlplane import StartControlPlane, add_principal
 from tests.fixtures.ecs import FARGATE, NETWORK, run
 
+pytestmark = pytest.mark.one_store
+
 ROLES = "arn:aws:iam::000000000000:role"
 EVERYTHING_HERE = {"Effect": "Allow", "Action": "ecs:*", "Resource": "*"}
 PASSES_APPS = {"Effect": "Allow", "Action": "iam:PassRole", "Resource": f"{ROLES}/app-*"}

@@ -10,6 +10,8 @@ from botocore.exceptions import ClientError
 from tests.fixtures.controlplane import StartControlPlane, add_principal
 from tests.fixtures.ecs import FARGATE, run
 
+pytestmark = pytest.mark.one_store
+
 ARN = "arn:aws:ecs:us-east-1:000000000000"
 USER = "User: arn:aws:iam::000000000000:user/ci is not authorized to perform:"
 

@@ -10,6 +10,8 @@ from tests.fixtures.agents import SimulatedAgent
 from tests.fixtures.controlplane import StartControlPlane
 from tests.fixtures.ecs import FARGATE, run
 
+pytestmark = pytest.mark.one_store
+
 LARGEST = {**FARGATE, "cpu": "32 vCPU", "memory": "60 GB"}
 SIZE = {"cpu": "32768", "memory": "61440"}
 REFUSAL = "No Fargate configuration exists for given values: 32768 CPU, 61440 memory."

@@ -53,6 +53,7 @@ async def test_everything_that_fargate_has_can_be_tagged(
     assert shown["tasks"][0]["tags"] == [tag("team", "a")]
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     ("arn", "kind"),
     [
@@ -97,6 +98,7 @@ def test_what_can_not_be_tagged_is_refused(arn: str, kind: str, ecs: Any) -> Non
         assert kind_of(refusal) == kind
 
 
+@pytest.mark.one_store
 @pytest.mark.parametrize(
     "tags",
     [

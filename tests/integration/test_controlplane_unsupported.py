@@ -6,6 +6,8 @@ import pytest
 
 from tests.fixtures.ecs import FARGATE, NETWORK, create_service, describe_service, refusal
 
+pytestmark = pytest.mark.one_store
+
 ROLE = "arn:aws:iam::000000000000:role/task"
 EXEC = {**FARGATE, "family": "exec", "taskRoleArn": ROLE}
 NO_ROLE = (

@@ -48,6 +48,7 @@ def test_agent_and_command_line_get_their_own_key(
         "AWS_ENDPOINT_URL_ECS": "http://127.0.0.1:51680",
         "AWS_ENDPOINT_URL_EC2": "http://127.0.0.1:51680",
         "AWS_ENDPOINT_URL_SERVICEDISCOVERY": "http://127.0.0.1:51680",
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
         "AWS_ACCESS_KEY_ID": admin.access_key_id,
         "AWS_SECRET_ACCESS_KEY": admin.secret_access_key.get_secret_value(),
         "AWS_REGION": "eu-west-1",

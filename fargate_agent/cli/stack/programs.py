@@ -199,6 +199,7 @@ def client_env(layout: Layout, place: Place, key: Key) -> dict[str, str]:
         "AWS_ENDPOINT_URL_ECS": client_url(place.listen),
         "AWS_ENDPOINT_URL_EC2": client_url(place.listen),
         "AWS_ENDPOINT_URL_SERVICEDISCOVERY": client_url(place.listen),
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",  # else DiscoverInstances goes to `data-…`
         "AWS_ACCESS_KEY_ID": key.access_key_id,
         "AWS_SECRET_ACCESS_KEY": key.secret_access_key,
         "AWS_REGION": place.region,

@@ -9,7 +9,6 @@ from typing import Final
 from sqlalchemy.exc import SQLAlchemyError
 
 from fargate_agent.backoff import Backoff
-from fargate_agent.controlplane.cloudmap.zones import read_zones
 from fargate_agent.controlplane.names import new_uuid
 from fargate_agent.controlplane.plane import Plane
 from fargate_agent.controlplane.state.announcements import NAMES
@@ -23,8 +22,6 @@ GATHER_S: Final = 0.1
 """How long changes are gathered: many tasks start and stop together."""
 LONGEST_RESEND: Final = 6
 """A message that isn't acknowledged is sent again ever later, up to so many times `resend_s`."""
-MAX_BYTES: Final = 32 << 20
-"""Of all zones: an agent takes frames of twice that."""
 
 
 class NameDelivery:
@@ -70,9 +67,8 @@ class NameDelivery:
         """Return when the agent has acknowledged how things are."""
         resend_s = self._plane.settings.resend_s
         for pause_s in Backoff(first_s=resend_s, longest_s=LONGEST_RESEND * resend_s).pauses_s():
-            async with self._plane.store.read() as session:
-                zones = await read_zones(session, self._plane.settings.region)
-            zones = self._bound(zones)
+            plane = self._plane
+            zones = await plane.zones.read(plane.store, plane.settings.region)
             if zones == self._told:
                 return
             self._message_id = new_uuid()
@@ -94,18 +90,6 @@ class NameDelivery:
             if news.is_set():
                 news.clear()
                 await asyncio.sleep(GATHER_S)
-
-    def _bound(self, vpcs: tuple[VpcZones, ...]) -> tuple[VpcZones, ...]:
-        """Leave out what an agent would not take in one frame."""
-        size, kept = 0, []
-        for vpc in vpcs:
-            size += len(vpc.model_dump_json())
-            if size > MAX_BYTES:
-                log.error("agent %s: zones of %s are too large", self._instance_id, vpc.vpc_id)
-                size -= len(vpc.model_dump_json())
-                continue
-            kept.append(vpc)
-        return tuple(kept)
 
 
 async def _is_set(event: asyncio.Event) -> None:

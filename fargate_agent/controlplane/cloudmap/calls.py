@@ -73,15 +73,17 @@ async def start_operation(
     return {"OperationId": operation.id}
 
 
-async def find_repeated(session: Session, kind: str, creator: str | None) -> str | None:
-    """Return the operation that the same request has started before."""
+async def find_repeated(
+    session: Session, kind: str, creator: str | None, targets: dict[str, str]
+) -> str | None:
+    """Return the operation by which the same request has made the same thing before."""
     if not creator:
         return None
-    chosen = select(CloudMapOperation.id).where(
+    chosen = select(CloudMapOperation).where(
         CloudMapOperation.creator == creator, CloudMapOperation.kind == kind
     )
-    found: str | None = await session.scalar(chosen)
-    return found
+    found = (await session.scalars(chosen)).all()
+    return next((one.id for one in found if one.targets == targets), None)
 
 
 def parse_cloud_map_page(request: Json) -> Page:
@@ -102,17 +104,3 @@ def render_cloud_map_page(page: Page, items: Sequence[tuple[str, Json]], member:
     if "nextToken" in answer:
         answer["NextToken"] = answer.pop("nextToken")
     return answer
-
-
-def filter_values(request: Json, allowed: Sequence[str]) -> dict[str, list[str]]:
-    """Return the values that each filter of a request lets pass.
-
-    Raises:
-        ApiError: a filter or its condition isn't supported.
-    """
-    found: dict[str, list[str]] = {}
-    for one in request.get("Filters", []):
-        if one["Name"] not in allowed or one.get("Condition", "EQ") not in {"EQ", "IN"}:
-            raise invalid_input(f"The filter {one['Name']} is not supported as it is.")
-        found[one["Name"]] = one["Values"]
-    return found

@@ -8,7 +8,6 @@ from typing import Final
 from sqlalchemy import func, select
 
 from fargate_agent.controlplane.cloudmap.calls import (
-    filter_values,
     find_repeated,
     invalid_input,
     last_part,
@@ -18,6 +17,8 @@ from fargate_agent.controlplane.cloudmap.calls import (
     render_cloud_map_page,
     start_operation,
 )
+from fargate_agent.controlplane.cloudmap.filters import check_filters, matches
+from fargate_agent.controlplane.cloudmap.tags import check_tags
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.cloudmap import DiscoverableService, Namespace
@@ -31,6 +32,16 @@ SOA_TTL_S: Final = 15
 """Source: Cloud Map API, SOA, `TTL`."""
 MAX_NAME_CHARS: Final = 253
 """Source: Cloud Map API, CreatePrivateDnsNamespace, `Name`."""
+_HTTP_NAME: Final = re.compile(r"(?!arn:)[!-~]+")
+"""Source: Cloud Map API, CreateHttpNamespace, `Name`."""
+_CONDITIONS: Final = ("EQ", "IN", "BEGINS_WITH")
+_FILTERS: Final = {
+    "TYPE": _CONDITIONS,
+    "NAME": _CONDITIONS,
+    "HTTP_NAME": _CONDITIONS,
+    "RESOURCE_OWNER": ("EQ",),
+}
+"""Source: Cloud Map API, NamespaceFilter."""
 _LABEL: Final = re.compile(r"[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?")
 
 
@@ -41,9 +52,6 @@ async def create_private_dns_namespace(plane: Plane, call: Call) -> Json:
     if len(name) > MAX_NAME_CHARS or not all(map(_LABEL.fullmatch, name.split("."))):
         raise invalid_input(f"{request['Name']} is not a name of DNS.")
     async with plane.store.write() as session:
-        repeated = await find_repeated(session, "CREATE_NAMESPACE", request.get("CreatorRequestId"))
-        if repeated is not None:
-            return {"OperationId": repeated}
         if await session.get(VpcRow, request["Vpc"]) is None:
             raise invalid_input(f"The VPC {request['Vpc']} does not exist.")
         properties = request.get("Properties", {}).get("DnsProperties", {})
@@ -55,20 +63,25 @@ async def create_private_dns_namespace(plane: Plane, call: Call) -> Json:
 async def create_http_namespace(plane: Plane, call: Call) -> Json:
     """Make a namespace whose services are found by DiscoverInstances alone."""
     request = call.request
+    name = request["Name"]
+    if not name or not _HTTP_NAME.fullmatch(name):
+        raise invalid_input("The name of a namespace can have printable ASCII characters only.")
     async with plane.store.write() as session:
-        repeated = await find_repeated(session, "CREATE_NAMESPACE", request.get("CreatorRequestId"))
-        if repeated is not None:
-            return {"OperationId": repeated}
-        return await _create(session, request, request["Name"], HTTP, {})
+        return await _create(session, request, name, HTTP, {})
 
 
 async def _create(session: Session, request: Json, name: str, kind: str, dns: Json) -> Json:
-    vpc_id = request.get("Vpc")
+    check_tags(request.get("Tags", []))
+    vpc_id, creator = request.get("Vpc"), request.get("CreatorRequestId")
     chosen = select(Namespace).where(Namespace.name == name, Namespace.vpc_id.is_(None))
     if vpc_id is not None:
         chosen = select(Namespace).where(Namespace.name == name, Namespace.vpc_id == vpc_id)
     known = await session.scalar(chosen)
     if known is not None:
+        of_it = {"NAMESPACE": known.id}
+        repeated = await find_repeated(session, "CREATE_NAMESPACE", creator, of_it)
+        if repeated is not None:
+            return {"OperationId": repeated}
         raise ApiError(
             "NamespaceAlreadyExists",
             "The namespace that you're trying to create already exists.",
@@ -88,12 +101,10 @@ async def _create(session: Session, request: Json, name: str, kind: str, dns: Js
         created_at=round(time.time(), 3),
     )
     session.add(namespace)
-    return await start_operation(
-        session, "CREATE_NAMESPACE", {"NAMESPACE": namespace.id}, request.get("CreatorRequestId")
-    )
+    return await start_operation(session, "CREATE_NAMESPACE", {"NAMESPACE": namespace.id}, creator)
 
 
-async def update_private_dns_namespace(plane: Plane, call: Call) -> Json:
+async def update_namespace(plane: Plane, call: Call) -> Json:
     """Change the description, or how long a missing name may be remembered."""
     change = call.request["Namespace"]
     async with plane.store.write() as session:
@@ -102,6 +113,8 @@ async def update_private_dns_namespace(plane: Plane, call: Call) -> Json:
         if "Description" in change:
             document["Description"] = change["Description"]
         soa = change.get("Properties", {}).get("DnsProperties", {}).get("SOA")
+        if soa is not None and namespace.kind == HTTP:
+            raise invalid_input(f"The namespace {namespace.id} has no DNS records.")
         if soa is not None:
             properties = document["Properties"]
             document["Properties"] = {
@@ -135,14 +148,14 @@ async def get_namespace(plane: Plane, call: Call) -> Json:
 async def list_namespaces(plane: Plane, call: Call) -> Json:
     """List them by id."""
     page = parse_cloud_map_page(call.request)
-    wanted = filter_values(call.request, ("TYPE", "NAME", "HTTP_NAME"))
-    chosen = select(Namespace).order_by(Namespace.id)
-    for name, values in wanted.items():
-        column = Namespace.kind if name == "TYPE" else Namespace.name
-        chosen = chosen.where(column.in_(values))
+    filters = check_filters(call.request, _FILTERS)
     async with plane.store.read() as session:
-        found = (await session.scalars(chosen)).all()
-        items = [(one.id, await _render(plane, session, one)) for one in found]
+        found = (await session.scalars(select(Namespace).order_by(Namespace.id))).all()
+        items = [
+            (one.id, await _render(plane, session, one))
+            for one in found
+            if matches(filters, {"TYPE": one.kind, "NAME": one.name, "HTTP_NAME": one.name})
+        ]
     for _, item in items:
         item.pop("CreatorRequestId", None)
     return render_cloud_map_page(page, items, "Namespaces")
@@ -184,5 +197,6 @@ OPERATIONS: Final[dict[str, Operation]] = {
     "DeleteNamespace": delete_namespace,
     "GetNamespace": get_namespace,
     "ListNamespaces": list_namespaces,
-    "UpdatePrivateDnsNamespace": update_private_dns_namespace,
+    "UpdateHttpNamespace": update_namespace,
+    "UpdatePrivateDnsNamespace": update_namespace,
 }

@@ -1,4 +1,4 @@
-"""All calls of Cloud Map by name, with those about operations and tags."""
+"""All calls of Cloud Map by name, with those about operations."""
 
 import asyncio
 from collections.abc import Mapping
@@ -6,54 +6,94 @@ from typing import Final
 
 from sqlalchemy import select
 
-from fargate_agent.controlplane.access.auth import Caller
-from fargate_agent.controlplane.cloudmap import namespaces, registering, services
+from fargate_agent.controlplane.access.permissions import ANYTHING, Target, Targets
+from fargate_agent.controlplane.cloudmap import namespaces, registering, services, tags
 from fargate_agent.controlplane.cloudmap.calls import (
     TARGET_PREFIX,
-    filter_values,
     invalid_input,
     last_part,
+    namespace_arn,
     parse_cloud_map_page,
+    registry_arn,
     render_cloud_map_page,
     service_model,
 )
+from fargate_agent.controlplane.cloudmap.filters import check_filters, matches
+from fargate_agent.controlplane.cloudmap.members import MEMBERS
 from fargate_agent.controlplane.errors import ApiError, invalid_parameter, unsupported
+from fargate_agent.controlplane.names import Arns
 from fargate_agent.controlplane.plane import Call, Operation, Plane
-from fargate_agent.controlplane.state.cloudmap import (
-    CloudMapOperation,
-    DiscoverableService,
-    Namespace,
-)
-from fargate_agent.controlplane.state.session import Session
+from fargate_agent.controlplane.state.cloudmap import CloudMapOperation
 from fargate_agent.controlplane.validate import Json, parse_request
 
-__all__ = ["TARGET_PREFIX", "answer", "is_known"]
+__all__ = ["TARGET_PREFIX", "answer", "find_targets", "parse"]
 
-MAX_TAGS: Final = 50
-"""Source: Cloud Map API, TagResource."""
+_LISTED: Final = ("EQ", "IN")
+_FILTERS: Final = {
+    "STATUS": _LISTED,
+    "TYPE": _LISTED,
+    "NAMESPACE_ID": _LISTED,
+    "SERVICE_ID": _LISTED,
+    "UPDATE_DATE": ("BETWEEN",),
+}
+"""Source: Cloud Map API, OperationFilter."""
+_OF_NAMESPACES: Final = (
+    "CreateService",
+    "DeleteNamespace",
+    "GetNamespace",
+    "UpdateHttpNamespace",
+    "UpdatePrivateDnsNamespace",
+)
 
 
-async def is_known(name: str) -> bool:
-    """Whether Cloud Map has an operation of that name."""
-    return name in (await asyncio.to_thread(service_model)).operation_names
+async def parse(name: str, body: bytes) -> Json:
+    """Return the request of an operation, which has its shape.
+
+    Raises:
+        ApiError: there is no such operation, it isn't done here, or the request is malformed.
+    """
+    model = await asyncio.to_thread(service_model)
+    if name not in model.operation_names:
+        raise ApiError("UnknownOperationException", f"There is no operation '{name[:64]}'.")
+    if name not in OPERATIONS:
+        raise unsupported(f"{name} is not supported here.")
+    try:
+        return parse_request(name, body, model, known=MEMBERS)
+    except ApiError as error:
+        raise _as_cloud_map_says(error) from error
 
 
-async def answer(plane: Plane, caller: Caller, host: str, name: str, body: bytes) -> Json:
-    """Do what a caller asks for who may; `host` is how it knows this program.
+def find_targets(name: str, request: Json, arns: Arns) -> Targets:
+    """Return what a call acts on, of which policies speak: a namespace, a service, or anything.
+
+    Source: AWS service authorization reference, "Actions, resources, and condition keys for AWS
+    Cloud Map".
+    """
+    if "ResourceARN" in request:
+        return [Target(request["ResourceARN"])]
+    reference = request.get("ServiceId") or request.get("Id")
+    if name == "CreateService":
+        dns = request.get("DnsConfig", {})
+        reference = request.get("NamespaceId") or dns.get("NamespaceId")
+    write = namespace_arn if name in _OF_NAMESPACES else registry_arn
+    return [Target(write(arns, last_part(reference)))] if reference else ANYTHING
+
+
+async def answer(plane: Plane, name: str, call: Call) -> Json:
+    """Do what a caller asks for who may.
 
     Raises:
         ApiError: it can't be done.
     """
-    operation = OPERATIONS.get(name)
-    if operation is None:
-        raise unsupported(f"{name} is not supported here.")
     try:
-        request = parse_request(name, body, service_model(), known={})
-        return await operation(plane, Call(request=request, caller=caller, host=host))
+        return await OPERATIONS[name](plane, call)
     except ApiError as error:
-        if error.kind != invalid_parameter("").kind:
-            raise
-        raise invalid_input(error.message) from error
+        raise _as_cloud_map_says(error) from error
+
+
+def _as_cloud_map_says(error: ApiError) -> ApiError:
+    is_ecs = error.kind == invalid_parameter("").kind
+    return invalid_input(error.message) if is_ecs else error
 
 
 async def get_operation(plane: Plane, call: Call) -> Json:
@@ -78,67 +118,35 @@ async def get_operation(plane: Plane, call: Call) -> Json:
 async def list_operations(plane: Plane, call: Call) -> Json:
     """List them by id."""
     page = parse_cloud_map_page(call.request)
-    wanted = filter_values(call.request, ("STATUS", "TYPE", "NAMESPACE_ID", "SERVICE_ID"))
+    filters = check_filters(call.request, _FILTERS)
     async with plane.store.read() as session:
         found = (await session.scalars(select(CloudMapOperation))).all()
-    targets = {"NAMESPACE_ID": "NAMESPACE", "SERVICE_ID": "SERVICE"}
-
-    def passes(one: CloudMapOperation) -> bool:
-        told = {"STATUS": "SUCCESS", "TYPE": one.kind}
-        told |= {name: one.targets.get(target, "") for name, target in targets.items()}
-        return all(told[name] in values for name, values in wanted.items())
-
     items = sorted(
-        ((one.id, {"Id": one.id, "Status": "SUCCESS"}) for one in found if passes(one)),
+        (
+            (one.id, {"Id": one.id, "Status": "SUCCESS"})
+            for one in found
+            if matches(filters, _values(one))
+        ),
         key=lambda item: item[0],
     )
     return render_cloud_map_page(page, items, "Operations")
 
 
-async def tag_resource(plane: Plane, call: Call) -> Json:
-    """Add tags; those with the same keys get new values."""
-    async with plane.store.write() as session:
-        tagged = await _find_tagged(session, call.request["ResourceARN"])
-        merged = {tag["Key"]: tag for tag in [*tagged.tags, *call.request["Tags"]]}
-        if len(merged) > MAX_TAGS:
-            raise ApiError("TooManyTagsException", f"A resource can have {MAX_TAGS} tags.")
-        tagged.tags = list(merged.values())
-    return {}
-
-
-async def untag_resource(plane: Plane, call: Call) -> Json:
-    """Take tags away."""
-    keys = set(call.request["TagKeys"])
-    async with plane.store.write() as session:
-        tagged = await _find_tagged(session, call.request["ResourceARN"])
-        tagged.tags = [tag for tag in tagged.tags if tag["Key"] not in keys]
-    return {}
-
-
-async def list_tags_for_resource(plane: Plane, call: Call) -> Json:
-    """List the tags of a resource."""
-    async with plane.store.read() as session:
-        return {"Tags": (await _find_tagged(session, call.request["ResourceARN"])).tags}
-
-
-async def _find_tagged(session: Session, arn: str) -> Namespace | DiscoverableService:
-    found: Namespace | DiscoverableService | None = None
-    if ":namespace/" in arn:
-        found = await session.get(Namespace, last_part(arn))
-    elif ":service/" in arn:
-        found = await session.get(DiscoverableService, last_part(arn))
-    if found is None:
-        raise ApiError("ResourceNotFoundException", f"Resource not found: {arn[:256]}")
-    return found
+def _values(operation: CloudMapOperation) -> dict[str, str | float]:
+    return {
+        "STATUS": "SUCCESS",
+        "TYPE": operation.kind,
+        "NAMESPACE_ID": operation.targets.get("NAMESPACE", ""),
+        "SERVICE_ID": operation.targets.get("SERVICE", ""),
+        "UPDATE_DATE": operation.created_at,
+    }
 
 
 OPERATIONS: Final[Mapping[str, Operation]] = {
     **namespaces.OPERATIONS,
     **services.OPERATIONS,
     **registering.OPERATIONS,
+    **tags.OPERATIONS,
     "GetOperation": get_operation,
     "ListOperations": list_operations,
-    "ListTagsForResource": list_tags_for_resource,
-    "TagResource": tag_resource,
-    "UntagResource": untag_resource,
 }

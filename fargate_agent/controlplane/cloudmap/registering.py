@@ -1,10 +1,11 @@
 """Instances of services of Cloud Map: registered by clients, listed, healthy or not, discovered."""
 
+import re
 import time
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from fargate_agent.controlplane.cloudmap.calls import (
     invalid_input,
@@ -39,6 +40,14 @@ _NEEDED: Final = {
     "SRV": "AWS_INSTANCE_PORT",
 }
 """Which attribute a record is made of. Source: Cloud Map API, RegisterInstance, `Attributes`."""
+_INIT_HEALTH: Final = "AWS_INIT_HEALTH_STATUS"
+_MAX_ATTRIBUTES: Final = 30
+_MAX_ATTRIBUTE_CHARS: Final = 5000
+"""Source: Cloud Map API, RegisterInstance, `Attributes`."""
+_ID: Final = re.compile(r"[0-9a-zA-Z_/:.@-]{1,64}")
+_KEY: Final = re.compile(r"[!-~]+")
+_VALUE: Final = re.compile(r"([!-~][ \t!-~]*)?")
+"""Source: botocore, service model of Cloud Map: InstanceId, AttrKey, AttrValue."""
 
 
 async def register_instance(plane: Plane, call: Call) -> Json:
@@ -47,7 +56,8 @@ async def register_instance(plane: Plane, call: Call) -> Json:
     instance_id, attributes = request["InstanceId"], dict(request["Attributes"])
     async with plane.store.write() as session:
         service = await find_registry(session, request["ServiceId"])
-        is_healthy = attributes.pop("AWS_INIT_HEALTH_STATUS", "HEALTHY") != "UNHEALTHY"
+        _check_attributes(attributes)
+        is_healthy = attributes.pop(_INIT_HEALTH, "HEALTHY") == "HEALTHY"
         _check_instance(service, instance_id, attributes)
         known = await session.get(RegisteredInstance, (service.id, instance_id))
         if known is None:
@@ -69,18 +79,37 @@ async def register_instance(plane: Plane, call: Call) -> Json:
         )
 
 
+def _check_attributes(attributes: Json) -> None:
+    """Return if an instance can have these attributes, whatever the records of its service are.
+
+    Raises:
+        ApiError: there are too many, or one can't be.
+    """
+    if len(attributes) > _MAX_ATTRIBUTES:
+        raise invalid_input(f"An instance can have {_MAX_ATTRIBUTES} attributes.")
+    if sum(len(key) + len(value) for key, value in attributes.items()) > _MAX_ATTRIBUTE_CHARS:
+        raise invalid_input(f"All attributes can have {_MAX_ATTRIBUTE_CHARS} characters.")
+    for key, value in attributes.items():
+        if not (_KEY.fullmatch(key) and _VALUE.fullmatch(value)):
+            raise invalid_input(f"The attribute {key[:64]} has what isn't printable ASCII.")
+        if key.startswith("AWS_") and key not in {_INIT_HEALTH, *_NEEDED.values()}:
+            raise invalid_input(f"The attribute {key[:64]} is not supported here.")
+    if attributes.get(_INIT_HEALTH, "HEALTHY") not in {"HEALTHY", "UNHEALTHY"}:
+        raise invalid_input(f"{_INIT_HEALTH} must be HEALTHY or UNHEALTHY.")
+
+
 def _check_instance(service: DiscoverableService, instance_id: str, attributes: Json) -> None:
     """Return if the records of a service can be made for an instance.
 
     Raises:
         ApiError: an attribute is absent, or isn't what it has to be.
     """
+    if _ID.fullmatch(instance_id) is None:
+        raise invalid_input(f"The instance id {instance_id[:64]} has what can't be in one.")
     kinds = _record_kinds(service)
     needed = {_NEEDED[kind] for kind in kinds}
-    if "SRV" in kinds and not needed & {"AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"}:
-        given = {"AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"} & attributes.keys()
-        if not given:
-            raise invalid_input("SRV needs AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6.")
+    if "SRV" in kinds and not {"AWS_INSTANCE_IPV4", "AWS_INSTANCE_IPV6"} & attributes.keys():
+        raise invalid_input("SRV needs AWS_INSTANCE_IPV4 or AWS_INSTANCE_IPV6.")
     if missing := sorted(needed - attributes.keys()):
         raise invalid_input(f"The attributes have no {', '.join(missing)}.")
     if "SRV" in kinds and not (len(instance_id) <= MAX_INSTANCE_CHARS and is_label(instance_id)):
@@ -170,8 +199,10 @@ async def get_instances_health_status(plane: Plane, call: Call) -> Json:
     for instance_id in (wanted := call.request.get("Instances", sorted(found))):
         if instance_id not in found:
             raise _not_found(instance_id)
+    counts = has_health(service)
     shown = [
-        (one, {"Id": one, "Status": _health(service, found[one])}) for one in sorted(set(wanted))
+        (one, {"Id": one, "Status": _health(service, found[one]) if counts else "UNKNOWN"})
+        for one in sorted(set(wanted))
     ]
     answer = render_cloud_map_page(page, shown, "Status")
     answer["Status"] = {one["Id"]: one["Status"] for one in answer["Status"]}
@@ -179,24 +210,21 @@ async def get_instances_health_status(plane: Plane, call: Call) -> Json:
 
 
 async def discover_instances(plane: Plane, call: Call) -> Json:
-    """Return the instances of a service by names, those that have the wanted attributes."""
+    """Return the instances of a service by names, those that have the wanted attributes.
+
+    Source of what is returned if no health is asked for: Cloud Map developer guide, "AWS Cloud Map
+    service health check configuration"; without a health check, all: Cloud Map API.
+    """
     request = call.request
-    wanted = request.get("HealthStatus", "HEALTHY_OR_ELSE_ALL")
     async with plane.store.read() as session:
         service = await _find_by_name(session, request["NamespaceName"], request["ServiceName"])
         found = await _read(plane, session, service)
+    if has_health(service):
+        found = _choose_healthy(found, request.get("HealthStatus", "HEALTHY"))
     asked = request.get("QueryParameters", {}).items()
     found = [one for one in found if asked <= one.attributes.items()]
     optional = request.get("OptionalParameters", {}).items()
-    found = [one for one in found if optional <= one.attributes.items()] or found
-    healthy = [one for one in found if _health(service, one) == "HEALTHY"]
-    unhealthy = [one for one in found if one not in healthy]
-    chosen = {
-        "ALL": found,
-        "HEALTHY": healthy,
-        "UNHEALTHY": unhealthy,
-        "HEALTHY_OR_ELSE_ALL": healthy or found,
-    }[wanted]
+    chosen = [one for one in found if optional <= one.attributes.items()] or found
     return {
         "Instances": [
             {
@@ -209,6 +237,17 @@ async def discover_instances(plane: Plane, call: Call) -> Json:
             for one in chosen[: request.get("MaxResults", MAX_DISCOVERED)]
         ]
     }
+
+
+def _choose_healthy(found: list[Instance], wanted: str) -> list[Instance]:
+    healthy = [one for one in found if one.is_healthy]
+    unhealthy = [one for one in found if not one.is_healthy]
+    return {
+        "ALL": found,
+        "HEALTHY": healthy,
+        "UNHEALTHY": unhealthy,
+        "HEALTHY_OR_ELSE_ALL": healthy or found,
+    }[wanted]
 
 
 def has_health(service: DiscoverableService) -> bool:
@@ -226,7 +265,8 @@ async def _find_by_name(session: Session, namespace: str, name: str) -> Discover
     if not namespaces:
         raise ApiError("NamespaceNotFound", f"Namespace not found: {namespace[:128]}")
     services = select(DiscoverableService).where(
-        DiscoverableService.namespace_id.in_(namespaces), DiscoverableService.name == name
+        DiscoverableService.namespace_id.in_(namespaces),
+        func.lower(DiscoverableService.name) == name.lower(),
     )
     found = await session.scalar(services.order_by(DiscoverableService.created_at).limit(1))
     if found is None:

@@ -1,11 +1,12 @@
 """Which services of Cloud Map the tasks of an ECS service are instances of.
 
-Texts of errors are unverified.
+Texts of errors about ports are as users report them, and as ECS has them for load balancers; the
+others are unverified.
 """
 
 from fargate_agent.controlplane.cloudmap.calls import last_part, registry_arn
 from fargate_agent.controlplane.cloudmap.services import MAX_INSTANCE_CHARS
-from fargate_agent.controlplane.errors import invalid_parameter
+from fargate_agent.controlplane.errors import ApiError, invalid_parameter
 from fargate_agent.controlplane.names import MAX_TASK_ID_CHARS, Arns
 from fargate_agent.controlplane.state.cloudmap import (
     DeploymentRegistry,
@@ -48,11 +49,26 @@ async def check_registries(
     kinds = {one["Type"] for one in service.document.get("DnsConfig", {}).get("DnsRecords", [])}
     if "CNAME" in kinds:
         raise invalid_parameter("A service registry with CNAME records can't have tasks.")
-    port = find_port(registry, definition)
-    if "SRV" in kinds and port is None:
+    _check_port(registry, definition, has_srv="SRV" in kinds)
+
+
+def _check_port(registry: Json, definition: Json, *, has_srv: bool) -> None:
+    """Return if a registry says which port SRV records have, if there are such records."""
+    if has_srv:
+        if find_port(registry, definition) is None:
+            raise _one_of_both()
+    elif given := {"port", "containerName", "containerPort"} & registry.keys():
         raise invalid_parameter(
-            "A service registry with SRV records needs port, or containerName and containerPort."
+            "The values specified for serviceRegistries do not require a value for"
+            f" '{min(given)}'. Remove the value and retry. Registry: {registry['registryArn']}"
         )
+
+
+def _one_of_both() -> ApiError:
+    return invalid_parameter(
+        "Specify a value for either 'port' or the 'containerName' and 'containerPort' combination,"
+        " but not both. Remove one and retry."
+    )
 
 
 def find_port(registry: Json, definition: Json) -> int | None:
@@ -63,23 +79,22 @@ def find_port(registry: Json, definition: Json) -> int | None:
     """
     port, name = registry.get("port"), registry.get("containerName")
     container_port = registry.get("containerPort")
-    if (name is None) != (container_port is None):
-        raise invalid_parameter("containerName and containerPort must be given together.")
-    if port is not None and name is not None:
-        raise invalid_parameter("port can't be combined with containerName and containerPort.")
+    if (name is None) != (container_port is None) or (port is not None and name is not None):
+        raise _one_of_both()
     if port is not None and not 1 <= port <= _MAX_PORT:
         raise invalid_parameter(f"port must be between 1 and {_MAX_PORT}.")
     if name is None or container_port is None:
         return port
-    for container in definition["containerDefinitions"]:
-        if container["name"] == name:
-            mapped = {one.get("containerPort") for one in container.get("portMappings", [])}
-            if container_port in mapped:
-                return int(container_port)
-    raise invalid_parameter(
-        f"The container {name} does not exist in the task definition, or has no containerPort"
-        f" {container_port}."
-    )
+    containers = {one["name"]: one for one in definition["containerDefinitions"]}
+    if name not in containers:
+        raise invalid_parameter(f"The container {name} does not exist in the task definition.")
+    if container_port not in [
+        one.get("containerPort") for one in containers[name].get("portMappings", [])
+    ]:
+        raise invalid_parameter(
+            f"The container {name} did not have a container port {container_port} defined."
+        )
+    return int(container_port)
 
 
 def note_registries(session: Session, deployment: Deployment, definition: Json) -> None:

@@ -7,7 +7,6 @@ from typing import Final
 from sqlalchemy import func, select
 
 from fargate_agent.controlplane.cloudmap.calls import (
-    filter_values,
     invalid_input,
     last_part,
     new_cloud_map_id,
@@ -16,12 +15,14 @@ from fargate_agent.controlplane.cloudmap.calls import (
     render_cloud_map_page,
     start_operation,
 )
+from fargate_agent.controlplane.cloudmap.filters import check_filters, matches
 from fargate_agent.controlplane.cloudmap.instances import count_instances
 from fargate_agent.controlplane.cloudmap.namespaces import (
     DNS_PRIVATE,
     MAX_NAME_CHARS,
     find_namespace,
 )
+from fargate_agent.controlplane.cloudmap.tags import check_tags
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.plane import Call, Operation, Plane
 from fargate_agent.controlplane.state.announcements import NAMES
@@ -43,19 +44,18 @@ _SERVICE_NAME: Final = re.compile(
 )
 """Source: Cloud Map API, `ServiceName`."""
 _MAX_SERVICE_NAME_CHARS: Final = 127
+_FILTERS: Final = {"NAMESPACE_ID": ("EQ", "IN"), "RESOURCE_OWNER": ("EQ",)}
+"""Source: Cloud Map API, ServiceFilter."""
 
 
 async def create_service(plane: Plane, call: Call) -> Json:
     """Make a service of a namespace."""
     request = call.request
-    config = dict(request.get("DnsConfig", {}))
+    check_tags(request.get("Tags", []))
     async with plane.store.write() as session:
-        reference = request.get("NamespaceId") or config.pop("NamespaceId", None)
-        if not reference:
-            raise invalid_input("NamespaceId is required.")
-        namespace = await find_namespace(session, reference)
+        namespace = await find_namespace(session, _named_namespace(request))
         name = request["Name"]
-        _check_new(request, config, namespace)
+        document = _plan(request, namespace)
         known = await session.scalar(
             select(DiscoverableService).where(
                 DiscoverableService.namespace_id == namespace.id,
@@ -63,19 +63,14 @@ async def create_service(plane: Plane, call: Call) -> Json:
             )
         )
         if known is not None:
-            raise _already_exists(plane, known)
-        kind = "HTTP" if namespace.kind != DNS_PRIVATE else "DNS_HTTP"
-        config.pop("NamespaceId", None)
-        dns = {"RoutingPolicy": "MULTIVALUE", **config, "NamespaceId": namespace.id}
+            if not request.get("CreatorRequestId") or known.document != document:
+                raise _already_exists(plane, known)
+            return {"Service": await _render(plane, session, known)}  # the request is repeated
         service = DiscoverableService(
             id=new_cloud_map_id("srv"),
             namespace_id=namespace.id,
             name=name,
-            document={
-                "Type": request.get("Type", kind if config else "HTTP"),
-                **({"DnsConfig": dns} if config else {}),
-                **{m: request[m] for m in _KEPT if m in request},
-            },
+            document=document,
             tags=request.get("Tags", []),
             created_at=round(time.time(), 3),
         )
@@ -85,7 +80,33 @@ async def create_service(plane: Plane, call: Call) -> Json:
         return {"Service": await _render(plane, session, service)}
 
 
-_KEPT: Final = ("Description", "CreatorRequestId", "HealthCheckCustomConfig")
+_KEPT: Final[tuple[str, ...]] = ("Description", "CreatorRequestId", "HealthCheckCustomConfig")
+
+
+def _named_namespace(request: Json) -> str:
+    """Return the namespace that a new service is for; it may be named in two places."""
+    places = request, request.get("DnsConfig", {})
+    named = [last_part(place["NamespaceId"]) for place in places if "NamespaceId" in place]
+    if not named:
+        raise invalid_input("NamespaceId is required.")
+    if len(set(named)) > 1:
+        raise invalid_input("NamespaceId and DnsConfig.NamespaceId are different namespaces.")
+    return named[0]
+
+
+def _plan(request: Json, namespace: Namespace) -> Json:
+    """Return the members of the Service shape that are kept.
+
+    Raises:
+        ApiError: a service can't be made as it is asked for.
+    """
+    config = {m: value for m, value in request.get("DnsConfig", {}).items() if m != "NamespaceId"}
+    _check_new(request, config, namespace)
+    kept = {m: request[m] for m in _KEPT if m in request}
+    if not config:
+        return {"Type": "HTTP", **kept}
+    dns = {"RoutingPolicy": "MULTIVALUE", **config, "NamespaceId": namespace.id}
+    return {"Type": "DNS_HTTP", "DnsConfig": dns, **kept}
 
 
 def _check_new(request: Json, config: Json, namespace: Namespace) -> None:
@@ -135,23 +156,40 @@ def _already_exists(plane: Plane, known: DiscoverableService) -> ApiError:
 
 
 async def update_service(plane: Plane, call: Call) -> Json:
-    """Change the description, or how long records may be remembered."""
+    """Change the description, or how long records may be remembered.
+
+    Records that aren't named are taken away. Source: Cloud Map API, UpdateService.
+    """
     change = call.request["Service"]
     if "HealthCheckConfig" in change:
         raise invalid_input("HealthCheckConfig is for public DNS namespaces only.")
     async with plane.store.write() as session:
         service = await find_registry(session, call.request["Id"])
-        document = dict(service.document)
+        namespace = await session.get_one(Namespace, service.namespace_id)
+        if namespace.kind != DNS_PRIVATE:
+            raise invalid_input("A service of an HTTP namespace can't be changed.")
+        document = {m: v for m, v in service.document.items() if m != "DnsConfig"}
+        document["Type"] = "HTTP"
         if "Description" in change:
             document["Description"] = change["Description"]
         if "DnsConfig" in change:
-            kinds = [one["Type"] for one in change["DnsConfig"]["DnsRecords"]]
-            config = document.get("DnsConfig", {"DnsRecords": []})
-            if sorted(kinds) != sorted(one["Type"] for one in config["DnsRecords"]):
-                raise invalid_input("The types of a service's records can't be changed.")
-            document["DnsConfig"] = {**config, "DnsRecords": change["DnsConfig"]["DnsRecords"]}
+            document["Type"] = "DNS_HTTP"
+            document["DnsConfig"] = _change_records(
+                service.document.get("DnsConfig", {"DnsRecords": []}),
+                change["DnsConfig"]["DnsRecords"],
+            )
         service.document = document
         return await start_operation(session, "UPDATE_SERVICE", {"SERVICE": service.id})
+
+
+def _change_records(config: Json, records: list[Json]) -> Json:
+    """Return a DNS configuration with other TTLs, and perhaps fewer records."""
+    kinds = [record["Type"] for record in records]
+    if not kinds or len(kinds) > len(set(kinds)):
+        raise invalid_input("DnsRecords must have at least one record, and each type once.")
+    if set(kinds) - {record["Type"] for record in config["DnsRecords"]}:
+        raise invalid_input("A service gets no records of further types.")
+    return {**config, "DnsRecords": records}
 
 
 async def delete_service(plane: Plane, call: Call) -> Json:
@@ -187,13 +225,17 @@ async def get_service(plane: Plane, call: Call) -> Json:
 async def list_services(plane: Plane, call: Call) -> Json:
     """List them by id."""
     page = parse_cloud_map_page(call.request)
-    wanted = filter_values(call.request, ("NAMESPACE_ID",))
+    filters = check_filters(call.request, _FILTERS)
+    for each in filters:
+        each["Values"] = [last_part(value) for value in each["Values"]]
     chosen = select(DiscoverableService).order_by(DiscoverableService.id)
-    for values in wanted.values():
-        chosen = chosen.where(DiscoverableService.namespace_id.in_(map(last_part, values)))
     async with plane.store.read() as session:
         found = (await session.scalars(chosen)).all()
-        items = [(one.id, await _render(plane, session, one)) for one in found]
+        items = [
+            (one.id, await _render(plane, session, one))
+            for one in found
+            if matches(filters, {"NAMESPACE_ID": one.namespace_id})
+        ]
     for _, item in items:
         item.pop("CreatorRequestId", None)
         item.pop("NamespaceId", None)

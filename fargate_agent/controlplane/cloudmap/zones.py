@@ -1,5 +1,8 @@
 """The private zones of VPCs, as agents are told them: records of the services of namespaces."""
 
+import asyncio
+import json
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
@@ -9,8 +12,13 @@ from sqlalchemy import select
 from fargate_agent.controlplane.cloudmap.instances import Instance, read_instances
 from fargate_agent.controlplane.state.cloudmap import DiscoverableService, Namespace
 from fargate_agent.controlplane.state.session import Session
+from fargate_agent.controlplane.state.store import Store
 from fargate_agent.wire.names import NameRecord, PrivateZone, VpcZones
 
+log = logging.getLogger(__name__)
+
+MAX_ZONES_BYTES: Final = 3 * 1024 * 1024
+"""Agents take frames of 4 MiB. Source: aiohttp, `ws_connect`, default of `max_msg_size`."""
 _LABEL: Final = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?")
 _MAX_NAME_CHARS: Final = 253
 _ADDRESSES: Final = {"A": "AWS_INSTANCE_IPV4", "AAAA": "AWS_INSTANCE_IPV6"}
@@ -27,6 +35,51 @@ def is_name(text: str) -> bool:
     """Whether a text can be a name of DNS, with or without a dot at its end."""
     name = text.removesuffix(".")
     return len(name) <= _MAX_NAME_CHARS and all(map(is_label, name.split(".")))
+
+
+class Zones:
+    """The private zones of all VPCs, read once for all agents that are to be told of a change."""
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Lock()
+        self._asked = 0
+        """Counts those who have asked."""
+        self._known_at = -1
+        """How many had, when what is known was begun to be read."""
+        self._known: tuple[VpcZones, ...] = ()
+
+    async def read(self, store: Store, region: str) -> tuple[VpcZones, ...]:
+        """Return the zones as they are now, those that fit into a message.
+
+        Raises:
+            SQLAlchemyError: the database can't be read.
+        """
+        self._asked += 1
+        mine = self._asked
+        async with self._turn:
+            if self._known_at < mine:
+                asked = self._asked
+                async with store.read() as session:
+                    self._known = bound_zones(await read_zones(session, region))
+                self._known_at = asked
+            return self._known
+
+
+def bound_zones(vpcs: Sequence[VpcZones], max_bytes: int = MAX_ZONES_BYTES) -> tuple[VpcZones, ...]:
+    """Return what fits into one message; a zone that doesn't is left out, and the log says so."""
+    kept: list[VpcZones] = []
+    left_bytes = max_bytes
+    for vpc in vpcs:
+        zones: list[PrivateZone] = []
+        for zone in vpc.zones:
+            size_bytes = len(json.dumps(zone.model_dump(mode="json", by_alias=True)))
+            if size_bytes > left_bytes:
+                log.error("%s: zone %s is not sent: it has too many records", vpc.vpc_id, zone.name)
+                continue
+            left_bytes -= size_bytes
+            zones.append(zone)
+        kept.append(VpcZones(vpc_id=vpc.vpc_id, zones=tuple(zones)))
+    return tuple(kept)
 
 
 async def read_zones(session: Session, region: str) -> tuple[VpcZones, ...]:

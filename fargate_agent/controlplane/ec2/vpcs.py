@@ -28,6 +28,7 @@ from fargate_agent.controlplane.ec2.security_groups import add_group, remove_gro
 from fargate_agent.controlplane.ec2.tags import drop_tags, put_tags
 from fargate_agent.controlplane.errors import ApiError
 from fargate_agent.controlplane.plane import Plane
+from fargate_agent.controlplane.state.cloudmap import Namespace
 from fargate_agent.controlplane.state.networks import GroupRow, NetworkObject, SubnetRow, VpcRow
 from fargate_agent.controlplane.state.session import Session
 from fargate_agent.controlplane.validate import Json
@@ -95,7 +96,10 @@ async def delete_vpc(plane: Plane, session: Session, request: Json) -> Json:
         NetworkObject.vpc_id == vpc.id, NetworkObject.kind != ROUTE_TABLE
     )
     subnets = select(SubnetRow.id).where(SubnetRow.vpc_id == vpc.id)
-    has_more = [await session.scalar(query.limit(1)) is not None for query in (objects, subnets)]
+    namespaces = select(Namespace.id).where(Namespace.vpc_id == vpc.id)
+    has_more = [
+        await session.scalar(query.limit(1)) is not None for query in (objects, subnets, namespaces)
+    ]
     if any(has_more) or len(groups) > 1 or len(tables) > 1:
         raise has_dependencies("vpc", vpc.id)
     for group in groups:
