@@ -6,6 +6,7 @@ Source: containernetworking/cni, SPEC.md 1.1.0, "Error"; pkg/types/types.go.
 from typing import Final
 
 INCOMPATIBLE_VERSION: Final = 1
+UNSUPPORTED_FIELD: Final = 2
 UNKNOWN_CONTAINER: Final = 3
 INVALID_ENVIRONMENT: Final = 4
 IO_FAILURE: Final = 5

@@ -18,11 +18,6 @@ MAX_NICS: Final = 100
 
 MAC: Final = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 
-ON_ANOTHER: Final = frozenset({"vlan", "macvlan", "macvtap", "ipvlan"})
-"""Kinds of interfaces that may have the MAC of the NIC that they hang on."""
-OVER_OTHERS: Final = frozenset({"bridge", "bond", "team"})
-"""Kinds of interfaces that may have the MAC of a NIC that is a part of them."""
-
 _ETHERNET: Final = "1"
 """Source: Linux, if_arp.h, ARPHRD_ETHER."""
 _LINK_NEWS: Final = 1

@@ -8,7 +8,7 @@ rtnetlink.h, veth.h and if.h.
 import errno
 import socket
 import struct
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_address, ip_interface, ip_network
 from typing import Final, NamedTuple
 
 from fargate_agent.network.blocking import (
@@ -23,6 +23,8 @@ from fargate_agent.network.blocking import (
     render_message,
 )
 from fargate_agent.network.rtnetlink import (
+    ADDRESS,
+    ADDRESS_LOCAL,
     DELETE_ROUTE,
     GET_ROUTE,
     LINK,
@@ -32,9 +34,11 @@ from fargate_agent.network.rtnetlink import (
     LINK_MASTER,
     LINK_MTU,
     LINK_NAME,
+    NEW_ADDRESS,
     NEW_LINK,
     NEW_ROUTE,
     NLM_F_EXCL,
+    NLM_F_REPLACE,
     ROUTE,
     ROUTE_DESTINATION,
     ROUTE_INTERFACE,
@@ -44,11 +48,18 @@ from fargate_agent.network.rtnetlink import (
     UNICAST,
     UP,
     Address,
+    Interface,
     Network,
 )
 
 GET_LINK: Final = 18
+_GET_ADDRESS, _ADDRESS_ITSELF, _ADDRESS_BROADCAST, _ADDRESS_FLAGS = 22, 1, 4, 8
+_NO_DAD, _NO_PREFIX_ROUTE = 0x02, 0x200
 BLACKHOLE: Final = 6
+ON_ANOTHER: Final = frozenset({"vlan", "macvlan", "macvtap", "ipvlan"})
+"""Kinds of interfaces that may have the MAC of the NIC that they hang on."""
+OVER_OTHERS: Final = frozenset({"bridge", "bond", "team"})
+"""Kinds of interfaces that may have the MAC of a NIC that is a part of them."""
 _ONLINK: Final = 0x04
 _LINK_INFO, _LINK_NETNS_FD, _LINK_EXT_MASK, _LINK_PERMANENT_ADDRESS = 18, 28, 29, 54
 _INFO_KIND, _INFO_DATA, _VETH_PEER = 1, 2, 1
@@ -109,11 +120,16 @@ class WantedRoute(NamedTuple):
     scope: int | None = None
 
 
-def render_veth(name: str, peer: str, netns: int, mtu: int) -> bytes:
-    """Make a pair of interfaces that are down, `peer` in the namespace open as `netns`."""
+def render_veth(name: str, peer: str, netns: int, mtu: int, mac: str = "") -> bytes:
+    """Make a pair of interfaces that are down, `peer` in the namespace open as `netns`.
+
+    `mac` is that of the peer; empty: any.
+    """
     size = render_attribute(LINK_MTU, _NUMBER.pack(mtu))
     head = LINK.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
     place = render_attribute(_LINK_NETNS_FD, _NUMBER.pack(netns))
+    if mac:
+        place += render_attribute(LINK_ADDRESS, bytes.fromhex(mac.replace(":", "")))
     other = render_attribute(_VETH_PEER, head + _text(LINK_NAME, peer) + size + place)
     info = _text(_INFO_KIND, "veth") + render_attribute(_INFO_DATA, other)
     return _render_new_link(_text(LINK_NAME, name) + size, info)
@@ -144,6 +160,27 @@ def render_down(index: int) -> bytes:
     """Switch an interface off."""
     head = LINK.pack(socket.AF_UNSPEC, 0, index, 0, UP)
     return render_message(SET_LINK, NLM_F_REQUEST | NLM_F_ACK, head)
+
+
+def render_global_address(index: int, address: Interface, *, with_route: bool = True) -> bytes:
+    """Give an interface an address; one of IPv6 is used at once.
+
+    It is the source of what goes anywhere, also if it is one of those of a link, 169.254.0.0/16.
+    `with_route` says whether its network is reached through the interface.
+    """
+    length = address.network.prefixlen
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    flags = (0 if with_route else _NO_PREFIX_ROUTE) | (_NO_DAD if address.version == 6 else 0)
+    attributes = render_attribute(ADDRESS_LOCAL, address.ip.packed)
+    attributes += render_attribute(_ADDRESS_ITSELF, address.ip.packed)
+    attributes += render_attribute(_ADDRESS_FLAGS, _NUMBER.pack(flags))
+    if address.version == 4 and length < 31:
+        attributes += render_attribute(_ADDRESS_BROADCAST, address.network.broadcast_address.packed)
+    return render_message(
+        NEW_ADDRESS,
+        NLM_F_REQUEST | NLM_F_CREATE | NLM_F_REPLACE,
+        ADDRESS.pack(family, length, 0, _SCOPE_UNIVERSE, index) + attributes,
+    )
 
 
 def render_route(route: WantedRoute, flags: int = NLM_F_EXCL) -> bytes:
@@ -186,6 +223,18 @@ def find_link(link: socket.socket, name: str) -> LinkState | None:
     return _find(link, 0, _text(LINK_NAME, name))
 
 
+def get_link(link: socket.socket, name: str) -> LinkState:
+    """Return the interface of that name, in the namespace of a socket.
+
+    Raises:
+        NetlinkError: there is none, or the kernel refused.
+    """
+    found = find_link(link, name)
+    if found is None:
+        raise NetlinkError(f"find {name}", errno.ENODEV)
+    return found
+
+
 def find_link_by_index(link: socket.socket, index: int) -> LinkState | None:
     """Return the interface of that index, if there is one, in the namespace of a socket.
 
@@ -216,6 +265,24 @@ def list_routes(link: socket.socket, version: int) -> list[RouteState]:
     head = ROUTE.pack(family, 0, 0, 0, 0, 0, 0, 0, 0)
     request = render_message(GET_ROUTE, NLM_F_REQUEST | NLM_F_DUMP, head)
     return [_parse_route(one.payload) for one in ask(link, "list routes", request)]
+
+
+def list_addresses(link: socket.socket) -> list[tuple[int, Interface]]:
+    """Return every address with the index of its interface, in the namespace of a socket.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    head = ADDRESS.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+    request = render_message(_GET_ADDRESS, NLM_F_REQUEST | NLM_F_DUMP, head)
+    listed = []
+    for answer in ask(link, "list addresses", request):
+        family, length, _, _, index = ADDRESS.unpack_from(answer.payload)
+        found = read_attributes(answer.payload[ADDRESS.size :])
+        packed = found.get(ADDRESS_LOCAL) or found.get(_ADDRESS_ITSELF, b"")
+        if family in {socket.AF_INET, socket.AF_INET6}:
+            listed.append((index, ip_interface((packed, length))))
+    return listed
 
 
 def _find(link: socket.socket, index: int, name: bytes) -> LinkState | None:

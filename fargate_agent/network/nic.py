@@ -21,14 +21,13 @@ from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError, open_netlink
 from fargate_agent.network.host_nics import (
-    ON_ANOTHER,
-    OVER_OTHERS,
     LinkNews,
     find_by_mac,
     list_nics,
 )
 from fargate_agent.network.interface import CARRIER_TIMEOUT_S
 from fargate_agent.network.lan import Guard, LanEni
+from fargate_agent.network.link_requests import ON_ANOTHER, OVER_OTHERS
 from fargate_agent.network.names import NETNS_PREFIX, eni_alias, instance_alias
 from fargate_agent.network.namespaces import is_netns
 from fargate_agent.network.netlink import Link, Netlink

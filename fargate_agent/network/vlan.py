@@ -11,8 +11,9 @@ from typing import Final
 
 from fargate_agent.errors import ResourceInitializationError
 from fargate_agent.network.blocking import NetlinkError
-from fargate_agent.network.host_nics import MAC, ON_ANOTHER, find_by_mac, list_nics
+from fargate_agent.network.host_nics import MAC, find_by_mac, list_nics
 from fargate_agent.network.lan import LanEni, bring_up, find_of_kind
+from fargate_agent.network.link_requests import ON_ANOTHER
 from fargate_agent.network.netlink import Link, Netlink
 from fargate_agent.plan import EniPlan
 from fargate_agent.wire.attributes import VLAN_TRUNK, Attribute, name_mac
