@@ -32,6 +32,9 @@ NEWEST = [pytest.param(subject, id=subject.name) for subject in SUBJECTS]
 OF_1_1 = [
     pytest.param(subject, id=subject.name) for subject in SUBJECTS if "1.1.0" in subject.versions
 ]
+OF_ECS = [
+    pytest.param(subject, id=subject.name) for subject in SUBJECTS if subject.name[:4] == "ecs-"
+]
 WITH_IPAM = [
     pytest.param(subject, id=subject.name)
     for subject in SUBJECTS
@@ -206,6 +209,39 @@ def test_a_check_finds_what_others_have_changed(kind: type[Subject], scene: Scen
         refuse(subject, subject.call("CHECK", container, config), None, version)
         subject.call("DEL", container, config).was_silent()
         assert subject.observe(container) == before
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+def test_a_check_needs_to_be_told_what_was_made(kind: type[Subject], scene: Scene) -> None:
+    subject = begin(kind, scene)
+    container = begin_container(subject)
+    result = add(subject, container, subject.newest)
+    config = subject.config(container, subject.newest)
+    refuse(subject, subject.call("CHECK", container, config), None, subject.newest)
+    for ip in result["ips"]:
+        ip["address"] = "192.0.2.1/24"
+    refuse(
+        subject,
+        subject.call("CHECK", container, config | {"prevResult": result}),
+        None,
+        subject.newest,
+    )
+    subject.call("DEL", container, config).was_silent()
+
+
+@pytest.mark.parametrize("kind", OF_ECS)
+def test_a_network_needs_no_name(kind: type[Subject], scene: Scene) -> None:
+    """Those of amazon-ecs-cni-plugins have none: its README.md, its tests."""
+    subject = begin(kind, scene)
+    container = begin_container(subject)
+    before = subject.observe(container)
+    config = subject.config(container, "0.3.0")
+    del config["name"]
+    answer = subject.call("ADD", container, config)
+    answer.succeeded()
+    check_result(answer.document, "0.3.0", is_ipam=subject.is_ipam)
+    subject.call("DEL", container, config).was_silent()
+    assert subject.observe(container) == before
 
 
 @pytest.mark.parametrize("kind", NEWEST)
