@@ -32,7 +32,7 @@ DESTDIR ?=
 INSTALL_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit e2fsprogs xfsprogs
 RUN_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit e2fsprogs iproute2 xfsprogs
 DEMO_PACKAGES := $(RUN_PACKAGES) docker-registry busybox-static procps
-TEST_PACKAGES := $(DEMO_PACKAGES) crun nftables containernetworking-plugins rsyslog skopeo umoci util-linux \
+TEST_PACKAGES := $(DEMO_PACKAGES) crun nftables containernetworking-plugins podman rsyslog skopeo umoci util-linux \
 	golang-github-containerd-containerd-dev golang-github-gogo-protobuf-dev \
 	golang-github-gogo-googleapis-dev golang-github-containerd-cgroups-dev \
 	golang-github-containers-common vagrant postgresql

@@ -15,6 +15,7 @@ pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
     "tests.fixtures.cni",
+    "tests.fixtures.cni_runtimes",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",
     "tests.fixtures.postgres",
