@@ -17,6 +17,7 @@ from fargate_agent.network.link_requests import (
     ON_ANOTHER,
     OVER_OTHERS,
     LinkState,
+    find_link_by_index,
     list_links,
     list_routes,
     render_move,
@@ -152,17 +153,24 @@ def give_back_unmarked(journal: Journal, host: Place, container: Place, mac: str
 
 
 def _move_out(host: Place, container: Place, nic: LinkState, name: str) -> None:
-    """Move a NIC to the host; who is in the container can have noted any name."""
+    """Move a NIC to the host; who is in the container can have noted any name.
+
+    If the name is taken there, the kernel may move it all the same, with the name of before.
+    """
     names = [FREE_NAME] if check_ifname(name) is not None else [name, FREE_NAME]
     for one in names:
         move = render_move(nic.ifindex, host.descriptor, one)
         try:
             require_each(container.link, [Request(f"move device {nic.name}", move)])
         except NetlinkError as error:
-            if error.code != errno.EEXIST or one == FREE_NAME:
+            if error.code != errno.EEXIST:
                 raise
+            inside = find_link_by_index(container.link, nic.ifindex)
+            if inside is None or inside.mac != nic.mac:
+                return
         else:
             return
+    raise NetlinkError(f"move device {nic.name}", errno.EEXIST)
 
 
 def _restore(journal: Journal, host: Place, nic: LinkState) -> None:
@@ -172,18 +180,24 @@ def _restore(journal: Journal, host: Place, nic: LinkState) -> None:
         return
     what = f"restore device {nic.name}"
     if nic.name != note.name and not nic.is_up and check_ifname(note.name) is None:
-        try:
-            require_each(host.link, [Request(what, render_name(nic.ifindex, note.name))])
-        except NetlinkError as error:
-            if error.code != errno.EEXIST:
-                raise
-            journal.warn(f"{nic.name} can't have its name {note.name} again: another one has it")
+        _rename(journal, host, nic, note.name)
     if nic.mtu != note.mtu:
         require_each(host.link, [Request(what, render_link(nic.ifindex, mtu=note.mtu))])
     if nic.permanent_mac not in {"", nic.mac} and not nic.is_up:
         mac = render_link(nic.ifindex, mac=nic.permanent_mac)
         require_each(host.link, [Request(what, mac)])
     require_each(host.link, [Request(what, render_link(nic.ifindex, alias=note.alias))])
+
+
+def _rename(journal: Journal, host: Place, nic: LinkState, name: str) -> None:
+    what = f"restore device {nic.name}"
+    try:
+        require_each(host.link, [Request(what, render_name(nic.ifindex, name))])
+    except NetlinkError as error:
+        if error.code != errno.EEXIST:
+            raise
+        journal.warn(f"{nic.name} can't have its name {name} again: another one has it")
+        require_each(host.link, [Request(what, render_name(nic.ifindex, FREE_NAME))])
 
 
 def _mark_of(nic: LinkState) -> str:
