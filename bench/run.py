@@ -3,7 +3,7 @@
 Usage: sudo .venv/bin/python bench/run.py [NAME]...
 
 The names are starts, pulls, memory, control-plane, loggers, health, metadata,
-secrets, enis and traffic.
+secrets, enis, cni and traffic.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(sys.path.pop(0)).parent))
 
 from bench import (
+    cni,
     control_plane,
     enis,
     health,
@@ -39,6 +40,7 @@ BENCHMARKS = {
     "metadata": metadata.measure,
     "secrets": secrets.measure,
     "enis": enis.measure,
+    "cni": cni.measure,
     "traffic": traffic.measure,
 }
 

@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.network",
     "tests.fixtures.firewall",
     "tests.fixtures.cni",
+    "tests.fixtures.cni_runtimes",
     "tests.fixtures.cni_programs",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",

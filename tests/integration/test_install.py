@@ -82,6 +82,49 @@ def test_programs_name_the_interpreter_they_will_have(installed: Path) -> None:
         assert program.read_text().splitlines()[0] == "#!/opt/fargate/venv/bin/python"
 
 
+@pytest.mark.root
+def test_cni_plugins_run_from_where_runtimes_look_for_them(installed: Path) -> None:
+    """As on the machine to be: what is below the root is below /opt there."""
+    plugins = [one.name for one in (CHECKOUT / "cni").iterdir() if one.is_symlink()]
+    links = installed / "opt/cni/bin"
+    script = """set -eu
+        mount -t tmpfs tmpfs /opt
+        mkdir /opt/fargate /opt/cni
+        mount --bind "$1/opt/fargate" /opt/fargate
+        mount --bind "$1/opt/cni" /opt/cni
+        for plugin in /opt/cni/bin/*; do echo '{}' | CNI_COMMAND=VERSION $plugin; done"""
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", script, "sh", installed],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+
+    assert sorted(one.name for one in links.iterdir()) == sorted(plugins)
+    assert done.stdout.count('"supportedVersions"') == len(plugins)
+    first = (installed / "opt/fargate/cni/plugin").read_text().splitlines()[0]
+    assert first == "#!/opt/fargate/venv/bin/python -IS"
+
+
+@pytest.mark.parametrize("is_link", [False, True], ids=["file", "link"])
+def test_plugin_of_somebody_else_is_not_replaced(tmp_path: Path, is_link: bool) -> None:
+    theirs = tmp_path / "usr/lib/cni/ecs-bridge"
+    theirs.parent.mkdir(parents=True)
+    if is_link:
+        theirs.symlink_to("/opt/theirs/ecs-bridge")
+    else:
+        theirs.write_text("theirs")
+
+    done = make("install", f"DESTDIR={tmp_path}", "CNI_BIN_DIR=/usr/lib/cni")
+
+    assert done.returncode != 0
+    assert f"install: {theirs} is there and " in done.stderr
+    assert theirs.is_symlink() == is_link
+    assert not (tmp_path / "opt/fargate").exists()
+
+
 def test_no_file_knows_where_it_was_made(installed: Path) -> None:
     traces = (os.fsencode(installed), os.fsencode(CHECKOUT), b"/opt/fargate.new")
 
@@ -155,7 +198,7 @@ def test_upgrade_keeps_what_was_edited_and_renews_the_rest(installed: Path) -> N
     delivered = (CHECKOUT / "systemd/control-plane.toml").read_text()
     assert (settings / "control-plane.toml").read_text() == delivered
     assert not any(file.exists() for file in gone)
-    assert sorted(path.name for path in (installed / "opt").iterdir()) == ["fargate"]
+    assert sorted(path.name for path in (installed / "opt").iterdir()) == ["cni", "fargate"]
 
 
 def test_interrupted_upgrade_leaves_the_old_version_whole(installed: Path) -> None:
