@@ -17,8 +17,9 @@ from fargate_agent.cniplugins.redirection import (
     check_filter,
     check_port,
     check_table,
-    leave_all,
+    name_table,
     put_table,
+    remove_others,
     remove_table,
 )
 from fargate_agent.cniplugins.results import Result
@@ -96,7 +97,7 @@ def read_mesh(call: Call) -> Mesh:
 
 def add(call: Call) -> Result:
     """Put the rules into the container; return what the plugin before has made."""
-    mesh, table = read_mesh(call), Table(NAME)
+    mesh, table = read_mesh(call), _table(call)
     put_table(call.netns, table, render_mesh(table, mesh))
     return call.previous() if call.config.has("prevResult") else Result()
 
@@ -105,7 +106,7 @@ def delete(call: Call) -> None:
     """Take them away."""
     read_mesh(call)
     if call.netns:
-        remove_table(call.netns, Table(NAME))
+        remove_table(call.netns, _table(call))
 
 
 def check(call: Call) -> None:
@@ -116,7 +117,16 @@ def check(call: Call) -> None:
     ids = (mesh.ignored_uid is not None) + (mesh.ignored_gid is not None)
     ranges = sum(one.version in mesh.versions for one in mesh.ignored_ranges)
     egress = (ids + len(mesh.ignored_ports) + 1) * len(mesh.versions) + ranges
-    check_table(call.netns, Table(NAME), ((INGRESS, ingress), (EGRESS, egress)))
+    check_table(call.netns, _table(call), ((INGRESS, ingress), (EGRESS, egress)))
+
+
+def collect(call: Call) -> None:
+    """Take away the rules of attachments that aren't there any more."""
+    remove_others(call, NAME)
+
+
+def _table(call: Call) -> Table:
+    return Table(name_table(NAME, call.network, call.container_id, call.ifname))
 
 
 def render_mesh(table: Table, mesh: Mesh) -> Iterator[bytes]:
@@ -152,8 +162,9 @@ def _render_egress(table: Table, mesh: Mesh, version: int, tcp: bytes) -> Iterat
 
 
 def _texts(call: Call, name: str) -> list[str]:
-    """Return a list of strings; one of an empty string is an empty list."""
-    found = call.config.texts(name)
+    """Return a list of strings, or one with commas in it; an empty string is an empty list."""
+    given = call.config.value(name)
+    found = given.split(",") if isinstance(given, str) else call.config.texts(name)
     return [] if found == [""] else found
 
 
@@ -178,7 +189,7 @@ def _missing(text: str) -> CniError:
 
 PLUGIN: Final = Plugin(
     NAME,
-    {"ADD": add, "DEL": delete, "CHECK": check, "GC": leave_all, "STATUS": check_filter},
+    {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect, "STATUS": check_filter},
     log_file_variable="VPC_CNI_LOG_FILE",
     log_level_variable="VPC_CNI_LOG_LEVEL",
 )

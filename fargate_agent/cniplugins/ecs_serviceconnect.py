@@ -20,8 +20,9 @@ from fargate_agent.cniplugins.redirection import (
     check_filter,
     check_port,
     check_table,
-    leave_all,
+    name_table,
     put_table,
+    remove_others,
     remove_table,
 )
 from fargate_agent.cniplugins.results import Interface, Result
@@ -150,7 +151,7 @@ def _read_address(version: int, text: str) -> Address:
 
 def add(call: Call) -> Result:
     """Lead connections through the proxy; return what the plugin before has made."""
-    connect, table = read_connect(call), Table(NAME)
+    connect, table = read_connect(call), _table(call)
     put_table(call.netns, table, render_connect(table, connect))
     try:
         add_routes(call.netns, *_routes(connect))
@@ -183,12 +184,22 @@ def check(call: Call) -> None:
         (DIVERT, 1 if diverts else 0),
         ("divert", 2 * count if diverts else 0),
     )
-    check_table(call.netns, Table(NAME), rules)
+    check_table(call.netns, _table(call), rules)
+
+
+def collect(call: Call) -> None:
+    """Take away the rules of attachments that aren't there any more."""
+    for netns in remove_others(call, NAME):
+        remove_routes(netns, MARK, (4, 6), [])
+
+
+def _table(call: Call) -> Table:
+    return Table(name_table(NAME, call.network, call.container_id, call.ifname))
 
 
 def _undo(call: Call, connect: Connect) -> None:
     try:
-        remove_table(call.netns, Table(NAME))
+        remove_table(call.netns, _table(call))
     finally:
         remove_routes(call.netns, *_routes(connect))
 
@@ -247,7 +258,7 @@ def _wrong(text: str) -> CniError:
 
 PLUGIN: Final = Plugin(
     NAME,
-    {"ADD": add, "DEL": delete, "CHECK": check, "GC": leave_all, "STATUS": check_filter},
+    {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect, "STATUS": check_filter},
     log_file_variable="VPC_CNI_LOG_FILE",
     log_level_variable="VPC_CNI_LOG_LEVEL",
 )

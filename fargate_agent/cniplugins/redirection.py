@@ -1,11 +1,13 @@
 """A table of the packet filter in a container's namespace, which one plugin has for itself."""
 
 import errno
+import zlib
 from collections.abc import Iterable, Sequence
 from typing import Final
 
 from fargate_agent.cniplugins.call import Call
 from fargate_agent.cniplugins.errors import FAILED, NOT_AVAILABLE, CniError
+from fargate_agent.cniplugins.sandboxes import list_named
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.nft.attributes import read_text
 from fargate_agent.network.nft.connection import Nft
@@ -76,8 +78,42 @@ def check_filter(_: Call) -> None:
         raise CniError(f"nftables can't be used: {error}", NOT_AVAILABLE) from error
 
 
-def leave_all(_: Call) -> None:
-    """Do nothing for GC: all that the plugin makes goes with the container's namespace."""
+def name_table(plugin: str, network: str, container_id: str, ifname: str) -> str:
+    """Name the table of one attachment."""
+    return f"{_prefix(plugin, network)}{_shorten(f'{container_id} {ifname}')}"
+
+
+def remove_others(call: Call, plugin: str) -> list[str]:
+    """Remove the tables of attachments that aren't there any more, where a namespace still is.
+
+    Returns the namespaces that had one.
+
+    Raises:
+        CniError: the configuration doesn't say which attachments there are, or one stays.
+    """
+    kept = {name_table(plugin, call.network, *one) for one in call.attachments()}
+    prefix = _prefix(plugin, call.network)
+    removed, faults = [], []
+    for netns in list_named():
+        try:
+            with Nft(netns) as nft:
+                lost = [name for _, name in nft.tables() if name.startswith(prefix)]
+            for name in set(lost) - kept:
+                remove_table(netns, Table(name))
+                removed.append(netns)
+        except (NetlinkError, OSError) as error:
+            faults.append(f"{netns}: {error}")
+    if faults:
+        raise CniError("; ".join(faults), FAILED)
+    return removed
+
+
+def _prefix(plugin: str, network: str) -> str:
+    return f"{plugin}-{_shorten(network)}-"
+
+
+def _shorten(text: str) -> str:
+    return f"{zlib.crc32(text.encode()):08x}"
 
 
 def check_port(port: int | str) -> int:
