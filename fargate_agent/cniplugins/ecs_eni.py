@@ -4,12 +4,12 @@ Names and messages: amazon-ecs-cni-plugins, plugins/eni. Other than there, a fai
 NIC back, and so does DEL.
 """
 
-import re
 from typing import Final
 
 from fargate_agent.cniplugins.call import Call
 from fargate_agent.cniplugins.errors import INVALID_CONFIG, CniError
 from fargate_agent.cniplugins.fields import Fields
+from fargate_agent.cniplugins.macs import parse_mac
 from fargate_agent.cniplugins.nic_calls import (
     WantedNic,
     add_nic,
@@ -25,7 +25,6 @@ from fargate_agent.cniplugins.sandboxes import Place
 from fargate_agent.network.link_requests import LinkState
 
 NAME: Final = "ecs-eni"
-_MAC: Final = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(\1[0-9a-f]{2}){4}")
 
 
 def read_eni(config: Fields) -> WantedNic:
@@ -46,7 +45,9 @@ def read_eni(config: Fields) -> WantedNic:
     mtu = config.number("mtu")
     if mtu < 0:
         raise CniError(f"newconf types: invalid mtu: {mtu}", INVALID_CONFIG)
-    mac = read_mac(config.text("mac"))
+    mac = parse_mac(config.text("mac"))
+    if mac is None:
+        raise CniError("newconf types: malformatted mac address specified", INVALID_CONFIG)
 
     def find(host: Place) -> LinkState:
         nic = find_nic(host, mac)
@@ -64,18 +65,6 @@ def read_eni(config: Fields) -> WantedNic:
         stays_down=config.flag("stay-down"),
         mtu=mtu,
     )
-
-
-def read_mac(text: str) -> str:
-    """Return a MAC as the kernel writes it.
-
-    Raises:
-        CniError: it is none.
-    """
-    mac = text.lower()
-    if not _MAC.fullmatch(mac) or mac.isalnum():
-        raise CniError("newconf types: malformatted mac address specified", INVALID_CONFIG)
-    return mac.replace("-", ":")
 
 
 def add(call: Call) -> Result:

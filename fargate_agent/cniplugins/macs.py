@@ -1,11 +1,21 @@
 """MAC addresses of configurations."""
 
-import re
 from typing import Final
 
 from fargate_agent.cniplugins.errors import INVALID_CONFIG, CniError
 
-_MAC: Final = re.compile(r"[0-9a-f]{2}([:-])[0-9a-f]{2}(\1[0-9a-f]{2}){4}")
+_OCTETS: Final = 6
+
+
+def parse_mac(text: str) -> str | None:
+    """Return a MAC as the kernel writes it; None if it is none."""
+    octets = text.lower().replace("-", ":").split(":")
+    if len(octets) != _OCTETS or not all(len(one) == 2 and one.isalnum() for one in octets):
+        return None
+    try:
+        return bytes.fromhex("".join(octets)).hex(":")
+    except ValueError:
+        return None
 
 
 def read_mac(text: str, what: str) -> str:
@@ -14,7 +24,7 @@ def read_mac(text: str, what: str) -> str:
     Raises:
         CniError: it is none.
     """
-    mac = text.lower()
-    if not _MAC.fullmatch(mac):
+    mac = parse_mac(text)
+    if mac is None:
         raise CniError(f"invalid {what}: {text!r} is no MAC address", INVALID_CONFIG)
-    return mac.replace("-", ":")
+    return mac
