@@ -14,7 +14,11 @@ from tests.fixtures.cni_scene import Answer, Container, Scene
 from tests.fixtures.cni_schema import check_error, check_result
 from tests.fixtures.cni_subject import OURS, Subject
 from tests.fixtures.cni_subjects_ecs import EcsBridge, EcsEni, EcsIpam
-from tests.fixtures.cni_subjects_stock import StockBridge, StockHostLocal
+from tests.fixtures.cni_subjects_stock import (
+    StockBridge,
+    StockHostLocal,
+    StockTuning,
+)
 from tests.fixtures.cni_subjects_vpc import AppMesh, ServiceConnect, VpcBranchEni, VpcEni
 from tests.fixtures.programs import require_program
 
@@ -23,6 +27,7 @@ pytestmark = pytest.mark.root
 SUBJECTS: tuple[type[Subject], ...] = (
     StockHostLocal,
     StockBridge,
+    StockTuning,
     EcsIpam,
     EcsBridge,
     EcsEni,
