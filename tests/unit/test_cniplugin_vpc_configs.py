@@ -1,8 +1,10 @@
-"""Configurations of aws-appmesh and ecs-serviceconnect: what is taken, and what is said of others.
+"""Configurations of the plugins of a VPC: what is taken, and what is said of others.
 
 Source of the texts: amazon-vpc-cni-plugins, plugins/aws-appmesh and plugins/ecs-serviceconnect.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +15,7 @@ from fargate_agent.cniplugins.ecs_serviceconnect import read_connect
 from fargate_agent.cniplugins.errors import CniError
 from fargate_agent.cniplugins.fields import Fields
 from fargate_agent.cniplugins.journal import Journal
+from fargate_agent.cniplugins.vpc_branch_eni import read_branch
 
 MESH: dict[str, Any] = {
     "ignoredUID": "1337",
@@ -215,5 +218,75 @@ REDIRECT: dict[str, Any] = {"redirectMode": "tproxy"}
 def test_connect_that_cannot_be_is_refused(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(CniError) as refused:
         read_connect(call({**CONNECT, **changes}))
+
+    assert refused.value.message == text
+
+
+def test_samples_can_be_read() -> None:
+    read = {"vpc-branch-eni": read_branch, "ecs-serviceconnect": read_connect}
+    found = []
+    for sample in sorted((Path(__file__).parents[2] / "cni").glob("*.conflist")):
+        for plugin in json.loads(sample.read_text())["plugins"]:
+            found.append(plugin["type"])
+            if plugin["type"] in read:
+                read[plugin["type"]](call(plugin))
+
+    assert found == ["ecs-bridge", "vpc-branch-eni", "ecs-bridge", "ecs-serviceconnect"]
+
+
+BRANCH: dict[str, Any] = {
+    "trunkName": "eth1",
+    "branchVlanID": "101",
+    "branchMACAddress": "02:E1:48:75:86:A4",
+    "ipAddresses": ["192.168.1.2/16"],
+    "gatewayIPAddresses": ["192.168.0.1"],
+    "interfaceType": "tap",
+    "uid": "42",
+    "gid": "43",
+}
+
+
+def test_arguments_of_a_call_say_what_the_configuration_says_too() -> None:
+    args = {
+        "BranchVlanID": "42",
+        "BranchMACAddress": "02:00:00:00:00:01",
+        "IPAddresses": "10.0.0.2/24,10.0.0.3/24",
+        "GatewayIPAddresses": "10.0.0.1,10.0.0.9",
+    }
+
+    branch = read_branch(call(BRANCH)._replace(args=args))
+
+    assert (branch.vlan_id, branch.mac) == (42, "02:00:00:00:00:01")
+    assert [str(one) for one in branch.addresses] == ["10.0.0.2/24", "10.0.0.3/24"]
+    assert [str(one) for one in branch.gateways] == ["10.0.0.1", "10.0.0.9"]
+    assert (branch.kind, branch.uid, branch.gid) == ("tap", 42, 43)
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        pytest.param(
+            without(BRANCH, "trunkName"),
+            "missing required parameter trunkName or trunkMACAddress",
+            id="no trunk",
+        ),
+        pytest.param(
+            without(BRANCH, "branchVlanID"), "missing required parameter branchVlanID", id="no VLAN"
+        ),
+        pytest.param({**BRANCH, "branchVlanID": "4095"}, "invalid branchVlanID 4095", id="VLAN"),
+        pytest.param(without(BRANCH, "uid"), "missing required parameter uid", id="tap of nobody"),
+        pytest.param(
+            {**BRANCH, "interfaceType": "x"}, "invalid interfaceType x", id="kind of interface"
+        ),
+        pytest.param(
+            {**BRANCH, "ipAddresses": ["192.168.1/16"]},
+            "invalid ipAddresses: '192.168.1/16' is no IP address with a length",
+            id="address",
+        ),
+    ],
+)
+def test_branch_that_cannot_be_is_refused(config: dict[str, Any], text: str) -> None:
+    with pytest.raises(CniError) as refused:
+        read_branch(call(config))
 
     assert refused.value.message == text
