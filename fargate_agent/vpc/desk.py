@@ -10,8 +10,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from fargate_agent.kernel_clock import Clock
 from fargate_agent.vpc.datagrams import prepare, read_datagrams, send_answer
-from fargate_agent.vpc.ntp import Clock, answer_ntp
+from fargate_agent.vpc.ntp import answer_ntp
 from fargate_agent.vpc.resolver import Resolver
 from fargate_agent.vpc.shares import Shares
 from fargate_agent.vpc.zones import Asker
@@ -35,7 +36,7 @@ class TaskDesk:
     asker: Asker
     resolver: Resolver
     shares: Shares
-    read_clock: Callable[[], Clock]
+    read_clock: Callable[[], Clock | None]
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
     _open: ExitStack = field(default_factory=ExitStack)
     _connections: int = 0

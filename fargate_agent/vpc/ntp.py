@@ -1,13 +1,10 @@
-"""The time, as a server of NTP tells it. Pure but for the look at the kernel's clock.
+"""The time, as a server of NTP tells it. Source: RFC 5905, 7.3."""
 
-Source: RFC 5905, 7.3; for what the kernel says, adjtimex(2).
-"""
-
-import ctypes
 import struct
 import time
-from dataclasses import dataclass
 from typing import Final
+
+from fargate_agent.kernel_clock import Clock
 
 PACKET_BYTES: Final = 48
 _PACKET: Final = struct.Struct("!BBbb II4s QQQQ")
@@ -24,43 +21,15 @@ _UNSYNCHRONIZED: Final = 3
 _LOCAL: Final = b"LOCL"
 _NOT_YET: Final = b"INIT"
 """Source: RFC 5905, 7.4."""
-_TIME_ERROR: Final = 5
 _MAX_SHORT: Final = 0xFFFFFFFF
 _US: Final = 1_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Clock:
-    """What the kernel says of its clock."""
-
-    is_synchronized: bool
-    max_error_us: int
-
-
-class _Timex(ctypes.Structure):
-    """The head of `struct timex`, and room for all of it."""
-
-    _fields_ = (
-        ("modes", ctypes.c_uint),
-        ("offset", ctypes.c_long),
-        ("freq", ctypes.c_long),
-        ("maxerror", ctypes.c_long),
-        ("esterror", ctypes.c_long),
-        ("rest", ctypes.c_char * 256),
-    )
-
-
-def read_clock() -> Clock:
-    """Ask the kernel whether something keeps its clock right; takes microseconds."""
-    timex = _Timex()
-    state = ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(timex))
-    return Clock(0 <= state < _TIME_ERROR, timex.maxerror)
-
-
-def answer_ntp(request: bytes, clock: Clock, received_ns: int) -> bytes | None:
+def answer_ntp(request: bytes, clock: Clock | None, received_ns: int) -> bytes | None:
     """Return the reply to a client; None if it isn't one that asks for the time.
 
-    `received_ns` is when the request came, in nanoseconds since 1970.
+    `received_ns` is when the request came, in nanoseconds since 1970. A clock of which nothing is
+    known counts as one that isn't right.
     """
     if len(request) < PACKET_BYTES:
         return None
@@ -68,16 +37,16 @@ def answer_ntp(request: bytes, clock: Clock, received_ns: int) -> bytes | None:
     if mode != _CLIENT or version not in _VERSIONS:
         return None
     received = _to_ntp(received_ns)
-    leap, stratum, name = 0, STRATUM, _LOCAL
-    if not clock.is_synchronized:
-        leap, stratum, name = _UNSYNCHRONIZED, 0, _NOT_YET
+    leap, stratum, name, error_us = _UNSYNCHRONIZED, 0, _NOT_YET, 0
+    if clock is not None and clock.is_synchronized:
+        leap, stratum, name, error_us = 0, STRATUM, _LOCAL, clock.max_error_us
     return _PACKET.pack(
         leap << 6 | version << 3 | _SERVER,
         stratum,
         request[2] - 256 if request[2] > 127 else request[2],
         _PRECISION,
         0,
-        min((clock.max_error_us << 16) // _US, _MAX_SHORT),
+        min((error_us << 16) // _US, _MAX_SHORT),
         name,
         received,
         int.from_bytes(request[40:48]),

@@ -13,6 +13,7 @@ from typing import Final
 
 from fargate_agent.drivers import Sweeper
 from fargate_agent.drivers.vpc import VpcServices
+from fargate_agent.kernel_clock import Clock, read_clock
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.plan import VPC_RESOLVER, TaskPlan
@@ -20,7 +21,6 @@ from fargate_agent.plan.names import ZonePlan
 from fargate_agent.threads import in_thread
 from fargate_agent.vpc.desk import TaskDesk
 from fargate_agent.vpc.memory import read_zones, write_zones
-from fargate_agent.vpc.ntp import Clock, read_clock
 from fargate_agent.vpc.resolver import Resolver
 from fargate_agent.vpc.shares import Shares
 from fargate_agent.vpc.upstream import PORT, Upstream
@@ -37,7 +37,7 @@ class HostVpcServices(VpcServices, Sweeper):
         read_servers: Callable[[], tuple[str, ...]],
         *,
         port: int = PORT,
-        read_clock: Callable[[], Clock] = read_clock,
+        read_clock: Callable[[], Clock | None] = read_clock,
     ) -> None:
         """Answer nobody yet.
 

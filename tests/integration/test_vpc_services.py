@@ -19,11 +19,11 @@ import dns.rcode
 import dns.rdataclass
 import pytest
 
+from fargate_agent.kernel_clock import Clock
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.plan import TIME_ADDRESS, VPC_RESOLVER, TaskPlan, plan_task
 from fargate_agent.plan.names import RecordPlan, ZonePlan
-from fargate_agent.vpc.ntp import Clock
 from fargate_agent.vpc.services import HostVpcServices
 from fargate_agent.vpc.shares import LEAST
 from tests.fixtures.nameserver import NameServer, bind_to_one_port
