@@ -6,6 +6,7 @@ import ctypes
 import faulthandler
 import json
 import os
+import resource
 import signal
 import sys
 from dataclasses import asdict
@@ -43,6 +44,7 @@ def main() -> None:
     arguments = _parse_arguments()
     faulthandler.enable()  # shows where it hangs when the watchdog's SIGABRT ends it
     ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+    _raise_file_limit()
     notifier = Notifier.from_environment()
     try:
         file = _find_config(arguments.config)
@@ -69,6 +71,12 @@ def main() -> None:
         sys.exit(os.EX_TEMPFAIL if isinstance(error, NotNowError) else os.EX_CONFIG)
     if ended_by is signal.SIGHUP:
         _begin_anew()
+
+
+def _raise_file_limit() -> None:
+    """Have as many files open as may be: each task has some sockets, and a shell gives 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _parse_arguments() -> argparse.Namespace:

@@ -27,6 +27,7 @@ from fargate_agent.network.namespaces import (
     unmount_netns,
 )
 from fargate_agent.network.netlink import LOOPBACK_INDEX, Netlink, find_index, get_index
+from fargate_agent.network.pair import wait_until_named_pass
 from fargate_agent.network.rtnetlink import (
     render_link_address,
     render_link_route,
@@ -61,13 +62,19 @@ class MetadataNetns:
         """Those that the namespace answers at; None: not known yet."""
 
     async def connect(self, netns: Path) -> None:
-        """Return when a task's namespace has its `eth0`, with address and route.
+        """Return when a task's namespace has its `eth0`, with address and routes, and it works.
 
         Raises:
             NetlinkError, OSError: the kernel refused.
         """
         await self._ensure()
         await in_thread(self._connect, netns)
+        with (
+            open_netlink(self.path, socket.NETLINK_ROUTE) as here,
+            open_netlink(netns, socket.NETLINK_ROUTE) as task,
+        ):
+            ends = ((here, metadata_end_name(netns)), (task, METADATA_IFNAME))
+            await wait_until_named_pass(ends)
 
     def bind(self, netns: Path) -> socket.socket:
         """Return a socket bound to the metadata address, which the task of a namespace reaches.

@@ -13,6 +13,7 @@ import fcntl
 import secrets
 import socket
 import struct
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -239,6 +240,20 @@ async def wait_until_passing(pair: Pair, task: socket.socket, host: socket.socke
 
 def _pass_both(pair: Pair, task: socket.socket, host: socket.socket) -> bool:
     return _passes(task, pair.inside) and _passes(host, pair.index)
+
+
+async def wait_until_named_pass(ends: Sequence[tuple[socket.socket, str]]) -> None:
+    """Return when packets go through interfaces that are up, each in the namespace of a socket.
+
+    Raises:
+        NetlinkError: the kernel refused.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(PASSING_TIMEOUT_S):
+            for link, name in ends:
+                index = find_inside(link, name)
+                while index is not None and not _passes(link, index):  # noqa: ASYNC110 - as above
+                    await asyncio.sleep(PASSING_POLL_S)
 
 
 def _passes(link: socket.socket, index: int) -> bool:

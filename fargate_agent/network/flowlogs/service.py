@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -30,6 +31,8 @@ RETRY_S: Final = 2.0
 WRITE_TIMEOUT_S: Final = 30.0
 LAST_TIMEOUT_S: Final = 4.0
 """For the last lines, when the agent ends."""
+REFRESH_S: Final = 0.1
+"""How often it is looked which ENIs there are, while flows end."""
 READS: Final = 64
 """How often a socket is read before others have their turn."""
 MARKER: Final = "conntrack-accounting"
@@ -57,6 +60,7 @@ class FlowLogs:
         self._marker = state_dir / MARKER
         self._findings = findings
         self._lost_ends = False
+        self._refreshed_s = float("-inf")
 
     async def serve(self) -> None:
         """Write the lines of each interval until cancelled, and then those of the last one."""
@@ -97,7 +101,7 @@ class FlowLogs:
         opened.callback(loop.remove_reader, link)
 
     def _hear_ends(self, ends: socket.socket) -> None:
-        self._collector.refresh()
+        self._refresh()
         for _ in range(READS):
             try:
                 data = ends.recv(RECEIVE_BYTES)
@@ -109,8 +113,15 @@ class FlowLogs:
             for flow in read_ends(data, self._collector.addresses):
                 self._collector.note_end(flow)
 
+    def _refresh(self) -> None:
+        """Look for new ENIs, not for each flow anew."""
+        now_s = time.monotonic()
+        if now_s - self._refreshed_s >= REFRESH_S:
+            self._refreshed_s = now_s
+            self._collector.refresh()
+
     def _hear_refused(self, refused: socket.socket) -> None:
-        self._collector.refresh()
+        self._refresh()
         for _ in range(READS):
             try:
                 data = refused.recv(RECEIVE_BYTES)
