@@ -61,20 +61,11 @@ def find_question_end(message: bytes) -> int:
     return end if end <= len(message) else HEADER_BYTES
 
 
-def render_error(query: bytes, rcode: Rcode) -> bytes:
-    """Return a reply that says what went wrong, with the question if there is one in full."""
-    return _render_empty(query, int(rcode) & _RCODE)
-
-
-def render_cut(query: bytes) -> bytes:
-    """Return a reply that has no room for the answer: the client asks again by TCP."""
-    return _render_empty(query, _TC)
-
-
-def _render_empty(query: bytes, flags: int) -> bytes:
+def render_format_error(query: bytes) -> bytes:
+    """Return the reply to a message that makes no sense, with its question if that is whole."""
     end = find_question_end(query)
     questions = 1 if end > HEADER_BYTES else 0
-    told = _flags(query) & _OPCODE_AND_RD | _QR | _RA | flags
+    told = _flags(query) & _OPCODE_AND_RD | _QR | _RA | int(Rcode.FORMERR)
     header = _HEADER.pack(int.from_bytes(query[:2]), told, questions, 0, 0, 0)
     return header + query[HEADER_BYTES:end]
 

@@ -7,6 +7,7 @@ import logging
 from typing import Final
 
 import dns.exception
+import dns.flags
 import dns.message
 from dns.message import Message
 from dns.opcode import Opcode
@@ -14,7 +15,7 @@ from dns.rcode import Rcode
 from dns.rdataclass import RdataClass
 from dns.rdatatype import RdataType
 
-from fargate_agent.vpc.messages import is_cut, is_query, render_cut, render_error
+from fargate_agent.vpc.messages import is_cut, is_query, render_format_error
 from fargate_agent.vpc.upstream import Upstream, UpstreamError
 from fargate_agent.vpc.zones import Asker, LocalAnswer, Zones
 
@@ -24,6 +25,8 @@ PLAIN_BYTES: Final = 512
 """Of a datagram to a client that says nothing else. Source: RFC 1035, 4.2.1."""
 MAX_DATAGRAM_BYTES: Final = 1232
 """What passes every path whole. Source: DNS flag day 2020."""
+MAX_ASKED_BYTES: Final = 4096
+"""Of a datagram, however much more the client says that it takes."""
 MAX_TCP_BYTES: Final = 65_535
 
 _TRANSFERS: Final = frozenset({RdataType.AXFR, RdataType.IXFR})
@@ -43,34 +46,40 @@ class Resolver:
         try:
             query = dns.message.from_wire(wire)
         except (dns.exception.DNSException, ValueError):
-            return render_error(wire, Rcode.FORMERR)
+            return render_format_error(wire)
+        try:
+            return await self._answer(wire, query, asker, by_tcp=by_tcp)
+        except (UpstreamError, dns.exception.DNSException, ValueError) as error:
+            log.debug("no answer: %s", error)
+            return _render_bare(query, Rcode.SERVFAIL)
+
+    async def _answer(self, wire: bytes, query: Message, asker: Asker, *, by_tcp: bool) -> bytes:
+        """Return the reply to a query, which is `wire` as it came.
+
+        Raises:
+            UpstreamError: nobody answers it.
+            DNSException, ValueError: the answer makes no sense.
+        """
         refusal = _refuse(query)
         if refusal is not None:
-            return _render_refusal(wire, query, refusal)
-        limit = MAX_TCP_BYTES if by_tcp else find_limit(query)
+            return _render_bare(query, refusal)
         question = query.question[0]
         local = self._zones.find(asker, question.name, question.rdtype)
-        try:
-            if local is None:
-                reply = await self._upstream.ask(wire, by_tcp=by_tcp)
-            else:
-                reply = await self._render_local(wire, query, local)
-        except (UpstreamError, dns.exception.DNSException, ValueError) as error:
-            log.debug("no answer about %s: %s", question.name, error)
-            return render_error(wire, Rcode.SERVFAIL)
-        return reply if len(reply) <= limit else render_cut(wire)
+        if local is None:
+            reply = await self._upstream.ask(wire, by_tcp=by_tcp)
+        else:
+            reply = await self._render_local(query, local)
+        limit = MAX_TCP_BYTES if by_tcp else find_limit(query)
+        return reply if len(reply) <= limit else _render_bare(query, cut=True)
 
-    async def _render_local(self, wire: bytes, query: Message, local: LocalAnswer) -> bytes:
+    async def _render_local(self, query: Message, local: LocalAnswer) -> bytes:
         """Return a reply of what is known here, and of what an alias leads to elsewhere.
 
         Raises:
             UpstreamError: that isn't answered.
             DNSException, ValueError: the answer makes no sense.
         """
-        reply = dns.message.make_response(
-            query, recursion_available=True, our_payload=MAX_DATAGRAM_BYTES
-        )
-        reply.set_rcode(local.rcode)
+        reply = _make_reply(query, local.rcode)
         reply.answer += local.answer
         reply.authority += local.authority
         if local.goes_on is not None:
@@ -86,14 +95,14 @@ class Resolver:
         try:
             return reply.to_wire(max_size=MAX_TCP_BYTES)
         except dns.exception.TooBig:
-            return render_cut(wire)
+            return _render_bare(query, cut=True)
 
 
 def find_limit(query: Message) -> int:
     """Return the size of the largest datagram that the client takes, in bytes."""
     if query.edns < 0:
         return PLAIN_BYTES
-    return min(max(query.payload, PLAIN_BYTES), MAX_TCP_BYTES)
+    return min(max(query.payload, PLAIN_BYTES), MAX_ASKED_BYTES)
 
 
 def _refuse(query: Message) -> Rcode | None:
@@ -110,13 +119,23 @@ def _refuse(query: Message) -> Rcode | None:
     return None
 
 
-def _render_refusal(wire: bytes, query: Message, rcode: Rcode) -> bytes:
-    """Return the reply; the code of a wrong version of EDNS has no room without EDNS."""
-    if rcode is not Rcode.BADVERS:
-        return render_error(wire, rcode)
+def _make_reply(query: Message, rcode: Rcode) -> Message:
+    """Begin a reply. To EDNS it has EDNS, of the version that is spoken here.
+
+    Source: RFC 6891, 6.1.1 and 6.1.3.
+    """
     reply = dns.message.make_response(
         query, recursion_available=True, our_payload=MAX_DATAGRAM_BYTES
     )
-    reply.use_edns(0, payload=MAX_DATAGRAM_BYTES)
+    if query.edns > 0:
+        reply.use_edns(0, payload=MAX_DATAGRAM_BYTES)
     reply.set_rcode(rcode)
+    return reply
+
+
+def _render_bare(query: Message, rcode: Rcode = Rcode.NOERROR, *, cut: bool = False) -> bytes:
+    """Return a reply without records; `cut` tells the client to ask again by TCP."""
+    reply = _make_reply(query, rcode)
+    if cut:
+        reply.flags |= dns.flags.TC
     return reply.to_wire()

@@ -61,7 +61,8 @@ class Asker:
             name = dns.name.from_text(domain) if domain else None
         except dns.exception.DNSException:
             name = None
-        ranges = eni.vpc_cidr_blocks or (eni.address.network,)
+        # A subnet whose interfaces hang on a network of their own is in no range.
+        ranges = (*eni.vpc_cidr_blocks, eni.address.network)
         return cls(task_id=task.id, vpc_id=task.vpc_id or "", ranges=ranges, domain=name)
 
 
@@ -167,6 +168,8 @@ def _read_zone(plan: ZonePlan, faults: list[str]) -> _Zone | None:
 def _read_record(record: RecordPlan) -> RRset:
     kind = dns.rdatatype.from_text(record.type)
     values = record.values
+    if not values:
+        raise ValueError("it has no values")
     if kind in {RdataType.SRV, RdataType.CNAME}:  # their last word is a name, in full
         values = tuple(f"{value.rstrip('.')}." for value in values)
     name = dns.name.from_text(record.name)
@@ -199,8 +202,11 @@ def _choose(rrset: RRset, most: int) -> RRset:
 
 
 def _render_soa(origin: Name, ttl_s: int = NEGATIVE_TTL_S) -> RRset:
-    """Say how long it may be remembered that there is nothing. Source: RFC 2308, 3 and 5."""
-    text = f"ns.{origin} hostmaster.{origin} 1 7200 900 1209600 {ttl_s}"
+    """Say how long it may be remembered that there is nothing. Source: RFC 2308, 3 and 5.
+
+    Names in it are no longer than the zone's own, which may be as long as names can be.
+    """
+    text = f"{origin} {origin} 1 7200 900 1209600 {ttl_s}"
     return dns.rrset.from_text(origin, ttl_s, "IN", "SOA", text)
 
 

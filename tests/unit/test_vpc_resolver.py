@@ -4,6 +4,8 @@ import asyncio
 import os
 import random
 from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
 
 import dns.flags
 import dns.message
@@ -11,11 +13,13 @@ import dns.name
 import dns.rcode
 import pytest
 
+from fargate_agent.plan import plan_task
 from fargate_agent.plan.names import RecordPlan, ZonePlan
 from fargate_agent.vpc.resolver import Resolver
 from fargate_agent.vpc.shares import LEAST, MOST, Shares
 from fargate_agent.vpc.upstream import Upstream, UpstreamError
 from fargate_agent.vpc.zones import Asker, Zones
+from tests.messages import container_json, eni_json, site, task_message
 
 ASKER = Asker(
     task_id="1",
@@ -43,9 +47,9 @@ def record(name: str, *values: str, kind: str = "A", most: int = 8) -> RecordPla
     return RecordPlan(name=name, type=kind, ttl_s=5, values=values, most_answers=most)
 
 
-def ask(zones: Zones, name: str, kind: str = "A") -> dns.message.Message:
+def ask(zones: Zones, name: str, kind: str = "A", asker: Asker = ASKER) -> dns.message.Message:
     query = dns.message.make_query(name, kind, use_edns=0)
-    reply = asyncio.run(Resolver(zones, Silent()).answer(query.to_wire(), ASKER))
+    reply = asyncio.run(Resolver(zones, Silent()).answer(query.to_wire(), asker))
     assert reply is not None
     return dns.message.from_wire(reply)
 
@@ -156,12 +160,14 @@ def test_record_that_cannot_be_read_is_left_out(caplog: pytest.LogCaptureFixture
             record("a." + "b" * 64 + ".local", "10.0.0.9"),
             record("out.elsewhere", "10.0.0.9"),
             record("srv.local", "1 1 80", kind="SRV"),
+            record("empty.local"),
+            record("alias.local", kind="CNAME"),
         )
     )
 
     assert values(ask(known, "web.local")) == ["10.0.0.9"]
     assert ask(known, "no.local").rcode() is dns.rcode.NXDOMAIN
-    assert "4 records of private zones are left out" in caplog.text
+    assert "6 records of private zones are left out" in caplog.text
 
 
 def test_names_with_odd_characters_are_names() -> None:
@@ -186,6 +192,44 @@ def test_answer_that_does_not_fit_is_cut() -> None:
     assert len(by_udp) <= 512
     assert dns.message.from_wire(by_udp).flags & dns.flags.TC
     assert len(values(dns.message.from_wire(by_tcp))) == 100
+
+
+def test_zone_may_have_the_longest_name_there_is() -> None:
+    name = ".".join(["a" * 62] * 3 + ["b" * 60])
+    known = learned(zone(record(f"w.{name}", "10.0.0.9"), name=name))
+
+    assert values(ask(known, f"w.{name}")) == ["10.0.0.9"]
+    assert ask(known, f"x.{name}").rcode() is dns.rcode.NXDOMAIN
+
+
+def test_subnet_outside_of_the_ranges_has_names() -> None:
+    """So it is where its interfaces hang on a network of their own."""
+    subnet = {
+        "vpcCidrBlocks": ["10.0.0.0/16"],
+        "subnetGatewayIpv4Address": "192.168.9.1/24",
+        "ipv4Addresses": [{"primary": True, "privateAddress": "192.168.9.5"}],
+    }
+    message = task_message(container_json("web"), elasticNetworkInterfaces=[eni_json(**subnet)])
+    asker = Asker.of(plan_task(message, site(Path("/nowhere"))))
+
+    assert values(ask(Zones(), "ip-192-168-9-7.ec2.internal", asker=asker)) == ["192.168.9.7"]
+    assert values(ask(Zones(), "ip-10-0-9-7.ec2.internal", asker=asker)) == ["10.0.9.7"]
+
+
+@pytest.mark.parametrize("payload", [None, 1232, 65_535])
+def test_reply_without_records_has_edns_as_its_query(payload: int | None) -> None:
+    addresses = [f"10.0.{number % 250}.{number // 250}" for number in range(400)]
+    known = learned(zone(record("web.local", *addresses, most=400)))
+    options: dict[str, Any] = {} if payload is None else {"payload": payload}
+
+    for name in ("web.local", "nobody.example"):
+        query = dns.message.make_query(name, "A", **options)
+        reply = asyncio.run(Resolver(known, Silent()).answer(query.to_wire(), ASKER))
+        read = dns.message.from_wire(reply or b"")
+
+        assert (read.edns, values(read)) == (query.edns, [])
+        assert read.question == query.question
+        assert bool(read.flags & dns.flags.TC) == (name == "web.local")
 
 
 def test_shares_are_divided_among_those_who_ask() -> None:
