@@ -45,9 +45,9 @@ def prepare(bound: socket.socket) -> None:
     bound.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, 1)
 
 
-def read_datagrams(bound: socket.socket) -> Iterator[Datagram]:
-    """Yield what has come, up to a bound; what isn't read now is read next time."""
-    for _ in range(AT_ONCE):
+def read_datagrams(bound: socket.socket, most: int) -> Iterator[Datagram]:
+    """Yield what has come, up to `most`; what isn't read now is read next time."""
+    for _ in range(min(most, AT_ONCE)):
         try:
             payload, control, _, peer = bound.recvmsg(MAX_BYTES, _CONTROL_BYTES)
         except OSError:  # nothing more, or an error that belongs to an answer of before

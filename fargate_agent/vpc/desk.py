@@ -5,14 +5,15 @@ Who asks is decided by the socket, as at the metadata endpoint.
 
 import asyncio
 import socket
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from fargate_agent.kernel_clock import Clock
-from fargate_agent.vpc.datagrams import prepare, read_datagrams, send_answer
+from fargate_agent.vpc.datagrams import Datagram, prepare, read_datagrams, send_answer
 from fargate_agent.vpc.ntp import answer_ntp
+from fargate_agent.vpc.pace import Pace
 from fargate_agent.vpc.resolver import Resolver
 from fargate_agent.vpc.shares import Shares
 from fargate_agent.vpc.zones import Asker
@@ -27,6 +28,8 @@ ANY: Final = "0.0.0.0"  # noqa: S104 - in a namespace that only the task reaches
 
 OpenSocket = Callable[[socket.SocketKind, tuple[str, int]], socket.socket]
 """Opens a socket that one task reaches, bound to an address."""
+Take = Callable[[socket.socket, Datagram], None]
+"""Does what one datagram asks, or begins to."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -37,6 +40,7 @@ class TaskDesk:
     resolver: Resolver
     shares: Shares
     read_clock: Callable[[], Clock | None]
+    _pace: Pace = field(default_factory=Pace)
     _jobs: set["asyncio.Task[None]"] = field(default_factory=set)
     _open: ExitStack = field(default_factory=ExitStack)
     _connections: int = 0
@@ -48,8 +52,8 @@ class TaskDesk:
             OSError: the kernel refused; nothing is open then.
         """
         try:
-            for port, read in ((DNS_PORT, self._read_queries), (NTP_PORT, self._read_requests)):
-                self._listen(open_socket(socket.SOCK_DGRAM, (ANY, port)), read)
+            for port, take in ((DNS_PORT, self._take_query), (NTP_PORT, self._take_request)):
+                self._listen(open_socket(socket.SOCK_DGRAM, (ANY, port)), take)
             listener = open_socket(socket.SOCK_STREAM, (ANY, DNS_PORT))
             server = await asyncio.start_server(self._serve, sock=listener)
             self._open.callback(server.close)
@@ -64,41 +68,45 @@ class TaskDesk:
             job.cancel()
         await asyncio.sleep(0)
 
-    def _listen(self, bound: socket.socket, read: Callable[[socket.socket], None]) -> None:
+    def _listen(self, bound: socket.socket, take: Take) -> None:
         self._open.enter_context(bound)
         prepare(bound)
         loop = asyncio.get_running_loop()
-        loop.add_reader(bound, read, bound)
+        loop.add_reader(bound, self._read, bound, take)
         self._open.callback(loop.remove_reader, bound)
 
-    def _read_requests(self, bound: socket.socket) -> None:
-        for one in read_datagrams(bound):
-            reply = answer_ntp(one.payload, self.read_clock(), one.received_ns)
-            if reply is not None:
-                send_answer(bound, one, reply)
+    def _read(self, bound: socket.socket, take: Take) -> None:
+        for one in read_datagrams(bound, self._pace.left()):
+            self._pace.take()
+            take(bound, one)
+        if self._pace.left() <= 0:
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(bound)
+            loop.call_later(self._pace.pause_s(), self._read_on, bound, take)
 
-    def _read_queries(self, bound: socket.socket) -> None:
-        for one in read_datagrams(bound):
-            if not self.shares.take(self.asker.task_id):
-                continue  # the client asks again
+    def _read_on(self, bound: socket.socket, take: Take) -> None:
+        if bound.fileno() >= 0:
+            asyncio.get_running_loop().add_reader(bound, self._read, bound, take)
 
-            async def answer(one: Any = one) -> None:  # noqa: ANN401
-                reply = await self.resolver.answer(one.payload, self.asker)
-                if reply is not None and bound.fileno() >= 0:
-                    send_answer(bound, one, reply)
+    def _take_request(self, bound: socket.socket, asked: Datagram) -> None:
+        reply = answer_ntp(asked.payload, self.read_clock(), asked.received_ns)
+        if reply is not None:
+            send_answer(bound, asked, reply)
 
-            self._start(self._shared(answer()))
+    def _take_query(self, bound: socket.socket, asked: Datagram) -> None:
+        """Answer in a task of its own; without a share it is dropped, and the client asks again."""
+        task_id = self.asker.task_id
+        if self.shares.take(task_id):
+            job = asyncio.create_task(self._answer(bound, asked))
+            self._jobs.add(job)
+            job.add_done_callback(self._jobs.discard)
+            # Not by the job itself, which may be cancelled before it begins.
+            job.add_done_callback(lambda _: self.shares.give_back(task_id))
 
-    async def _shared(self, answering: Coroutine[Any, Any, None]) -> None:
-        try:
-            await answering
-        finally:
-            self.shares.give_back(self.asker.task_id)
-
-    def _start(self, job: Coroutine[Any, Any, None]) -> None:
-        started = asyncio.create_task(job)
-        self._jobs.add(started)
-        started.add_done_callback(self._jobs.discard)
+    async def _answer(self, bound: socket.socket, asked: Datagram) -> None:
+        reply = await self.resolver.answer(asked.payload, self.asker)
+        if reply is not None and bound.fileno() >= 0:
+            send_answer(bound, asked, reply)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer the queries of one connection, one by one."""
@@ -127,6 +135,9 @@ class TaskDesk:
         while True:
             async with asyncio.timeout(TCP_IDLE_S):
                 query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+            while self._pace.left() <= 0:  # noqa: ASYNC110 - time passes without an Event
+                await asyncio.sleep(self._pace.pause_s())
+            self._pace.take()
             if not self.shares.take(self.asker.task_id):
                 return
             try:

@@ -52,9 +52,10 @@ class HostVpcServices(VpcServices, Sweeper):
         self._read_clock = read_clock
         self._desks: dict[str, tuple[TaskPlan, TaskDesk]] = {}
         self._turn = asyncio.Lock()
+        self._learning = asyncio.Lock()
 
     async def __aenter__(self) -> "HostVpcServices":
-        self._zones.learn(await in_thread(read_zones, self._file))
+        await in_thread(lambda: self._zones.learn(read_zones(self._file)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -100,8 +101,9 @@ class HostVpcServices(VpcServices, Sweeper):
         return []
 
     async def learn(self, zones: Collection[ZonePlan]) -> None:
-        self._zones.learn(zones)
-        await in_thread(write_zones, self._file, tuple(zones))
+        async with self._learning:  # what came last is what is kept
+            await in_thread(self._zones.learn, zones)
+            await in_thread(write_zones, self._file, zones)
 
     async def _close(self, task: TaskPlan) -> None:
         _, desk = self._desks.pop(task.id, (None, None))

@@ -22,8 +22,11 @@ import pytest
 from fargate_agent.kernel_clock import Clock
 from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.network.namespaces import socket_in_netns
+from fargate_agent.parallel import together
 from fargate_agent.plan import TIME_ADDRESS, VPC_RESOLVER, TaskPlan, plan_task
 from fargate_agent.plan.names import RecordPlan, ZonePlan
+from fargate_agent.vpc.memory import read_zones
+from fargate_agent.vpc.pace import PER_S, SLICES_PER_S
 from fargate_agent.vpc.services import HostVpcServices
 from fargate_agent.vpc.shares import LEAST
 from tests.fixtures.nameserver import NameServer, bind_to_one_port
@@ -35,6 +38,7 @@ pytestmark = [pytest.mark.root, pytest.mark.usefixtures("test_network")]
 DEADLINE_S: Final = 20
 RESOLVER: Final = IPv4Address("10.213.0.2")
 """Of the range of the messages' VPC."""
+BURST: Final = 2 * PER_S // SLICES_PER_S + 10
 ZONE: Final = ZonePlan(
     vpc_id="vpc-1",
     name="local",
@@ -49,8 +53,15 @@ ZONE: Final = ZonePlan(
 class Place:
     """Tasks of one agent, and the name server of its machine."""
 
-    def __init__(self, server: NameServer, services: HostVpcServices, make: MakeNetns) -> None:
+    def __init__(
+        self,
+        server: NameServer,
+        services: HostVpcServices,
+        make: MakeNetns,
+        servers: list[str] | None = None,
+    ) -> None:
         self.server, self.services, self._make = server, services, make
+        self.servers = servers or []
 
     async def start(self, **eni: Any) -> TaskPlan:
         task_id = secrets.token_hex(16)
@@ -87,17 +98,18 @@ async def place(
     nameserver_sockets: tuple[socket.socket, socket.socket],
 ) -> AsyncIterator[Place]:
     server = NameServer(records={("www.example.com", "A"): ["192.0.2.80"]})
+    servers = ["127.0.0.1"]
     services = HostVpcServices(
         metadata_netns,
         tmp_path / "zones.json",
-        lambda: ("127.0.0.1",),
+        lambda: tuple(servers),
         port=nameserver_sockets[0].getsockname()[1],
         read_clock=lambda: Clock(is_synchronized=True, max_error_us=1000),
     )
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(server.serve(*nameserver_sockets))
         await stack.enter_async_context(services)
-        yield Place(server, services, make_netns)
+        yield Place(server, services, make_netns, servers)
 
 
 def make_query(name: str, kind: str = "A", **more: Any) -> dns.message.QueryMessage:
@@ -201,6 +213,74 @@ async def test_forged_answer_of_a_server_is_passed_over(place: Place) -> None:
     place.server.forges = True
 
     assert values(await ask(task, "www.example.com")) == ["192.0.2.80"]
+
+
+async def test_server_that_fails_once_is_asked_again(place: Place) -> None:
+    task = await place.start()
+    place.server.fails_once = True
+
+    assert values(await ask(task, "www.example.com")) == ["192.0.2.80"]
+    assert place.server.queries == ["udp www.example.com A"] * 2
+
+
+async def test_refusal_of_every_server_is_told(place: Place) -> None:
+    task = await place.start()
+    place.server.rcode = dns.rcode.REFUSED
+
+    assert (await ask(task, "www.example.com")).rcode() is dns.rcode.REFUSED
+
+
+async def test_next_server_is_asked_where_one_is_not_there(place: Place) -> None:
+    place.servers.insert(0, "127.0.0.2")  # where nobody listens
+    task = await place.start()
+
+    assert values(await ask(task, "www.example.com")) == ["192.0.2.80"]
+
+
+async def test_burst_is_answered_bit_by_bit(place: Place) -> None:
+    """More than one slice of time has, and less than a socket holds."""
+    task = await place.start()
+
+    def exchange_all() -> set[int]:
+        with socket_in_netns(task.netns, socket.AF_INET, socket.SOCK_DGRAM) as asking:
+            asking.settimeout(DEADLINE_S)
+            asking.connect((str(RESOLVER), 53))
+            for number in range(BURST):
+                asking.send(make_query("ip-10-213-0-77.ec2.internal", id=number).to_wire())
+            return {int.from_bytes(asking.recv(4096)[:2]) for _ in range(BURST)}
+
+    assert await asyncio.to_thread(exchange_all) == set(range(BURST))
+
+
+async def test_one_connection_may_ask_much(place: Place) -> None:
+    task = await place.start()
+
+    def exchange_all() -> list[int]:
+        with socket_in_netns(task.netns, socket.AF_INET, socket.SOCK_STREAM) as asking:
+            asking.settimeout(DEADLINE_S)
+            asking.connect((str(RESOLVER), 53))
+            for number in range(BURST):
+                query = make_query("ip-10-213-0-77.ec2.internal", id=number).to_wire()
+                asking.sendall(len(query).to_bytes(2) + query)
+            with asking.makefile("rb") as reading:
+                replies = [reading.read(int.from_bytes(reading.read(2))) for _ in range(BURST)]
+        return [int.from_bytes(reply[:2]) for reply in replies]
+
+    assert await asyncio.to_thread(exchange_all) == list(range(BURST))
+
+
+async def test_zones_that_came_last_are_those_that_are_kept(place: Place, tmp_path: Path) -> None:
+    many = tuple(
+        RecordPlan(name=f"i{number}.local", type="A", ttl_s=10, values=("10.213.0.9",))
+        for number in range(500)
+    )
+
+    await together(
+        (place.services.learn([replace(ZONE, records=many)]), place.services.learn([ZONE]))
+    )
+
+    assert read_zones(tmp_path / "zones.json") == (ZONE,)
+    assert (await ask(await place.start(), "i1.local")).rcode() is dns.rcode.NXDOMAIN
 
 
 async def test_task_that_asks_without_end_leaves_room_for_others(place: Place) -> None:
