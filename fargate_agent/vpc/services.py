@@ -5,6 +5,7 @@ count, as on AWS, nothing opens on the machine, and all kinds of ENIs have them.
 """
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable, Collection
 from ipaddress import IPv4Address
@@ -15,6 +16,7 @@ from fargate_agent.drivers import Sweeper
 from fargate_agent.drivers.vpc import VpcServices
 from fargate_agent.kernel_clock import Clock, read_clock
 from fargate_agent.network.metadata import MetadataNetns
+from fargate_agent.network.netlink import NetlinkError
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.plan import VPC_RESOLVER, TaskPlan
 from fargate_agent.plan.names import ZonePlan
@@ -25,6 +27,8 @@ from fargate_agent.vpc.resolver import Resolver
 from fargate_agent.vpc.shares import Shares
 from fargate_agent.vpc.upstream import PORT, Upstream
 from fargate_agent.vpc.zones import Asker, Zones
+
+log = logging.getLogger(__name__)
 
 
 class HostVpcServices(VpcServices, Sweeper):
@@ -96,8 +100,10 @@ class HostVpcServices(VpcServices, Sweeper):
     async def sweep(self, kept: Collection[str]) -> list[str]:
         """Give up addresses that no task of this agent asks at, after a crash."""
         del kept
-        with kernel_refusals("resolver of the VPC"):
+        try:
             await self._forget_addresses()
+        except (NetlinkError, OSError) as error:
+            log.warning("could not give up addresses of the resolver of the VPC: %s", error)
         return []
 
     async def learn(self, zones: Collection[ZonePlan]) -> None:

@@ -1,16 +1,23 @@
 """How much one task may ask, and that what is taken for it is given back."""
 
 import asyncio
+import errno
 import socket
+from collections.abc import Collection
 from contextlib import closing
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import dns.message
 import dns.name
 import pytest
 
+from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.network.metadata import MetadataNetns
 from fargate_agent.vpc.desk import TaskDesk
 from fargate_agent.vpc.pace import PER_S, SLICES_PER_S, Pace
 from fargate_agent.vpc.resolver import Resolver
+from fargate_agent.vpc.services import HostVpcServices
 from fargate_agent.vpc.shares import Shares
 from fargate_agent.vpc.upstream import Upstream
 from fargate_agent.vpc.zones import Asker, Zones
@@ -74,3 +81,16 @@ async def test_share_is_given_back_by_a_desk_that_closes_at_any_moment(turns: in
     await asyncio.sleep(0)
 
     assert sum(shares.take("other") for _ in range(500)) == 64
+
+
+async def test_sweep_that_the_kernel_refuses_keeps_no_agent_from_starting(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Refused(MetadataNetns):
+        async def keep_addresses(self, kept: Collection[IPv4Address]) -> None:
+            raise NetlinkError("remove address", errno.EPERM)
+
+    services = HostVpcServices(Refused("0", tmp_path), tmp_path / "zones.json", tuple)
+
+    assert await services.sweep(()) == []
+    assert "remove address: Operation not permitted" in caplog.text
