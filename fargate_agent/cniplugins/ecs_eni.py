@@ -171,8 +171,11 @@ def collect(call: Call) -> None:
         for path in list_named():
             try:
                 with open_place(path) as place:
-                    for mark in list_marks(place, prefix) - kept:
+                    lost = list_marks(place, prefix) - kept
+                    for mark in lost:
                         give_back(call.journal, host, place, mark)
+                    if lost:
+                        _unblock(place)
             except (NetlinkError, OSError) as error:
                 faults.append(f"{path}: {error}")
     if faults:
