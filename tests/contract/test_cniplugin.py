@@ -14,12 +14,23 @@ from tests.fixtures.cni_scene import Answer, Container, Scene
 from tests.fixtures.cni_schema import check_error, check_result
 from tests.fixtures.cni_subject import OURS, Subject
 from tests.fixtures.cni_subjects_ecs import EcsBridge, EcsEni, EcsIpam
-from tests.fixtures.cni_subjects_stock import StockBridge, StockHostLocal
+from tests.fixtures.cni_subjects_stock import (
+    StockBridge,
+    StockHostLocal,
+    StockTuning,
+)
 from tests.fixtures.programs import require_program
 
 pytestmark = pytest.mark.root
 
-SUBJECTS: tuple[type[Subject], ...] = (StockHostLocal, StockBridge, EcsIpam, EcsBridge, EcsEni)
+SUBJECTS: tuple[type[Subject], ...] = (
+    StockHostLocal,
+    StockBridge,
+    StockTuning,
+    EcsIpam,
+    EcsBridge,
+    EcsEni,
+)
 INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT, DECODE_FAILURE, INVALID_CONFIG = 1, 4, 6, 7
 NOT_AVAILABLE = 50
 VALID = "cni.dev/valid-attachments"
