@@ -45,7 +45,7 @@ def await_clean(machine: RuntimeMachine) -> None:
     wait_for(machine.is_clean, "the runtime to detach the container", COMMAND_S)
 
 
-@pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
+@pytest.mark.parametrize("version", ["0.3.0", "1.0.0"])
 def test_podman_runs_a_container(runtime_machine: RuntimeMachine, version: str) -> None:
     machine = runtime_machine
     machine.write_network(version)
@@ -85,7 +85,7 @@ def test_containers_of_podman_have_each_an_address(runtime_machine: RuntimeMachi
     await_clean(machine)
 
 
-@pytest.mark.parametrize("version", ["0.4.0", "1.0.0"])
+@pytest.mark.parametrize("version", ["0.3.0", "1.0.0"])
 def test_ctr_runs_a_container(
     runtime_machine: RuntimeMachine, machine_containerd: Path, version: str
 ) -> None:
