@@ -6,7 +6,15 @@ from typing import Final
 
 from fargate_agent.cniplugins.program import run
 
-PLUGINS: Final = ("ecs-bridge", "ecs-eni", "ecs-ipam")
+PLUGINS: Final = (
+    "aws-appmesh",
+    "ecs-bridge",
+    "ecs-eni",
+    "ecs-ipam",
+    "ecs-serviceconnect",
+    "vpc-branch-eni",
+    "vpc-eni",
+)
 """Each is the constant PLUGIN of the module of its name."""
 
 

@@ -4,8 +4,7 @@ import errno
 import socket
 import struct
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from fargate_agent.network.blocking import (
     NLM_F_ACK,
@@ -24,9 +23,13 @@ from fargate_agent.network.nft.objects import (
     GET_RULE,
     GET_TABLE,
     SUBSYSTEM,
+    USERDATA,
     batch_edge,
     message,
 )
+
+if TYPE_CHECKING:  # programs that end within milliseconds use this: it takes two to load
+    from pathlib import Path
 
 NETLINK_NETFILTER: Final = 12
 """Source: Linux, include/uapi/linux/netlink.h; Python names it from 3.12 on."""
@@ -58,7 +61,7 @@ class Nft:
     Its methods block: a small transaction for some 50 µs, one that removes for up to 20 ms.
     """
 
-    def __init__(self, netns: Path | None = None) -> None:
+    def __init__(self, netns: "Path | str | None" = None) -> None:
         """Open it in a namespace; None is that of the host.
 
         Raises:
@@ -121,6 +124,20 @@ class Nft:
         """
         answers = self.dump("list packet filter tables", GET_TABLE)
         return [(a.payload[0], read_text(_attributes(a)[1])) for a in answers]
+
+    def comments(self) -> dict[tuple[int, str], str]:
+        """Return the comments of tables that have one, by family and name.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        answers = self.dump("list packet filter tables", GET_TABLE)
+        tables = [(a.payload[0], _attributes(a)) for a in answers]
+        return {
+            (family, read_text(found[1])): read_text(found[USERDATA][2:])
+            for family, found in tables
+            if USERDATA in found
+        }
 
     def chains(self) -> list[tuple[int, dict[int, bytes]]]:
         """Return family and attributes of every chain.
