@@ -19,6 +19,7 @@ from tests.fixtures.cni_subjects_stock import (
     StockHostLocal,
     StockTuning,
 )
+from tests.fixtures.cni_subjects_vpc import AppMesh, ServiceConnect, VpcBranchEni, VpcEni
 from tests.fixtures.programs import require_program
 
 pytestmark = pytest.mark.root
@@ -30,6 +31,10 @@ SUBJECTS: tuple[type[Subject], ...] = (
     EcsIpam,
     EcsBridge,
     EcsEni,
+    VpcEni,
+    VpcBranchEni,
+    AppMesh,
+    ServiceConnect,
 )
 INCOMPATIBLE_VERSION, INVALID_ENVIRONMENT, DECODE_FAILURE, INVALID_CONFIG = 1, 4, 6, 7
 NOT_AVAILABLE = 50
