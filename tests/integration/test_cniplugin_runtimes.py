@@ -20,6 +20,8 @@ from tests.fixtures.network import IPAddress, open_tcp
 
 pytestmark = pytest.mark.root
 
+PROXY = {"type": "aws-appmesh", "ignoredUID": "1337", "proxyEgressPort": "15001"}
+
 
 def fetch(netns: Path, address: IPAddress) -> str:
     """Ask a container, which may just be starting, for its page; return what it says."""
@@ -69,14 +71,18 @@ def test_podman_runs_a_container(runtime_machine: RuntimeMachine, version: str) 
     machine.run("podman", "rm", "--force", container_id)
 
 
-def test_containers_of_podman_have_each_an_address(runtime_machine: RuntimeMachine) -> None:
+def test_podman_runs_containers_with_a_proxy(runtime_machine: RuntimeMachine) -> None:
     machine = runtime_machine
-    machine.write_network("1.0.0")
+    machine.write_network("1.0.0", PROXY)
     run = ("podman", "run", "--detach", "--network", NETWORK, "--rootfs", machine.rootfs)
     started = [machine.run(*run, *SERVE) for _ in range(2)]
 
     leases = machine.list_leases()
     assert len(leases) == 2
+    for container_id in started:
+        pid = machine.run("podman", "inspect", "--format", "{{.State.Pid}}", container_id)
+        ruleset = machine.run("nsenter", f"--target={pid}", "--net", "nft", "list", "ruleset")
+        assert f"redirect to :{PROXY['proxyEgressPort']}" in ruleset
     for lease in leases:
         assert WORD in fetch(machine.netns, IPv4Address(lease))
     machine.run("podman", "rm", "--force", "--time", "0", started[0])
