@@ -16,6 +16,7 @@ pytest_plugins = [
     "tests.fixtures.network",
     "tests.fixtures.cni",
     "tests.fixtures.cni_programs",
+    "tests.fixtures.proxied",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",
     "tests.fixtures.postgres",
