@@ -24,9 +24,10 @@ WHEELS ?= build/wheels
 SUITE ?= bookworm
 THIRD_PARTY := build/third-party
 
-# As packagers expect: links and units go below PREFIX. With DESTDIR, all files go below that, and
-# nothing else is touched.
+# As packagers expect: links and units go below PREFIX, links to CNI plugins into CNI_BIN_DIR. With
+# DESTDIR, all files go below that, and nothing else is touched.
 PREFIX ?= /usr/local
+CNI_BIN_DIR ?= /opt/cni/bin
 DESTDIR ?=
 
 INSTALL_PACKAGES := python3 python3-venv ca-certificates containerd runc catatonit e2fsprogs xfsprogs
@@ -72,7 +73,7 @@ define report
 endef
 
 build_wheels := systemd/build-wheels '$(PYTHON)' '$(WHEELS)' build/env
-setup := PREFIX='$(PREFIX)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
+setup := PREFIX='$(PREFIX)' CNI_BIN_DIR='$(CNI_BIN_DIR)' DESTDIR='$(DESTDIR)' WHEELS='$(WHEELS)' PYTHON='$(PYTHON)' systemd/install
 
 .PHONY: demo test pytest images-test third-party vm-short vm-test kill-test mutation-test lint docs bench wheels \
 	install uninstall purge \

@@ -7,7 +7,6 @@ import errno
 import json
 import os
 import select
-import signal
 import sys
 import time
 from importlib import import_module
@@ -25,6 +24,8 @@ from fargate_agent.cniplugins.results import Result, parse_result
 
 TIMEOUT_S: Final = 60.0
 MAX_OUTPUT_BYTES: Final = 1 << 20
+_SIGKILL: Final = 9
+"""The module `signal` takes long to load. Source: signal(7)."""
 _BUSY_TRIES: Final = 10
 _BUSY_WAIT_S: Final = 0.1
 """How often, and how long, a program is waited for that is just being installed."""
@@ -124,7 +125,7 @@ def _wait(pid: int, name: str, timeout_s: float) -> int:
             text = f"CNI plugin {name}: it was not done within {timeout_s:g} s"
             raise CniError(text, TRY_AGAIN_LATER)
     except BaseException:
-        os.killpg(pid, signal.SIGKILL)
+        os.killpg(pid, _SIGKILL)
         os.waitpid(pid, 0)
         raise
     finally:

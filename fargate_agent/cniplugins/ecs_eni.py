@@ -5,7 +5,6 @@ NIC back, and so does DEL.
 """
 
 import errno
-import re
 from contextlib import suppress
 from ipaddress import ip_network
 from typing import Final, NamedTuple
@@ -61,7 +60,6 @@ from fargate_agent.network.link_requests import (
 from fargate_agent.network.rtnetlink import UP, render_link
 
 NAME: Final = "ecs-eni"
-_MAC: Final = re.compile(r"[0-9a-f]{2}([:-]?)[0-9a-f]{2}(\1[0-9a-f]{2}){4}")
 _NO_ROUTE: Final = frozenset({errno.ESRCH})
 _THERE: Final = frozenset({errno.EEXIST})
 EVERYWHERE: Final = {4: ip_network("0.0.0.0/0"), 6: ip_network("::/0")}
@@ -114,10 +112,15 @@ def read_mac(text: str) -> str:
     Raises:
         CniError: it is none.
     """
-    mac = text.lower()
-    if not _MAC.fullmatch(mac) or mac.isalnum():
+    octets = text.lower().replace("-", ":").split(":")
+    is_right = all(len(one) == 2 and one.isalnum() for one in octets)
+    try:
+        mac = bytes.fromhex("".join(octets))
+    except ValueError:
+        mac = b""
+    if not is_right or len(mac) != 6:
         raise CniError("newconf types: malformatted mac address specified", INVALID_CONFIG)
-    return mac.replace("-", ":")
+    return mac.hex(":")
 
 
 def add(call: Call) -> Result:

@@ -4,7 +4,6 @@ Names, limits and messages: amazon-ecs-cni-plugins, plugins/ipam/config.
 """
 
 import os
-import re
 from typing import Final, NamedTuple
 
 from fargate_agent.cniplugins.errors import INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
@@ -27,8 +26,6 @@ DEFAULT_TIMEOUT_S: Final = 5.0
 _LONGEST: Final = {4: 30, 6: 126}
 """Lengths of the smallest subnets."""
 _UNITS_S: Final = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1, "m": 60, "h": 3600}
-_DURATION: Final = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)")
-"""Source: Go, time.ParseDuration."""
 
 
 class Family(NamedTuple):
@@ -111,13 +108,17 @@ def read_store_path() -> str:
 def read_timeout_s() -> float:
     """Return how long to wait for others: IPAM_DB_CONNECTION_TIMEOUT, written as Go does it.
 
+    Source: Go, time.ParseDuration.
+
     Raises:
         CniError: it can't be read.
     """
     text = os.environ.get("IPAM_DB_CONNECTION_TIMEOUT", "").strip()
     if not text:
         return DEFAULT_TIMEOUT_S
-    parts = _DURATION.findall(text)
+    import re  # most calls don't get here
+
+    parts = re.findall(r"(\d+\.?\d*|\.\d+)(ns|us|µs|ms|s|m|h)", text)
     if not parts or "".join(number + unit for number, unit in parts) != text:
         message = f"loadDBConfig config: parsing timeout string failed: {text}"
         raise CniError(message, INVALID_ENVIRONMENT)

@@ -8,7 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, NoReturn
 
 from fargate_agent import __version__
 from fargate_agent.cniplugins.call import Call, read_call, read_config
@@ -43,7 +43,7 @@ class Plugin(NamedTuple):
     log_level_variable: str = "ECS_CNI_LOGLEVEL"
 
 
-def run(plugin: Plugin) -> None:
+def run(plugin: Plugin) -> NoReturn:
     """Do what the environment says, print the answer, and end the process."""
     version = NEWEST
 
@@ -55,7 +55,7 @@ def run(plugin: Plugin) -> None:
 
     sys.excepthook = tell_fault
     if len(sys.argv) > 1:
-        sys.exit(_answer_flag(plugin, sys.argv[1:]))
+        _end(_answer_flag(plugin, sys.argv[1:]))
     journal = Journal(
         plugin.name,
         os.environ.get(plugin.log_file_variable, ""),
@@ -63,7 +63,7 @@ def run(plugin: Plugin) -> None:
     )
     if not os.environ.get("CNI_COMMAND"):
         sys.stderr.write(f"CNI {plugin.name} plugin {__version__}\n{_describe_versions()}\n")
-        sys.exit(0)
+        _end(0)
     stdin = sys.stdin.buffer.read(MAX_CONFIG_BYTES)
     version = _guess_version(stdin)
     try:
@@ -72,9 +72,10 @@ def run(plugin: Plugin) -> None:
         refusal = _describe(error)
         journal.error(f"{os.environ['CNI_COMMAND']}: {refusal.message} (code {refusal.code})")
         _print(_render_error(version, refusal))
-        sys.exit(1)
+        _end(1)
     if answer is not None:
         _print(answer)
+    _end(0)
 
 
 def _answer(plugin: Plugin, stdin: bytes, journal: Journal) -> dict[str, Any] | None:
@@ -124,6 +125,12 @@ def _describe_versions() -> str:
     return f"CNI protocol versions supported: {', '.join(VERSIONS)}"
 
 
+def _end(status: int) -> NoReturn:
+    """End at once: to take its modules apart takes Python two milliseconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _print(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()

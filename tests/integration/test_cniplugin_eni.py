@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,7 +77,7 @@ def test_deleting_gives_the_nic_back_as_it_was_and_may_be_repeated(
 def test_a_nic_that_stays_down_has_its_own_name_and_nothing_else(
     eni: Runtime, nic: Nic, container: Path
 ) -> None:
-    told = {"stay-down": True}
+    told: dict[str, Any] = {"stay-down": True}
     result = eni.add(container, **told)
 
     link = read_link(nic.name, container)
@@ -90,7 +91,9 @@ def test_a_nic_that_stays_down_has_its_own_name_and_nothing_else(
 
 
 def test_a_failed_add_gives_the_nic_back(eni: Runtime, nic: Nic, container: Path) -> None:
-    answer = eni.run("ADD", container, **{"gateway-ip-addresses": ["192.0.2.1"]})
+    eni.config["gateway-ip-addresses"] = ["192.0.2.1"]
+
+    answer = eni.run("ADD", container)
 
     assert answer.fault == (100, "route by 192.0.2.1: Network is unreachable")
     assert is_as_it_was(nic)
@@ -182,14 +185,13 @@ def test_garbage_is_given_back_but_what_is_valid(
     try:
         eni.add(gone, "gone")
         eni.add(kept, "kept", mac=other.mac)
-        valid = [{"containerID": "kept", "ifname": IFNAME}]
 
-        assert eni.run("GC", **{"cni.dev/valid-attachments": valid}).status == 0
+        assert eni.collect("kept").status == 0
 
         assert is_as_it_was(nic)
         assert read_link(IFNAME, gone) is None
         assert read_link(IFNAME, kept) is not None
-        assert eni.run("GC", **{"cni.dev/valid-attachments": None}).fault[0] == 7
+        assert eni.run("GC").fault[0] == 7
     finally:
         remove_link(other.cable)
 
@@ -229,6 +231,6 @@ def test_what_the_host_uses_is_not_taken(eni: Runtime, nic: Nic, container: Path
     ],
 )
 def test_what_is_wrong_is_told(
-    change: dict[str, object], message: str, eni: Runtime, container: Path
+    change: dict[str, Any], message: str, eni: Runtime, container: Path
 ) -> None:
     assert eni.run("ADD", container, **change).fault[1] == message
