@@ -24,7 +24,7 @@ from fargate_agent.cniplugins.rule_tables import (
     remove_tables_but,
     require_packet_filter,
 )
-from fargate_agent.cniplugins.sandboxes import open_container
+from fargate_agent.cniplugins.sandboxes import Place, open_container
 from fargate_agent.cniplugins.vpc_values import (
     MAX_ID,
     MAX_PORT,
@@ -140,7 +140,7 @@ def delete(call: Call) -> None:
     read_mesh(call.config)
     with open_container(call) as container:
         if container is not None:
-            remove_table(container, NAME, _mark(call))
+            _take_back(container, _mark(call))
 
 
 def check(call: Call) -> None:
@@ -155,7 +155,7 @@ def check(call: Call) -> None:
 def collect(call: Call) -> None:
     """Remove the rules of attachments that aren't there any more."""
     kept = {render_mark(NAME, call.network, *one) for one in call.attachments()}
-    faults = remove_tables_but(NAME, network_prefix(NAME, call.network), kept)
+    faults = remove_tables_but(NAME, network_prefix(NAME, call.network), kept, _take_back)
     if faults:
         raise CniError("; ".join(faults))
 
@@ -175,6 +175,10 @@ def _render_exceptions(mesh: MeshConfig) -> Iterator[bytes]:
         yield ex.protocol_is(ex.TCP) + ex.port_in(*ports) + ex.return_()
     for one in mesh.ignored_ranges:
         yield ex.destination_in(one) + ex.return_()
+
+
+def _take_back(container: Place, mark: str) -> None:
+    remove_table(container, NAME, mark)
 
 
 def _mark(call: Call) -> str:

@@ -5,7 +5,7 @@ is made in one transaction, and removed in one.
 """
 
 import errno
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final, NamedTuple
 
 from fargate_agent.cniplugins.errors import NOT_AVAILABLE, CniError
@@ -97,18 +97,20 @@ def check_table(container: Place, name: str, mark: str, chains: Collection[Chain
         found: dict[str, list[bytes]] = {}
         for family, rule in nft.rules():
             if (family, _read_text(rule[_TABLE])) == (INET, name):
-                chain = _read_text(rule[_CHAIN])
-                found.setdefault(chain, []).append(rule.get(_EXPRESSIONS, b""))
+                rules = found.setdefault(_read_text(rule[_CHAIN]), [])
+                rules.append(rule.get(_EXPRESSIONS, b""))
     for chain in chains:
         there = found.get(chain.name, [])
         if len(there) != len(chain.rules) or not all(map(is_rule, there, chain.rules)):
             raise CniError(f"chain {chain.name} of {name} has other rules in the container")
 
 
-def remove_tables_but(name: str, prefix: str, kept: Collection[str]) -> list[str]:
+def remove_tables_but(
+    name: str, prefix: str, kept: Collection[str], remove: Callable[[Place, str], None]
+) -> list[str]:
     """Remove a plugin's tables whose marks begin like that, but those kept, wherever they are.
 
-    Returns what went wrong.
+    `remove` does it, of a container and a mark. Returns what went wrong.
 
     Raises:
         OSError: the namespaces of the machine can't be listed.
@@ -119,7 +121,7 @@ def remove_tables_but(name: str, prefix: str, kept: Collection[str]) -> list[str
             with open_place(path) as place:
                 owner = find_owner(place, name)
                 if owner is not None and owner.startswith(prefix) and owner not in kept:
-                    remove_table(place, name, owner)
+                    remove(place, owner)
         except (NetlinkError, OSError) as error:
             faults.append(f"{path}: {error}")
     return faults
