@@ -4,7 +4,6 @@ Source: amazon-vpc-cni-plugins, network/vpc; Go, package net, `ParseMAC`, `Parse
 """
 
 import ipaddress
-import re
 from typing import Final
 
 from fargate_agent.cniplugins.results import Address, AddressWithRange
@@ -12,17 +11,25 @@ from fargate_agent.cniplugins.results import Address, AddressWithRange
 MAX_ID: Final = 0xFFFF_FFFE
 """The greatest id of a user or a group; the next one means none. Source: chown(2)."""
 MAX_PORT: Final = 0xFFFF
-_MAC: Final = re.compile(r"[0-9a-f]{2}([:-])[0-9a-f]{2}(\1[0-9a-f]{2}){4}")
-_MAC_WITH_DOTS: Final = re.compile(r"[0-9a-f]{4}(\.[0-9a-f]{4}){2}")
-_DIGITS: Final = re.compile(r"[0-9]{1,10}")
+MAX_DIGITS: Final = 10
+_MAC_BYTES: Final = 6
 
 
 def parse_mac(text: str) -> str | None:
-    """Return a MAC of six bytes as the kernel writes it; None if it is none."""
-    mac = text.lower()
-    if not _MAC.fullmatch(mac) and not _MAC_WITH_DOTS.fullmatch(mac):
+    """Return a MAC of six bytes as the kernel writes it; None if it is none.
+
+    It is written with `:` or `-` between bytes, or with `.` between pairs of them.
+    """
+    mark = next((one for one in ":-." if one in text), ":")
+    parts = text.split(mark)
+    length = 4 if mark == "." else 2
+    if not all(len(one) == length and one.isalnum() for one in parts):
         return None
-    return bytes.fromhex(re.sub("[:.-]", "", mac)).hex(":")
+    try:
+        mac = bytes.fromhex("".join(parts))
+    except ValueError:
+        return None
+    return mac.hex(":") if len(mac) == _MAC_BYTES else None
 
 
 def parse_address(text: str) -> Address | None:
@@ -39,7 +46,7 @@ def parse_cidr(text: str) -> AddressWithRange | None:
     Other than `ipaddress`, this takes no netmask for a length.
     """
     _, _, length = text.partition("/")
-    if not _DIGITS.fullmatch(length):
+    if not _is_number(length):
         return None
     try:
         return ipaddress.ip_interface(text)
@@ -49,6 +56,10 @@ def parse_cidr(text: str) -> AddressWithRange | None:
 
 def parse_number(text: str, greatest: int) -> int | None:
     """Return a number that is written in digits alone; None if it is none, or too great."""
-    if not _DIGITS.fullmatch(text) or int(text) > greatest:
+    if not _is_number(text) or int(text) > greatest:
         return None
     return int(text)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
