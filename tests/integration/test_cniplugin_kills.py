@@ -75,15 +75,15 @@ def test_deleting_takes_back_all_that_a_killed_ecs_bridge_left(
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_deleting_takes_back_the_nic_of_a_killed_ecs_eni(
-    verb: str, eni: Runtime, nic: Nic, container: Path
+    verb: str, ecs_eni: Runtime, nic: Nic, container: Path
 ) -> None:
     killed, times = True, 0
     for sent_until in range(1, MESSAGES):
         if verb == "DEL":
-            eni.add(container)
-        killed = run_and_kill(eni, verb, container, sent_until)
+            ecs_eni.add(container)
+        killed = run_and_kill(ecs_eni, verb, container, sent_until)
         times += killed
-        assert eni.run("DEL", container).status == 0
+        assert ecs_eni.run("DEL", container).status == 0
         link = read_link(nic.name)
         assert link is not None
         assert (link["ifalias"], link["mtu"]) == ("a friend", 1450)
