@@ -26,7 +26,7 @@ TIMEOUT_S: Final = 60.0
 MAX_OUTPUT_BYTES: Final = 1 << 20
 _SIGKILL: Final = 9
 """The module `signal` takes long to load. Source: signal(7)."""
-_BUSY_TRIES: Final = 10
+_BUSY_TRIES: Final = 5
 _BUSY_WAIT_S: Final = 0.1
 """How often, and how long, a program is waited for that is just being installed."""
 _OWN: Final = {"ecs-ipam": "fargate_agent.cniplugins.ecs_ipam"}

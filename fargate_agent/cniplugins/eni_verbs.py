@@ -113,7 +113,7 @@ class EniVerbs(NamedTuple):
         eni = self.read(call.config)
         with open_host() as host:
             try:
-                refuse_used(host, get_nic(host, eni))
+                refuse_used(host, get_nic(host, eni.device, eni.mac))
             except CniError as error:
                 raise CniError(f"{self.name}: {error}", NOT_AVAILABLE) from error
 
@@ -122,7 +122,7 @@ class EniVerbs(NamedTuple):
         with turn(TURN):
             if find_taken(container, self._mark(call)):
                 raise CniError(f"{call.container_id} has a device for {call.ifname} already")
-            nic = get_nic(host, eni)
+            nic = get_nic(host, eni.device, eni.mac)
             refuse_used(host, nic)
             ifname = nic.name if eni.stays_down else call.ifname
             if find_link(container.link, ifname) is not None:

@@ -51,24 +51,23 @@ class EniConfig(NamedTuple):
     """Its name on the host; empty: whatever the one with that MAC has."""
 
 
-def get_nic(host: Place, eni: EniConfig) -> LinkState:
-    """Return the NIC of the host that is meant.
+def get_nic(host: Place, device: str, mac: str) -> LinkState:
+    """Return the NIC of the host with that name and that MAC, of which one may be empty.
 
     Raises:
         CniError: there is none.
         NetlinkError: the kernel refused.
     """
-    if not eni.device:
-        nic = find_nic(host, eni.mac)
+    if not device:
+        nic = find_nic(host, mac)
         if nic is None:
-            raise CniError(f"unable to find the device with mac address {eni.mac}")
+            raise CniError(f"unable to find the device with mac address {mac}")
         return nic
-    nic = find_link(host.link, eni.device)
+    nic = find_link(host.link, device)
     if nic is None:
-        raise CniError(f"unable to find the device named {eni.device}")
-    if eni.mac and eni.mac not in {nic.mac, nic.permanent_mac}:
-        text = f"the device named {eni.device} has mac address {nic.mac}, not {eni.mac}"
-        raise CniError(text)
+        raise CniError(f"unable to find the device named {device}")
+    if mac and mac not in {nic.mac, nic.permanent_mac}:
+        raise CniError(f"the device named {device} has mac address {nic.mac}, not {mac}")
     return nic
 
 

@@ -313,3 +313,20 @@ async def test_a_namespace_that_ended_leaves_only_an_address_for_del(
     assert bridge.run("DEL", netns).status == 0
 
     assert list_addresses(bridge.store) == []
+
+
+def test_a_container_may_have_ipv6_alone(bridge: Runtime, container: Path) -> None:
+    """Its MAC is as the kernel chose it, and instance metadata is out of reach where asked for."""
+    ipam = {"type": "ecs-ipam", "ipv6-subnet": "2001:db8:4::/64"}
+    told: dict[str, Any] = {"ipam": ipam, "blockInstanceMetadata": True}
+
+    result = bridge.add(container, **told)
+
+    assert read_addresses(container) == {"2001:db8:4::2/64"}
+    gateway = "2001:db8:4::1"
+    blackholes = {("169.254.169.254", None), ("fd00:ec2::254", None)}
+    assert read_routes(container) == {(gateway, gateway), *blackholes}
+    link = read_link(IFNAME, container)
+    assert link is not None
+    assert result["interfaces"][2]["mac"] == link["address"]
+    assert bridge.run("CHECK", container, prevResult=result, ipam=ipam).status == 0

@@ -1,15 +1,17 @@
 """Plugins of cni/ that are killed between any two changes they make by netlink."""
 
 import json
-import multiprocessing
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.fixtures import cni_plugin_kills
 from tests.fixtures.cni_programs import (
+    DEADLINE_S,
     IFNAME,
+    PROGRAMS,
     Containers,
     Nic,
     Runtime,
@@ -27,16 +29,18 @@ MESSAGES = 40
 
 def run_and_kill(runtime: Runtime, verb: str, netns: Path, sent_until: int) -> bool:
     """Whether a plugin was killed at what it does."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.fixtures.cni_plugin_kills"])
-    environment = runtime.environment(verb, "one", netns, IFNAME)
-    config = json.dumps(runtime.config)
-    arguments = (runtime.config["type"], environment, config, sent_until)
-    process = context.Process(target=cni_plugin_kills.run, args=arguments)
-    process.start()
-    process.join()
-    assert process.exitcode in (-signal.SIGKILL, 0)
-    return process.exitcode == -signal.SIGKILL
+    program = str(PROGRAMS / runtime.config["type"])
+    done = subprocess.run(
+        ["/usr/bin/python3", "-IS", cni_plugin_kills.__file__, program, str(sent_until)],
+        env=runtime.environment(verb, "one", netns, IFNAME),
+        input=json.dumps(runtime.config),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=DEADLINE_S,
+    )
+    assert done.returncode in (-signal.SIGKILL, 0), done.stdout + done.stderr
+    return done.returncode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
@@ -71,15 +75,15 @@ def test_deleting_takes_back_all_that_a_killed_ecs_bridge_left(
 
 @pytest.mark.parametrize("verb", ["ADD", "DEL"])
 def test_deleting_takes_back_the_nic_of_a_killed_ecs_eni(
-    verb: str, eni: Runtime, nic: Nic, container: Path
+    verb: str, ecs_eni: Runtime, nic: Nic, container: Path
 ) -> None:
     killed, times = True, 0
     for sent_until in range(1, MESSAGES):
         if verb == "DEL":
-            eni.add(container)
-        killed = run_and_kill(eni, verb, container, sent_until)
+            ecs_eni.add(container)
+        killed = run_and_kill(ecs_eni, verb, container, sent_until)
         times += killed
-        assert eni.run("DEL", container).status == 0
+        assert ecs_eni.run("DEL", container).status == 0
         link = read_link(nic.name)
         assert link is not None
         assert (link["ifalias"], link["mtu"]) == ("a friend", 1450)

@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 
+from fargate_agent.cniplugins.proxy_routing import PROTOCOL
 from tests.fixtures.cni_programs import IFNAME, Containers, Runtime
 from tests.fixtures.injection import show
 from tests.fixtures.network import run_ip
 from tests.fixtures.proxied import PEER, POD, Pod, reached
+from tests.integration.test_cniplugin_kills import run_and_kill
 
 pytestmark = pytest.mark.root
 
@@ -43,16 +45,13 @@ def services(tmp_path: Path) -> Runtime:
 
 
 def look(netns: Path) -> tuple[str, list[str]]:
-    """Return rules of the packet filter, and routes and rules of routing.
-
-    Without what the kernel does by and by as an interface comes up.
-    """
+    """Return rules of the packet filter, and the plugin's routes and rules of routing."""
     lines = [
-        line.replace(" linkdown", "")
+        line
         for version in ("-4", "-6")
         for what in (("route", "show", "table", "all"), ("rule",))
         for line in run_ip(version, *what, netns=netns).splitlines()
-        if "fe80:" not in line and "ff00:" not in line
+        if f"proto {PROTOCOL}" in line
     ]
     return show(netns, "nft", "list", "ruleset"), lines
 
@@ -137,6 +136,25 @@ def test_a_failed_add_leaves_nothing(services: Runtime, container: Path) -> None
         before = look(container)
         assert services.run("ADD", container, egressConfig=egress).fault == (100, message)
         assert look(container) == before
+
+
+@pytest.mark.parametrize("verb", ["ADD", "DEL"])
+def test_deleting_takes_back_all_that_a_killed_call_left(
+    verb: str, services: Runtime, container: Path
+) -> None:
+    services.config["egressConfig"] = TPROXY
+    run_ip("link", "set", "lo", "up", netns=container)
+    before, times = look(container), 0
+    for sent_until in range(1, 40):
+        if verb == "DEL":
+            services.add(container)
+        killed = run_and_kill(services, verb, container, sent_until)
+        times += killed
+        assert services.run("DEL", container).status == 0
+        assert look(container) == before
+        if not killed:
+            break
+    assert times >= 5  # a table, two routes and two rules
 
 
 def test_routes_are_found_also_if_the_rules_are_gone(services: Runtime, pod: Pod) -> None:
