@@ -23,13 +23,17 @@ MAX_VLAN_ID: Final = 4094
 """Source: IEEE 802.1Q."""
 
 
+class Trunk(NamedTuple):
+    """A NIC of the host; one of both may be empty."""
+
+    name: str
+    mac: str
+
+
 class BranchConfig(NamedTuple):
     """What vpc-branch-eni is told."""
 
-    trunk: str
-    """Name of a NIC of the host; empty: whatever the one with that MAC has."""
-    trunk_mac: str
-    """Empty: whatever the NIC of that name has."""
+    trunk: Trunk
     vlan_id: int
     mac: str
     """Of the container's interface, or of the virtual machine's."""
@@ -44,20 +48,30 @@ class BranchConfig(NamedTuple):
     """Who may open a TAP."""
 
 
+def read_trunk(config: Fields) -> Trunk:
+    """Read what is the same for all containers of a network.
+
+    Raises:
+        CniError: it isn't right.
+    """
+    name, mac = config.text("trunkName"), config.text("trunkMACAddress")
+    _require(name or mac, "trunkName or trunkMACAddress")
+    return Trunk(name, _read_mac("trunkMACAddress", mac) if mac else "")
+
+
 def read_branch(config: Fields, args: Mapping[str, str]) -> BranchConfig:
     """Read a configuration; what CNI_ARGS say counts more.
 
     Raises:
         CniError: it isn't right.
     """
-    trunk, trunk_mac = config.text("trunkName"), config.text("trunkMACAddress")
+    trunk = read_trunk(config)
     vlan_id = args.get("BranchVlanID") or config.text("branchVlanID")
     mac = args.get("BranchMACAddress") or config.text("branchMACAddress")
     addresses = _split(args, "IPAddresses") or config.texts("ipAddresses")
     gateways = _split(args, "GatewayIPAddresses") or config.texts("gatewayIPAddresses")
     kind = config.text("interfaceType") or TAP
     uid, gid = config.text("uid"), config.text("gid")
-    _require(trunk or trunk_mac, "trunkName or trunkMACAddress")
     _require(vlan_id, "branchVlanID")
     _require(mac, "branchMACAddress")
     if kind == TAP:
@@ -67,7 +81,6 @@ def read_branch(config: Fields, args: Mapping[str, str]) -> BranchConfig:
         raise _invalid("interfaceType", kind)
     return BranchConfig(
         trunk=trunk,
-        trunk_mac=_read_mac("trunkMACAddress", trunk_mac) if trunk_mac else "",
         vlan_id=_read_vlan_id(vlan_id),
         mac=_read_mac("branchMACAddress", mac),
         addresses=tuple(map(_read_address, addresses)),

@@ -6,7 +6,7 @@ leaves nothing in the container, and a VLAN that is in use elsewhere is refused.
 
 from typing import Final
 
-from fargate_agent.cniplugins.branch_config import BranchConfig, read_branch
+from fargate_agent.cniplugins.branch_config import BranchConfig, read_branch, read_trunk
 from fargate_agent.cniplugins.branch_links import (
     MACVTAP,
     TAP,
@@ -54,7 +54,7 @@ def add(call: Call) -> Result:
             raise CniError(f"{call.container_id} has a device for {call.ifname} already")
         if find_link(container.link, call.ifname) is not None:
             raise CniError(f"interface {call.ifname} is in the container already")
-        trunk = get_nic(host, told.trunk, told.trunk_mac)
+        trunk = get_nic(host, told.trunk.name, told.trunk.mac)
         try:
             if not trunk.is_up:
                 bring_up(host, trunk)
@@ -94,11 +94,11 @@ def collect(call: Call) -> None:
 
 
 def tell_status(call: Call) -> None:
-    """See that there is a trunk."""
-    told = read_branch(call.config, call.args)
+    """See that there is a trunk; the rest of a configuration may come with each container."""
+    trunk = read_trunk(call.config)
     with open_host() as host:
         try:
-            get_nic(host, told.trunk, told.trunk_mac)
+            get_nic(host, trunk.name, trunk.mac)
         except CniError as error:
             raise CniError(f"{NAME}: {error}", NOT_AVAILABLE) from error
 

@@ -33,9 +33,9 @@ def parse_mac(text: str) -> str | None:
 
 
 def parse_address(text: str) -> Address | None:
-    """Return an IP address; None if it is none."""
+    """Return an IP address; None if it is none, or is of one interface only, as fe80::1%eth0."""
     try:
-        return ipaddress.ip_address(text)
+        return None if "%" in text else ipaddress.ip_address(text)
     except ValueError:
         return None
 
@@ -45,8 +45,8 @@ def parse_cidr(text: str) -> AddressWithRange | None:
 
     Other than `ipaddress`, this takes no netmask for a length.
     """
-    _, _, length = text.partition("/")
-    if not _is_number(length):
+    address, _, length = text.partition("/")
+    if "%" in address or not _is_number(length):
         return None
     try:
         return ipaddress.ip_interface(text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fargate_agent.cniplugins.branch_config import BranchConfig, read_branch
+from fargate_agent.cniplugins.branch_config import BranchConfig, Trunk, read_branch
 from fargate_agent.cniplugins.errors import INVALID_CONFIG, CniError
 from fargate_agent.cniplugins.fields import Fields
 from fargate_agent.cniplugins.vpc_branch_eni import name_branch
@@ -30,8 +30,7 @@ def test_all_fields() -> None:
         **TAP,
     }
     assert read_branch(Fields(config), {}) == BranchConfig(
-        trunk="eth0",
-        trunk_mac="",
+        trunk=Trunk("eth0", ""),
         vlan_id=100,
         mac=MAC,
         addresses=(ip_interface("10.11.12.13/16"), ip_interface("2001:db8::13/64")),

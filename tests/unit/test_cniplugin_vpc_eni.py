@@ -75,6 +75,8 @@ def test_numbers_and_addresses() -> None:
     refused = ("", "100", "-1", "+1", " 1", "1.0", "٣", "9" * 5000)
     assert [parse_number(one, 99) for one in refused] == [None] * 8
     assert parse_address("10.0.0.1/8") is None
+    assert parse_address("fe80::1%eth0") is None
+    assert parse_cidr("fe80::1%eth0/64") is None
     assert parse_cidr("10.0.0.1/8") == ip_interface("10.0.0.1/8")
     for text in ("10.0.0.1", "10.0.0.1/", "10.0.0.1/33", "10.0.0.1/255.0.0.0", "10.0.0/8"):
         assert parse_cidr(text) is None
