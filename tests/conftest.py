@@ -18,6 +18,7 @@ pytest_plugins = [
     "tests.fixtures.cni",
     "tests.fixtures.cni_runtimes",
     "tests.fixtures.cni_programs",
+    "tests.fixtures.proxied",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",
     "tests.fixtures.postgres",

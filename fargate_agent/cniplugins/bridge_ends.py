@@ -42,7 +42,7 @@ def ensure_bridge(host: Place, name: str, mtu: int) -> LinkState:
     bridge = find_bridge(host, name)
     if bridge is None:
         try:
-            ask(host.link, f"make bridge {name}", render_bridge(name, _random_mac(), mtu))
+            ask(host.link, f"make bridge {name}", render_bridge(name, random_mac(), mtu))
         except NetlinkError as error:
             if error.code != errno.EEXIST:  # another call has just made it
                 raise
@@ -198,7 +198,8 @@ def name_mac(address: Address) -> str:
     return (b"\x0a\x58" + address.packed).hex(":")
 
 
-def _random_mac() -> str:
+def random_mac() -> str:
+    """Return a MAC that no hardware has."""
     octets = bytearray(os.urandom(6))
     octets[0] = octets[0] & 0xFC | 0x02  # of nobody's hardware, and no group's
     return octets.hex(":")

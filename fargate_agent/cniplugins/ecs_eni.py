@@ -6,28 +6,17 @@ NIC back, and so does DEL.
 
 from typing import Final
 
-from fargate_agent.cniplugins.call import Call
+from fargate_agent.cniplugins.eni_verbs import EniVerbs
+from fargate_agent.cniplugins.enis import EniConfig
 from fargate_agent.cniplugins.errors import INVALID_CONFIG, CniError
 from fargate_agent.cniplugins.fields import Fields
-from fargate_agent.cniplugins.macs import parse_mac
-from fargate_agent.cniplugins.nic_calls import (
-    WantedNic,
-    add_nic,
-    check_nic,
-    collect_nics,
-    delete_nic,
-    tell_nic_status,
-)
-from fargate_agent.cniplugins.nics import find_nic
 from fargate_agent.cniplugins.program import Plugin
-from fargate_agent.cniplugins.results import Result, parse_address, parse_address_with_range
-from fargate_agent.cniplugins.sandboxes import Place
-from fargate_agent.network.link_requests import LinkState
+from fargate_agent.cniplugins.results import parse_address, parse_address_with_range
 
 NAME: Final = "ecs-eni"
 
 
-def read_eni(config: Fields) -> WantedNic:
+def read_eni(config: Fields) -> EniConfig:
     """Read a configuration.
 
     Raises:
@@ -45,51 +34,31 @@ def read_eni(config: Fields) -> WantedNic:
     mtu = config.number("mtu")
     if mtu < 0:
         raise CniError(f"newconf types: invalid mtu: {mtu}", INVALID_CONFIG)
-    mac = parse_mac(config.text("mac"))
-    if mac is None:
-        raise CniError("newconf types: malformatted mac address specified", INVALID_CONFIG)
-
-    def find(host: Place) -> LinkState:
-        nic = find_nic(host, mac)
-        if nic is None:
-            raise CniError(f"unable to find the device with mac address {mac}")
-        return nic
-
-    return WantedNic(
-        plugin=NAME,
-        find=find,
-        mac=mac,
-        addresses=addresses,
-        gateways=gateways,
-        blocks_imds=config.flag("block-instance-metadata"),
-        stays_down=config.flag("stay-down"),
-        mtu=mtu,
+    return EniConfig(
+        read_mac(config.text("mac")),
+        addresses,
+        gateways,
+        config.flag("block-instance-metadata"),
+        config.flag("stay-down"),
+        mtu,
     )
 
 
-def add(call: Call) -> Result:
-    """Move the NIC in, and give it what it is told to have."""
-    return add_nic(call, read_eni(call.config))
+def read_mac(text: str) -> str:
+    """Return a MAC as the kernel writes it.
 
-
-def delete(call: Call) -> None:
-    """Give the NIC back as it was."""
-    delete_nic(call, read_eni(call.config))
-
-
-def check(call: Call) -> None:
-    """See that the container has the NIC with all that ADD gave it."""
-    check_nic(call, read_eni(call.config))
-
-
-def collect(call: Call) -> None:
-    """Give back the NICs of attachments that aren't there any more."""
-    collect_nics(call, NAME)
-
-
-def tell_status(call: Call) -> None:
-    """See that the NIC can be taken."""
-    tell_nic_status(read_eni(call.config))
+    Raises:
+        CniError: it is none.
+    """
+    octets = text.lower().replace("-", ":").split(":")
+    is_right = all(len(one) == 2 and one.isalnum() for one in octets)
+    try:
+        mac = bytes.fromhex("".join(octets))
+    except ValueError:
+        mac = b""
+    if not is_right or len(mac) != 6:
+        raise CniError("newconf types: malformatted mac address specified", INVALID_CONFIG)
+    return mac.hex(":")
 
 
 def _require(value: object, name: str) -> None:
@@ -98,8 +67,4 @@ def _require(value: object, name: str) -> None:
         raise CniError(text, INVALID_CONFIG)
 
 
-PLUGIN = Plugin(
-    NAME,
-    {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect, "STATUS": tell_status},
-    capabilities=("awsvpc-network-mode",),
-)
+PLUGIN = Plugin(NAME, EniVerbs(NAME, read_eni).by_name(), capabilities=("awsvpc-network-mode",))

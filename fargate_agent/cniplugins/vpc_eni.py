@@ -1,99 +1,73 @@
-"""vpc-eni: moves a NIC of the host, found by its name or MAC, into a container.
+"""vpc-eni: moves a NIC of the host, an elastic network interface (ENI), into a container.
 
-Names and messages: amazon-vpc-cni-plugins, plugins/vpc-eni, whose ADD hides what fails in the
-container. Here it fails, and the NIC is given back.
+Names and messages: amazon-vpc-cni-plugins, plugins/vpc-eni. Other than there, what goes wrong in
+the container is told, a failed ADD gives the NIC back, and so does DEL, under its own name.
 """
 
 from typing import Final
 
-from fargate_agent.cniplugins.call import Call
-from fargate_agent.cniplugins.errors import INVALID_CONFIG, CniError
+from fargate_agent.cniplugins.eni_verbs import EniVerbs
+from fargate_agent.cniplugins.enis import EniConfig
+from fargate_agent.cniplugins.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
 from fargate_agent.cniplugins.fields import Fields
-from fargate_agent.cniplugins.macs import read_mac
-from fargate_agent.cniplugins.nic_calls import (
-    WantedNic,
-    add_nic,
-    check_nic,
-    collect_nics,
-    delete_nic,
-    tell_nic_status,
-)
-from fargate_agent.cniplugins.nics import find_nic
 from fargate_agent.cniplugins.program import Plugin
-from fargate_agent.cniplugins.results import Result, parse_address, parse_address_with_range
-from fargate_agent.cniplugins.sandboxes import Place
-from fargate_agent.network.link_requests import LinkState, find_link
+from fargate_agent.cniplugins.results import Address, AddressWithRange
+from fargate_agent.cniplugins.vpc_values import parse_address, parse_cidr, parse_mac
 
 NAME: Final = "vpc-eni"
+LOG_FILE, LOG_LEVEL = "VPC_CNI_LOG_FILE", "VPC_CNI_LOG_LEVEL"
 
 
-def read_eni(config: Fields) -> WantedNic:
+def read_vpc_eni(config: Fields) -> EniConfig:
     """Read a configuration.
 
     Raises:
         CniError: it isn't right.
     """
-    name, mac = config.text("eniName"), config.text("eniMACAddress")
-    if not name and not mac:
-        text = "missing required parameter eniName or eniMACAddress"
-        raise CniError(text, INVALID_CONFIG)
-    mac = read_mac(mac, "eniMACAddress") if mac else ""
-    addresses = tuple(
-        parse_address_with_range(one, "eniIPAddresses") for one in config.texts("eniIPAddresses")
-    )
+    name, mac_text = config.text("eniName"), config.text("eniMACAddress")
+    addresses = config.texts("eniIPAddresses")
+    if config.flag("useExistingNetwork"):  # of Windows
+        raise CniError("unsupported field: useExistingNetwork: true", UNSUPPORTED_FIELD)
+    if not name and not mac_text:
+        raise _wrong("missing required parameter ENIName or ENIMACAddress")
     if not addresses:
-        raise CniError("missing required parameter eniIPAddresses", INVALID_CONFIG)
-    if config.flag("useExistingNetwork"):
-        raise CniError("useExistingNetwork is for Windows only", INVALID_CONFIG)
-
-    def find(host: Place) -> LinkState:
-        nic = find_nic(host, mac) if mac else find_link(host.link, name)
-        if nic is None:
-            raise CniError(f"failed to find link {mac or name}")
-        return nic
-
-    return WantedNic(
-        plugin=NAME,
-        find=find,
+        raise _wrong("missing required parameter ENIIPAddresses")
+    mac = parse_mac(mac_text) if mac_text else ""
+    if mac is None:
+        raise _wrong(f"invalid ENIMACAddress {mac_text}")
+    return EniConfig(
         mac=mac,
-        addresses=addresses,
-        gateways=tuple(
-            parse_address(one, "gatewayIPAddresses") for one in config.texts("gatewayIPAddresses")
-        ),
+        addresses=tuple(map(_read_address, addresses)),
+        gateways=tuple(map(_read_gateway, config.texts("gatewayIPAddresses"))),
         blocks_imds=config.flag("blockInstanceMetadata"),
         stays_down=config.flag("opStateDown"),
+        mtu=0,
+        device=name,
     )
 
 
-def add(call: Call) -> Result:
-    """Move the NIC in, and give it what it is told to have."""
-    return add_nic(call, read_eni(call.config))
+def _read_address(text: str) -> AddressWithRange:
+    address = parse_cidr(text)
+    if address is None:
+        raise _wrong(f"invalid ENIIPAddress {text}")
+    return address
 
 
-def delete(call: Call) -> None:
-    """Give the NIC back as it was."""
-    delete_nic(call, read_eni(call.config))
+def _read_gateway(text: str) -> Address:
+    gateway = parse_address(text)
+    if gateway is None:
+        raise _wrong(f"invalid GatewayIPAddress {text}")
+    return gateway
 
 
-def check(call: Call) -> None:
-    """See that the container has the NIC with all that ADD gave it."""
-    check_nic(call, read_eni(call.config))
+def _wrong(message: str) -> CniError:
+    return CniError(message, INVALID_CONFIG)
 
 
-def collect(call: Call) -> None:
-    """Give back the NICs of attachments that aren't there any more."""
-    collect_nics(call, NAME)
-
-
-def tell_status(call: Call) -> None:
-    """See that the NIC can be taken."""
-    tell_nic_status(read_eni(call.config))
-
-
-PLUGIN: Final = Plugin(
+PLUGIN = Plugin(
     NAME,
-    {"ADD": add, "DEL": delete, "CHECK": check, "GC": collect, "STATUS": tell_status},
+    EniVerbs(NAME, read_vpc_eni).by_name(),
     capabilities=("awsvpc-network-mode",),
-    log_file_variable="VPC_CNI_LOG_FILE",
-    log_level_variable="VPC_CNI_LOG_LEVEL",
+    log_file_variable=LOG_FILE,
+    log_level_variable=LOG_LEVEL,
 )

@@ -99,6 +99,8 @@ class RouteState(NamedTuple):
     """Index; 0 of one that leads nowhere."""
     table: int
     kind: int
+    protocol: int
+    """Who made it, as the kernel notes it."""
     payload: bytes
     """As the kernel told it, which is also how it is removed."""
 
@@ -118,6 +120,8 @@ class WantedRoute(NamedTuple):
     priority: int | None = None
     table: int | None = None
     scope: int | None = None
+    protocol: int = _PROTOCOL_BOOT
+    """Who makes it, as the kernel notes it."""
 
 
 def render_veth(name: str, peer: str, netns: int, mtu: int, mac: str = "") -> bytes:
@@ -192,7 +196,7 @@ def render_route(route: WantedRoute, flags: int = NLM_F_EXCL) -> bytes:
     family = socket.AF_INET if to.version == 4 else socket.AF_INET6
     head = ROUTE.pack(
         *(family, to.prefixlen, 0, 0),
-        *(0, _PROTOCOL_BOOT, scope, route.kind, _ONLINK if route.is_onlink else 0),
+        *(0, route.protocol, scope, route.kind, _ONLINK if route.is_onlink else 0),
     )
     attributes = render_attribute(ROUTE_DESTINATION, to.network_address.packed)
     if route.gateway is not None:
@@ -317,7 +321,7 @@ def _parse_link(payload: bytes) -> LinkState:
 
 
 def _parse_route(payload: bytes) -> RouteState:
-    family, length, _, _, table, _, _, kind, _ = ROUTE.unpack_from(payload)
+    family, length, _, _, table, protocol, _, kind, _ = ROUTE.unpack_from(payload)
     found = read_attributes(payload[ROUTE.size :])
     size = 4 if family == socket.AF_INET else 16
     gateway = found.get(_ROUTE_GATEWAY)
@@ -327,6 +331,7 @@ def _parse_route(payload: bytes) -> RouteState:
         interface=_read_number(found.get(ROUTE_INTERFACE)),
         table=_read_number(found.get(ROUTE_TABLE)) or table,
         kind=kind,
+        protocol=protocol,
         payload=payload,
     )
 

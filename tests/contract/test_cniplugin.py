@@ -82,9 +82,13 @@ def begin_container(subject: Subject) -> Container:
     return container
 
 
-def add(subject: Subject, container: Container, version: str) -> dict[str, Any]:
+def skip_without_kernel(subject: Subject) -> None:
     if (reason := subject.why_not()) is not None:
         pytest.skip(reason)
+
+
+def add(subject: Subject, container: Container, version: str) -> dict[str, Any]:
+    skip_without_kernel(subject)
     config = subject.config(container, version, **subject.previous(container, version))
     answer = subject.call("ADD", container, config)
     answer.succeeded()
@@ -338,6 +342,7 @@ def test_garbage_is_what_the_runtime_has_no_more(kind: type[Subject], scene: Sce
 def test_it_says_whether_it_could_attach(kind: type[Subject], scene: Scene) -> None:
     subject = begin(kind, scene)
     container = begin_container(subject)
+    skip_without_kernel(subject)
     before = subject.observe(container)
     config = subject.config(container, "1.1.0")
     subject.call("STATUS", None, config).was_silent()

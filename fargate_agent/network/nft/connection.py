@@ -23,6 +23,7 @@ from fargate_agent.network.nft.objects import (
     GET_RULE,
     GET_TABLE,
     SUBSYSTEM,
+    USERDATA,
     batch_edge,
     message,
 )
@@ -123,6 +124,20 @@ class Nft:
         """
         answers = self.dump("list packet filter tables", GET_TABLE)
         return [(a.payload[0], read_text(_attributes(a)[1])) for a in answers]
+
+    def comments(self) -> dict[tuple[int, str], str]:
+        """Return the comments of tables that have one, by family and name.
+
+        Raises:
+            NetlinkError: the kernel refused.
+        """
+        answers = self.dump("list packet filter tables", GET_TABLE)
+        tables = [(a.payload[0], _attributes(a)) for a in answers]
+        return {
+            (family, read_text(found[1])): read_text(found[USERDATA][2:])
+            for family, found in tables
+            if USERDATA in found
+        }
 
     def chains(self) -> list[tuple[int, dict[int, bytes]]]:
         """Return family and attributes of every chain.

@@ -32,12 +32,15 @@ _VERDICT_REGISTER: Final = 0
 _EQ, _NEQ = 0, 1
 _LINK, _NETWORK, _TRANSPORT = 0, 1, 2
 _META_IIFNAME, _META_OIFNAME, _META_NFPROTO, _META_L4PROTO, _META_PKTTYPE = 6, 7, 15, 16, 19
-_META_RTCLASSID: Final = 13
+_META_MARK, _META_SKUID, _META_SKGID, _META_RTCLASSID = 3, 10, 11, 13
 _CT_STATE, _CT_STATUS, _CT_PROTO_DST = 0, 2, 12
 _DIRECTION_ORIGINAL: Final = 0
 _STATUS_DNAT: Final = 1 << 5
 _FIB_OIF, _FIB_ADDRTYPE = 1, 3
 _FIB_SADDR, _FIB_DADDR, _FIB_IIF = 1, 2, 8
+_SOCKET_TRANSPARENT: Final = 0
+_NAT_TO_PORT: Final = 2
+"""Source: Linux, include/uapi/linux/netfilter/nf_nat.h, `NF_NAT_RANGE_PROTO_SPECIFIED`."""
 _DYNSET_ADD: Final = 0
 _INVERT: Final = 1
 
@@ -228,6 +231,31 @@ def destination_type_is(kind: int, *, equal: bool = True) -> bytes:
     return load + compare(struct.pack("=I", kind), equal=equal)
 
 
+def source_type_is(kind: int, *, equal: bool = True) -> bytes:
+    """Go on if the source is, or isn't, of a type such as `LOCAL`."""
+    load = expression(
+        "fib", number(1, _REGISTER) + number(2, _FIB_ADDRTYPE) + number(3, _FIB_SADDR)
+    )
+    return load + compare(struct.pack("=I", kind), equal=equal)
+
+
+def sent_by_user(uid: int) -> bytes:
+    """Go on if a packet was sent by a process of that user."""
+    return meta(_META_SKUID) + compare(struct.pack("=I", uid))
+
+
+def sent_by_group(gid: int) -> bytes:
+    """Go on if a packet was sent by a process of that group."""
+    return meta(_META_SKGID) + compare(struct.pack("=I", gid))
+
+
+def has_transparent_socket() -> bytes:
+    """Go on if a packet is for a socket that may have addresses which aren't this machine's."""
+    return expression("socket", number(1, _SOCKET_TRANSPARENT) + number(2, _REGISTER)) + compare(
+        b"\x01"
+    )
+
+
 def packet_type_is(kind: int, *, equal: bool = True) -> bytes:
     """Go on if a frame is, or isn't, of a type such as `PACKET_HOST`."""
     return meta(_META_PKTTYPE) + compare(bytes([kind]), equal=equal)
@@ -292,6 +320,34 @@ def jump_to(chain: str) -> bytes:
 def masquerade() -> bytes:
     """Give a connection the host's address as its source."""
     return expression("masq")
+
+
+def redirect_to(port: int) -> bytes:
+    """Have a connection be made to a port of this machine instead; one of TCP or UDP."""
+    registers = number(1, _REGISTER) + number(2, _REGISTER)
+    return _load(struct.pack("!H", port)) + expression("redir", registers + number(3, _NAT_TO_PORT))
+
+
+def give_to_proxy(version: int, port: int) -> bytes:
+    """Give a packet to the transparent socket that listens on a port; go on if there is one.
+
+    The packet keeps its destination. One of TCP or UDP.
+    """
+    family = NFPROTO_IPV4 if version == 4 else NFPROTO_IPV6
+    return _load(struct.pack("!H", port)) + expression(
+        "tproxy", number(1, family) + number(3, _REGISTER)
+    )
+
+
+def set_mark(mark: int) -> bytes:
+    """Give a packet a mark, which rules of routing can ask for."""
+    return _load(struct.pack("=I", mark)) + expression(
+        "meta", number(2, _META_MARK) + number(3, _REGISTER)
+    )
+
+
+def _load(data: bytes) -> bytes:
+    return expression("immediate", number(1, _REGISTER) + value(2, data))
 
 
 def _immediate(data: bytes) -> bytes:

@@ -39,8 +39,11 @@ VERDICT: Final = 0xFFFFFF00
 """Type of the values of a map that says what is done."""
 INTERVAL_END: Final = 1
 
-_APPEND: Final = 0x800
-"""Source: Linux, include/uapi/linux/netlink.h, `NLM_F_APPEND`."""
+USERDATA: Final = 6
+"""Attribute of a table that the kernel only keeps."""
+
+_EXCLUSIVE, _APPEND = 0x200, 0x800
+"""Source: Linux, include/uapi/linux/netlink.h, `NLM_F_EXCL`, `NLM_F_APPEND`."""
 _HOST_ENDIAN: Final = struct.pack("=BBI", 0, 4, 1)
 """What tells `nft` that names of interfaces are no big numbers. Source: libnftnl,
 include/libnftnl/udata.h, `NFTNL_UDATA_SET_KEYBYTEORDER`."""
@@ -73,6 +76,15 @@ class Table:
         self.name: Final = name
         self._family = family
         self._set_ids = 0
+
+    def claim(self, comment: str) -> bytes:
+        """Make the table, which mustn't be there yet; `comment` is shown by `nft`, and read back.
+
+        At most 254 bytes. Source: libnftnl, include/libnftnl/udata.h, `NFTNL_UDATA_TABLE_COMMENT`.
+        """
+        data = comment.encode() + b"\0"
+        body = text(1, self.name) + render_attribute(USERDATA, bytes([0, len(data)]) + data)
+        return self._message(NEW_TABLE, NLM_F_CREATE | _EXCLUSIVE, body)
 
     def make(self, flags: int = 0) -> bytes:
         """Make the table, or take it over from an owner that has gone."""
