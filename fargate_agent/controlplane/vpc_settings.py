@@ -141,6 +141,9 @@ class SubnetSettings(BaseModel):
     """IPv6 router. Without it: the first address of `ipv6_cidr` with veth, none with macvlan."""
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
     """The largest packet, in bytes. Without it: 9001 with veth, 1500 with the others."""
+    nat: bool = True
+    """Whether tasks reach other networks than their VPC, by an address of the agent's machine.
+    `false` makes a private subnet, of kind `veth` only."""
     dns: tuple[IPv4Address, ...] = ()
     """DNS servers of the tasks. Without it: those of the agent's machine."""
     availability_zone: str | None = None
@@ -164,6 +167,8 @@ class SubnetSettings(BaseModel):
             if (self.kind is kind) != bool(getattr(self, name)):
                 wanted = "needs" if self.kind is kind else "has no"
                 raise ValueError(f"{self.id}: kind {self.kind} {wanted} {name}")
+        if not self.nat and self.kind is not EniKind.VETH:
+            raise ValueError(f"{self.id}: kind {self.kind} has no nat")
         for mac in self.nics:
             if self.nics.count(mac) > 1:
                 raise ValueError(f"{self.id}: nics has {mac} twice")

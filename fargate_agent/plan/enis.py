@@ -86,6 +86,7 @@ def _plan_eni(position: int, eni: EniMessage, first_ifname: str) -> EniPlan:
         private_dns_name=eni.private_dns_name,
         security_groups=eni.security_groups,
         vpc_cidr_blocks=eni.vpc_cidr_blocks,
+        nat=eni.nat,
     )
 
 

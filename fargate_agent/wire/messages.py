@@ -122,6 +122,8 @@ class EniMessage(Message):
     everything out and nothing in. Ours."""
     vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Ranges of its VPC: what goes there leaves no VPC and is not translated. Ours."""
+    nat: bool = True
+    """Whether it reaches other networks than its VPC, by an address of the machine. Ours."""
 
 
 class RoleCredentialsMessage(Message):

@@ -215,6 +215,7 @@ def test_subnet_is_kept_whole() -> None:
         gateway=IPv4Address("10.0.0.2"),
         gateway6=IPV6[2],
         mtu=1400,
+        nat=False,
         dns=(IPv4Address("10.0.0.3"),),
         availability_zone="us-east-1b",
     )

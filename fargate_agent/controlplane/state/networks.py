@@ -49,6 +49,8 @@ class SubnetRow(Base):
     gateway6: Mapped[str | None]
     mtu: Mapped[int]
     """Bytes."""
+    nat: Mapped[bool] = mapped_column(default=True)
+    """Whether its tasks reach other networks than the VPC."""
     dns: Mapped[list[Any]]
     availability_zone: Mapped[str]
     from_settings: Mapped[bool]

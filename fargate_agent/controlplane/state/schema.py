@@ -8,7 +8,7 @@ from sqlalchemy import Connection, inspect, text
 
 from fargate_agent.controlplane.errors import StartError
 
-NEWEST: Final = "0006"
+NEWEST: Final = "0007"
 """The migration that `model` stands for."""
 _FIRST: Final = "0001"
 

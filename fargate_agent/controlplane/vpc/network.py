@@ -183,6 +183,7 @@ class Vpc:
             mtu=subnet.mtu,
             security_groups=tuple(eni.security_groups),
             vpc_cidr_blocks=self.vpcs[subnet.vpc_id].cidr_blocks,
+            nat=subnet.nat,
         )
 
 
@@ -270,6 +271,7 @@ def plan_row(row: SubnetRow) -> Subnet:
         gateway=IPv4Address(row.gateway),
         gateway6=None if row.gateway6 is None else IPv6Address(row.gateway6),
         mtu=row.mtu,
+        nat=row.nat,
         dns=tuple(IPv4Address(server) for server in row.dns),
         availability_zone=row.availability_zone,
     )

@@ -50,6 +50,8 @@ class Subnet:
     gateway6: IPv6Address | None = None
     mtu: int = VPC_MTU
     """Bytes."""
+    nat: bool = True
+    """Whether its tasks reach other networks than the VPC."""
     dns: tuple[IPv4Address, ...] = ()
     availability_zone: str
 
@@ -120,6 +122,7 @@ def plan_subnet(subnet: SubnetSettings, region: str, vpc_id: str) -> Subnet:
         gateway=subnet.gateway or subnet.cidr[1],
         gateway6=gateway6,
         mtu=subnet.mtu or (VPC_MTU if subnet.kind is EniKind.VETH else LAN_MTU),
+        nat=subnet.nat,
         dns=subnet.dns,
         availability_zone=subnet.availability_zone or f"{region}a",
     )

@@ -106,25 +106,27 @@ class FirewallSettings:
 
 @dataclass(frozen=True, slots=True, order=True)
 class GroupList:
-    """The security groups of an ENI and the ranges of its VPC.
+    """The security groups of an ENI, the ranges of its VPC, and whether it reaches others.
 
-    ENIs that have both in common have one chain for each direction.
+    ENIs that have all in common have one chain for each direction.
     """
 
     groups: tuple[str, ...] | None
     """Sorted ids; None: everything may go out, nothing may come in."""
     ranges: tuple[str, ...]
+    nat: bool = True
 
     @property
     def key(self) -> str:
         """Return what names its chains."""
-        return hashlib.sha256(repr((self.groups, self.ranges)).encode()).hexdigest()[:16]
+        everything = (self.groups, self.ranges, self.nat)
+        return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]
 
 
 def list_groups(eni: EniPlan) -> GroupList:
     """Return what decides for an ENI."""
     groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
-    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))))
+    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))), eni.nat)
 
 
 def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
@@ -269,10 +271,12 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
     for chain in (incoming, outgoing, vpc):
         yield table.chain(chain)
     # An ENI of another VPC is not reached, whatever the rules say: VPCs are apart.
-    for text in groups.ranges:
-        network = IPv6Network(text) if ":" in text else IPv4Network(text)
+    networks = [IPv6Network(one) if ":" in one else IPv4Network(one) for one in groups.ranges]
+    for network in networks:
         yield table.rule(vpc, destination_in(network), return_())
     yield table.rule(vpc, to_interfaces(ours), drop())
+    if not groups.nat:
+        yield from _render_private(table, groups, networks)
     yield table.rule(outgoing, jump_to(vpc))
     if groups.groups is None:
         yield table.rule(outgoing, go_to("allowed_out"))
@@ -281,6 +285,24 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
         yield table.rule(outgoing, jump_to(f"out_{group_id}"))
     yield table.rule(incoming, go_to("refused"))
     yield table.rule(outgoing, go_to("refused"))
+
+
+def _render_private(
+    table: Table, groups: GroupList, networks: Iterable[Network]
+) -> Iterator[bytes]:
+    """What is outside of the VPC is not reached, and reaches nothing, as without a route to it.
+
+    What the host publishes by translation is a service of the host: it has passed `published`.
+    Source: Amazon VPC user guide, "Route tables": what no route matches is dropped.
+    """
+    yield table.rule(f"vpc_{groups.key}", is_translated(), return_())
+    yield table.rule(f"vpc_{groups.key}", drop())
+    source = f"src_{groups.key}"
+    yield table.chain(source)
+    for network in networks:
+        yield table.rule(source, source_in(network), return_())
+    yield table.rule(source, drop())
+    yield table.rule(f"i_{groups.key}", jump_to(source))
 
 
 def render_ranges(table: Table, networks: Iterable[Network]) -> Iterator[bytes]:
