@@ -40,7 +40,7 @@ async def test_task_comes_with_its_groups_and_those_that_their_rules_name(
     async with SimulatedAgent(plane) as agent:
         await asyncio.to_thread(run, "subnet-default", "sg-lb")
         assert (await agent.take())["elasticNetworkInterfaces"][0]["nat"] is True
-        await asyncio.to_thread(run, ROUTED["id"], "sg-web")
+        await asyncio.to_thread(run, "subnet-routed", "sg-web")
         task = await agent.take()
 
     (eni,) = task["elasticNetworkInterfaces"]
