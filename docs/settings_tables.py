@@ -20,6 +20,7 @@ from fargate_agent.controlplane.vpc_settings import (
 from fargate_agent.settings import AgentSettings
 from fargate_agent.settings_efs import EfsAccessPoint, EfsFileSystem
 from fargate_agent.settings_images import ImageSignatureSettings
+from fargate_agent.settings_network import FlowLogSettings
 from fargate_agent.settings_registries import RegistrySettings
 
 PAGE: Final = Path(__file__).with_name("settings.md")
@@ -28,6 +29,7 @@ TABLES: Final[dict[str, type[BaseModel]]] = {
     "fargate-agent": AgentSettings,
     "image_signatures": ImageSignatureSettings,
     "registries": RegistrySettings,
+    "flow_logs": FlowLogSettings,
     "efs": EfsFileSystem,
     "access_points": EfsAccessPoint,
     "fargate-control-plane": ControlPlaneSettings,

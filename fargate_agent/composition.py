@@ -34,6 +34,7 @@ from fargate_agent.network.faults.injector import KernelFaults
 from fargate_agent.network.firewall import memory
 from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.table import FirewallSettings
+from fargate_agent.network.flow_logs.flow_logs import FlowLogs, LoggedFirewall
 from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
 from fargate_agent.network.macvlan import MacvlanEni
 from fargate_agent.network.names import name_instance, ours_prefix
@@ -98,6 +99,7 @@ class Shared:
     calls: Calls
     """What a task asks the control plane through its metadata endpoint."""
     findings: Findings
+    flow_logs: FlowLogs
     cgroups: CgroupDrivers
     image_locks: KeyedLocks
     """What is done to one image at a time."""
@@ -135,7 +137,9 @@ def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> Kernel
     )
 
 
-def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
+def make_firewall(
+    settings: AgentSettings, findings: Findings, log_group: int | None = None
+) -> HostFirewall:
     """Make what filters the packets of tasks. Touches nothing."""
     return HostFirewall(
         name_instance(settings.state_dir),
@@ -144,6 +148,7 @@ def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
             host_ports=tuple(parse_host_port(text) for text in settings.host_ports),
             host_reaches_tasks=settings.host_reaches_tasks,
             max_tracked_flows=settings.max_tracked_flows,
+            log_group=log_group,
         ),
         findings,
     )
@@ -151,7 +156,7 @@ def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
 
 def make_enis(
     prepared: PreparedEnis,
-    firewall: HostFirewall,
+    firewall: HostFirewall | LoggedFirewall,
     state_dir: Path,
     netns_dir: Path,
     findings: Findings,
@@ -226,7 +231,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     settings, containerd = shared.settings, shared.containerd
     user = find_logger_user(settings.logger_user)
     netns = make_netns(settings, supervisor.has_tasks)
-    firewall = make_firewall(settings, shared.findings)
+    firewall = make_firewall(settings, shared.findings, shared.flow_logs.log_group)
     runtime = RuncRuntime(
         containerd,
         RuncSettings(
@@ -255,7 +260,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         security_groups=firewall,
         enis=make_enis(
             netns.prepared,
-            firewall,
+            LoggedFirewall(firewall, shared.flow_logs),
             settings.state_dir,
             settings.netns_dir,
             shared.findings,

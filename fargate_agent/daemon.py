@@ -50,6 +50,7 @@ from fargate_agent.local.server import LocalServer
 from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.machine.look import look
 from fargate_agent.measures.listener import Render
+from fargate_agent.network.flow_logs.making import make_flow_logs
 from fargate_agent.observing import Observed, Observing
 from fargate_agent.parallel import together, until
 from fargate_agent.preconditions import (
@@ -179,7 +180,8 @@ async def _run_services(
         containerd=containerd,
         http=http,
         calls=CallsForTasks(control_plane),
-        findings=Findings(),
+        findings=(findings := Findings()),
+        flow_logs=make_flow_logs(settings, http, findings),
         cgroups=find_cgroup_drivers(settings),
         image_locks=KeyedLocks(),
         roles=Roles(),
@@ -206,7 +208,7 @@ async def _run_services(
         await supervisor.adopt()
         for task_id, why in supervisor.unreadable.items():
             shared.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
-        await _adopt_groups(drivers, supervisor)
+        await _adopt_enis(shared, drivers, supervisor)
         await sweep(drivers, shared.site, _find_tasks(supervisor))
         outbox = Outbox()
         session = Session(
@@ -243,18 +245,20 @@ async def _run_services(
                     shared.findings.keep(settings.state_dir, boot_id),
                     _prune_logs(shared, supervisor),
                     *observing.services(),
+                    shared.flow_logs.serve(),
                     reserve.serve(),
                     _tell_systemd(settings, notifier, session, supervisor),
                 )
             )
 
 
-async def _adopt_groups(drivers: Drivers, supervisor: Supervisor) -> None:
+async def _adopt_enis(shared: Shared, drivers: Drivers, supervisor: Supervisor) -> None:
     """Keep the security groups of tasks that run enforced, before anything else is done.
 
     A kernel that refuses it refuses each attachment as well, and the tasks say why.
     """
     enis = [eni for run in supervisor.runs() if not run.ended.is_set() for eni in run.plan.enis]
+    shared.flow_logs.adopt(enis)
     try:  # without any too: a task whose record can't be read may have some
         await drivers.security_groups.adopt(enis)
     except TaskError as error:

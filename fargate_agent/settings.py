@@ -41,7 +41,7 @@ from fargate_agent.setting_values import (
 from fargate_agent.settings_efs import EfsFileSystem, FileSystemId
 from fargate_agent.settings_file import FileSettings, Reading, read_document, read_settings
 from fargate_agent.settings_images import ImagePrefix, ImageSignatureSettings
-from fargate_agent.settings_network import CNI_BIN_DIRS, HostPort
+from fargate_agent.settings_network import CNI_BIN_DIRS, FlowLogSettings, HostPort
 from fargate_agent.settings_registries import RegistrySettings
 
 PullBehavior = Literal["default", "always", "once", "prefer-cached"]
@@ -175,6 +175,8 @@ class AgentSettings(FileSettings):
     """Whether programs of this machine reach tasks, whatever the tasks' security groups say."""
     max_tracked_flows: Annotated[int, Field(ge=16, le=1_000_000)] = 16_384
     """Most flows of one ENI that are tracked at a time; more are dropped until some have ended."""
+    flow_logs: FlowLogSettings | None = None
+    """A table that says where flow logs go. Without it there are none. See below."""
     cni_conf_dir: AbsolutePath = Path("/etc/cni/net.d")
     """Where the networks are configured that subnets of kind `cni` name."""
     cni_bin_dirs: Annotated[tuple[AbsolutePath, ...], NoDecode, split_commas] = CNI_BIN_DIRS

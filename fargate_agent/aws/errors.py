@@ -29,5 +29,6 @@ class AwsError(Exception):
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(f"{code}: {message}")
+        self.code = code
         self.may_pass = status >= 500 or code in _THROTTLED
         """Another try may succeed."""

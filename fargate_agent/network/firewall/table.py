@@ -59,6 +59,7 @@ from fargate_agent.network.nft.expressions import (
     to_interfaces,
     version_is,
 )
+from fargate_agent.network.nft.logged import REFUSED_IN, REFUSED_OUT, render_logged_drop
 from fargate_agent.network.nft.objects import (
     EVAL,
     FORWARD,
@@ -102,6 +103,8 @@ class FirewallSettings:
     host_reaches_tasks: bool = True
     max_tracked_flows: int = 16_384
     """Of one address of an ENI."""
+    log_group: int | None = None
+    """The group of the kernel's log that is told of packets that are refused; None: none is."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -146,6 +149,7 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         "from_uplink",
         "allowed_out",
         "refused",
+        "refused_in",
         "published",
     ):
         yield table.chain(chain)
@@ -193,11 +197,12 @@ def _render_host(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         allowed = protocol_is(_PROTOCOLS[protocol]) + port_in(first, last)
         yield table.rule("to_host", allowed, accept())
     yield table.rule("to_host", go_to("refused"))
-    yield table.rule("refused", drop())
+    for chain, way in (("refused", REFUSED_OUT), ("refused_in", REFUSED_IN)):
+        yield from render_logged_drop(table, chain, way, settings.log_group)
     if not settings.host_reaches_tasks:
         yield table.base_chain("output", OUTPUT, _FILTER)
         yield table.rule("output", to_interfaces(ours), state_is(ESTABLISHED | RELATED), accept())
-        yield table.rule("output", to_interfaces(ours), drop())
+        yield table.rule("output", to_interfaces(ours), go_to("refused_in"))
 
 
 def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
@@ -210,9 +215,9 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
         yield table.rule("from_uplink", to_interfaces(prefix), accept())
     yield table.rule("from_uplink", drop())
     for network in NOT_FORWARDED:
-        yield table.rule("from_task", destination_in(network), drop())
+        yield table.rule("from_task", destination_in(network), go_to("refused"))
     yield table.rule("from_task", state_is(ESTABLISHED | RELATED), accept())
-    yield table.rule("from_task", state_is(INVALID), drop())
+    yield table.rule("from_task", state_is(INVALID), go_to("refused"))
     # What the host publishes by translation, as Docker does, is a service of the host.
     yield table.rule("from_task", is_translated(), jump_to("published"))
     for protocol, first, last in settings.host_ports:
@@ -220,19 +225,20 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
         yield table.rule("published", allowed, return_())
     yield table.rule("published", go_to("refused"))
     for version in VERSIONS:
-        counted = more_connections_than(settings.max_tracked_flows, f"flows{version}")
-        yield table.rule("from_task", version_is(version), load_source(version) + counted, drop())
+        source, most = load_source(version), settings.max_tracked_flows
+        counted = source + more_connections_than(most, f"flows{version}")
+        yield table.rule("from_task", version_is(version), counted, go_to("refused"))
     for version in VERSIONS:
         yield table.rule(
             "from_task",
             version_is(version),
             load_source(version) + lookup_verdict(f"out{version}"),
         )
-    yield table.rule("from_task", drop())
+    yield table.rule("from_task", go_to("refused"))
     yield table.rule("allowed_out", to_interfaces(ours), go_to("to_task"))
     yield table.rule("allowed_out", accept())
     yield table.rule("to_task", state_is(ESTABLISHED | RELATED), accept())
-    yield table.rule("to_task", state_is(INVALID), drop())
+    yield table.rule("to_task", state_is(INVALID), go_to("refused_in"))
     yield table.rule("to_task", is_translated(), accept())
     for version in VERSIONS:
         yield table.rule(
@@ -240,7 +246,7 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
             version_is(version),
             load_destination(version) + lookup_verdict(f"in{version}"),
         )
-    yield table.rule("to_task", drop())
+    yield table.rule("to_task", go_to("refused_in"))
 
 
 def render_group(table: Table, group_id: str) -> Iterator[bytes]:
@@ -274,7 +280,7 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
     networks = [IPv6Network(one) if ":" in one else IPv4Network(one) for one in groups.ranges]
     for network in networks:
         yield table.rule(vpc, destination_in(network), return_())
-    yield table.rule(vpc, to_interfaces(ours), drop())
+    yield table.rule(vpc, to_interfaces(ours), go_to("refused"))
     if not groups.nat:
         yield from _render_private(table, groups, networks)
     yield table.rule(outgoing, jump_to(vpc))
@@ -283,7 +289,7 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
     for group_id in groups.groups or ():
         yield table.rule(incoming, jump_to(f"in_{group_id}"))
         yield table.rule(outgoing, jump_to(f"out_{group_id}"))
-    yield table.rule(incoming, go_to("refused"))
+    yield table.rule(incoming, go_to("refused_in"))
     yield table.rule(outgoing, go_to("refused"))
 
 
@@ -296,12 +302,12 @@ def _render_private(
     Source: Amazon VPC user guide, "Route tables": what no route matches is dropped.
     """
     yield table.rule(f"vpc_{groups.key}", is_translated(), return_())
-    yield table.rule(f"vpc_{groups.key}", drop())
+    yield table.rule(f"vpc_{groups.key}", go_to("refused"))
     source = f"src_{groups.key}"
     yield table.chain(source)
     for network in networks:
         yield table.rule(source, source_in(network), return_())
-    yield table.rule(source, drop())
+    yield table.rule(source, go_to("refused_in"))
     yield table.rule(f"i_{groups.key}", jump_to(source))
 
 
@@ -335,6 +341,14 @@ def render_address(table: Table, address: Address, groups: GroupList) -> Iterato
     key = address.packed
     yield table.add_goto(f"out{address.version}", key, f"o_{groups.key}")
     yield table.add_goto(f"in{address.version}", key, f"i_{groups.key}")
+
+
+def render_eni(table: Table, addresses: Iterable[Address], groups: GroupList) -> Iterator[bytes]:
+    """Yield what puts the addresses of an ENI under its list of groups, and into the groups."""
+    for address in addresses:
+        yield from render_address(table, address, groups)
+        for group_id in groups.groups or ():
+            yield table.add(members_name(group_id, address.version), [address.packed])
 
 
 def remove_address(table: Table, address: Address) -> Iterator[bytes]:
