@@ -69,16 +69,11 @@ class Logs:
             assert words[0] == "2"
             if words[13] == "OK":
                 assert int(words[10]) <= int(words[11])
-                found.append(
-                    Line(
-                        words[2],
-                        words[3],
-                        words[4],
-                        (words[5], words[6]),
-                        *map(int, words[7:10]),
-                        words[12],
-                    )
-                )
+                protocol, packets, bytes_ = (int(word) for word in words[7:10])
+                ports = words[5], words[6]
+                eni, source, destination = words[2:5]
+                counted = packets, bytes_, words[12]
+                found.append(Line(eni, source, destination, ports, protocol, *counted))
         return found
 
     def of(self, eni: EniPlan) -> list[Line]:

@@ -5,16 +5,17 @@ import hashlib
 import logging
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
-from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.flow_logs.accounting import Accounting
 from fargate_agent.network.flow_logs.log_file import LogFile
 from fargate_agent.network.flow_logs.log_group import LogGroup
 from fargate_agent.network.flow_logs.recorder import Recorder
 from fargate_agent.network.flow_logs.records import plan_logged
+from fargate_agent.network.lan import Guard
+from fargate_agent.network.veth import Firewall
 from fargate_agent.plan import EniPlan
 from fargate_agent.threads import in_thread
 from fargate_agent.wire.eni_kinds import EniKind
@@ -124,10 +125,14 @@ class FlowLogs:
             log.warning("the counting of flows can't be switched off: %s", error)
 
 
+class FirewallOfEnis(Firewall, Guard, Protocol):
+    """What the drivers of ENIs ask of the firewall."""
+
+
 class LoggedFirewall:
     """The firewall, as the drivers of ENIs use it; the flow logs hear of each ENI."""
 
-    def __init__(self, firewall: HostFirewall, flow_logs: FlowLogs) -> None:
+    def __init__(self, firewall: FirewallOfEnis, flow_logs: FlowLogs) -> None:
         self._firewall = firewall
         self._flow_logs = flow_logs
 
