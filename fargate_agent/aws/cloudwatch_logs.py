@@ -94,7 +94,7 @@ class CloudWatchLogs:
         )
         try:
             async with asyncio.timeout(CALL_TIMEOUT_S):
-                return await call_json(self._http, self._site, keys, call)
+                return await call_json(self._http, self._site, keys, call, may_be_empty=True)
         except TimeoutError:
             raise TransferError(f"logs: no answer within {CALL_TIMEOUT_S:g} s") from None
 

@@ -55,6 +55,8 @@ class LogGroup:
         self._lost: set[str] = set()
         self._fault = ""
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._requests: dict[str, asyncio.Task[bool]] = {}
+        """Those under way, by ENI."""
         self._ready: asyncio.Queue[str] = asyncio.Queue()
         """ENIs that have something to send and that nobody sends for."""
 
@@ -96,9 +98,13 @@ class LogGroup:
             left = list(self._waiting)
         try:
             async with asyncio.timeout(FINISH_S):
-                await together(self._send_last(left[n::STREAMS_AT_ONCE]) for n in range(4))
+                await together(
+                    self._send_last(left[n::STREAMS_AT_ONCE]) for n in range(STREAMS_AT_ONCE)
+                )
         except TimeoutError:
-            pass
+            for request in self._requests.values():
+                request.cancel()
+            await asyncio.wait(self._requests.values())
         count = sum(len(events) for waiting in self._waiting.values() for events in waiting)
         if count:
             why = f": {self._fault}" if self._fault else ""
@@ -134,6 +140,19 @@ class LogGroup:
             await asyncio.sleep(pause_s)
 
     async def _try(self, eni_id: str, events: Sequence[LogEvent]) -> bool:
+        """Send a request, or wait for it if it is under way; as `_send`.
+
+        A cancellation doesn't end the request: it may have been taken already.
+        """
+        request = self._requests.get(eni_id)
+        if request is None:
+            request = asyncio.create_task(self._send(eni_id, events))
+            self._requests[eni_id] = request
+        taken = await asyncio.shield(request)
+        del self._requests[eni_id]
+        return taken
+
+    async def _send(self, eni_id: str, events: Sequence[LogEvent]) -> bool:
         """Send a request; False: another try may succeed. What is refused for good is lost."""
         try:
             rejected = await self._logs.put(self._group, f"{eni_id}-all", events)
