@@ -14,6 +14,8 @@ from tests.fixtures.apart import move_apart
 pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
+    "tests.fixtures.outside",
+    "tests.fixtures.flow_logs",
     "tests.fixtures.cni",
     "tests.fixtures.registry",
     "tests.fixtures.registry_client",

@@ -238,3 +238,19 @@ class TestGroup:
 
         assert f"2 records weren't sent to {GROUP}: credentials_file can be read" in caplog.text
         assert cloudwatch.requests == []
+
+    async def test_the_end_waits_for_a_service_that_is_stuck_for_a_while_only(
+        self,
+        sink: LogGroup,
+        cloudwatch: CloudWatch,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        monkeypatch.setattr(log_group, "FINISH_S", 0.1)
+        cloudwatch.answering.clear()
+        async with self.serving(sink):
+            sink.put([batch(1), batch(2)])
+            await eventually(lambda: len(sink._requests) == 2)
+
+        assert f"2 records weren't sent to {GROUP}" in caplog.text
+        assert all(one.done() for one in sink._requests.values())

@@ -2,211 +2,46 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Interface, IPv6Network
+import struct
 from pathlib import Path
 
 import pytest
 
 from fargate_agent.findings import Findings
 from fargate_agent.network.conntrack import forget_flows
-from fargate_agent.network.firewall.firewall import HostFirewall
-from fargate_agent.network.firewall.memory import FILE
-from fargate_agent.network.firewall.table import FirewallSettings
+from fargate_agent.network.flow_logs.accounting import FILE as ACCOUNTING_FILE
 from fargate_agent.network.flow_logs.accounting import SWITCH
-from fargate_agent.network.flow_logs.flow_logs import FlowLogs, LoggedFirewall, name_log_group
-from fargate_agent.network.flow_logs.log_file import LogFile
-from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
-from fargate_agent.network.names import ours_prefix
-from fargate_agent.network.netns import KernelNetns
+from fargate_agent.network.flow_logs.flow_logs import (
+    NO_REFUSED,
+    OTHER_KIND,
+    FlowLogs,
+    name_log_group,
+)
+from fargate_agent.network.flow_logs.kernel import open_refused
+from fargate_agent.network.nft.logged import BURST
 from fargate_agent.network.sysctl import ROOT
-from fargate_agent.network.veth import VethEni
-from fargate_agent.plan import EniPlan
-from fargate_agent.plan.security_groups import GroupPlan, RulePlan
-from tests.fixtures.network import MakeEni, MakeNetns
-from tests.fixtures.packets import ICMP, PORT, TCP, UDP, Address, open_socket, send
+from fargate_agent.wire.eni_kinds import EniKind
+from tests.fixtures.flow_logs import (
+    CLOSED,
+    HOST_PORT,
+    Cloud,
+    Line,
+    LoggedTask,
+    Logs,
+    MakeFlowLogs,
+    serving,
+)
+from tests.fixtures.network import MakeEni
+from tests.fixtures.outside import HERE, OUTSIDE
+from tests.fixtures.packets import ICMP, PORT, TCP, UDP, open_socket, send
 from tests.fixtures.pulls import eventually
 
 pytestmark = pytest.mark.root
 
-IPV6 = IPv6Network("fd00:213::/64")
-ANYWHERE = (IPv4Network("0.0.0.0/0"), IPv6Network("::/0"))
-OPEN, CLOSED = "sg-0aaa", "sg-0bbb"
-OUT = RulePlan(protocol="-1", cidrs=ANYWHERE)
 NUMBERS = {(TCP, 4): 6, (TCP, 6): 6, (UDP, 4): 17, (UDP, 6): 17, (ICMP, 4): 1, (ICMP, 6): 58}
 
 
-@dataclass(frozen=True)
-class Line:
-    """A record that has data."""
-
-    eni: str
-    source: str
-    destination: str
-    ports: tuple[str, str]
-    protocol: int
-    packets: int
-    bytes: int
-    action: str
-
-
-class Logs:
-    """What is in the file of flow logs."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def texts(self) -> list[str]:
-        return self.path.read_text().splitlines() if self.path.exists() else []
-
-    def lines(self) -> list[Line]:
-        found = []
-        for text in self.texts():
-            words = text.split(" ")
-            assert len(words) == 14
-            assert words[0] == "2"
-            if words[13] == "OK":
-                assert int(words[10]) <= int(words[11])
-                protocol, packets, bytes_ = (int(word) for word in words[7:10])
-                ports = words[5], words[6]
-                eni, source, destination = words[2:5]
-                counted = packets, bytes_, words[12]
-                found.append(Line(eni, source, destination, ports, protocol, *counted))
-        return found
-
-    def of(self, eni: EniPlan) -> list[Line]:
-        return [line for line in self.lines() if line.eni == eni.id]
-
-    def statuses(self, eni: EniPlan) -> list[str]:
-        return [text.split(" ")[13] for text in self.texts() if text.split(" ")[2] == eni.id]
-
-
-@dataclass
-class Task:
-    eni: EniPlan
-    netns: Path
-
-    def address(self, version: int) -> Address:
-        if version == 4:
-            return self.eni.address.ip
-        assert self.eni.ipv6_address is not None
-        return self.eni.ipv6_address.ip
-
-
-@pytest.fixture
-def logs(tmp_path: Path) -> Logs:
-    return Logs(tmp_path / "flows.log")
-
-
-@pytest.fixture
-def accounting_put_back() -> Iterator[None]:
-    switch = ROOT / SWITCH
-    before = switch.read_text()
-    yield
-    switch.write_text(before)
-
-
-MakeFlowLogs = Callable[..., FlowLogs]
-
-
-@pytest.fixture
-def make_flow_logs(
-    instance: str, tmp_path: Path, logs: Logs, accounting_put_back: None
-) -> MakeFlowLogs:
-    def make(interval_s: float = 600, findings: Findings | None = None) -> FlowLogs:
-        sink = LogFile(logs.path, 1 << 20, 2)
-        return FlowLogs(instance, tmp_path, sink, interval_s, findings or Findings())
-
-    return make
-
-
-@asynccontextmanager
-async def serving(flow_logs: FlowLogs) -> AsyncIterator[None]:
-    """Serve it in the body; behind it the last records are written."""
-    job = asyncio.create_task(flow_logs.serve())
-    recorder = flow_logs._recorder
-    assert recorder is not None
-    await eventually(lambda: job.done() or recorder.is_counting.is_set())
-    yield
-    job.cancel()
-    await asyncio.wait([job])
-    assert job.cancelled()
-
-
-@pytest.fixture
-async def firewall(
-    instance: str, tmp_path: Path, host_left_clean: None
-) -> AsyncIterator[HostFirewall]:
-    settings = FirewallSettings(log_group=name_log_group(instance))
-    async with HostFirewall(instance, tmp_path / FILE, settings, Findings()) as firewall:
-        everything = GroupPlan(id=OPEN, ingress=(OUT,), egress=(OUT,))
-        await firewall.learn([everything, GroupPlan(id=CLOSED, egress=(OUT,))])
-        yield firewall
-        await firewall.release()
-
-
-class Cloud:
-    """Attaches tasks whose flows are logged."""
-
-    def __init__(
-        self,
-        make_veth: Callable[[FlowLogs], VethEni],
-        make_eni: MakeEni,
-        make_netns: MakeNetns,
-    ) -> None:
-        self._make_veth = make_veth
-        self._make_eni = make_eni
-        self._make_netns = make_netns
-        self._numbers = iter(range(10, 100))
-        self.tasks: list[tuple[VethEni, Task]] = []
-
-    async def start(self, flow_logs: FlowLogs, group: str = OPEN) -> Task:
-        eni = self._make_eni(
-            security_groups=(group,),
-            ipv6_address=IPv6Interface((IPV6[next(self._numbers)], 64)),
-            ipv6_gateway=IPV6[1],
-        )
-        task = Task(eni, await self._make_netns())
-        veth = self._make_veth(flow_logs)
-        await veth.attach(eni, task.netns)
-        self.tasks.append((veth, task))
-        return task
-
-
-@pytest.fixture
-async def cloud(
-    instance: str,
-    tmp_path: Path,
-    firewall: HostFirewall,
-    netns_driver: KernelNetns,
-    make_eni: MakeEni,
-    make_netns: MakeNetns,
-    test_network: IPv4Network,
-) -> AsyncIterator[Cloud]:
-    drivers: dict[int, VethEni] = {}
-
-    def make(flow_logs: FlowLogs) -> VethEni:
-        if id(flow_logs) not in drivers:
-            drivers[id(flow_logs)] = VethEni(
-                netns_driver.prepared,
-                LoggedFirewall(firewall, flow_logs),
-                Forwarding(tmp_path / FORWARDING_FILE, ours_prefix(instance)),
-                Findings(),
-            )
-        return drivers[id(flow_logs)]
-
-    cloud = Cloud(make, make_eni, make_netns)
-    yield cloud
-    for veth, task in cloud.tasks:
-        await veth.detach(task.eni, task.netns)
-    for veth in drivers.values():
-        await veth.__aexit__(None, None, None)
-        await veth.sweep(())
-
-
-def converse(caller: Task, server: Task, version: int, sizes: tuple[int, int]) -> int:
+def converse(caller: LoggedTask, server: LoggedTask, version: int, sizes: tuple[int, int]) -> int:
     """Send bytes there and back by TCP; return the port of the caller."""
     address = server.address(version)
     with (
@@ -234,17 +69,17 @@ def read_exactly(connection: socket.socket, size: int) -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 async def test_a_connection_is_logged_by_both_enis_in_both_directions(
-    cloud: Cloud, make_flow_logs: MakeFlowLogs, logs: Logs, version: int
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs, version: int
 ) -> None:
     flow_logs = make_flow_logs()
     async with serving(flow_logs):
-        server, caller = await cloud.start(flow_logs), await cloud.start(flow_logs)
+        server, caller = await logged_cloud.start(flow_logs), await logged_cloud.start(flow_logs)
         port = await asyncio.to_thread(converse, caller, server, version, (100_000, 300_000))
 
     there, back = (str(port), str(PORT)), (str(PORT), str(port))
     ends = str(caller.address(version)), str(server.address(version))
     for eni in (caller.eni, server.eni):
-        lines = {(line.source, line.destination): line for line in logs.of(eni)}
+        lines = {(line.source, line.destination): line for line in flow_log_file.of(eni)}
         assert len(lines) == 2
         out, answers = lines[ends], lines[ends[::-1]]
         assert (out.ports, answers.ports) == (there, back)
@@ -259,14 +94,17 @@ async def test_a_connection_is_logged_by_both_enis_in_both_directions(
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("kind", [TCP, UDP, ICMP])
 async def test_what_is_refused_is_logged(
-    cloud: Cloud, make_flow_logs: MakeFlowLogs, logs: Logs, kind: str, version: int
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs, kind: str, version: int
 ) -> None:
     flow_logs = make_flow_logs()
     async with serving(flow_logs):
-        server, caller = await cloud.start(flow_logs, CLOSED), await cloud.start(flow_logs)
+        server, caller = (
+            await logged_cloud.start(flow_logs, CLOSED),
+            await logged_cloud.start(flow_logs),
+        )
         send(caller.netns, kind, server.address(version))
 
-    (refused,), (sent,) = logs.of(server.eni), logs.of(caller.eni)
+    (refused,), (sent,) = flow_log_file.of(server.eni), flow_log_file.of(caller.eni)
     assert (refused.action, sent.action) == ("REJECT", "ACCEPT")
     assert refused.source == str(caller.address(version))
     assert refused.destination == str(server.address(version))
@@ -278,12 +116,12 @@ async def test_what_is_refused_is_logged(
 
 
 async def test_a_flow_counts_once_when_it_ends_and_what_it_had_before_doesnt(
-    cloud: Cloud, make_flow_logs: MakeFlowLogs, logs: Logs
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
 ) -> None:
     """One agent counts half of a flow, and the next one the other half."""
     first = make_flow_logs()
     async with serving(first):
-        server, caller = await cloud.start(first), await cloud.start(first)
+        server, caller = await logged_cloud.start(first), await logged_cloud.start(first)
         address = server.address(4)
         with (
             open_socket(server.netns, address, socket.SOCK_DGRAM) as receiver,
@@ -299,17 +137,17 @@ async def test_a_flow_counts_once_when_it_ends_and_what_it_had_before_doesnt(
             async with serving(second):
                 for _ in range(2):
                     sender.send(b"probe")
-                await eventually(lambda: total(logs.of(server.eni)) == 5)
+                await eventually(lambda: total(flow_log_file.of(server.eni)) == 5)
                 sender.send(b"probe")
                 forget_flows([address])
-                await eventually(lambda: total(logs.of(server.eni)) == 6)
-                before = len(logs.statuses(server.eni))
-                await eventually(lambda: len(logs.statuses(server.eni)) > before + 1)
+                await eventually(lambda: total(flow_log_file.of(server.eni)) == 6)
+                before = len(flow_log_file.statuses(server.eni))
+                await eventually(lambda: len(flow_log_file.statuses(server.eni)) > before + 1)
 
-    assert total(logs.of(server.eni)) == 6
-    assert total(logs.of(caller.eni)) == 6
-    assert "NODATA" in logs.statuses(server.eni)
-    assert "SKIPDATA" not in logs.statuses(server.eni)
+    assert total(flow_log_file.of(server.eni)) == 6
+    assert total(flow_log_file.of(caller.eni)) == 6
+    assert "NODATA" in flow_log_file.statuses(server.eni)
+    assert "SKIPDATA" not in flow_log_file.statuses(server.eni)
 
 
 async def stop(flow_logs: FlowLogs) -> None:
@@ -320,3 +158,155 @@ async def stop(flow_logs: FlowLogs) -> None:
 
 def total(lines: list[Line]) -> int:
     return sum(line.packets for line in lines if line.protocol == 17)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_what_leaves_the_vpc_is_logged_as_the_task_sees_it(
+    logged_cloud: Cloud,
+    make_flow_logs: MakeFlowLogs,
+    flow_log_file: Logs,
+    machine: Path,
+    version: int,
+) -> None:
+    """Its address is the machine's out there. A private subnet lets nothing out."""
+    flow_logs = make_flow_logs()
+    outside = OUTSIDE[version]
+    async with serving(flow_logs):
+        public = await logged_cloud.start(flow_logs)
+        private = await logged_cloud.start(flow_logs, nat=False)
+        with open_socket(machine, outside, socket.SOCK_DGRAM) as receiver:
+            receiver.bind((str(outside), PORT))
+            send(public.netns, UDP, outside)
+            asked, caller = receiver.recvfrom(100)
+            receiver.sendto(b"answer", caller)
+        assert (asked, caller[0]) == (b"probe", str(HERE[version]))
+        send(private.netns, UDP, outside)
+
+    out, answer = sorted(flow_log_file.of(public.eni), key=lambda line: line.ports[0] == str(PORT))
+    assert (out.source, out.destination) == (str(public.address(version)), str(outside))
+    assert (answer.source, answer.destination) == (str(outside), str(public.address(version)))
+    assert out.ports == answer.ports[::-1]
+    header = {4: 28, 6: 48}[version]
+    assert (out.bytes, answer.bytes) == (header + len(b"probe"), header + len(b"answer"))
+    (refused,) = flow_log_file.of(private.eni)
+    assert (refused.action, refused.destination) == ("REJECT", str(outside))
+
+
+async def test_the_ports_of_the_host_are_logged_as_they_are_open(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
+) -> None:
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        task = await logged_cloud.start(flow_logs)
+        send(task.netns, UDP, task.eni.gateway, HOST_PORT)
+        send(task.netns, UDP, task.eni.gateway, HOST_PORT + 1)
+
+    found = {(line.ports[1], line.action) for line in flow_log_file.of(task.eni)}
+    assert {(str(HOST_PORT), "ACCEPT"), (str(HOST_PORT + 1), "REJECT")} <= found
+
+
+async def test_headers_that_hide_the_ports_hide_no_packet(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
+) -> None:
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        server = await logged_cloud.start(flow_logs, CLOSED)
+        caller = await logged_cloud.start(flow_logs)
+        address = server.address(6)
+        options = bytes([60, 0, 1, 4, 0, 0, 0, 0]) * 39 + bytes([17, 0, 1, 4, 0, 0, 0, 0])
+        datagram = struct.pack("!HHHH", 1234, PORT, 8, 0)
+        with open_socket(caller.netns, address, socket.SOCK_RAW, 60) as raw:
+            raw.sendto(options + datagram, (str(address), 0))
+
+    (refused,) = flow_log_file.of(server.eni)
+    assert (refused.action, refused.protocol, refused.ports) == ("REJECT", 60, ("-", "-"))
+    assert refused.bytes == 40 + len(options + datagram)
+
+
+async def test_an_eni_that_is_flooded_hides_no_other(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
+) -> None:
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        flooded, calm = [await logged_cloud.start(flow_logs, CLOSED) for _ in range(2)]
+        caller = await logged_cloud.start(flow_logs)
+        with open_socket(caller.netns, flooded.address(4), socket.SOCK_DGRAM) as sender:
+            for port in range(1000, 4000):
+                sender.sendto(b"", (str(flooded.address(4)), port))
+        send(caller.netns, UDP, calm.address(4))
+
+    statuses = flow_log_file.statuses(flooded.eni)
+    assert "SKIPDATA" in statuses
+    assert BURST <= statuses.count("OK") < 3000
+    assert flow_log_file.statuses(calm.eni) == ["OK"]
+
+
+async def test_enis_that_have_an_address_one_after_the_other_are_told_apart(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
+) -> None:
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        caller = await logged_cloud.start(flow_logs)
+        enis = []
+        for packets in (1, 2):
+            changes = {"address": enis[0].address} if enis else {}
+            task = await logged_cloud.start(flow_logs, **changes)
+            enis.append(task.eni)
+            for _ in range(packets):
+                send(caller.netns, UDP, task.address(4))
+            await logged_cloud.stop(task)
+
+    sums = [
+        sum(
+            line.packets
+            for line in flow_log_file.of(eni)
+            if line.destination == str(eni.address.ip)
+        )
+        for eni in enis
+    ]
+    assert sums == [1, 2]
+
+
+async def test_what_cannot_be_heard_is_found_and_the_rest_is_logged(
+    logged_cloud: Cloud,
+    make_flow_logs: MakeFlowLogs,
+    flow_log_file: Logs,
+    instance: str,
+    make_eni: MakeEni,
+) -> None:
+    """Somebody else listens to the group; and there is a task on the LAN."""
+    findings = Findings()
+    flow_logs = make_flow_logs(findings=findings)
+    with open_refused(name_log_group(instance)):
+        async with serving(flow_logs):
+            server, caller = [await logged_cloud.start(flow_logs) for _ in range(2)]
+            flow_logs.adopt([make_eni(kind=EniKind.MACVLAN)])
+            send(caller.netns, UDP, server.address(4))
+
+    assert [one.what for one in findings] == [NO_REFUSED, OTHER_KIND]
+    assert any(line.action == "ACCEPT" for line in flow_log_file.of(server.eni))
+
+
+async def test_counting_is_switched_off_again_when_no_task_needs_it(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, instance: str, tmp_path: Path
+) -> None:
+    switch = ROOT / SWITCH
+    switch.write_text("0")
+    flow_logs = make_flow_logs()
+    states = []
+    async with serving(flow_logs):
+        states.append(switch.read_text())
+        task = await logged_cloud.start(flow_logs)
+    states.append(switch.read_text())
+    async with serving(successor := make_flow_logs()):
+        successor.adopt([task.eni])
+        successor.close(task.eni)
+    states.append(switch.read_text())
+    async with serving(make_flow_logs()):
+        pass
+    switch.write_text("1")
+    (tmp_path / ACCOUNTING_FILE).touch()  # of an agent that was killed
+    await FlowLogs(instance, tmp_path, None, 0, Findings()).serve()
+    states.append(switch.read_text())
+
+    assert [state.strip() for state in states] == ["1", "1", "0", "0"]

@@ -4,7 +4,7 @@ import socket
 import subprocess
 import uuid
 from collections.abc import AsyncIterator
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import IPv4Network, IPv6Interface, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -16,21 +16,14 @@ from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.veth import VethEni
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
-from tests.fixtures.network import MakeEni, MakeNetns, remove_link, run_ip
+from tests.fixtures.network import MakeEni, MakeNetns
+from tests.fixtures.outside import IPV6, OUTSIDE
 from tests.fixtures.packets import PORT, TCP, UDP, Address, arrives, hearing, open_socket, send
 
 pytestmark = pytest.mark.root
 
-IPV6 = IPv6Network("fd00:213::/64")
-Interface = IPv4Interface | IPv6Interface
 GROUP = "sg-0aaa"
 EVERYTHING = RulePlan(protocol="-1", cidrs=(IPv4Network("0.0.0.0/0"), IPv6Network("::/0")))
-LINKS: tuple[tuple[Interface, Interface], ...] = (
-    (IPv4Interface("10.213.253.5/30"), IPv4Interface("10.213.253.6/30")),
-    (IPv6Interface("fd00:213:a::1/64"), IPv6Interface("fd00:213:a::2/64")),
-)
-"""Addresses of the host and of a machine behind it."""
-OUTSIDE: dict[int, Address] = {outside.version: outside.ip for _, outside in LINKS}
 
 
 @pytest.fixture
@@ -42,22 +35,6 @@ async def firewall(
         await firewall.learn([GroupPlan(id=GROUP, ingress=(EVERYTHING,), egress=(EVERYTHING,))])
         yield firewall
         await firewall.release()
-
-
-@pytest.fixture
-async def machine(make_netns: MakeNetns, subnet: IPv4Network) -> AsyncIterator[Path]:
-    """One outside of the VPC, which knows the way to the tasks."""
-    netns, name = await make_netns(), f"fgt{uuid.uuid4().hex[:8]}"
-    run_ip("link", "add", name, "type", "veth", "peer", "name", "out", "netns", str(netns))
-    for here, there in LINKS:
-        run_ip("address", "add", str(here), "dev", name, "nodad")
-        run_ip("address", "add", str(there), "dev", "out", "nodad", netns=netns)
-    run_ip("link", "set", name, "up")
-    run_ip("link", "set", "out", "up", netns=netns)
-    for network, (here, _) in zip((subnet, IPV6), LINKS, strict=True):
-        run_ip("route", "add", str(network), "via", str(here.ip), netns=netns)
-    yield netns
-    remove_link(name)
 
 
 class Task:

@@ -96,14 +96,14 @@ class LogGroup:
         with self._turn:
             self._loop = None
             left = list(self._waiting)
+        shares = [left[n::STREAMS_AT_ONCE] for n in range(STREAMS_AT_ONCE)]
         try:
             async with asyncio.timeout(FINISH_S):
-                await together(
-                    self._send_last(left[n::STREAMS_AT_ONCE]) for n in range(STREAMS_AT_ONCE)
-                )
+                await together(self._send_last(share) for share in shares)
         except TimeoutError:
             for request in self._requests.values():
                 request.cancel()
+        if self._requests:
             await asyncio.wait(self._requests.values())
         count = sum(len(events) for waiting in self._waiting.values() for events in waiting)
         if count:
@@ -112,10 +112,9 @@ class LogGroup:
 
     async def _send_last(self, eni_ids: Collection[str]) -> None:
         for eni_id in eni_ids:
-            while eni_id in self._waiting:
-                if not await self._try(eni_id, self._waiting[eni_id][0]):
-                    return
-                self._drop_first(eni_id)
+            while await self._try(eni_id, self._waiting[eni_id][0]):
+                if not self._drop_first(eni_id):
+                    break
 
     async def _work(self) -> None:
         while True:
