@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from fargate_agent.network.flow_logs.flow_logs import (
 from fargate_agent.network.flow_logs.kernel import open_refused
 from fargate_agent.network.nft.logged import BURST
 from fargate_agent.network.sysctl import ROOT
+from fargate_agent.plan import EniPlan
 from fargate_agent.wire.eni_kinds import EniKind
 from tests.fixtures.flow_logs import (
     CLOSED,
@@ -247,9 +249,9 @@ async def test_enis_that_have_an_address_one_after_the_other_are_told_apart(
     flow_logs = make_flow_logs()
     async with serving(flow_logs):
         caller = await logged_cloud.start(flow_logs)
-        enis = []
+        enis: list[EniPlan] = []
         for packets in (1, 2):
-            changes = {"address": enis[0].address} if enis else {}
+            changes: dict[str, Any] = {"address": enis[0].address} if enis else {}
             task = await logged_cloud.start(flow_logs, **changes)
             enis.append(task.eni)
             for _ in range(packets):
