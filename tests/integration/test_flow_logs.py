@@ -10,9 +10,10 @@ import pytest
 
 from fargate_agent.findings import Findings
 from fargate_agent.network.conntrack import forget_flows
+from fargate_agent.network.flow_logs.accounting import EVENTS, SWITCH
 from fargate_agent.network.flow_logs.accounting import FILE as ACCOUNTING_FILE
-from fargate_agent.network.flow_logs.accounting import SWITCH
 from fargate_agent.network.flow_logs.flow_logs import (
+    NO_ENDS,
     NO_REFUSED,
     OTHER_KIND,
     FlowLogs,
@@ -279,13 +280,14 @@ async def test_what_cannot_be_heard_is_found_and_the_rest_is_logged(
     """Somebody else listens to the group; and there is a task on the LAN."""
     findings = Findings()
     flow_logs = make_flow_logs(findings=findings)
+    (ROOT / EVENTS).write_text("0")
     with open_refused(name_log_group(instance)):
         async with serving(flow_logs):
             server, caller = [await logged_cloud.start(flow_logs) for _ in range(2)]
             flow_logs.adopt([make_eni(kind=EniKind.MACVLAN)])
             send(caller.netns, UDP, server.address(4))
 
-    assert [one.what for one in findings] == [NO_REFUSED, OTHER_KIND]
+    assert [one.what for one in findings] == [NO_REFUSED, NO_ENDS, OTHER_KIND]
     assert any(line.action == "ACCEPT" for line in flow_log_file.of(server.eni))
 
 

@@ -11,10 +11,19 @@ from fargate_agent.network.sysctl import ROOT
 SWITCH: Final = "netfilter/nf_conntrack_acct"
 """Flows that begin while it is on are counted. Source: Linux,
 Documentation/networking/nf_conntrack-sysctl.rst."""
+EVENTS: Final = "netfilter/nf_conntrack_events"
+"""0: nobody is told of flows. Source: the same."""
 FILE: Final = "flow-accounting"
 """Below the state directory; is there while the switch is on because of the agent."""
 
 log = logging.getLogger(__name__)
+
+
+def tells_ends() -> bool:
+    """Whether the kernel tells of flows that end. Blocks, for microseconds."""
+    with suppress(OSError):
+        return (ROOT / EVENTS).read_text(encoding="ascii").strip() != "0"
+    return False
 
 
 class Accounting:

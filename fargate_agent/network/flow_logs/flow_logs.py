@@ -9,7 +9,7 @@ from typing import Final, Protocol
 
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
-from fargate_agent.network.flow_logs.accounting import Accounting
+from fargate_agent.network.flow_logs.accounting import Accounting, tells_ends
 from fargate_agent.network.flow_logs.log_file import LogFile
 from fargate_agent.network.flow_logs.log_group import LogGroup
 from fargate_agent.network.flow_logs.recorder import Recorder
@@ -24,6 +24,8 @@ NO_FLOWS: Final = "the kernel doesn't count the packets of flows (nf_conntrack_a
 NO_RECORDS: Final = "there are no flow logs"
 NO_REFUSED: Final = "the agent can't hear of packets that are refused (nfnetlink_log)"
 NO_REJECTS: Final = "flow logs have no REJECT records"
+NO_ENDS: Final = "the kernel doesn't tell of flows that end (nf_conntrack_events)"
+NO_SHORT: Final = "flow logs have no records of flows that last for less than a minute"
 OTHER_KIND: Final = "some ENIs are of another kind than veth"
 OTHER_KIND_EFFECT: Final = "flow logs have no records of them"
 
@@ -67,11 +69,13 @@ class FlowLogs:
             else:
                 self.note_other()
 
-    def open(self, eni: EniPlan) -> None:
-        """Log an ENI from now on."""
-        if self._recorder is not None and eni.id not in self._open:
-            self._open.add(eni.id)
-            self._recorder.open(plan_logged(eni))
+    def open(self, eni: EniPlan) -> bool:
+        """Log an ENI from now on; whether it wasn't logged before."""
+        if self._recorder is None or eni.id in self._open:
+            return False
+        self._open.add(eni.id)
+        self._recorder.open(plan_logged(eni))
+        return True
 
     def close(self, eni: EniPlan) -> None:
         """Log an ENI no more."""
@@ -117,6 +121,10 @@ class FlowLogs:
         except (NetlinkError, OSError) as error:
             log.error("flow logs: %s", error)
             self._findings.note(NO_FLOWS, NO_RECORDS)
+            recorder.stop()
+            return
+        if not tells_ends():
+            self._findings.note(NO_ENDS, NO_SHORT)
 
     def _restore_accounting(self) -> None:
         try:
@@ -142,11 +150,12 @@ class LoggedFirewall:
 
     async def open_eni(self, eni: EniPlan) -> None:
         """Let through what the ENI's groups allow, and log it."""
-        self._flow_logs.open(eni)
+        is_new = self._flow_logs.open(eni)
         try:
             await self._firewall.open_eni(eni)
         except BaseException:
-            self._flow_logs.close(eni)
+            if is_new:
+                self._flow_logs.close(eni)
             raise
 
     async def close_eni(self, eni: EniPlan) -> None:

@@ -163,6 +163,8 @@ class Recorder:
             self._refused.close()
 
     def _change(self, change: _Change) -> None:
+        if self._is_stopping.is_set():
+            return
         self._changes.put(change)
         if self._wake is not None:
             self._wake.ring()
@@ -208,7 +210,7 @@ class Recorder:
                 continue
             try:
                 read_all(link, note)
-            except LostError:
+            except (LostError, OSError):
                 self._window.skip(self._logged)
                 if not self._has_lost:
                     log.warning("flow logs: the kernel told more than could be read: %s", SKIPPED)
@@ -216,7 +218,8 @@ class Recorder:
 
     def _note_flow(self, kind: int, payload: bytes) -> None:
         if kind not in {NEW, ENDED}:
-            self._is_listing = self._is_listing and not is_done(kind, payload)
+            if self._is_listing:  # else it is what is left of a listing that was given up
+                self._is_listing = not is_done(kind, payload)
             return
         flow = parse_flow(payload[FAMILY_BYTES:], self._enis)
         if flow is None:
