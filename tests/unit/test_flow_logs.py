@@ -1,13 +1,22 @@
 """The format of flow logs, what an interval adds up, and what of it is bounded."""
 
+import asyncio
 import struct
 from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 
+import aiohttp
 import pytest
 from pydantic import ValidationError
 
+from fargate_agent.aws.cloudwatch_logs import _count_rejected
+from fargate_agent.findings import Findings
 from fargate_agent.network.flow_logs import tracked
 from fargate_agent.network.flow_logs import window as window_module
+from fargate_agent.network.flow_logs.flow_logs import FlowLogs, name_log_group
+from fargate_agent.network.flow_logs.log_file import LogFile
+from fargate_agent.network.flow_logs.log_group import LogGroup
+from fargate_agent.network.flow_logs.making import make_flow_logs
 from fargate_agent.network.flow_logs.records import (
     UNKNOWN_PORT,
     Action,
@@ -18,6 +27,9 @@ from fargate_agent.network.flow_logs.records import (
 from fargate_agent.network.flow_logs.refused import Refused, note_refused, parse_packet
 from fargate_agent.network.flow_logs.tracked import Tracked, Tracking
 from fargate_agent.network.flow_logs.window import Window
+from fargate_agent.network.names import name_instance
+from fargate_agent.setting_faults import find_faults
+from fargate_agent.settings import AgentSettings, read_agent_settings
 from fargate_agent.settings_network import FlowLogSettings
 
 HERE, THERE = (IPv4Address(text).packed for text in ("172.31.16.139", "172.31.16.21"))
@@ -307,3 +319,54 @@ def test_settings_that_contradict_themselves_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=text):
         FlowLogSettings.model_validate(said)
+
+
+@pytest.mark.parametrize(
+    ("lines", "text"),
+    [
+        ('file = "/nope/flows.log"', "file: /nope is not a directory"),
+        ('log_group = "flows"\ncredentials_file = "/nope"', "credentials_file can't be read"),
+    ],
+)
+def test_a_setting_that_names_nothing_here_is_told(tmp_path: Path, lines: str, text: str) -> None:
+    file = tmp_path / "agent.toml"
+    file.write_text(f'containerd_address = "{tmp_path}/none"\n[flow_logs]\n{lines}\n')
+
+    faults = dict(find_faults(read_agent_settings(file).settings))
+
+    assert text in faults["flow_logs"]
+
+
+async def test_records_go_where_the_settings_say(tmp_path: Path) -> None:
+    async with aiohttp.ClientSession() as http:
+
+        def make(**said: object) -> FlowLogs:
+            settings = AgentSettings(state_dir=tmp_path, **said)  # type: ignore[arg-type]
+            return make_flow_logs(settings, http, Findings())
+
+        group = {"log_group": "flows", "credentials_file": tmp_path / "keys"}
+        made = [
+            await asyncio.to_thread(make, flow_logs=FlowLogSettings.model_validate(said))
+            for said in ({"file": tmp_path / "flows.log"}, group)
+        ]
+        none = await asyncio.to_thread(make)
+
+    assert [type(one._sink) for one in made] == [LogFile, LogGroup]
+    group_number = name_log_group(await asyncio.to_thread(name_instance, tmp_path))
+    assert {one.log_group for one in made} == {group_number}
+    assert none.log_group is None
+
+
+@pytest.mark.parametrize(
+    ("info", "count"),
+    [
+        (None, 0),
+        ({}, 0),
+        ({"expiredLogEventEndIndex": 2, "tooOldLogEventEndIndex": 3}, 3),
+        ({"tooNewLogEventStartIndex": 8}, 2),
+        ({"tooOldLogEventEndIndex": 3, "tooNewLogEventStartIndex": 8}, 5),
+        ({"tooNewLogEventStartIndex": "x"}, 0),
+    ],
+)
+def test_events_that_a_service_has_not_taken_are_counted(info: object, count: int) -> None:
+    assert _count_rejected(info, 10) == count
