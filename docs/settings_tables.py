@@ -28,8 +28,8 @@ PAGE: Final = Path(__file__).with_name("settings.md")
 TABLES: Final[dict[str, type[BaseModel]]] = {
     "fargate-agent": AgentSettings,
     "image_signatures": ImageSignatureSettings,
-    "flow_logs": FlowLogSettings,
     "registries": RegistrySettings,
+    "flow_logs": FlowLogSettings,
     "efs": EfsFileSystem,
     "access_points": EfsAccessPoint,
     "fargate-control-plane": ControlPlaneSettings,

@@ -34,9 +34,10 @@ from fargate_agent.network.faults.injector import KernelFaults
 from fargate_agent.network.firewall import memory
 from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.table import FirewallSettings
+from fargate_agent.network.flow_logs.flow_logs import FlowLogs, LoggedFirewall
 from fargate_agent.network.forwarding import FORWARDING_FILE, Forwarding
 from fargate_agent.network.macvlan import MacvlanEni
-from fargate_agent.network.names import log_group_number, name_instance, ours_prefix
+from fargate_agent.network.names import name_instance, ours_prefix
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.network.netlink import read_link_stats
 from fargate_agent.network.netns import KernelNetns
@@ -99,6 +100,7 @@ class Shared:
     calls: Calls
     """What a task asks the control plane through its metadata endpoint."""
     findings: Findings
+    flow_logs: FlowLogs
     cgroups: CgroupDrivers
     image_locks: KeyedLocks
     """What is done to one image at a time."""
@@ -136,17 +138,18 @@ def make_netns(settings: AgentSettings, has_tasks: Callable[[], bool]) -> Kernel
     )
 
 
-def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
+def make_firewall(
+    settings: AgentSettings, findings: Findings, log_group: int | None = None
+) -> HostFirewall:
     """Make what filters the packets of tasks. Touches nothing."""
-    instance = name_instance(settings.state_dir)
     return HostFirewall(
-        instance,
+        name_instance(settings.state_dir),
         settings.state_dir / memory.FILE,
         FirewallSettings(
             host_ports=tuple(parse_host_port(text) for text in settings.host_ports),
             host_reaches_tasks=settings.host_reaches_tasks,
             max_tracked_flows=settings.max_tracked_flows,
-            log_group=None if settings.flow_logs is None else log_group_number(instance),
+            log_group=log_group,
         ),
         findings,
     )
@@ -154,7 +157,7 @@ def make_firewall(settings: AgentSettings, findings: Findings) -> HostFirewall:
 
 def make_enis(
     prepared: PreparedEnis,
-    firewall: HostFirewall,
+    firewall: HostFirewall | LoggedFirewall,
     state_dir: Path,
     netns_dir: Path,
     findings: Findings,
@@ -229,7 +232,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
     settings, containerd = shared.settings, shared.containerd
     user = find_logger_user(settings.logger_user)
     netns = make_netns(settings, supervisor.has_tasks)
-    firewall = make_firewall(settings, shared.findings)
+    firewall = make_firewall(settings, shared.findings, shared.flow_logs.log_group)
     runtime = RuncRuntime(
         containerd,
         RuncSettings(
@@ -258,7 +261,7 @@ def make_drivers(shared: Shared, supervisor: Supervisor) -> Drivers:
         security_groups=firewall,
         enis=make_enis(
             netns.prepared,
-            firewall,
+            LoggedFirewall(firewall, shared.flow_logs),
             settings.state_dir,
             settings.netns_dir,
             shared.findings,

@@ -39,7 +39,6 @@ from fargate_agent.credentials.roles import Roles
 from fargate_agent.drivers import Drivers, Service
 from fargate_agent.errors import TaskError
 from fargate_agent.findings import Findings
-from fargate_agent.flow_logs import serve_flow_logs
 from fargate_agent.image.admin import ImageAdmin
 from fargate_agent.image.locks import KeyedLocks
 from fargate_agent.image.registry.checking import LoginCheck
@@ -51,6 +50,7 @@ from fargate_agent.local.server import LocalServer
 from fargate_agent.logdriver.desk import LoggerDesk
 from fargate_agent.machine.look import look
 from fargate_agent.measures.listener import Render
+from fargate_agent.network.flow_logs.making import make_flow_logs
 from fargate_agent.observing import Observed, Observing
 from fargate_agent.parallel import together, until
 from fargate_agent.preconditions import (
@@ -180,7 +180,8 @@ async def _run_services(
         containerd=containerd,
         http=http,
         calls=CallsForTasks(control_plane),
-        findings=Findings(),
+        findings=(findings := Findings()),
+        flow_logs=make_flow_logs(settings, http, findings),
         cgroups=find_cgroup_drivers(settings),
         image_locks=KeyedLocks(),
         roles=Roles(),
@@ -207,7 +208,7 @@ async def _run_services(
         await supervisor.adopt()
         for task_id, why in supervisor.unreadable.items():
             shared.findings.note(f"the record of task {task_id} can't be read: {why}", UNWATCHED)
-        await _adopt_groups(drivers, supervisor)
+        await _adopt_enis(shared, drivers, supervisor)
         await sweep(drivers, shared.site, _find_tasks(supervisor))
         outbox = Outbox()
         session = Session(
@@ -246,22 +247,20 @@ async def _run_services(
                     shared.findings.keep(settings.state_dir, boot_id),
                     _prune_logs(shared, supervisor),
                     *observing.services(),
+                    shared.flow_logs.serve(),
                     reserve.serve(),
-                    serve_flow_logs(settings, http, supervisor, shared.findings),
                     _tell_systemd(settings, notifier, session, supervisor),
                 )
             )
 
 
-async def _adopt_groups(drivers: Drivers, supervisor: Supervisor) -> None:
-    """Keep the security groups of tasks that run enforced, before anything else is done.
-
-    A kernel that refuses it refuses each attachment as well, and the tasks say why.
-    """
+async def _adopt_enis(shared: Shared, drivers: Drivers, supervisor: Supervisor) -> None:
+    """Keep groups of tasks that run enforced, and their flows logged, before anything else."""
     enis = [eni for run in supervisor.runs() if not run.ended.is_set() for eni in run.plan.enis]
+    shared.flow_logs.adopt(enis)
     try:  # without any too: a task whose record can't be read may have some
         await drivers.security_groups.adopt(enis)
-    except TaskError as error:
+    except TaskError as error:  # attachments will fail as well, and their tasks say why
         log.error("security groups of the tasks that run are not enforced: %s", error)
 
 
@@ -373,11 +372,10 @@ def _build_control_plane(settings: AgentSettings, http: aiohttp.ClientSession) -
 
 def _describe_machine(shared: Shared, drivers: Drivers) -> Registration:
     settings = shared.settings
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Registration(
         clusters=settings.clusters,
         cpu_units=1024 * (os.cpu_count() or 1),
-        memory_mib=memory_bytes // (1024 * 1024),
+        memory_mib=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1024 * 1024),
         read_storage_gib=shared.room.capacity_gib,
         read_attributes=partial(
             read_attributes, drivers.enis.values(), drivers.logs, drivers.volumes.values()
@@ -394,7 +392,8 @@ def _find_tasks(supervisor: Supervisor) -> frozenset[str]:
 async def _prune_logs(shared: Shared, supervisor: Supervisor) -> None:
     while True:
         keep = _find_tasks(supervisor)
-        retention_s = shared.settings.log_retention_s
-        for task_id in await prune_logs(shared.site.logs_dir, retention_s, keep):
+        for task_id in await prune_logs(
+            shared.site.logs_dir, shared.settings.log_retention_s, keep
+        ):
             log.info("removed the old logs of task %s", task_id, extra={"task": task_id})
         await asyncio.sleep(JANITOR_PERIOD_S)

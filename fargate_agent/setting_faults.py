@@ -65,11 +65,25 @@ def find_faults(settings: AgentSettings) -> Iterator[Fault]:
             read_machine_keys(settings.aws_credentials_file, datetime.now(UTC))
         except RoleError as error:
             yield "aws_credentials_file", str(error).removeprefix("aws_credentials_file ")
+    yield from _find_flow_log_faults(settings)
     yield from _find_key_faults(settings)
     yield from find_otlp_fault(settings)
     known = _read_snapshotters(settings) or SNAPSHOTTERS
     if settings.snapshotter not in known:
         yield "snapshotter", f"must be one of {', '.join(sorted(known))}"
+
+
+def _find_flow_log_faults(settings: AgentSettings) -> Iterator[Fault]:
+    said = settings.flow_logs
+    if said is None:
+        return
+    if said.file is not None and not said.file.parent.is_dir():
+        yield "flow_logs", f"file: {said.file.parent} is not a directory"
+    if said.credentials_file is not None:
+        try:
+            read_machine_keys(said.credentials_file, datetime.now(UTC), name="credentials_file")
+        except RoleError as error:
+            yield "flow_logs", str(error)
 
 
 def _find_key_faults(settings: AgentSettings) -> Iterator[Fault]:

@@ -176,7 +176,7 @@ class AgentSettings(FileSettings):
     max_tracked_flows: Annotated[int, Field(ge=16, le=1_000_000)] = 16_384
     """Most flows of one ENI that are tracked at a time; more are dropped until some have ended."""
     flow_logs: FlowLogSettings | None = None
-    """Where flow logs go, `file` or `log_group`. Without it: nowhere."""
+    """A table that says where flow logs go. Without it there are none. See below."""
     cni_conf_dir: AbsolutePath = Path("/etc/cni/net.d")
     """Where the networks are configured that subnets of kind `cni` name."""
     cni_bin_dirs: Annotated[tuple[AbsolutePath, ...], NoDecode, split_commas] = CNI_BIN_DIRS

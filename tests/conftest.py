@@ -15,6 +15,8 @@ pytest_plugins = [
     "tests.fixtures.containerd",
     "tests.fixtures.network",
     "tests.fixtures.firewall",
+    "tests.fixtures.outside",
+    "tests.fixtures.flow_logs",
     "tests.fixtures.cni",
     "tests.fixtures.cni_runtimes",
     "tests.fixtures.cni_programs",

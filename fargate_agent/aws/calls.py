@@ -77,16 +77,21 @@ async def send_call(
 
 
 async def call_json(
-    http: aiohttp.ClientSession, site: AwsSite, keys: RoleKeys, call: AwsCall
+    http: aiohttp.ClientSession,
+    site: AwsSite,
+    keys: RoleKeys,
+    call: AwsCall,
+    *,
+    may_be_empty: bool = False,
 ) -> dict[str, Any]:
-    """Call a service that speaks JSON 1.1.
+    """Call a service that speaks JSON 1.1; some answer nothing to what makes something.
 
     Raises:
         AwsError: it refused.
         TransferError: no answer came, or none that makes sense.
     """
     status, body = await send_call(http, site, keys, call)
-    answer = read_json(body) if body or status != 200 else {}
+    answer = {} if may_be_empty and not body else read_json(body)
     if status == 200 and answer is not None:
         return answer
     if answer is not None and "__type" in answer:

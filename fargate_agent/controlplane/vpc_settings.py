@@ -141,12 +141,11 @@ class SubnetSettings(BaseModel):
     """IPv6 router. Without it: the first address of `ipv6_cidr` with veth, none with macvlan."""
     mtu: Annotated[int, Field(ge=576, le=65535)] | None = None
     """The largest packet, in bytes. Without it: 9001 with veth, 1500 with the others."""
+    nat: bool = True
+    """Whether tasks reach other networks than their VPC, by an address of the agent's machine.
+    `false` makes a private subnet, of kind `veth` only."""
     dns: tuple[IPv4Address, ...] = ()
     """DNS servers of the tasks. Without it: the resolver of the VPC."""
-    nat: bool = True
-    """Whether tasks reach what is outside of the VPC. Without it the subnet is private. Only with
-    veth.
-    """
     availability_zone: str | None = None
     """The zone that EC2's answers name. Without it: the first one of the region."""
 
@@ -169,7 +168,7 @@ class SubnetSettings(BaseModel):
                 wanted = "needs" if self.kind is kind else "has no"
                 raise ValueError(f"{self.id}: kind {self.kind} {wanted} {name}")
         if not self.nat and self.kind is not EniKind.VETH:
-            raise ValueError(f"{self.id}: kind {self.kind} has no nat = false")
+            raise ValueError(f"{self.id}: kind {self.kind} has no nat")
         for mac in self.nics:
             if self.nics.count(mac) > 1:
                 raise ValueError(f"{self.id}: nics has {mac} twice")

@@ -17,6 +17,7 @@ from fargate_agent.drivers import Driver, Sweeper
 from fargate_agent.egress.session import Egress
 from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
+from fargate_agent.network.flow_logs.accounting import Accounting
 from fargate_agent.network.namespaces import socket_in_netns
 from fargate_agent.runtime.secret_files import remove_tmpfs
 from fargate_agent.settings import AgentSettings
@@ -70,6 +71,8 @@ async def sweep_machine(settings: AgentSettings, say: Say) -> None:
     )
 
     try:
+        with suppress(OSError):  # it costs little where it stays on
+            Accounting(settings.state_dir).restore()
         netns, firewall = make_netns(settings, lambda: False), make_firewall(settings, Findings())
         enis = make_enis(
             netns.prepared,

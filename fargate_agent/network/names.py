@@ -84,11 +84,6 @@ def firewall_table_name(instance: str) -> str:
     return f"fargate-{instance}"
 
 
-def log_group_number(instance: str) -> int:
-    """Number the group by which the packet filter hands refused packets to an agent: 16 bits."""
-    return 1024 + int(hashlib.sha256(instance.encode()).hexdigest()[:6], 16) % 64_000
-
-
 def nat_table_name(bridge: str) -> str:
     """Name the packet filter table that an older agent gave a bridge."""
     return f"fargate-{bridge}"

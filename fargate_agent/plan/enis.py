@@ -97,6 +97,10 @@ def _plan_kind(eni: EniMessage) -> EniKind:
         raise ResourceInitializationError(
             f"ENI {eni.ec2_id}: an interface of kind '{protocol}' is not supported here"
         )
+    if not eni.nat and kind != EniKind.VETH:
+        raise ResourceInitializationError(
+            f"ENI {eni.ec2_id}: an interface of kind '{kind}' can't be private"
+        )
     return EniKind(kind)
 
 

@@ -142,7 +142,7 @@ class EniPlan:
     vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Ranges of its VPC. The subnet's own is always one."""
     nat: bool = True
-    """Whether it reaches what is outside of its VPC; of a routed ENI."""
+    """Whether it reaches other networks than its VPC, and is reached by them."""
     primary: bool = True
     """The first interface: it carries the default route."""
     private_dns_name: str | None = None

@@ -124,7 +124,7 @@ class EniMessage(Message):
     vpc_cidr_blocks: tuple[IPv4Network | IPv6Network, ...] = ()
     """Ranges of its VPC: what goes there leaves no VPC and is not translated. Ours."""
     nat: bool = True
-    """Whether it reaches what is outside of its VPC. Ours."""
+    """Whether it reaches other networks than its VPC, by an address of the machine. Ours."""
 
 
 class RoleCredentialsMessage(Message):

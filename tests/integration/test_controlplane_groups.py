@@ -18,7 +18,7 @@ WEB = {
 LB = {"id": "sg-lb", "egress": []}
 LAN = {"id": "subnet-lan", "cidr": "192.168.57.0/24", "kind": "macvlan", "parent": "eth1"}
 """What goes there leaves the VPC: agents don't route to it."""
-ROUTED = {"id": "subnet-routed", "cidr": "10.99.0.0/24"}
+ROUTED = {"id": "subnet-routed", "cidr": "10.99.0.0/24", "nat": False}
 
 
 async def test_task_comes_with_its_groups_and_those_that_their_rules_name(
@@ -28,8 +28,8 @@ async def test_task_comes_with_its_groups_and_those_that_their_rules_name(
     client = plane.client()
     client.register_task_definition(**FARGATE)
 
-    def run(*groups: str) -> dict[str, Any]:
-        network = {"subnets": ["subnet-default"], "securityGroups": list(groups)}
+    def run(subnet: str, *groups: str) -> dict[str, Any]:
+        network = {"subnets": [subnet], "securityGroups": list(groups)}
         answer: dict[str, Any] = client.run_task(
             taskDefinition="web",
             launchType="FARGATE",
@@ -38,13 +38,14 @@ async def test_task_comes_with_its_groups_and_those_that_their_rules_name(
         return answer
 
     async with SimulatedAgent(plane) as agent:
-        await asyncio.to_thread(run, "sg-lb")
-        await agent.take()
-        await asyncio.to_thread(run, "sg-web")
+        await asyncio.to_thread(run, "subnet-default", "sg-lb")
+        assert (await agent.take())["elasticNetworkInterfaces"][0]["nat"] is True
+        await asyncio.to_thread(run, "subnet-routed", "sg-web")
         task = await agent.take()
 
     (eni,) = task["elasticNetworkInterfaces"]
     assert eni["securityGroups"] == ["sg-web"]
+    assert eni["nat"] is False
     assert eni["vpcCidrBlocks"] == ["10.0.0.0/16", "10.99.0.0/24"]
     lb, web = task["securityGroups"]
     assert (lb["id"], lb["ingress"], lb["egress"], lb["members"]) == ("sg-lb", [], [], [])

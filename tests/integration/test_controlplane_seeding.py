@@ -10,9 +10,15 @@ from sqlalchemy.engine import make_url
 from fargate_agent.controlplane.errors import StartError
 from fargate_agent.controlplane.settings import ControlPlaneSettings
 from fargate_agent.controlplane.state.announcements import Announcements
-from fargate_agent.controlplane.state.networks import GroupRow, RuleRow, SubnetRow, VpcRow
+from fargate_agent.controlplane.state.networks import (
+    GroupRow,
+    NetworkObject,
+    RuleRow,
+    SubnetRow,
+    VpcRow,
+)
 from fargate_agent.controlplane.state.store import Store, open_store
-from fargate_agent.controlplane.vpc.seeding import ensure_vpc
+from fargate_agent.controlplane.vpc.seeding import PRIVATE_ROUTE_TABLE, ensure_vpc
 
 OFFICE = {
     "id": "sg-web",
@@ -182,3 +188,31 @@ async def test_names_of_groups_may_move(bare_url: str) -> None:
         async with store.read() as session:
             rows = await session.scalars(select(GroupRow).where(GroupRow.id != "sg-default"))
             assert {row.id: row.name for row in rows} == {"sg-c": "a"}
+
+
+@pytest.mark.root
+async def test_private_subnets_are_in_a_route_table_without_a_way_out(bare_url: str) -> None:
+    private = {"id": "subnet-private", "cidr": "10.0.64.0/24", "nat": False}
+
+    async def read(store: Store) -> tuple[list[str], bool | None]:
+        async with store.read() as session:
+            table = await session.get(NetworkObject, PRIVATE_ROUTE_TABLE)
+            row = await session.get(SubnetRow, "subnet-private")
+        document = {"Associations": [], "Routes": []} if table is None else table.document
+        assert document["Routes"] == []
+        return [
+            one["SubnetId"] for one in document["Associations"]
+        ], None if row is None else row.nat
+
+    async with open_store(make_url(bare_url), Announcements()) as store:
+        found = []
+        for subnets in ([], [private], [private], [{**private, "nat": True}]):
+            await ensure_vpc(settings(subnets=subnets), store)
+            found.append(await read(store))
+
+    assert found == [
+        ([], None),
+        (["subnet-private"], False),
+        (["subnet-private"], False),
+        ([], True),
+    ]

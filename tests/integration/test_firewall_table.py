@@ -18,6 +18,7 @@ from fargate_agent.network.firewall.firewall import HostFirewall
 from fargate_agent.network.firewall.memory import FILE
 from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.names import firewall_table_name, host_end_prefix
+from fargate_agent.network.nft import logged
 from fargate_agent.plan import EniPlan
 from fargate_agent.plan.security_groups import GroupPlan, RulePlan
 from fargate_agent.wire.eni_kinds import EniKind
@@ -125,14 +126,15 @@ async def test_nft_reads_what_was_meant(
     assert chains["from_uplink"] == [*of_agents, "drop"]
     assert chains["from_task"][6:] == [
         "ct state established,related accept",
-        "ct state invalid drop",
+        "ct state invalid goto refused",
         "ct status dnat jump published",
-        "add @flows4 { ip saddr ct count over 16384 } drop",
-        "add @flows6 { ip6 saddr ct count over 16384 } drop",
+        "add @flows4 { ip saddr ct count over 16384 } goto refused",
+        "add @flows6 { ip6 saddr ct count over 16384 } goto refused",
         "ip saddr vmap @out4",
         "ip6 saddr vmap @out6",
-        "drop",
+        "goto refused",
     ]
+    assert (chains["refused"], chains["refused_in"]) == (["drop"], ["drop"])
     assert chains[f"in_{GROUP}"] == [
         "ip saddr 10.1.2.0/24 tcp dport 80-81 accept",
         "meta nfproto ipv4 udp dport 53 accept",
@@ -326,8 +328,45 @@ async def test_tasks_are_not_reached_by_the_host_if_it_may_not(
         ours = host_end_prefix(instance)
         assert read_chains(table)["output"][1:] == [
             f'oifname "{ours}*" ct state established,related accept',
-            f'oifname "{ours}*" drop',
+            f'oifname "{ours}*" goto refused_in',
         ]
+        await firewall.release()
+
+
+async def test_what_is_refused_is_told_if_it_is_asked_for(
+    instance: str, tmp_path: Path, host_left_clean: None, table: str
+) -> None:
+    settings = FirewallSettings(log_group=4711)
+    async with HostFirewall(instance, tmp_path / FILE, settings, Findings()) as firewall:
+        await firewall.ensure()
+
+        pace = 'limit rate 200/second burst 1000 packets } log prefix "out" group 4711 drop'
+        few = 'limit rate 1/second burst 1 packets } log prefix "out skipped" group 4711 drop'
+        assert read_chains(table)["refused"] == [
+            f"update @pace0_out4 {{ ip saddr timeout 1m {pace}",
+            f"update @pace0_out6 {{ ip6 saddr timeout 1m {pace}",
+            f"update @pace1_out4 {{ ip saddr timeout 1m {few}",
+            f"update @pace1_out6 {{ ip6 saddr timeout 1m {few}",
+            "drop",
+        ]
+        await firewall.release()
+
+
+async def test_a_kernel_that_tells_of_nothing_still_filters(
+    instance: str,
+    tmp_path: Path,
+    host_left_clean: None,
+    table: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(logged, "LOG", "nothing")
+    findings = Findings()
+    settings = FirewallSettings(log_group=4711)
+    async with HostFirewall(instance, tmp_path / FILE, settings, findings) as firewall:
+        await firewall.ensure()
+
+        assert read_chains(table)["refused"] == ["drop"]
+        assert [one.what for one in findings] == [logged.NO_LOG]
         await firewall.release()
 
 

@@ -1,260 +1,316 @@
-"""Flow logs of real ENIs: lines about packets that passed and packets that were refused."""
+"""Flow logs of real packets between tasks whose ENIs the host routes."""
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import suppress
-from ipaddress import IPv6Address
+import struct
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from fargate_agent.findings import Findings
-from fargate_agent.network.firewall.firewall import HostFirewall
-from fargate_agent.network.firewall.table import FirewallSettings
-from fargate_agent.network.flowlogs.collector import Collector
-from fargate_agent.network.flowlogs.destination import Destination, DestinationError
-from fargate_agent.network.flowlogs.service import (
+from fargate_agent.network.conntrack import forget_flows
+from fargate_agent.network.flow_logs.accounting import EVENTS, SWITCH
+from fargate_agent.network.flow_logs.accounting import FILE as ACCOUNTING_FILE
+from fargate_agent.network.flow_logs.flow_logs import (
+    NO_ENDS,
+    NO_REFUSED,
+    OTHER_KIND,
     FlowLogs,
-    switch_accounting_back,
-    switch_accounting_on,
+    name_log_group,
 )
-from fargate_agent.network.names import log_group_number
-from fargate_agent.plan.security_groups import RulePlan
-from tests.fixtures.firewall import ANYWHERE, OTHER, SAME, Cloud, Task, from_group, group
-from tests.fixtures.packets import ICMP, PORT, UDP, open_socket, send
+from fargate_agent.network.flow_logs.kernel import open_refused
+from fargate_agent.network.nft.logged import BURST
+from fargate_agent.network.sysctl import ROOT
+from fargate_agent.plan import EniPlan
+from fargate_agent.wire.eni_kinds import EniKind
+from tests.fixtures.flow_logs import (
+    CLOSED,
+    HOST_PORT,
+    Cloud,
+    Line,
+    LoggedTask,
+    Logs,
+    MakeFlowLogs,
+    serving,
+)
+from tests.fixtures.network import MakeEni
+from tests.fixtures.outside import HERE, OUTSIDE
+from tests.fixtures.packets import ICMP, PORT, TCP, UDP, open_socket, send
 from tests.fixtures.pulls import eventually
 
 pytestmark = pytest.mark.root
 
-ACCOUNT = "000000000000"
+NUMBERS = {(TCP, 4): 6, (TCP, 6): 6, (UDP, 4): 17, (UDP, 6): 17, (ICMP, 4): 1, (ICMP, 6): 58}
 
 
-@pytest.fixture
-def firewall(real_firewall: HostFirewall) -> HostFirewall:
-    """What ENIs of this module are behind."""
-    return real_firewall
-
-
-class Lines(Destination):
-    """Keeps the fields of all lines."""
-
-    def __init__(self) -> None:
-        self.kept: list[list[str]] = []
-        self.fails = 0
-
-    async def write(self, lines: Mapping[str, Sequence[str]], at_s: int) -> None:
-        if self.fails:
-            self.fails -= 1
-            raise DestinationError("full")
-        self.kept += [line.split() for of_eni in lines.values() for line in of_eni]
-
-    def about(self, task: Task, action: str) -> list[list[str]]:
-        """Return from source to the count of packets, of lines about an ENI."""
-        found = [line for line in self.kept if line[2] == task.eni.id and line[12] == action]
-        assert all((line[0], line[1], line[13]) == ("2", ACCOUNT, "OK") for line in found)
-        return [line[3:9] for line in found]
-
-
-@pytest.fixture
-def firewall_settings(instance: str) -> FirewallSettings:
-    return FirewallSettings(log_group=log_group_number(instance))
-
-
-class Watched:
-    """Tasks whose flows are logged; an interval ends when the test wants it to."""
-
-    def __init__(self, cloud: Cloud, instance: str, state_dir: Path) -> None:
-        self.lines = Lines()
-        self.findings = Findings()
-        self._cloud = cloud
-        collector = Collector(lambda: [task.eni for task in cloud.tasks])
-        group_number = log_group_number(instance)
-        self._logs = FlowLogs(collector, self.lines, group_number, 1000, state_dir, self.findings)
-        self._collector = collector
-        self._job: asyncio.Task[None] | None = None
-
-    async def begin(self) -> None:
-        began = asyncio.Event()
-        begin = self._collector.begin
-
-        def note(flows: object) -> None:
-            begin(flows)  # type: ignore[arg-type]
-            asyncio.get_running_loop().call_soon(began.set)
-
-        self._collector.begin = note  # type: ignore[method-assign]
-        self._job = asyncio.create_task(self._logs.serve())
-        async with asyncio.timeout(20):
-            await began.wait()
-
-    async def end(self) -> Lines:
-        """Return the lines of the interval that the end of the agent cuts short."""
-        assert self._job is not None
-        await asyncio.sleep(0)  # what the kernel has handed over is read
-        self._job.cancel()
-        with suppress(asyncio.CancelledError):
-            await self._job
-        self._job = None
-        return self.lines
-
-
-@pytest.fixture
-async def watched(cloud: Cloud, instance: str, tmp_path: Path) -> AsyncIterator[Watched]:
-    watched = Watched(cloud, instance, tmp_path)
-    yield watched
-    if watched._job is not None:
-        await watched.end()
-    switch_accounting_back(tmp_path / "conntrack-accounting")
-
-
-async def test_accepted_connection_is_counted_at_both_ends(
-    cloud: Cloud, firewall: HostFirewall, watched: Watched
-) -> None:
-    await firewall.learn([group(SAME, from_group(SAME))])
-    server, client = await cloud.start(SAME), await cloud.start(SAME)
-    await watched.begin()
-    address = server.address(4)
+def converse(caller: LoggedTask, server: LoggedTask, version: int, sizes: tuple[int, int]) -> int:
+    """Send bytes there and back by TCP; return the port of the caller."""
+    address = server.address(version)
     with (
         open_socket(server.netns, address, socket.SOCK_STREAM) as listener,
-        open_socket(client.netns, address, socket.SOCK_STREAM) as connection,
+        open_socket(caller.netns, address, socket.SOCK_STREAM) as connection,
     ):
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((str(address), PORT))
         listener.listen()
         connection.connect((str(address), PORT))
         accepted, _ = listener.accept()
         with accepted:
-            accepted.sendall(b"answer")
-            assert connection.recv(10) == b"answer"
-        port = connection.getsockname()[1]
-    lines = await watched.end()
+            connection.sendall(bytes(sizes[0]))
+            read_exactly(accepted, sizes[0])
+            accepted.sendall(bytes(sizes[1]))
+            read_exactly(connection, sizes[1])
+        return int(connection.getsockname()[1])
 
-    ends = [str(client.address(4)), str(address)]
-    there = [*ends, str(port), str(PORT), "6"]
-    back = [*reversed(ends), str(PORT), str(port), "6"]
-    for task in (server, client):
-        found = {tuple(line[:5]): int(line[5]) for line in lines.about(task, "ACCEPT")}
-        assert found.keys() == {tuple(there), tuple(back)}
-        assert all(3 <= packets <= 8 for packets in found.values())
-        assert lines.about(task, "REJECT") == []
+
+def read_exactly(connection: socket.socket, size: int) -> None:
+    left = size
+    while left:
+        left -= len(connection.recv(left))
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("kind", [UDP, ICMP])
-async def test_what_the_receiver_refuses_was_accepted_of_the_sender(
-    cloud: Cloud, firewall: HostFirewall, watched: Watched, kind: str, version: int
+async def test_a_connection_is_logged_by_both_enis_in_both_directions(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs, version: int
 ) -> None:
-    await firewall.learn([group(SAME), group(OTHER)])
-    server, client = await cloud.start(SAME), await cloud.start(OTHER)
-    await watched.begin()
-    for _ in range(3):
-        assert not server.hears(client, kind, version)
-    await eventually(lambda: bool(watched._collector._window._enis))
-    lines = await watched.end()
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        server, caller = await logged_cloud.start(flow_logs), await logged_cloud.start(flow_logs)
+        port = await asyncio.to_thread(converse, caller, server, version, (100_000, 300_000))
 
-    refused, sent = lines.about(server, "REJECT"), lines.about(client, "ACCEPT")
-    protocol = {(UDP, 4): "17", (UDP, 6): "17", (ICMP, 4): "1", (ICMP, 6): "58"}[kind, version]
-    ends = [str(client.address(version)), str(server.address(version))]
-    assert {(line[0], line[1], line[4]) for line in refused} == {(*ends, protocol)}
-    assert sum(int(line[5]) for line in refused) == 3
-    assert sorted(refused) == sorted(sent)
-    assert lines.about(client, "REJECT") == []
+    there, back = (str(port), str(PORT)), (str(PORT), str(port))
+    ends = str(caller.address(version)), str(server.address(version))
+    for eni in (caller.eni, server.eni):
+        lines = {(line.source, line.destination): line for line in flow_log_file.of(eni)}
+        assert len(lines) == 2
+        out, answers = lines[ends], lines[ends[::-1]]
+        assert (out.ports, answers.ports) == (there, back)
+        assert (out.protocol, answers.protocol) == (6, 6)
+        assert (out.action, answers.action) == ("ACCEPT", "ACCEPT")
+        for line, payload in ((out, 100_000), (answers, 300_000)):
+            header = {4: 52, 6: 72}[version]  # with the timestamps of TCP
+            extra = line.bytes - payload - header * line.packets
+            assert 0 <= extra <= 3 * 20  # options of a SYN
 
 
-async def test_what_no_egress_rule_allows_is_refused_to_the_sender(
-    cloud: Cloud, firewall: HostFirewall, watched: Watched
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("kind", [TCP, UDP, ICMP])
+async def test_what_is_refused_is_logged(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs, kind: str, version: int
 ) -> None:
-    await firewall.learn([group(SAME, egress=())])
-    client, server = await cloud.start(SAME), await cloud.start()
-    await watched.begin()
-    address = server.address(4)
-    send(client.netns, UDP, address)
-    await eventually(lambda: bool(watched._collector._window._enis))
-    lines = await watched.end()
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        server, caller = (
+            await logged_cloud.start(flow_logs, CLOSED),
+            await logged_cloud.start(flow_logs),
+        )
+        send(caller.netns, kind, server.address(version))
 
-    ((source, destination, _, port, protocol, packets),) = lines.about(client, "REJECT")
-    assert (source, destination) == (str(client.address(4)), str(address))
-    assert (port, protocol, packets) == (str(PORT), "17", "1")
-
-
-async def test_eni_without_traffic_says_so(cloud: Cloud, watched: Watched) -> None:
-    task = await cloud.start()
-    await watched.begin()
-    lines = await watched.end()
-
-    assert [line[13] for line in lines.kept if line[2] == task.eni.id] == ["NODATA"]
+    (refused,), (sent,) = flow_log_file.of(server.eni), flow_log_file.of(caller.eni)
+    assert (refused.action, sent.action) == ("REJECT", "ACCEPT")
+    assert refused.source == str(caller.address(version))
+    assert refused.destination == str(server.address(version))
+    assert refused.ports[1] == ("0" if kind == ICMP else str(PORT))
+    assert refused.protocol == NUMBERS[kind, version]
+    assert refused.packets == 1
+    header = {4: 20, 6: 40}[version]
+    assert refused.bytes - header == {UDP: 8 + len(b"probe"), ICMP: 8, TCP: 40}[kind]
 
 
-async def test_packets_with_many_headers_are_logged(
-    cloud: Cloud, firewall: HostFirewall, watched: Watched
+async def test_a_flow_counts_once_when_it_ends_and_what_it_had_before_doesnt(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
 ) -> None:
-    """Ports that can't be seen are 0."""
-    await firewall.learn([group(SAME), group(OTHER)])
-    server, client = await cloud.start(SAME), await cloud.start(OTHER)
-    await watched.begin()
-    address = server.address(6)
-    assert isinstance(address, IPv6Address)
-    with open_socket(client.netns, address, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
-        options = bytes([0, 0, 1, 4, 0, 0, 0, 0])
-        raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_DSTOPTS, options)
-        raw.sendto(b"\x12\x34\x00\x35\x00\x08\x00\x00", (str(address), 0))
-    await eventually(lambda: bool(watched._collector._window._enis))
-    lines = await watched.end()
+    """One agent counts half of a flow, and the next one the other half."""
+    first = make_flow_logs()
+    async with serving(first):
+        server, caller = await logged_cloud.start(first), await logged_cloud.start(first)
+        address = server.address(4)
+        with (
+            open_socket(server.netns, address, socket.SOCK_DGRAM) as receiver,
+            open_socket(caller.netns, address, socket.SOCK_DGRAM) as sender,
+        ):
+            receiver.bind((str(address), PORT))
+            sender.connect((str(address), PORT))
+            for _ in range(3):
+                sender.send(b"probe")
+            second = make_flow_logs(interval_s=0.2)
+            await stop(first)
+            second.adopt([server.eni, caller.eni])
+            async with serving(second):
+                for _ in range(2):
+                    sender.send(b"probe")
+                await eventually(lambda: total(flow_log_file.of(server.eni)) == 5)
+                sender.send(b"probe")
+                forget_flows([address])
+                await eventually(lambda: total(flow_log_file.of(server.eni)) == 6)
+                before = len(flow_log_file.statuses(server.eni))
+                await eventually(lambda: len(flow_log_file.statuses(server.eni)) > before + 1)
 
-    ((_, _, source_port, port, protocol, packets),) = lines.about(server, "REJECT")
-    assert (protocol, packets) == ("17", "1")
-    assert (source_port, port) == ("4660", "53")
+    assert total(flow_log_file.of(server.eni)) == 6
+    assert total(flow_log_file.of(caller.eni)) == 6
+    assert "NODATA" in flow_log_file.statuses(server.eni)
+    assert "SKIPDATA" not in flow_log_file.statuses(server.eni)
 
 
-async def test_flow_of_before_counts_from_the_beginning_of_the_interval(
-    cloud: Cloud, firewall: HostFirewall, watched: Watched, tmp_path: Path
+async def stop(flow_logs: FlowLogs) -> None:
+    recorder = flow_logs._recorder
+    assert recorder is not None
+    await asyncio.to_thread(recorder.stop)
+
+
+def total(lines: list[Line]) -> int:
+    return sum(line.packets for line in lines if line.protocol == 17)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+async def test_what_leaves_the_vpc_is_logged_as_the_task_sees_it(
+    logged_cloud: Cloud,
+    make_flow_logs: MakeFlowLogs,
+    flow_log_file: Logs,
+    machine: Path,
+    version: int,
 ) -> None:
-    await firewall.learn([group(SAME, RulePlan(protocol="udp", cidrs=ANYWHERE))])
-    server, client = await cloud.start(SAME), await cloud.start(SAME)
-    address = server.address(4)
-    switch_accounting_on(tmp_path / "conntrack-accounting")
-    with (
-        open_socket(server.netns, address, socket.SOCK_DGRAM) as hearing,
-        open_socket(client.netns, address, socket.SOCK_DGRAM) as speaking,
-    ):
-        hearing.bind((str(address), PORT))
-        speaking.connect((str(address), PORT))
-        for _ in range(5):
-            speaking.send(b"before")
-            hearing.recv(10)
-        await watched.begin()
-        for _ in range(2):
-            speaking.send(b"after")
-            hearing.recv(10)
-        lines = await watched.end()
+    """Its address is the machine's out there. A private subnet lets nothing out."""
+    flow_logs = make_flow_logs()
+    outside = OUTSIDE[version]
+    async with serving(flow_logs):
+        public = await logged_cloud.start(flow_logs)
+        private = await logged_cloud.start(flow_logs, nat=False)
+        with open_socket(machine, outside, socket.SOCK_DGRAM) as receiver:
+            receiver.bind((str(outside), PORT))
+            send(public.netns, UDP, outside)
+            asked, caller = receiver.recvfrom(100)
+            receiver.sendto(b"answer", caller)
+        assert (asked, caller[0]) == (b"probe", str(HERE[version]))
+        send(private.netns, UDP, outside)
 
-    assert [line[5] for line in lines.about(server, "ACCEPT")] == ["2"]
+    out, answer = sorted(flow_log_file.of(public.eni), key=lambda line: line.ports[0] == str(PORT))
+    assert (out.source, out.destination) == (str(public.address(version)), str(outside))
+    assert (answer.source, answer.destination) == (str(outside), str(public.address(version)))
+    assert out.ports == answer.ports[::-1]
+    header = {4: 28, 6: 48}[version]
+    assert (out.bytes, answer.bytes) == (header + len(b"probe"), header + len(b"answer"))
+    (refused,) = flow_log_file.of(private.eni)
+    assert (refused.action, refused.destination) == ("REJECT", str(outside))
 
 
-async def test_lines_that_were_not_taken_are_missed(
-    cloud: Cloud, watched: Watched, monkeypatch: pytest.MonkeyPatch
+async def test_the_ports_of_the_host_are_logged_as_they_are_open(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
 ) -> None:
-    monkeypatch.setattr("fargate_agent.network.flowlogs.service.RETRY_S", 0)
-    task = await cloud.start()
-    await watched.begin()
-    watched.lines.fails = 3
-    await watched._logs._write()
-    lines = await watched.end()
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        task = await logged_cloud.start(flow_logs)
+        send(task.netns, UDP, task.eni.gateway, HOST_PORT)
+        send(task.netns, UDP, task.eni.gateway, HOST_PORT + 1)
 
-    assert [line[13] for line in lines.kept if line[2] == task.eni.id] == ["SKIPDATA"]
-    assert [one.effect for one in watched.findings] == ["flow logs are not complete"]
+    found = {(line.ports[1], line.action) for line in flow_log_file.of(task.eni)}
+    assert {(str(HOST_PORT), "ACCEPT"), (str(HOST_PORT + 1), "REJECT")} <= found
 
 
-def test_counting_of_flows_is_switched_back(tmp_path: Path) -> None:
-    setting, marker = tmp_path / "setting", tmp_path / "marker"
-    setting.write_text("0\n")
-    switch_accounting_on(marker, setting)
-    switch_accounting_on(marker, setting)
-    assert setting.read_text() == "1"
+async def test_headers_that_hide_the_ports_hide_no_packet(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
+) -> None:
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        server = await logged_cloud.start(flow_logs, CLOSED)
+        caller = await logged_cloud.start(flow_logs)
+        address = server.address(6)
+        options = bytes([60, 0, 1, 4, 0, 0, 0, 0]) * 39 + bytes([17, 0, 1, 4, 0, 0, 0, 0])
+        datagram = struct.pack("!HHHH", 1234, PORT, 8, 0)
+        with open_socket(caller.netns, address, socket.SOCK_RAW, 60) as raw:
+            raw.sendto(options + datagram, (str(address), 0))
 
-    switch_accounting_back(marker, setting)
+    (refused,) = flow_log_file.of(server.eni)
+    assert (refused.action, refused.protocol, refused.ports) == ("REJECT", 60, ("-", "-"))
+    assert refused.bytes == 40 + len(options + datagram)
 
-    assert (setting.read_text(), marker.exists()) == ("0", False)
-    setting.write_text("1\n")
-    switch_accounting_on(marker, setting)
-    switch_accounting_back(marker, setting)
-    assert setting.read_text() == "1\n"
+
+async def test_an_eni_that_is_flooded_hides_no_other(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
+) -> None:
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        flooded, calm = [await logged_cloud.start(flow_logs, CLOSED) for _ in range(2)]
+        caller = await logged_cloud.start(flow_logs)
+        with open_socket(caller.netns, flooded.address(4), socket.SOCK_DGRAM) as sender:
+            for port in range(1000, 4000):
+                sender.sendto(b"", (str(flooded.address(4)), port))
+        send(caller.netns, UDP, calm.address(4))
+
+    statuses = flow_log_file.statuses(flooded.eni)
+    assert "SKIPDATA" in statuses
+    assert BURST <= statuses.count("OK") < 3000
+    assert flow_log_file.statuses(calm.eni) == ["OK"]
+
+
+async def test_enis_that_have_an_address_one_after_the_other_are_told_apart(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, flow_log_file: Logs
+) -> None:
+    flow_logs = make_flow_logs()
+    async with serving(flow_logs):
+        caller = await logged_cloud.start(flow_logs)
+        enis: list[EniPlan] = []
+        for packets in (1, 2):
+            changes: dict[str, Any] = {"address": enis[0].address} if enis else {}
+            task = await logged_cloud.start(flow_logs, **changes)
+            enis.append(task.eni)
+            for _ in range(packets):
+                send(caller.netns, UDP, task.address(4))
+            await logged_cloud.stop(task)
+
+    sums = [
+        sum(
+            line.packets
+            for line in flow_log_file.of(eni)
+            if line.destination == str(eni.address.ip)
+        )
+        for eni in enis
+    ]
+    assert sums == [1, 2]
+
+
+async def test_what_cannot_be_heard_is_found_and_the_rest_is_logged(
+    logged_cloud: Cloud,
+    make_flow_logs: MakeFlowLogs,
+    flow_log_file: Logs,
+    instance: str,
+    make_eni: MakeEni,
+) -> None:
+    """Somebody else listens to the group; and there is a task on the LAN."""
+    findings = Findings()
+    flow_logs = make_flow_logs(findings=findings)
+    (ROOT / EVENTS).write_text("0")
+    with open_refused(name_log_group(instance)):
+        async with serving(flow_logs):
+            server, caller = [await logged_cloud.start(flow_logs) for _ in range(2)]
+            flow_logs.adopt([make_eni(kind=EniKind.MACVLAN)])
+            send(caller.netns, UDP, server.address(4))
+
+    assert [one.what for one in findings] == [NO_REFUSED, NO_ENDS, OTHER_KIND]
+    assert any(line.action == "ACCEPT" for line in flow_log_file.of(server.eni))
+
+
+async def test_counting_is_switched_off_again_when_no_task_needs_it(
+    logged_cloud: Cloud, make_flow_logs: MakeFlowLogs, instance: str, tmp_path: Path
+) -> None:
+    switch = ROOT / SWITCH
+    switch.write_text("0")
+    flow_logs = make_flow_logs()
+    states = []
+    async with serving(flow_logs):
+        states.append(switch.read_text())
+        task = await logged_cloud.start(flow_logs)
+    states.append(switch.read_text())
+    async with serving(successor := make_flow_logs()):
+        successor.adopt([task.eni])
+        successor.close(task.eni)
+    states.append(switch.read_text())
+    async with serving(make_flow_logs()):
+        pass
+    switch.write_text("1")
+    (tmp_path / ACCOUNTING_FILE).touch()  # of an agent that was killed
+    await FlowLogs(instance, tmp_path, None, 0, Findings()).serve()
+    states.append(switch.read_text())
+
+    assert [state.strip() for state in states] == ["1", "1", "0", "0"]

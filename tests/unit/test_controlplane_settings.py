@@ -76,6 +76,12 @@ def test_file_is_found_by_environment(file: Path, monkeypatch: pytest.MonkeyPatc
             id="gateway is broadcast",
         ),
         pytest.param(
+            '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "macvlan"\n'
+            'parent = "eth1"\nnat = false',
+            "subnet-b: kind macvlan has no nat",
+            id="macvlan that is private",
+        ),
+        pytest.param(
             '[[subnets]]\nid = "subnet-b"\ncidr = "10.1.0.0/24"\nkind = "macvlan"',
             "subnet-b: kind macvlan needs parent",
             id="macvlan without parent",

@@ -215,8 +215,8 @@ def test_subnet_is_kept_whole() -> None:
         gateway=IPv4Address("10.0.0.2"),
         gateway6=IPV6[2],
         mtu=1400,
-        dns=(IPv4Address("10.0.0.3"),),
         nat=False,
+        dns=(IPv4Address("10.0.0.3"),),
         availability_zone="us-east-1b",
     )
     defaults = {each.name: each.default for each in fields(Subnet)}

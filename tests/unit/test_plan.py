@@ -33,6 +33,17 @@ def test_eni_has_the_prefix_of_its_gateway_and_the_name_fargate_gives() -> None:
     assert eni.ifname == "eth1"
 
 
+@pytest.mark.parametrize(
+    ("said", "nat"), [({}, True), ({"nat": True}, True), ({"nat": False}, False)]
+)
+def test_eni_reaches_other_networks_unless_the_message_says_no(
+    said: dict[str, object], nat: bool
+) -> None:
+    (eni,) = plan_task(task_message(elasticNetworkInterfaces=[eni_json(**said)]), SITE).enis
+
+    assert eni.nat is nat
+
+
 def test_containers_come_after_those_they_depend_on() -> None:
     message = task_message(
         container_json("c", dependsOn=[{"containerName": "b", "condition": "START"}]),
@@ -209,6 +220,7 @@ def test_eni_is_planned_by_the_words_of_acs(
     "eni",
     [
         pytest.param(eni_json(interfaceAssociationProtocol="tunnel"), id="tunnel"),
+        pytest.param(eni_json(interfaceAssociationProtocol="nic", nat=False), id="private nic"),
         pytest.param(eni_json(interfaceAssociationProtocol="macvlan"), id="macvlan without parent"),
         pytest.param(eni_json(interfaceAssociationProtocol="cni"), id="cni without network"),
         pytest.param(eni_json(interfaceAssociationProtocol="vlan"), id="vlan without trunk"),

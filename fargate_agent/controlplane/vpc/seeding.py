@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 ROUTE_TABLE: Final = "route-table"
 """`kind` of the rows of route tables."""
 DEFAULT_ROUTE_TABLE: Final = "rtb-default"
+PRIVATE_ROUTE_TABLE: Final = "rtb-private"
 DEFAULT_GATEWAY: Final = "igw-default"
 
 
@@ -56,6 +57,7 @@ async def ensure_vpc(settings: ControlPlaneSettings, store: Store) -> None:
         await _ensure_subnets(settings, session)
         await _ensure_groups(settings, session)
         await _ensure_routes(settings, session)
+        await _ensure_private_routes(settings, session)
         former = VpcRow.from_settings, VpcRow.id != settings.vpc_id
         await session.execute(delete(VpcRow).where(*former))
 
@@ -133,8 +135,8 @@ def fill_row(row: SubnetRow, subnet: Subnet) -> None:
     row.gateway = str(subnet.gateway)
     row.gateway6 = None if subnet.gateway6 is None else str(subnet.gateway6)
     row.mtu = subnet.mtu
-    row.dns = [str(server) for server in subnet.dns]
     row.nat = subnet.nat
+    row.dns = [str(server) for server in subnet.dns]
     row.availability_zone = subnet.availability_zone
 
 
@@ -252,6 +254,44 @@ async def _ensure_routes(settings: ControlPlaneSettings, session: Session) -> No
     routes = [{"DestinationCidrBlock": "0.0.0.0/0", **out}]
     table.document = {**table.document, "Routes": routes}
     session.add(table)
+
+
+async def _ensure_private_routes(settings: ControlPlaneSettings, session: Session) -> None:
+    """Have the private subnets in a table without a route out, but for those that calls moved."""
+    wanted = [subnet.id for subnet in settings.all_subnets if not subnet.nat]
+    tables = {
+        row.id: row
+        for row in await session.scalars(
+            select(NetworkObject).where(
+                NetworkObject.kind == ROUTE_TABLE, NetworkObject.vpc_id == settings.vpc_id
+            )
+        )
+    }
+    row = tables.pop(PRIVATE_ROUTE_TABLE, None)
+    if row is None:
+        if not wanted:
+            return
+        row = NetworkObject(
+            id=PRIVATE_ROUTE_TABLE,
+            kind=ROUTE_TABLE,
+            vpc_id=settings.vpc_id,
+            document={"Main": None, "Routes": [], "Associations": []},
+            created_at=time.time(),
+        )
+        session.add(row)
+    elsewhere = {one["SubnetId"] for table in tables.values() for one in _associations(table)}
+    known = {one["SubnetId"]: one for one in _associations(row)}
+    associations = [
+        known.get(subnet_id, {"Id": new_association_id(), "SubnetId": subnet_id})
+        for subnet_id in wanted
+        if subnet_id not in elsewhere
+    ]
+    row.document = {**row.document, "Associations": associations}
+
+
+def _associations(table: NetworkObject) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = table.document["Associations"]
+    return found
 
 
 def render_main_table(id_: str, vpc_id: str) -> NetworkObject:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +17,7 @@ from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
 from fargate_agent.network.firewall.guards import Guards
 from fargate_agent.network.firewall.memory import read_groups, write_groups
-from fargate_agent.network.firewall.owned import LOST, OwnedTable, put_table
+from fargate_agent.network.firewall.owned import LOST, OwnedTable
 from fargate_agent.network.firewall.rules import VERSIONS, find_named, members_name
 from fargate_agent.network.firewall.table import (
     Address,
@@ -25,7 +26,7 @@ from fargate_agent.network.firewall.table import (
     Network,
     list_groups,
     remove_address,
-    render_address,
+    render_eni,
     render_group,
     render_group_rules,
     render_list,
@@ -35,6 +36,7 @@ from fargate_agent.network.firewall.table import (
 )
 from fargate_agent.network.firewall.watch import Watch
 from fargate_agent.network.names import firewall_table_name, ours_prefix
+from fargate_agent.network.nft.logged import NO_LOG, NO_LOG_CODES, NO_LOG_EFFECT
 from fargate_agent.network.nft.objects import Table
 from fargate_agent.network.reasons import kernel_refusals
 from fargate_agent.network.routes import addresses_of, ranges_of
@@ -68,6 +70,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         self._ours: Final = f"{ours_prefix(instance)}v"
         self._file = file
         self._settings = settings
+        self._findings = findings or Findings()
         self._table: Final = Table(firewall_table_name(instance))
         self._owned: Final = OwnedTable(self._table)
         self._turn = asyncio.Lock()
@@ -76,7 +79,6 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
         self._groups: dict[str, GroupPlan] | None = None
         self._enis: dict[str, tuple[tuple[Address, ...], GroupList]] = {}
         """Addresses and groups of the ENIs that are open, by id."""
-        self._findings = findings or Findings()
         self._guards = Guards(self._find, self._members, settings, self._findings)
         self._chains: set[str] = set()
         """Groups that have chains and sets."""
@@ -181,7 +183,7 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
                 if kept[2] != self._ranges:
                     messages += render_ranges(self._table, self._ranges)
                 messages += self._render_list(groups)
-                messages += self._render_open(eni.id)
+                messages += render_eni(self._table, *now)
                 await self._change(messages)
             except BaseException:
                 self._chains, self._lists, self._ranges, self._enis = kept
@@ -309,20 +311,26 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
 
     def _rebuild(self) -> None:
         """Put the whole table in the place of what is there. Blocks, for some milliseconds."""
-        self._settings = put_table(self._owned, self._render_whole, self._settings, self._findings)
+        try:
+            self._owned.replace(self._render_whole)
+        except NetlinkError as error:
+            if self._settings.log_group is None or error.code not in NO_LOG_CODES:
+                raise
+            self._settings = replace(self._settings, log_group=None)
+            self._owned.replace(self._render_whole)
+            self._findings.note(NO_LOG, NO_LOG_EFFECT)
         self._is_made = True
 
-    def _render_whole(self, settings: FirewallSettings) -> Iterator[bytes]:
+    def _render_whole(self) -> Iterator[bytes]:
         self._chains, self._lists = set(), set()
-        yield from render_table(self._table, self._ours, settings)
+        yield from render_table(self._table, self._ours, self._settings)
         if self._ranges:
             yield from render_ranges(self._table, self._ranges)
         if self._uplinks:
             yield from render_uplinks(self._table, self._uplinks)
-        for _, groups in self._enis.values():
+        for addresses, groups in self._enis.values():
             yield from self._render_list(groups)
-        for eni_id in self._enis:
-            yield from self._render_open(eni_id)
+            yield from render_eni(self._table, addresses, groups)
 
     def _render_list(self, groups: GroupList) -> Iterator[bytes]:
         if groups in self._lists:
@@ -373,22 +381,14 @@ class HostFirewall(SecurityGroups, Service, Sweeper):
             if group.id in self._chains:
                 yield from self._replace_members(group.id)
                 yield from self._render_rules(group)
-        for group_id in gone:
-            if group_id in self._chains:
-                yield from self._replace_members(group_id)
-                yield from render_group_rules(self._table, GroupPlan(id=group_id))
+        for group_id in self._chains.intersection(gone):
+            yield from self._replace_members(group_id)
+            yield from render_group_rules(self._table, GroupPlan(id=group_id))
 
     def _replace_members(self, group_id: str) -> Iterator[bytes]:
         for version in VERSIONS:
             yield self._table.flush_set(members_name(group_id, version))
         yield from self._render_members(group_id)
-
-    def _render_open(self, eni_id: str) -> Iterator[bytes]:
-        addresses, groups = self._enis[eni_id]
-        for address in addresses:
-            yield from render_address(self._table, address, groups)
-            for group_id in groups.groups or ():
-                yield self._table.add(members_name(group_id, address.version), [address.packed])
 
     def _render_close(self, eni_id: str) -> Iterator[bytes]:
         addresses, groups = self._enis[eni_id]

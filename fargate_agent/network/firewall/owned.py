@@ -9,12 +9,9 @@ the ruleset that was flushed.
 
 import errno
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Final
 
-from fargate_agent.findings import Findings
 from fargate_agent.network.blocking import NetlinkError
-from fargate_agent.network.firewall.table import FirewallSettings
 from fargate_agent.network.nft.connection import Nft
 from fargate_agent.network.nft.objects import INET, OWNER, PERSIST, Table
 
@@ -22,8 +19,6 @@ WHAT: Final = "change the packet filter"
 MAKE: Final = "make the packet filter (nftables)"
 """The first that a kernel without it refuses."""
 
-_UNKNOWN: Final = frozenset({errno.ENOENT, errno.EOPNOTSUPP})
-"""How a kernel refuses what it doesn't know."""
 LOST: Final = frozenset({errno.ENOENT, errno.EEXIST, errno.EBUSY, errno.ENOBUFS})
 """Refusals of a change of a table that isn't as it was left; the last, if there are too many."""
 
@@ -98,27 +93,3 @@ class OwnedTable:
         if self._nft is None:
             self._nft = Nft()
         return self._nft
-
-
-def put_table(
-    owned: OwnedTable,
-    render: Callable[[FirewallSettings], Iterable[bytes]],
-    settings: FirewallSettings,
-    findings: Findings,
-) -> FirewallSettings:
-    """Put a whole table in the place of what is there; return the settings that it has. Blocks.
-
-    A kernel that can't log gets one that doesn't: tasks start, and flow logs aren't complete.
-
-    Raises:
-        NetlinkError: the kernel refused.
-    """
-    try:
-        owned.replace(lambda: render(settings))
-    except NetlinkError as error:
-        if settings.log_group is None or error.code not in _UNKNOWN:
-            raise
-        findings.note(f"the packet filter can't log: {error}", "flow logs have no REJECT")
-        settings = replace(settings, log_group=None)
-        owned.replace(lambda: render(settings))
-    return settings

@@ -44,12 +44,10 @@ from fargate_agent.network.nft.expressions import (
     jump_to,
     load_destination,
     load_source,
-    log_to,
     lookup,
     lookup_verdict,
     masquerade,
     more_connections_than,
-    no_more_often_than,
     original_port_in,
     packet_type_is,
     port_in,
@@ -61,6 +59,7 @@ from fargate_agent.network.nft.expressions import (
     to_interfaces,
     version_is,
 )
+from fargate_agent.network.nft.logged import REFUSED_IN, REFUSED_OUT, render_logged_drop
 from fargate_agent.network.nft.objects import (
     EVAL,
     FORWARD,
@@ -94,11 +93,6 @@ _BEFORE_CONNECTIONS: Final = -300
 _FILTER, _SOURCE_NAT = 0, 100
 _PROTOCOLS: Final = {"tcp": TCP, "udp": UDP}
 
-LOGGED_PER_S: Final = 100
-"""Refused packets of one address of an ENI; further ones aren't counted."""
-SNAPPED_BYTES: Final = 256
-"""How much of a refused packet is handed over."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FirewallSettings:
@@ -110,34 +104,32 @@ class FirewallSettings:
     max_tracked_flows: int = 16_384
     """Of one address of an ENI."""
     log_group: int | None = None
-    """Who listens to this number is handed what security groups refuse; None: nobody is."""
+    """The group of the kernel's log that is told of packets that are refused; None: none is."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class GroupList:
-    """The security groups of an ENI and the ranges of its VPC.
+    """The security groups of an ENI, the ranges of its VPC, and whether it reaches others.
 
-    ENIs that have both in common have one chain for each direction.
+    ENIs that have all in common have one chain for each direction.
     """
 
     groups: tuple[str, ...] | None
     """Sorted ids; None: everything may go out, nothing may come in."""
     ranges: tuple[str, ...]
-    is_private: bool = False
-    """Whether nothing of it leaves the VPC."""
+    nat: bool = True
 
     @property
     def key(self) -> str:
         """Return what names its chains."""
-        told = repr((self.groups, self.ranges, self.is_private))
-        return hashlib.sha256(told.encode()).hexdigest()[:16]
+        everything = (self.groups, self.ranges, self.nat)
+        return hashlib.sha256(repr(everything).encode()).hexdigest()[:16]
 
 
 def list_groups(eni: EniPlan) -> GroupList:
     """Return what decides for an ENI."""
     groups = None if eni.security_groups is None else tuple(sorted(set(eni.security_groups)))
-    ranges = tuple(sorted(str(one) for one in ranges_of(eni)))
-    return GroupList(groups, ranges, is_private=not eni.nat)
+    return GroupList(groups, tuple(sorted(str(one) for one in ranges_of(eni))), eni.nat)
 
 
 def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
@@ -149,8 +141,6 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         yield table.set(f"flows{version}", key, EVAL)
         yield table.set(f"out{version}", key, MAP)
         yield table.set(f"in{version}", key, MAP)
-        if settings.log_group is not None:
-            yield table.set(f"refused{version}", key, EVAL)
     for chain in (
         "from_wire",
         "from_task",
@@ -168,7 +158,6 @@ def render_table(table: Table, ours: str, settings: FirewallSettings) -> Iterato
     yield table.base_chain("forward", FORWARD, _FILTER)
     yield table.base_chain("postrouting", POSTROUTING, _SOURCE_NAT, kind="nat")
     yield from _render_antispoof(table, ours)
-    yield from _render_refused(table, settings.log_group)
     yield from _render_host(table, ours, settings)
     yield from _render_forward(table, ours, settings)
     for version in VERSIONS:
@@ -201,20 +190,6 @@ def _render_antispoof(table: Table, ours: str) -> Iterator[bytes]:
         yield table.rule("from_wire", destination_type_is(kind), drop())
 
 
-def _render_refused(table: Table, log_group: int | None) -> Iterator[bytes]:
-    """Drop what is refused to its sender, or to its receiver; each ENI is logged so often only."""
-    chains = (("refused", "o", load_source), ("refused_in", "i", load_destination))
-    for chain, prefix, load in chains:
-        for version in VERSIONS if log_group is not None else ():
-            yield table.rule(
-                chain,
-                version_is(version),
-                load(version) + no_more_often_than(LOGGED_PER_S, f"refused{version}"),
-                log_to(log_group or 0, prefix, SNAPPED_BYTES),
-            )
-        yield table.rule(chain, drop())
-
-
 def _render_host(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
     yield table.rule("input", from_interfaces(ours), go_to("to_host"))
     yield table.rule("to_host", state_is(ESTABLISHED | RELATED), accept())
@@ -222,10 +197,12 @@ def _render_host(table: Table, ours: str, settings: FirewallSettings) -> Iterato
         allowed = protocol_is(_PROTOCOLS[protocol]) + port_in(first, last)
         yield table.rule("to_host", allowed, accept())
     yield table.rule("to_host", go_to("refused"))
+    for chain, way in (("refused", REFUSED_OUT), ("refused_in", REFUSED_IN)):
+        yield from render_logged_drop(table, chain, way, settings.log_group)
     if not settings.host_reaches_tasks:
         yield table.base_chain("output", OUTPUT, _FILTER)
         yield table.rule("output", to_interfaces(ours), state_is(ESTABLISHED | RELATED), accept())
-        yield table.rule("output", to_interfaces(ours), drop())
+        yield table.rule("output", to_interfaces(ours), go_to("refused_in"))
 
 
 def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iterator[bytes]:
@@ -238,9 +215,9 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
         yield table.rule("from_uplink", to_interfaces(prefix), accept())
     yield table.rule("from_uplink", drop())
     for network in NOT_FORWARDED:
-        yield table.rule("from_task", destination_in(network), drop())
+        yield table.rule("from_task", destination_in(network), go_to("refused"))
     yield table.rule("from_task", state_is(ESTABLISHED | RELATED), accept())
-    yield table.rule("from_task", state_is(INVALID), drop())
+    yield table.rule("from_task", state_is(INVALID), go_to("refused"))
     # What the host publishes by translation, as Docker does, is a service of the host.
     yield table.rule("from_task", is_translated(), jump_to("published"))
     for protocol, first, last in settings.host_ports:
@@ -248,19 +225,20 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
         yield table.rule("published", allowed, return_())
     yield table.rule("published", go_to("refused"))
     for version in VERSIONS:
-        counted = more_connections_than(settings.max_tracked_flows, f"flows{version}")
-        yield table.rule("from_task", version_is(version), load_source(version) + counted, drop())
+        source, most = load_source(version), settings.max_tracked_flows
+        counted = source + more_connections_than(most, f"flows{version}")
+        yield table.rule("from_task", version_is(version), counted, go_to("refused"))
     for version in VERSIONS:
         yield table.rule(
             "from_task",
             version_is(version),
             load_source(version) + lookup_verdict(f"out{version}"),
         )
-    yield table.rule("from_task", drop())
+    yield table.rule("from_task", go_to("refused"))
     yield table.rule("allowed_out", to_interfaces(ours), go_to("to_task"))
     yield table.rule("allowed_out", accept())
     yield table.rule("to_task", state_is(ESTABLISHED | RELATED), accept())
-    yield table.rule("to_task", state_is(INVALID), drop())
+    yield table.rule("to_task", state_is(INVALID), go_to("refused_in"))
     yield table.rule("to_task", is_translated(), accept())
     for version in VERSIONS:
         yield table.rule(
@@ -268,7 +246,7 @@ def _render_forward(table: Table, ours: str, settings: FirewallSettings) -> Iter
             version_is(version),
             load_destination(version) + lookup_verdict(f"in{version}"),
         )
-    yield table.rule("to_task", drop())
+    yield table.rule("to_task", go_to("refused_in"))
 
 
 def render_group(table: Table, group_id: str) -> Iterator[bytes]:
@@ -299,13 +277,12 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
     for chain in (incoming, outgoing, vpc):
         yield table.chain(chain)
     # An ENI of another VPC is not reached, whatever the rules say: VPCs are apart.
-    for text in groups.ranges:
-        network = IPv6Network(text) if ":" in text else IPv4Network(text)
+    networks = [IPv6Network(one) if ":" in one else IPv4Network(one) for one in groups.ranges]
+    for network in networks:
         yield table.rule(vpc, destination_in(network), return_())
-    if groups.is_private:
-        yield table.rule(vpc, go_to("refused"))
-    else:
-        yield table.rule(vpc, to_interfaces(ours), drop())
+    yield table.rule(vpc, to_interfaces(ours), go_to("refused"))
+    if not groups.nat:
+        yield from _render_private(table, groups, networks)
     yield table.rule(outgoing, jump_to(vpc))
     if groups.groups is None:
         yield table.rule(outgoing, go_to("allowed_out"))
@@ -314,6 +291,24 @@ def render_list(table: Table, groups: GroupList, ours: str) -> Iterator[bytes]:
         yield table.rule(outgoing, jump_to(f"out_{group_id}"))
     yield table.rule(incoming, go_to("refused_in"))
     yield table.rule(outgoing, go_to("refused"))
+
+
+def _render_private(
+    table: Table, groups: GroupList, networks: Iterable[Network]
+) -> Iterator[bytes]:
+    """What is outside of the VPC is not reached, and reaches nothing, as without a route to it.
+
+    What the host publishes by translation is a service of the host: it has passed `published`.
+    Source: Amazon VPC user guide, "Route tables": what no route matches is dropped.
+    """
+    yield table.rule(f"vpc_{groups.key}", is_translated(), return_())
+    yield table.rule(f"vpc_{groups.key}", go_to("refused"))
+    source = f"src_{groups.key}"
+    yield table.chain(source)
+    for network in networks:
+        yield table.rule(source, source_in(network), return_())
+    yield table.rule(source, go_to("refused_in"))
+    yield table.rule(f"i_{groups.key}", jump_to(source))
 
 
 def render_ranges(table: Table, networks: Iterable[Network]) -> Iterator[bytes]:
@@ -346,6 +341,14 @@ def render_address(table: Table, address: Address, groups: GroupList) -> Iterato
     key = address.packed
     yield table.add_goto(f"out{address.version}", key, f"o_{groups.key}")
     yield table.add_goto(f"in{address.version}", key, f"i_{groups.key}")
+
+
+def render_eni(table: Table, addresses: Iterable[Address], groups: GroupList) -> Iterator[bytes]:
+    """Yield what puts the addresses of an ENI under its list of groups, and into the groups."""
+    for address in addresses:
+        yield from render_address(table, address, groups)
+        for group_id in groups.groups or ():
+            yield table.add(members_name(group_id, address.version), [address.packed])
 
 
 def remove_address(table: Table, address: Address) -> Iterator[bytes]:

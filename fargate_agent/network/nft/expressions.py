@@ -269,29 +269,6 @@ def more_connections_than(count: int, counts: str) -> bytes:
     )
 
 
-def no_more_often_than(per_s: int, times: str) -> bytes:
-    """Go on unless the register's value came more often, with a burst of as many; a set keeps it.
-
-    Source: Linux, include/uapi/linux/netfilter/nf_tables.h, `NFTA_LIMIT_…`.
-    """
-    rate = render_attribute(1, struct.pack("!Q", per_s)) + render_attribute(2, struct.pack("!Q", 1))
-    limit = nested(7, text(_NAME, "limit") + nested(_DATA, rate + number(3, per_s) + number(4, 0)))
-    return expression(
-        "dynset", text(1, times) + number(3, _DYNSET_ADD) + number(4, _REGISTER) + limit
-    )
-
-
-def log_to(group: int, prefix: str, snapped_bytes: int) -> bytes:
-    """Hand a copy of a packet's beginning to who listens to a group.
-
-    Source: Linux, include/uapi/linux/netfilter/nf_tables.h, `NFTA_LOG_…`.
-    """
-    return expression(
-        "log",
-        render_attribute(1, struct.pack("!H", group)) + text(2, prefix) + number(3, snapped_bytes),
-    )
-
-
 def accept() -> bytes:
     """Let a packet pass this chain's hook."""
     return _immediate(attributes.verdict(2, attributes.ACCEPT))
