@@ -28,7 +28,7 @@ _COMMAND, _MODE, _TIMEOUT = 1, 2, 4
 _BIND, _UNBIND = 1, 2
 _COPY_PACKET: Final = 2
 _COPIED_BYTES: Final = 256
-"""Room for more extension headers than a packet of IPv6 has, unless somebody hides something."""
+"""Room for more extension headers than packets of IPv6 have."""
 _TIMEOUT_CS: Final = 10
 """For how many hundredths of a second the kernel gathers packets."""
 _PAYLOAD, _PREFIX = 9, 10

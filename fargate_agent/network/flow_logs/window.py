@@ -1,8 +1,8 @@
 """What has passed in one interval, and what was refused, by ENI; pure, and bounded.
 
 The ENIs share the room: one that has more ways than its share loses the rest, and says so
-(`SKIPDATA`); the others don't. What is refused has room of its own, so that somebody who knocks at
-all doors of an ENI doesn't hide what passes.
+(`SKIPDATA`); the others don't. What is refused has room of its own, so that a scan of an
+ENI's ports takes no room from what passes.
 """
 
 from collections.abc import Collection, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Rules that pass packets on to whoever listens to a group of the kernel's log, within bounds.
+"""Rules that pass packets on to a group of the kernel's log, and only so many in a second.
 
 Source of the numbers: Linux, include/uapi/linux/netfilter/nf_tables.h, `NFTA_LOG_…`,
 `NFTA_LIMIT_…`, `NFTA_DYNSET_…`.
