@@ -42,7 +42,7 @@ STUBBORN = {
     "is stopped": f"({SLEEP} &); (busybox env -i {SLEEP} &); kill -STOP $$",
     "floods": "busybox yes",
     "is out of reach": "exec >&- 2>&-; while :; do :; done",
-    "forks all it can": f"f() {{ f & f; }}; sleep 1; f 2>/dev/null & {SLEEP}",
+    "forks all it can": f"f() {{ f & f; }}; sleep 1; f 2>/dev/null & exec {SLEEP}",
     "breeds strangers": f"while sleep 0.005; do busybox env -i busybox setsid {SLEEP} & done",
     "runs away": f"echo 'sh /run & exit' >/run; for _ in 1 2 3 4; do (sh /run &); done; {SLEEP}",
 }
