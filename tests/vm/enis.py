@@ -9,6 +9,7 @@ _NIC: Final = "eth1"
 _NIC_MAC: Final = "52:54:00:00:00:01"
 _VLAN_GATEWAY: Final = "192.168.61.1"
 _VLAN_ID: Final = 133
+_BRANCH_MAC: Final = "0a:00:00:00:01:33"
 
 _SUBNETS: Final = f"""
 [[subnets]]
@@ -44,6 +45,64 @@ ip -n switch link set branch up
 """
 """The other end of the trunk, where only what has the VLAN's tag reaches the gateway."""
 
+_BRANCH: Final = f"""
+python3 - <<'EOF'
+import json, os, subprocess
+
+def ip(*words):
+    told = subprocess.run(["ip", "-j", *words], check=True, capture_output=True).stdout
+    return json.loads(told or b"[]")
+
+def call(verb, kind, netns, **more):
+    config = {{
+        "cniVersion": "1.1.0", "name": "branches", "type": "vpc-branch-eni",
+        "trunkName": "trunk0", "branchVlanID": "{_VLAN_ID}", "branchMACAddress": "{_BRANCH_MAC}",
+        "ipAddresses": ["192.168.61.33/24"], "gatewayIPAddresses": ["{_VLAN_GATEWAY}"],
+        "interfaceType": kind, "uid": "0", "gid": "0", **more,
+    }}
+    told = {{
+        "CNI_COMMAND": verb, "CNI_CONTAINERID": netns, "CNI_NETNS": "/run/netns/" + netns,
+        "CNI_IFNAME": "eth0", "CNI_PATH": "/opt/cni/bin", "PATH": os.environ["PATH"],
+    }}
+    done = subprocess.run(
+        ["/opt/cni/bin/vpc-branch-eni"], input=json.dumps(config).encode(), env=told,
+        capture_output=True, timeout=120,
+    )
+    return done.returncode, json.loads(done.stdout or b"{{}}")
+
+def require(is_right, *what):
+    if not is_right:
+        raise SystemExit("vpc-branch-eni: " + " ".join(map(str, what)))
+
+for netns in ("branch", "other"):
+    ip("netns", "add", netns)
+for kind, names in (
+    ("vlan", {{"eth0"}}),
+    ("tap", {{"eth0", "trunk0.{_VLAN_ID}", "tapbr{_VLAN_ID}"}}),
+    ("macvtap", {{"eth0", "trunk0.{_VLAN_ID}"}}),
+):
+    code, result = call("ADD", kind, "branch")
+    require(code == 0, kind, result)
+    found = {{one["ifname"] for one in ip("-n", "branch", "link")}} - {{"lo"}}
+    require(found == names, kind, found)
+    code, told = call("CHECK", kind, "branch", prevResult=result)
+    require(code == 0, kind, told)
+    if kind == "vlan":
+        ping = ["ip", "netns", "exec", "branch", "ping", "-c", "1", "-W", "10", "{_VLAN_GATEWAY}"]
+        subprocess.run(ping, check=True, stdout=subprocess.DEVNULL)
+    code, told = call("ADD", kind, "other")
+    require("in use" in told.get("msg", ""), kind, told)
+    require([one["ifname"] for one in ip("-n", "other", "link")] == ["lo"], kind, "left in other")
+    for _ in range(2):
+        code, told = call("DEL", kind, "branch")
+        require(code == 0, kind, told)
+    require([one["ifname"] for one in ip("-n", "branch", "link")] == ["lo"], kind, "left")
+for netns in ("branch", "other"):
+    ip("netns", "del", netns)
+EOF
+"""
+"""What `vpc-branch-eni` does where the kernel has VLANs; prints nothing if that is right."""
+
 
 def prepare(lab: Lab) -> None:
     """Have a trunk, and a subnet of each kind; the agent that starts then says that it has both."""
@@ -63,6 +122,12 @@ def check_nic(lab: Lab, progress: Progress) -> None:
         require(_NIC_MAC in shown, f"the MAC of the task's interface: {shown}")
         lab.wait_for(f"ip -brief link show {_NIC}")
         require(lab.sh(f"ip -brief link show {_NIC}").split()[0] == before, "another name")
+
+
+def check_branch_plugin(lab: Lab, progress: Progress) -> None:
+    """A container of another runtime has a VLAN of the trunk, in each of its shapes."""
+    with progress.check("a CNI plugin makes branch ENIs: VLAN, TAP and MACVTAP"):
+        lab.sh(_BRANCH)
 
 
 def check_vlan(lab: Lab, progress: Progress) -> None:

@@ -114,6 +114,7 @@ def go_to_other_networks(lab: Lab, progress: Progress) -> None:
     lab.sh(f"{_KNOW_THE_REGISTRY} && {_PREFER_CACHED}")
     enis.prepare(lab)
     enis.check_nic(lab, progress)
+    enis.check_branch_plugin(lab, progress)
     enis.check_vlan(lab, progress)
 
 
@@ -141,4 +142,4 @@ JOURNEYS: Final[dict[str, Callable[[Lab, Progress], None]]] = {
     "eni": go_to_other_networks,
 }
 WHOLE: Final = ("operator", "faults")
-"""These together go every way of the other ones."""
+"""These together go every way of the other ones but `eni`."""
