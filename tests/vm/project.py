@@ -23,7 +23,7 @@ def pack_project(directory: Path, python: str) -> None:
     """
     main, following = directory / "main", directory / "next"
     _copy_checkout(main)  # first: who works in the checkout meanwhile changes nothing here
-    wheels = _build_wheels(main, CHECKOUT / "build" / f"wheels-{python}", python)
+    wheels = _build_wheels(main, _wheels_of(python), python)
     shutil.copytree(wheels, main / "build/wheels")
     run_on_host(str(main / "examples/busybox-image"), str(directory / IMAGE_ARCHIVE))
     shutil.copytree(main, following, symlinks=True)
@@ -43,6 +43,13 @@ def _copy_checkout(into: Path) -> None:
         if source.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(source, target, follow_symlinks=False)
+
+
+def _wheels_of(python: str) -> Path:
+    """Return where wheels are kept; those of this machine's Python `make install` may have made."""
+    ask = "import sys; print(*sys.version_info[:2], sep='.')"
+    own = run_on_host("/usr/bin/python3", "-Ic", ask).strip()
+    return CHECKOUT / "build" / ("wheels" if python == own else f"wheels-{python}")
 
 
 def _build_wheels(tree: Path, wheels: Path, python: str) -> Path:
